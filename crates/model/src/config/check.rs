@@ -1,0 +1,148 @@
+//! The rules between the numbers of a model.
+
+use super::*;
+
+pub(super) fn faults(c: &ModelConfig) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut wrong = |bad: bool, key: &str, message: String| {
+        if bad {
+            faults.push(Fault { path: format!("model.{key}"), message });
+        }
+    };
+    for (key, value) in [
+        ("vocab_size", c.vocab_size),
+        ("n_layer", c.n_layer),
+        ("n_head", c.n_head),
+        ("n_kv_head", c.n_kv_head),
+        ("d_model", c.d_model),
+        ("d_head", c.d_head),
+        ("context_len", c.context_len),
+    ] {
+        wrong(value == 0, key, format!("model.{key} = 0; at least 1 is needed"));
+        wrong(value > 1 << 31, key, format!("model.{key} = {value} is beyond any model that fits in memory"));
+    }
+    wrong(
+        c.n_kv_head > 0 && c.n_head % c.n_kv_head != 0,
+        "n_kv_head",
+        format!("model.n_kv_head = {} does not divide model.n_head = {}", c.n_kv_head, c.n_head),
+    );
+    wrong(
+        c.positions == Positions::Rotary && c.d_head % 2 == 1,
+        "d_head",
+        format!("model.d_head = {} is odd; rotary positions turn pairs of channels", c.d_head),
+    );
+    wrong(
+        c.rope_theta <= 0.0 || !c.rope_theta.is_finite(),
+        "rope_theta",
+        format!("model.rope_theta = {} must be greater than 0", c.rope_theta),
+    );
+    wrong(
+        c.rope_scaling.is_some() && c.positions != Positions::Rotary,
+        "rope_scaling",
+        "model.rope_scaling needs model.positions = \"rotary\"".into(),
+    );
+    wrong(
+        c.rope_scaling.is_some_and(|s| {
+            s.factor < 1.0 || s.low_freq_factor <= 0.0 || s.high_freq_factor <= s.low_freq_factor || s.original_context_len == 0
+        }),
+        "rope_scaling",
+        "model.rope_scaling needs factor ≥ 1, 0 < low_freq_factor < high_freq_factor and original_context_len ≥ 1".into(),
+    );
+    wrong(
+        c.window == Some(0),
+        "window",
+        "model.window = 0 leaves nothing to look at; at least 1 is needed".into(),
+    );
+    wrong(
+        c.feed_forward != FeedForwardKind::None && c.d_ff == 0,
+        "d_ff",
+        "model.d_ff = 0; at least 1 is needed".into(),
+    );
+    wrong(
+        c.norm_eps < 0.0 || !c.norm_eps.is_finite(),
+        "norm_eps",
+        format!("model.norm_eps = {} must not be negative", c.norm_eps),
+    );
+    wrong(
+        !(0.0..1.0).contains(&c.dropout),
+        "dropout",
+        format!("model.dropout = {} is outside [0, 1)", c.dropout),
+    );
+    wrong(
+        c.init_std <= 0.0 || !c.init_std.is_finite(),
+        "init_std",
+        format!("model.init_std = {} must be greater than 0", c.init_std),
+    );
+    let bare = c.block == BlockKind::Bare;
+    wrong(
+        bare && c.feed_forward != FeedForwardKind::None,
+        "feed_forward",
+        "model.block = \"bare\" is attention alone; use model.feed_forward = \"none\", or block = \"pre\""
+            .into(),
+    );
+    wrong(
+        bare && c.norm != NormKind::None,
+        "norm",
+        "model.block = \"bare\" has no norm; use model.norm = \"none\", or block = \"pre\"".into(),
+    );
+    wrong(
+        !bare && c.norm == NormKind::None,
+        "norm",
+        "model.norm = \"none\" goes with model.block = \"bare\" only; use \"layer\" or \"rms\"".into(),
+    );
+    wrong(
+        bare && c.n_head * c.d_head != c.d_model && (c.n_layer > 1 || c.tied_head),
+        "d_head",
+        format!(
+            "a bare block hands on context vectors of model.n_head · model.d_head = {}, but model.d_model = {} is wanted",
+            c.n_head * c.d_head,
+            c.d_model
+        ),
+    );
+    wrong(
+        bare && c.head != Head::NextToken && c.n_head * c.d_head != c.d_model,
+        "d_head",
+        "a bare block under this objective needs model.n_head · model.d_head = model.d_model".into(),
+    );
+    wrong(
+        matches!(c.head, Head::Classify { .. }) && c.mask == MaskKind::Causal,
+        "mask",
+        "objective.kind = \"classify\" reads the first token, which sees nothing under a causal mask; use model.mask = \"full\""
+            .into(),
+    );
+    wrong(
+        c.head == Head::MaskedToken && c.mask == MaskKind::Causal,
+        "mask",
+        "objective.kind = \"masked_token\" needs words on both sides; use model.mask = \"full\"".into(),
+    );
+    wrong(
+        matches!(c.head, Head::Classify { n_labels } if n_labels < 2),
+        "family",
+        "classification needs at least 2 labels".into(),
+    );
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpt2(change: impl Fn(&mut ModelConfig)) -> Vec<String> {
+        let mut config = ModelSection::default().resolve(10, Head::NextToken);
+        change(&mut config);
+        config.faults().into_iter().map(|fault| fault.path).collect()
+    }
+
+    #[test]
+    fn each_rule_names_its_key() {
+        assert_eq!(gpt2(|c| c.n_kv_head = 5), ["model.n_kv_head"]);
+        assert_eq!(gpt2(|c| c.dropout = 1.0), ["model.dropout"]);
+        assert_eq!(gpt2(|c| c.dropout = f64::NAN), ["model.dropout"]);
+        assert_eq!(gpt2(|c| c.window = Some(0)), ["model.window"]);
+        assert_eq!(gpt2(|c| c.norm = NormKind::None), ["model.norm"]);
+        assert_eq!(gpt2(|c| c.block = BlockKind::Bare), ["model.feed_forward", "model.norm"]);
+        assert_eq!(gpt2(|c| c.head = Head::MaskedToken), ["model.mask"]);
+        assert_eq!(gpt2(|c| (c.positions, c.d_head) = (Positions::Rotary, 63)), ["model.d_head"]);
+        assert_eq!(gpt2(|c| (c.n_layer, c.d_model) = (0, 0)), ["model.n_layer", "model.d_model"]);
+    }
+}

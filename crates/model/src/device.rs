@@ -1,0 +1,90 @@
+//! Which device a model runs on.
+
+use candle_core::Device;
+
+use crate::{Error, Result};
+
+/// The device that `--device` names: `cpu`, `cuda`, `cuda:N` or `metal`; `None` = the best that is compiled in and
+/// present.
+///
+/// # Errors
+/// When the device is not compiled in or not present. A device that was asked for by name is never replaced by
+/// another.
+///
+/// # Examples
+/// ```
+/// assert!(vulpes_model::device::parse(Some("cpu")).unwrap().is_cpu());
+/// assert!(vulpes_model::device::parse(Some("tpu")).is_err());
+/// ```
+pub fn parse(name: Option<&str>) -> Result<Device> {
+    let Some(name) = name else { return Ok(best()) };
+    let (kind, index) = name.split_once(':').map_or((name, None), |(kind, index)| (kind, Some(index)));
+    let number = match index.map(str::parse::<usize>) {
+        None => 0,
+        Some(Ok(number)) if kind == "cuda" => number,
+        _ => return Err(unknown(name)),
+    };
+    match kind {
+        "cpu" => Ok(Device::Cpu),
+        "cuda" if cfg!(feature = "cuda") => {
+            Device::new_cuda(number).map_err(|error| absent(name, "an NVIDIA GPU and its driver", &error))
+        }
+        "metal" if cfg!(feature = "metal") => {
+            Device::new_metal(number).map_err(|error| absent(name, "an Apple GPU", &error))
+        }
+        "cuda" | "metal" => Err(Error::Device(format!(
+            "device `{name}` is not compiled into this program; build it with `--features {kind}`, or use `--device cpu`"
+        ))),
+        _ => Err(unknown(name)),
+    }
+}
+
+/// The device's name as `--device` takes it.
+pub fn name(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".into(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { .. } => "metal".into(),
+    }
+}
+
+fn best() -> Device {
+    if cfg!(feature = "cuda")
+        && let Ok(device) = Device::new_cuda(0)
+    {
+        return device;
+    }
+    if cfg!(feature = "metal")
+        && let Ok(device) = Device::new_metal(0)
+    {
+        return device;
+    }
+    Device::Cpu
+}
+
+fn unknown(name: &str) -> Error {
+    Error::Device(format!("device `{name}` is unknown; use cpu, cuda, cuda:N or metal"))
+}
+
+fn absent(name: &str, wanted: &str, error: &candle_core::Error) -> Error {
+    Error::Device(format!(
+        "device `{name}` can't be used: it needs {wanted} ({error}); or use `--device cpu`"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_named_or_refused() {
+        assert_eq!(name(&parse(Some("cpu")).unwrap()), "cpu");
+        for wrong in ["gpu", "cpu:1", "cuda:x", "metal:0", ""] {
+            assert!(parse(Some(wrong)).unwrap_err().to_string().contains("unknown"), "{wrong}");
+        }
+        if !cfg!(feature = "cuda") {
+            let error = parse(Some("cuda:1")).unwrap_err().to_string();
+            assert!(error.contains("--features cuda"), "{error}");
+        }
+    }
+}

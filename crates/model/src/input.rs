@@ -1,0 +1,67 @@
+//! What goes into a transformer: token ids, and what is known about them.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Result, Tensor};
+
+/// A batch of rows of token ids, as a transformer reads it.
+///
+/// # Shape
+/// `ids`, `positions`, `token_types`: `[b, t]`, u32.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Token ids.
+    pub ids: Tensor,
+    /// Each token's place; `None` = 0, 1, 2, … from the row's start (or from the cache's end).
+    pub positions: Option<Tensor>,
+    /// Each token's type (segment); `None` = 0.
+    pub token_types: Option<Tensor>,
+    /// 1 for a real token, 0 for padding, `[b · s]` (s = t, or with a cache its tokens and these); `None` = all real.
+    pub keep: Option<Arc<[u8]>>,
+    /// A document number for each token, `[b · t]`: attention stays within a document. `None` = one document a row.
+    pub segments: Option<Arc<[u32]>>,
+}
+
+impl Input {
+    /// `rows` rows of `ids.len() / rows` tokens each, all real.
+    ///
+    /// # Errors
+    /// When `rows` doesn't divide the number of ids.
+    pub fn new(ids: &[u32], rows: usize, device: &Device) -> Result<Self> {
+        if rows == 0 || !ids.len().is_multiple_of(rows) {
+            candle_core::bail!("{} ids can't be cut into {rows} rows of equal length", ids.len());
+        }
+        let ids = Tensor::from_slice(ids, (rows, ids.len() / rows), device)?;
+        Ok(Self { ids, positions: None, token_types: None, keep: None, segments: None })
+    }
+
+    /// The same with places given, `[b · t]`.
+    ///
+    /// # Errors
+    /// When there are not as many places as ids.
+    pub fn with_positions(mut self, positions: &[u32]) -> Result<Self> {
+        self.positions = Some(Tensor::from_slice(positions, self.ids.dims2()?, self.ids.device())?);
+        Ok(self)
+    }
+
+    /// The same with token types given, `[b · t]`.
+    ///
+    /// # Errors
+    /// When there are not as many types as ids.
+    pub fn with_token_types(mut self, token_types: &[u32]) -> Result<Self> {
+        self.token_types = Some(Tensor::from_slice(token_types, self.ids.dims2()?, self.ids.device())?);
+        Ok(self)
+    }
+
+    /// The same with padding marked: 1 for a real token, 0 for padding.
+    pub fn with_keep(mut self, keep: Arc<[u8]>) -> Self {
+        self.keep = Some(keep);
+        self
+    }
+
+    /// The same with documents marked, between which attention doesn't cross.
+    pub fn with_segments(mut self, segments: Arc<[u32]>) -> Self {
+        self.segments = Some(segments);
+        self
+    }
+}

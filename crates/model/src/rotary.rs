@@ -1,0 +1,55 @@
+//! Rotary positions: the table of angles, and the stretching of it to longer contexts.
+
+use candle_core::{DType, Device, Result, Tensor};
+use vulpes_ops as ops;
+
+use crate::config::{ModelConfig, RopeScaling};
+
+/// `cos(p θ_i)` and `sin(p θ_i)` for every place p and channel pair i, `θ_i = rope_theta^(-2i / d_head)`
+/// (Su et al. 2021, eq. 15; our `d_head` is their d).
+#[derive(Clone, Debug)]
+pub(crate) struct Rotary {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rotary {
+    /// The table for places `0..context_len`, computed in float64.
+    pub(crate) fn new(config: &ModelConfig, dtype: DType, device: &Device) -> Result<Self> {
+        let n_pair = config.d_head / 2;
+        let thetas: Vec<f64> = (0..n_pair)
+            .map(|i| config.rope_theta.powf(-2.0 * i as f64 / config.d_head as f64))
+            .map(|theta| config.rope_scaling.map_or(theta, |scaling| stretched(theta, &scaling)))
+            .collect();
+        let table = |f: fn(f64) -> f64| -> Result<Tensor> {
+            let values: Vec<f64> =
+                (0..config.context_len).flat_map(|p| thetas.iter().map(move |theta| f(p as f64 * theta))).collect();
+            Tensor::from_vec(values, (config.context_len, n_pair), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
+        };
+        Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
+    }
+
+    /// Turns the heads of `x` by their tokens' places.
+    ///
+    /// # Shape
+    /// `x` `[b, t, h, k]`, `positions` `[b, t]`.
+    pub(crate) fn forward(&self, x: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        ops::rotary(x, &self.cos, &self.sin, Some(positions))
+    }
+}
+
+/// Llama 3.1's rule: slow frequencies are divided by `factor`, fast ones kept, those between blended
+/// ([Llama team 2024](https://arxiv.org/abs/2407.21783), as transformers' `rope_type = "llama3"` computes it).
+fn stretched(theta: f64, scaling: &RopeScaling) -> f64 {
+    let wavelength = std::f64::consts::TAU / theta;
+    let original = scaling.original_context_len as f64;
+    if wavelength < original / scaling.high_freq_factor {
+        theta
+    } else if wavelength > original / scaling.low_freq_factor {
+        theta / scaling.factor
+    } else {
+        let smooth = (original / wavelength - scaling.low_freq_factor)
+            / (scaling.high_freq_factor - scaling.low_freq_factor);
+        (1.0 - smooth) * theta / scaling.factor + smooth * theta
+    }
+}
