@@ -1,0 +1,41 @@
+//! What can go wrong between a model folder and its text.
+
+use std::path::PathBuf;
+
+/// An error of this crate: what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A logit from which no probability follows.
+    #[error("the model's logit of token {id} is {logit}: its weights or its input are broken")]
+    Logit {
+        /// The token.
+        id: usize,
+        /// Its logit.
+        logit: f32,
+    },
+    /// No token has a probability above zero.
+    #[error("there is no token to choose from: every logit is -inf, or the vocabulary is empty")]
+    NoCandidate,
+    /// A `generation_config.json` that can't be read.
+    #[error("{path}: {reason}")]
+    GenerationConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A setting out of its range.
+    #[error("sample.{key} {message}")]
+    Config {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong with it, and what was wanted.
+        message: String,
+    },
+    /// A prompt that can't be used.
+    #[error("{0}")]
+    Prompt(String),
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] candle_core::Error),
+}
