@@ -1,0 +1,230 @@
+//! The section `[data]`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DocumentConfig, Issue, ObjectiveConfig, ObjectiveKind, Paths, TokenizerConfig, TokenizerKind};
+
+/// What the files hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataKind {
+    /// Plain text in UTF-8.
+    #[default]
+    Text,
+    /// One JSON object a line, with a text column.
+    Jsonl,
+    /// Comma-separated values with a header, with a text column.
+    Csv,
+    /// One JSON object a line with token ids: `input_ids`, and where needed `attention_mask`, `token_type_ids`,
+    /// `position_ids`, `labels`.
+    Ids,
+    /// Fixed made-up ids without any file, for timing.
+    Synthetic,
+}
+
+/// What one row of a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowKind {
+    /// All documents are packed end to end and cut into windows of equal length.
+    Windows,
+    /// One document a row, padded to the longest of the batch.
+    Documents,
+}
+
+/// The section `[data]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// What the files hold.
+    pub kind: DataKind,
+    /// The training files: a path or a list of paths, globs and folders.
+    #[serde(skip_serializing_if = "Paths::is_empty")]
+    pub train: Paths,
+    /// The validation files, likewise.
+    #[serde(skip_serializing_if = "Paths::is_empty")]
+    pub validation: Paths,
+    /// The share of the training documents that is set apart for validation, chosen by their content; a single
+    /// document is split by position, and its end is set apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_fraction: Option<f64>,
+    /// How many rows of the validation set are evaluated, from its start; unset: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_rows: Option<u64>,
+    /// What one document of plain text is.
+    #[serde(skip_serializing_if = "is_file")]
+    pub document: DocumentConfig,
+    /// The column of the text, for `jsonl` and `csv`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_column: Option<String>,
+    /// The column of the second text of a pair, for `jsonl` and `csv`; unset: no pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pair_column: Option<String>,
+    /// The column of the label, for `objective.kind = "classify"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_column: Option<String>,
+    /// What one row of a batch is; unset: `windows` for running text, `documents` for `ids` and for classification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<RowKind>,
+    /// Whether the rows come in a new random order each epoch.
+    pub shuffle: bool,
+    /// Whether rows of about the same length come together, for `rows = "documents"`: less padding.
+    pub bucket: bool,
+    /// Whether attention stays within a document and positions restart with each, for `rows = "windows"`.
+    pub separate_documents: bool,
+    /// The folder for tokenized corpora; unset: `vulpes` in the user's cache folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<String>,
+    /// The tokenizer.
+    pub tokenizer: TokenizerConfig,
+}
+
+fn is_file(document: &DocumentConfig) -> bool {
+    *document == DocumentConfig::File
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            kind: DataKind::Text,
+            train: Paths::default(),
+            validation: Paths::default(),
+            validation_fraction: None,
+            validation_rows: None,
+            document: DocumentConfig::File,
+            text_column: None,
+            pair_column: None,
+            label_column: None,
+            rows: None,
+            shuffle: true,
+            bucket: false,
+            separate_documents: false,
+            cache: None,
+            tokenizer: TokenizerConfig::default(),
+        }
+    }
+}
+
+impl DataConfig {
+    /// What one row is, the default resolved.
+    pub fn row_kind(&self, objective: &ObjectiveConfig) -> RowKind {
+        let documents = self.kind == DataKind::Ids || objective.kind == ObjectiveKind::Classify;
+        self.rows.unwrap_or(if documents { RowKind::Documents } else { RowKind::Windows })
+    }
+
+    /// The name of the text column.
+    pub fn text_column(&self) -> &str {
+        self.text_column.as_deref().unwrap_or("text")
+    }
+
+    /// The name of the label column.
+    pub fn label_column(&self) -> &str {
+        self.label_column.as_deref().unwrap_or("label")
+    }
+
+    /// All faults that this section shows, alone and together with the objective, those of the tokenizer among them.
+    pub fn issues(&self, objective: &ObjectiveConfig) -> Vec<Issue> {
+        let mut issues = if matches!(self.kind, DataKind::Ids | DataKind::Synthetic) {
+            self.unused_tokenizer()
+        } else {
+            self.tokenizer.issues()
+        };
+        let mut fault = |key: &str, message: String| issues.push(Issue::new(&format!("data.{key}"), message));
+        let synthetic = self.kind == DataKind::Synthetic;
+        let table = matches!(self.kind, DataKind::Jsonl | DataKind::Csv);
+        let classify = objective.kind == ObjectiveKind::Classify;
+        let rows = self.row_kind(objective);
+
+        if synthetic && !(self.train.is_empty() && self.validation.is_empty()) {
+            fault("train", "kind = \"synthetic\" reads no files; remove train and validation".into());
+        }
+        if synthetic && objective.kind != ObjectiveKind::NextToken {
+            fault("kind", "\"synthetic\" goes with objective.kind = \"next_token\" only".into());
+        }
+        if !synthetic && self.train.is_empty() {
+            fault(
+                "train",
+                "no training files are given: a path, or a list of paths, globs and folders".into(),
+            );
+        }
+        if self.train.0.iter().chain(&self.validation.0).any(String::is_empty) {
+            fault("train", "a path is empty".into());
+        }
+        if let Some(fraction) = self.validation_fraction {
+            if !(fraction > 0.0 && fraction < 1.0) {
+                fault(
+                    "validation_fraction",
+                    format!("{fraction} is out of range: more than 0 and less than 1"),
+                );
+            }
+            if !self.validation.is_empty() {
+                fault("validation_fraction", "contradicts data.validation; give one of the two".into());
+            }
+            if matches!(self.kind, DataKind::Ids | DataKind::Synthetic) {
+                fault(
+                    "validation_fraction",
+                    "goes with text, jsonl and csv; give data.validation here".into(),
+                );
+            }
+        }
+        if self.validation_rows == Some(0) {
+            fault(
+                "validation_rows",
+                "0 rows evaluate nothing; give 1 or more, or leave it out for all".into(),
+            );
+        }
+        if self.kind != DataKind::Text && self.document != DocumentConfig::File {
+            fault("document", "goes with kind = \"text\"; each row of the other kinds is a document".into());
+        }
+        if matches!(&self.document, DocumentConfig::Marker(marker) if marker.is_empty()) {
+            fault("document", "the marker is empty".into());
+        }
+        for (key, given) in [("text_column", &self.text_column), ("pair_column", &self.pair_column)] {
+            if given.is_some() && !table {
+                fault(key, "goes with kind = \"jsonl\" or \"csv\"".into());
+            }
+        }
+        if self.label_column.is_some() && !(table && classify) {
+            fault(
+                "label_column",
+                "goes with kind = \"jsonl\" or \"csv\" and objective.kind = \"classify\"".into(),
+            );
+        }
+        if classify && self.kind == DataKind::Text {
+            fault("kind", "classification needs labels: use \"jsonl\", \"csv\" or \"ids\"".into());
+        }
+        if rows == RowKind::Windows && (self.kind == DataKind::Ids || classify) {
+            fault(
+                "rows",
+                "\"windows\" cuts running text; \"ids\" and classification take \"documents\"".into(),
+            );
+        }
+        if rows == RowKind::Windows && self.pair_column.is_some() {
+            fault("pair_column", "pairs need rows = \"documents\"".into());
+        }
+        if rows == RowKind::Documents && synthetic {
+            fault("rows", "\"synthetic\" makes windows only".into());
+        }
+        if self.bucket && rows == RowKind::Windows {
+            fault("bucket", "windows are all of one length; it goes with rows = \"documents\"".into());
+        }
+        if self.separate_documents && (rows == RowKind::Documents || synthetic) {
+            fault("separate_documents", "goes with rows = \"windows\" of a text".into());
+        }
+        issues
+    }
+
+    /// Keys of `[data.tokenizer]` that a kind without text would ignore; `file` may name the tokenizer of the ids.
+    fn unused_tokenizer(&self) -> Vec<Issue> {
+        if self.tokenizer == TokenizerConfig::default() {
+            return Vec::new();
+        }
+        match (self.kind, self.tokenizer.kind) {
+            (DataKind::Ids, TokenizerKind::File) => self.tokenizer.issues(),
+            _ => vec![Issue::new(
+                "data.tokenizer.kind",
+                "ids are given here, no text: only \"ids\" with kind = \"file\" takes a tokenizer",
+            )],
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The section `[objective]`: what the model is asked.
+
+use serde::{Deserialize, Serialize};
+
+use super::Issue;
+
+/// What the model is asked at each place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectiveKind {
+    /// The token that comes next.
+    #[default]
+    NextToken,
+    /// The tokens that were masked ([Devlin et al. 2018](https://arxiv.org/abs/1810.04805), section 3.1).
+    MaskedToken,
+    /// The label of the whole text.
+    Classify,
+}
+
+/// The section `[objective]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ObjectiveConfig {
+    /// What is asked.
+    pub kind: ObjectiveKind,
+    /// The share of tokens chosen for prediction, for `masked_token`.
+    pub mask_probability: f64,
+    /// Of the chosen tokens, the share replaced by the mask token.
+    pub mask_share: f64,
+    /// Of the chosen tokens, the share replaced by a random token; the rest stays as it is.
+    pub random_share: f64,
+    /// The share of the target's probability spread evenly over all tokens ([Szegedy et al. 2015](https://arxiv.org/abs/1512.00567), section 7).
+    pub label_smoothing: f64,
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        Self {
+            kind: ObjectiveKind::NextToken,
+            mask_probability: 0.15,
+            mask_share: 0.8,
+            random_share: 0.1,
+            label_smoothing: 0.0,
+        }
+    }
+}
+
+impl ObjectiveConfig {
+    /// All faults that the values alone show.
+    pub fn issues(&self) -> Vec<Issue> {
+        let mut issues = Vec::new();
+        let mut range = |key: &str, value: f64, good: bool, wanted: &str| {
+            if !good {
+                issues.push(Issue::new(
+                    &format!("objective.{key}"),
+                    format!("{value} is out of range: {wanted}"),
+                ));
+            }
+        };
+        let share = |value: f64| (0.0..=1.0).contains(&value);
+        let p = self.mask_probability;
+        range("mask_probability", p, p > 0.0 && p <= 1.0, "more than 0 and at most 1");
+        range("mask_share", self.mask_share, share(self.mask_share), "0 to 1");
+        range("random_share", self.random_share, share(self.random_share), "0 to 1");
+        let sum = self.mask_share + self.random_share;
+        range("mask_share", sum, sum <= 1.0 + 1e-9, "mask_share + random_share must be at most 1");
+        let smoothing = self.label_smoothing;
+        range("label_smoothing", smoothing, (0.0..1.0).contains(&smoothing), "0 or more, and less than 1");
+        let defaults = Self::default();
+        if self.kind != ObjectiveKind::MaskedToken {
+            let given = [
+                ("mask_probability", self.mask_probability != defaults.mask_probability),
+                ("mask_share", self.mask_share != defaults.mask_share),
+                ("random_share", self.random_share != defaults.random_share),
+            ];
+            for (key, _) in given.iter().filter(|(_, given)| *given) {
+                let message = "has no effect: only objective.kind = \"masked_token\" masks";
+                issues.push(Issue::new(&format!("objective.{key}"), message));
+            }
+        }
+        issues
+    }
+}

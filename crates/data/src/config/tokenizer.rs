@@ -1,0 +1,106 @@
+//! The section `[data.tokenizer]`.
+
+use serde::{Deserialize, Serialize};
+
+use super::Issue;
+
+/// How text becomes ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenizerKind {
+    /// Words as they stand, punctuation marks on their own; unknown words become `[UNK]`.
+    #[default]
+    Word,
+    /// One id a character.
+    Char,
+    /// Byte-level byte pair encoding, as GPT-2's: every text comes back as it was.
+    Bpe,
+    /// WordPiece, as BERT's, with `[CLS]` and `[SEP]` about each text.
+    Wordpiece,
+    /// Any `tokenizer.json`, read from `path`.
+    File,
+}
+
+/// The section `[data.tokenizer]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenizerConfig {
+    /// The kind.
+    pub kind: TokenizerKind,
+    /// The most tokens that the vocabulary may have, special ones counted; unset: all words or characters of the
+    /// corpus (`word`, `char`), 8,192 (`bpe`, `wordpiece`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<usize>,
+    /// How often a word, character or merged pair must occur to get a token; unset: once (`word`, `char`), twice
+    /// (`bpe`, `wordpiece`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_frequency: Option<u64>,
+    /// Whether `wordpiece` makes all letters small and drops accents, as BERT's uncased models do; unset: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lowercase: Option<bool>,
+    /// The `tokenizer.json` (or a folder that holds one), for `kind = "file"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The token that ends a document; unset: the kind's own, or what the file names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eos: Option<String>,
+    /// More special tokens, after the kind's own; in a text each is one token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub special_tokens: Vec<String>,
+    /// How many megabytes of text a tokenizer is trained on at most, taken evenly over the corpus; unset: 256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_mb: Option<u64>,
+}
+
+impl TokenizerConfig {
+    /// The default of `sample_mb`.
+    pub const SAMPLE_MB: u64 = 256;
+
+    /// All faults that the values alone show.
+    pub fn issues(&self) -> Vec<Issue> {
+        let mut issues = Vec::new();
+        let mut fault = |key: &str, message: String| {
+            issues.push(Issue::new(&format!("data.tokenizer.{key}"), message));
+        };
+        let trained = self.kind != TokenizerKind::File;
+        match (&self.path, trained) {
+            (None, false) => fault("path", "kind = \"file\" needs the path of a tokenizer.json".into()),
+            (Some(_), true) => {
+                fault("path", "only kind = \"file\" reads a path; remove one of the two".into())
+            }
+            _ => {}
+        }
+        if !trained {
+            let settings = [
+                ("vocab_size", self.vocab_size.is_some()),
+                ("min_frequency", self.min_frequency.is_some()),
+                ("sample_mb", self.sample_mb.is_some()),
+                ("special_tokens", !self.special_tokens.is_empty()),
+            ];
+            for (key, given) in settings {
+                if given {
+                    fault(key, "a tokenizer read from a file is not trained; remove this key".into());
+                }
+            }
+        }
+        if self.lowercase.is_some() && self.kind != TokenizerKind::Wordpiece {
+            fault("lowercase", "only kind = \"wordpiece\" has this setting".into());
+        }
+        if let (Some(size), true) = (self.vocab_size, trained) {
+            let least = match self.kind {
+                TokenizerKind::Bpe => 256 + 3,
+                _ => 6,
+            } + self.special_tokens.len();
+            if size < least || u32::try_from(size).is_err() {
+                fault("vocab_size", format!("{size} is out of range: {least} or more are needed here"));
+            }
+        }
+        if self.sample_mb == Some(0) {
+            fault("sample_mb", "0 leaves nothing to train on; give 1 or more".into());
+        }
+        if self.special_tokens.iter().chain(&self.eos).any(|token| token.trim().is_empty()) {
+            fault("special_tokens", "a special token is empty".into());
+        }
+        issues
+    }
+}

@@ -1,0 +1,305 @@
+//! A tokenizer made from a corpus: counts of its words or characters, then a `tokenizer.json` in canonical order.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde_json::{Value, json};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::tokenizer::{
+    NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+    Tokenizer as Inner,
+};
+
+use super::{Tokenizer, merges};
+use crate::{Error, Result, TokenizerConfig, TokenizerKind};
+
+/// How often each word (or character, for `char`) occurs: all that a tokenizer is made from.
+///
+/// Counts of parts of a corpus can be taken on any number of threads and put together in any order.
+#[derive(Clone)]
+pub(crate) struct Counts {
+    config: TokenizerConfig,
+    specials: Vec<String>,
+    /// The normalizer and the word splitter of the tokenizer to be.
+    frame: Option<Inner>,
+    counts: HashMap<String, u64>,
+}
+
+impl Counts {
+    pub(crate) fn new(config: &TokenizerConfig) -> Result<Self> {
+        let specials = specials(config)?;
+        let frame = match config.kind {
+            TokenizerKind::Char => None,
+            kind => Some(
+                assemble(config, &specials, json!({"type": "WordLevel", "vocab": {}, "unk_token": "[UNK]"}))
+                    .map_err(|error| Error::tokenizer(kind_name(kind), error))?,
+            ),
+        };
+        Ok(Self { config: config.clone(), specials, frame, counts: HashMap::new() })
+    }
+
+    /// Counts a text; special tokens in it are not words.
+    pub(crate) fn add(&mut self, mut text: &str) {
+        loop {
+            let found =
+                self.specials.iter().filter_map(|token| Some((text.find(token.as_str())?, token.len())));
+            let Some((at, len)) = found.min_by_key(|&(at, len)| (at, std::cmp::Reverse(len))) else { break };
+            self.add_plain(&text[..at]);
+            text = &text[at + len..];
+        }
+        self.add_plain(text);
+    }
+
+    fn add_plain(&mut self, text: &str) {
+        let Some(frame) = &self.frame else {
+            let mut buffer = [0; 4];
+            return text.chars().for_each(|c| count(&mut self.counts, c.encode_utf8(&mut buffer), 1));
+        };
+        let mut normalized = NormalizedString::from(text);
+        let normal =
+            frame.get_normalizer().map_or(Ok(()), |normalizer| normalizer.normalize(&mut normalized));
+        let mut words = PreTokenizedString::from(normalized);
+        let split = frame.get_pre_tokenizer().map_or(Ok(()), |splitter| splitter.pre_tokenize(&mut words));
+        // The splitters of these kinds have no way to fail; a text that one refused would only not be counted.
+        if normal.is_ok() && split.is_ok() {
+            for (word, ..) in words.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
+                count(&mut self.counts, word, 1);
+            }
+        }
+    }
+
+    /// Takes over the counts of another part of the corpus.
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (word, n) in other.counts {
+            count(&mut self.counts, &word, n);
+        }
+    }
+
+    /// The tokenizer.
+    pub(crate) fn finish(self) -> Result<Tokenizer> {
+        let config = &self.config;
+        let subwords = matches!(config.kind, TokenizerKind::Bpe | TokenizerKind::Wordpiece);
+        let min_frequency = config.min_frequency.unwrap_or(if subwords { 2 } else { 1 });
+        let vocab_size = config.vocab_size.unwrap_or(if subwords { 8192 } else { usize::MAX });
+        let mut counts: Vec<(String, u64)> = self.counts.into_iter().collect();
+        // The most frequent first; of equally frequent ones the smaller first.
+        counts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let mut tokens = self.specials.clone();
+        let mut pairs = Vec::new();
+        match config.kind {
+            TokenizerKind::Word | TokenizerKind::Char => {
+                counts.retain(|(_, n)| *n >= min_frequency);
+                counts.truncate(vocab_size.saturating_sub(tokens.len()));
+                if config.kind == TokenizerKind::Char {
+                    counts.sort_unstable();
+                }
+                tokens.extend(
+                    counts.into_iter().map(|(word, _)| word).filter(|word| !self.specials.contains(word)),
+                );
+            }
+            TokenizerKind::Bpe => {
+                let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+                alphabet.sort_unstable();
+                let words = spell(&mut tokens, alphabet.into_iter().collect(), counts, "");
+                let learned = merges::learn(tokens, words, vocab_size, min_frequency, "");
+                (tokens, pairs) = (learned.tokens, learned.merges);
+            }
+            TokenizerKind::Wordpiece => {
+                let alphabet = counts.iter().flat_map(|(word, _)| word.chars()).collect();
+                let words = spell(&mut tokens, alphabet, counts, "##");
+                tokens = merges::learn(tokens, words, vocab_size, min_frequency, "##").tokens;
+            }
+            TokenizerKind::File => return Err(not_trained()),
+        }
+        if let Some(wanted) = config.vocab_size.filter(|&wanted| wanted > tokens.len()) {
+            return Err(Error::config(
+                "data.tokenizer.vocab_size",
+                format!(
+                    "{wanted} is more than the corpus allows: it gives {} tokens; set that or less, or leave it out",
+                    tokens.len()
+                ),
+            ));
+        }
+        let vocab: serde_json::Map<String, Value> =
+            tokens.iter().zip(0u32..).map(|(token, id)| (token.clone(), id.into())).collect();
+        let spelled: Vec<[&str; 2]> =
+            pairs.iter().map(|&(a, b)| [tokens[a as usize].as_str(), tokens[b as usize].as_str()]).collect();
+        let model = match config.kind {
+            TokenizerKind::Word => json!({"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"}),
+            TokenizerKind::Char => json!({
+                "type": "BPE", "dropout": null, "unk_token": "[UNK]", "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+                "vocab": vocab, "merges": [],
+            }),
+            TokenizerKind::Bpe => json!({
+                "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+                "vocab": vocab, "merges": spelled,
+            }),
+            TokenizerKind::Wordpiece | TokenizerKind::File => json!({
+                "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100, "vocab": vocab,
+            }),
+        };
+        let name = kind_name(config.kind);
+        let inner = assemble(config, &self.specials, model).map_err(|error| Error::tokenizer(name, error))?;
+        Tokenizer::new(inner, name)?.with_config(config)
+    }
+}
+
+impl Tokenizer {
+    /// Takes over the names that the config gives.
+    pub(crate) fn with_config(self, config: &TokenizerConfig) -> Result<Self> {
+        match &config.eos {
+            Some(eos) => self.with_eos(eos),
+            None => Ok(self),
+        }
+    }
+}
+
+fn count(counts: &mut HashMap<String, u64>, word: &str, n: u64) {
+    match counts.get_mut(word) {
+        Some(total) => *total += n,
+        None => drop(counts.insert(word.to_owned(), n)),
+    }
+}
+
+/// Adds the letters to the tokens, and spells each word in them; letters inside a word get the prefix.
+fn spell(
+    tokens: &mut Vec<String>,
+    alphabet: BTreeSet<char>,
+    counts: Vec<(String, u64)>,
+    prefix: &str,
+) -> Vec<(Vec<u32>, u64)> {
+    let mut first: HashMap<char, u32> = HashMap::new();
+    let mut inside: HashMap<char, u32> = HashMap::new();
+    for &letter in &alphabet {
+        first.insert(letter, tokens.len() as u32);
+        tokens.push(letter.into());
+    }
+    if !prefix.is_empty() {
+        let used: BTreeSet<char> = counts.iter().flat_map(|(word, _)| word.chars().skip(1)).collect();
+        for letter in used {
+            inside.insert(letter, tokens.len() as u32);
+            tokens.push(format!("{prefix}{letter}"));
+        }
+    }
+    let rest = if prefix.is_empty() { &first } else { &inside };
+    let symbols = |word: &str| {
+        let ids = word.chars().enumerate();
+        ids.filter_map(|(place, letter)| {
+            if place == 0 { first.get(&letter) } else { rest.get(&letter) }.copied()
+        })
+        .collect()
+    };
+    counts.iter().map(|(word, n)| (symbols(word), *n)).collect()
+}
+
+/// The special tokens of a kind, in the order of their ids.
+fn specials(config: &TokenizerConfig) -> Result<Vec<String>> {
+    let own = |default: &str| config.eos.clone().unwrap_or_else(|| default.into());
+    let mut specials: Vec<String> = match config.kind {
+        TokenizerKind::Word | TokenizerKind::Char => {
+            vec!["[UNK]".into(), "[PAD]".into(), "[MASK]".into(), own("[EOS]")]
+        }
+        TokenizerKind::Bpe => vec![own("<|endoftext|>"), "[PAD]".into(), "[MASK]".into()],
+        TokenizerKind::Wordpiece => {
+            let mut bert = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(String::from).to_vec();
+            bert.extend(config.eos.clone());
+            bert
+        }
+        TokenizerKind::File => return Err(not_trained()),
+    };
+    specials.extend(config.special_tokens.iter().cloned());
+    let mut seen = BTreeSet::new();
+    specials.retain(|token| seen.insert(token.clone()));
+    Ok(specials)
+}
+
+fn not_trained() -> Error {
+    Error::config("data.tokenizer.kind", "\"file\" reads a tokenizer; it trains none")
+}
+
+fn kind_name(kind: TokenizerKind) -> &'static str {
+    match kind {
+        TokenizerKind::Word => "word",
+        TokenizerKind::Char => "char",
+        TokenizerKind::Bpe => "bpe",
+        TokenizerKind::Wordpiece => "wordpiece",
+        TokenizerKind::File => "file",
+    }
+}
+
+/// A whole tokenizer about a model, in the words of `tokenizer.json`.
+fn assemble(config: &TokenizerConfig, specials: &[String], model: Value) -> tokenizers::Result<Inner> {
+    let (normalizer, splitter, post_processor, decoder) = match config.kind {
+        TokenizerKind::Word | TokenizerKind::File => (
+            Value::Null,
+            json!({"type": "Sequence", "pretokenizers": [
+                {"type": "WhitespaceSplit"}, {"type": "Punctuation", "behavior": "Isolated"},
+            ]}),
+            Value::Null,
+            word_decoder(),
+        ),
+        TokenizerKind::Char => (Value::Null, Value::Null, Value::Null, json!({"type": "Fuse"})),
+        TokenizerKind::Bpe => {
+            let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true});
+            (Value::Null, byte_level.clone(), Value::Null, byte_level)
+        }
+        TokenizerKind::Wordpiece => {
+            let small = config.lowercase.unwrap_or(false);
+            let special = |id: &str, text: u32| json!({"SpecialToken": {"id": id, "type_id": text}});
+            let sequence = |id: &str, text: u32| json!({"Sequence": {"id": id, "type_id": text}});
+            let known = |token: &str| {
+                let id = specials.iter().position(|special| special == token);
+                json!({"id": token, "ids": [id], "tokens": [token]})
+            };
+            (
+                json!({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                    "strip_accents": null, "lowercase": small}),
+                json!({"type": "BertPreTokenizer"}),
+                json!({
+                    "type": "TemplateProcessing",
+                    "single": [special("[CLS]", 0), sequence("A", 0), special("[SEP]", 0)],
+                    "pair": [special("[CLS]", 0), sequence("A", 0), special("[SEP]", 0),
+                        sequence("B", 1), special("[SEP]", 1)],
+                    "special_tokens": {"[CLS]": known("[CLS]"), "[SEP]": known("[SEP]")},
+                }),
+                json!({"type": "WordPiece", "prefix": "##", "cleanup": true}),
+            )
+        }
+    };
+    let added: Vec<Value> = specials
+        .iter()
+        .enumerate()
+        .map(|(id, token)| {
+            json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true})
+        })
+        .collect();
+    let whole = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": normalizer,
+        "pre_tokenizer": splitter, "post_processor": post_processor, "decoder": decoder, "model": model,
+    });
+    Inner::from_bytes(whole.to_string())
+}
+
+/// Joins words by spaces, and punctuation to its word.
+///
+/// Each rule looks at one token and the space beside it, so that the text of the first tokens never changes when
+/// more come: a stream of tokens decodes to the same text.
+fn word_decoder() -> Value {
+    let mut steps =
+        vec![json!({"type": "WordPiece", "prefix": "##", "cleanup": false}), json!({"type": "Fuse"})];
+    let mut rule = |from: &str, to: &str| {
+        steps.push(json!({"type": "Replace", "pattern": {"String": from}, "content": to}));
+    };
+    for mark in
+        [".", ",", ";", ":", "!", "?", ")", "]", "}", "%", "\u{2026}", "\u{201d}", "\u{2019}", "'", "-"]
+    {
+        rule(&format!(" {mark}"), mark);
+    }
+    for mark in ["(", "[", "{", "\u{201c}", "\u{2018}", "\u{2019}", "'", "-"] {
+        rule(&format!("{mark} "), mark);
+    }
+    json!({"type": "Sequence", "decoders": steps})
+}

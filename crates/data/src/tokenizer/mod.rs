@@ -1,0 +1,273 @@
+//! Text to ids and back, on the `tokenizers` crate.
+//!
+//! [`Tokenizer::train`] (or [`Tokenizer::from_file`]) → [`Tokenizer::encode`] → ids → [`Tokenizer::decode`], or
+//! [`DecodeStream`] one id at a time. Knows nothing of files of text or of batches.
+
+mod build;
+mod merges;
+mod special;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokenizers::tokenizer::{EncodeInput, Tokenizer as Inner};
+
+use crate::{Error, Result, TokenizerConfig};
+pub(crate) use build::Counts;
+use special::Special;
+pub use stream::DecodeStream;
+
+/// A text as ids, with the place of each in the text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// The ids.
+    pub ids: Vec<u32>,
+    /// The tokens as the vocabulary spells them.
+    pub tokens: Vec<String>,
+    /// The bytes of the text that each token stands for; empty ranges for tokens that the tokenizer added.
+    pub offsets: Vec<(usize, usize)>,
+    /// Which text of a pair each token belongs to.
+    pub type_ids: Vec<u32>,
+    /// The pieces of the text that the vocabulary doesn't know, in order, each once.
+    pub unknown: Vec<String>,
+}
+
+/// A tokenizer: what `tokenizer.json` describes, with its special tokens found.
+///
+/// Truncation and padding that a file switches on are switched off: batches are cut and padded elsewhere, and a
+/// corpus must never be cut in silence.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: Arc<Inner>,
+    json: Arc<str>,
+    special: Special,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("vocab_size", &self.vocab_size())
+            .field("special", &self.special)
+            .finish()
+    }
+}
+
+impl Tokenizer {
+    /// A tokenizer trained on `texts`; the same texts and config give the same `tokenizer.json`, byte for byte.
+    ///
+    /// # Errors
+    /// Where the config asks for `kind = "file"`, or for a larger vocabulary than the texts allow to fill.
+    pub fn train<'a>(config: &TokenizerConfig, texts: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let mut counts = Counts::new(config)?;
+        texts.into_iter().for_each(|text| counts.add(text));
+        counts.finish()
+    }
+
+    /// The tokenizer of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// Where the file can't be read, or isn't what the `tokenizers` crate writes.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        if path.is_dir() {
+            return Self::from_folder(path);
+        }
+        let bytes = std::fs::read(path).map_err(|source| Error::read(path, source))?;
+        Self::from_bytes(&bytes, &path.display().to_string())
+    }
+
+    /// The tokenizer of a model folder: its `tokenizer.json`, with the end token that `tokenizer_config.json` or
+    /// `special_tokens_map.json` name.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_file`].
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let path = folder.join("tokenizer.json");
+        if !path.is_file() {
+            return Err(Error::Missing { path, hint: "the folder holds no tokenizer.json".into() });
+        }
+        let mut tokenizer = Self::from_file(&path)?;
+        for name in ["special_tokens_map.json", "tokenizer_config.json"] {
+            if let Ok(bytes) = std::fs::read(folder.join(name)) {
+                let value: serde_json::Value = serde_json::from_slice(&bytes)
+                    .map_err(|error| Error::tokenizer(folder.join(name).display(), error))?;
+                tokenizer.special.name(&tokenizer.inner, &value);
+            }
+        }
+        Ok(tokenizer)
+    }
+
+    /// The tokenizer of a `tokenizer.json` in memory; `what` names it in errors.
+    ///
+    /// # Errors
+    /// Where the bytes are not what the `tokenizers` crate writes.
+    pub fn from_bytes(bytes: &[u8], what: &str) -> Result<Self> {
+        let mut inner = Inner::from_bytes(bytes).map_err(|error| {
+            Error::tokenizer(
+                what,
+                format!("{error}; wanted a tokenizer.json as the tokenizers library writes it"),
+            )
+        })?;
+        inner.with_truncation(None).map_err(|error| Error::tokenizer(what, error))?;
+        inner.with_padding(None);
+        Self::new(inner, what)
+    }
+
+    pub(crate) fn new(inner: Inner, what: &str) -> Result<Self> {
+        let json = inner.to_string(true).map_err(|error| Error::tokenizer(what, error))?;
+        let special = Special::find(&inner, &json);
+        Ok(Self { inner: Arc::new(inner), json: json.into(), special })
+    }
+
+    /// Names the token that ends a document.
+    ///
+    /// # Errors
+    /// Where the vocabulary has no such token.
+    pub fn with_eos(mut self, token: &str) -> Result<Self> {
+        let id = self.token_to_id(token);
+        self.special.eos = Some(id.ok_or_else(|| {
+            Error::config("data.tokenizer.eos", format!("the vocabulary has no token {token:?}"))
+        })?);
+        Ok(self)
+    }
+
+    /// Writes `tokenizer.json`.
+    ///
+    /// # Errors
+    /// Where the file can't be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        std::fs::write(path, self.json.as_bytes()).map_err(|source| Error::io("write", path, source))
+    }
+
+    /// The text of `tokenizer.json`.
+    pub fn to_json(&self) -> &str {
+        &self.json
+    }
+
+    /// The ids of a text, without tokens that the tokenizer would add about it.
+    ///
+    /// # Errors
+    /// Where the tokenizer has no token for a piece of the text, nor one for unknown pieces.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false).map_err(encode_error)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// A text with its tokens, their places, and what was unknown in it.
+    ///
+    /// `add_special_tokens`: whether the tokenizer's own frame (as BERT's `[CLS]` and `[SEP]`) comes about the text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_detailed(&self, text: &str, add_special_tokens: bool) -> Result<Encoded> {
+        let encoding = self.inner.encode(text, add_special_tokens).map_err(encode_error)?;
+        let mut unknown: Vec<String> = Vec::new();
+        for (&id, &(start, end)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
+            let piece = text.get(start..end).unwrap_or_default();
+            let spelled = self.unk_id().and_then(|unk| self.id_to_token(unk));
+            let is_unknown =
+                Some(id) == self.unk_id() && !piece.is_empty() && spelled.as_deref() != Some(piece);
+            if is_unknown && !unknown.iter().any(|known| known == piece) {
+                unknown.push(piece.into());
+            }
+        }
+        Ok(Encoded {
+            ids: encoding.get_ids().to_vec(),
+            tokens: encoding.get_tokens().to_vec(),
+            offsets: encoding.get_offsets().to_vec(),
+            type_ids: encoding.get_type_ids().to_vec(),
+            unknown,
+        })
+    }
+
+    /// A text, or a pair of texts, in the tokenizer's own frame: ids and which text each belongs to.
+    ///
+    /// A tokenizer without a frame for pairs joins them by the end token.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_framed(&self, text: &str, pair: Option<&str>) -> Result<(Vec<u32>, Vec<u32>)> {
+        let framed = self.special.frame;
+        let (Some(pair), false) = (pair, framed) else {
+            let input: EncodeInput<'_> = match pair {
+                Some(pair) => (text, pair).into(),
+                None => text.into(),
+            };
+            let encoding = self.inner.encode_fast(input, true).map_err(encode_error)?;
+            return Ok((encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec()));
+        };
+        let mut ids = self.encode(text)?;
+        ids.extend(self.eos_id());
+        let n_first = ids.len();
+        ids.extend(self.encode(pair)?);
+        let types = (0..ids.len()).map(|place| u32::from(place >= n_first)).collect();
+        Ok((ids, types))
+    }
+
+    /// Whether the tokenizer puts tokens of its own about a text, as BERT's `[CLS]` and `[SEP]`.
+    pub fn has_frame(&self) -> bool {
+        self.special.frame
+    }
+
+    /// The text of ids; `skip_special_tokens` leaves out special tokens.
+    ///
+    /// # Errors
+    /// Where the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
+        self.inner.decode(ids, skip_special_tokens).map_err(|error| Error::tokenizer("decode", error))
+    }
+
+    /// A decoder of one id after the other.
+    pub fn decode_stream(&self, skip_special_tokens: bool) -> DecodeStream<'_> {
+        DecodeStream::new(self, skip_special_tokens)
+    }
+
+    /// The token that an id stands for.
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The id of a token.
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// One more than the greatest id: the number of rows that an embedding needs.
+    pub fn vocab_size(&self) -> usize {
+        self.special.n_ids
+    }
+
+    /// The id of unknown pieces.
+    pub fn unk_id(&self) -> Option<u32> {
+        self.special.unk
+    }
+
+    /// The id of padding.
+    pub fn pad_id(&self) -> Option<u32> {
+        self.special.pad
+    }
+
+    /// The id that hides a token in masked-token training.
+    pub fn mask_id(&self) -> Option<u32> {
+        self.special.mask
+    }
+
+    /// The id that ends a document.
+    pub fn eos_id(&self) -> Option<u32> {
+        self.special.eos
+    }
+
+    /// Whether an id is a special token: never masked, never drawn as a random token.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.all.binary_search(&id).is_ok()
+    }
+}
+
+fn encode_error(error: tokenizers::Error) -> Error {
+    Error::tokenizer("encode", format!("{error}; the vocabulary needs a token for unknown pieces"))
+}

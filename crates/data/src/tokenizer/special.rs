@@ -1,0 +1,62 @@
+//! The special tokens of a tokenizer, found by what files call them.
+
+use serde_json::Value;
+use tokenizers::tokenizer::{PostProcessor, Tokenizer as Inner};
+
+/// The ids of the tokens with a task, and of all special tokens, in rising order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Special {
+    pub(super) unk: Option<u32>,
+    pub(super) pad: Option<u32>,
+    pub(super) mask: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) all: Vec<u32>,
+    pub(super) n_ids: usize,
+    /// Whether the tokenizer puts tokens of its own about a text.
+    pub(super) frame: bool,
+}
+
+const UNK: [&str; 3] = ["[UNK]", "<unk>", "<|unk|>"];
+const PAD: [&str; 4] = ["[PAD]", "<pad>", "<|pad|>", "<|padding|>"];
+const MASK: [&str; 3] = ["[MASK]", "<mask>", "<|mask|>"];
+const EOS: [&str; 7] = ["[EOS]", "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[SEP]"];
+
+impl Special {
+    pub(super) fn find(inner: &Inner, json: &str) -> Self {
+        let first = |names: &[&str]| names.iter().find_map(|name| inner.token_to_id(name));
+        let model: Value = serde_json::from_str(json).unwrap_or_default();
+        let named = model["model"]["unk_token"].as_str().and_then(|token| inner.token_to_id(token));
+        // Unigram models give the id itself.
+        let by_id = model["model"]["unk_id"].as_u64().and_then(|id| u32::try_from(id).ok());
+        let mut all: Vec<u32> = inner
+            .get_added_tokens_decoder()
+            .into_iter()
+            .filter(|(_, token)| token.special)
+            .map(|(id, _)| id)
+            .collect();
+        all.sort_unstable();
+        let n_ids = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
+        Self {
+            unk: named.or(by_id).or_else(|| first(&UNK)),
+            pad: first(&PAD),
+            mask: first(&MASK),
+            eos: first(&EOS),
+            all,
+            n_ids,
+            frame: inner.get_post_processor().is_some_and(|frame| frame.added_tokens(false) > 0),
+        }
+    }
+
+    /// Takes over the tokens that a `tokenizer_config.json` or `special_tokens_map.json` names.
+    pub(super) fn name(&mut self, inner: &Inner, config: &Value) {
+        let id = |key: &str| {
+            let token = config[key].as_str().or_else(|| config[key]["content"].as_str())?;
+            inner.token_to_id(token)
+        };
+        self.unk = id("unk_token").or(self.unk);
+        self.pad = id("pad_token").or(self.pad);
+        self.mask = id("mask_token").or(self.mask);
+        // BERT names no end of text; its [SEP] does that work.
+        self.eos = id("eos_token").or(self.eos);
+    }
+}
