@@ -1,1 +1,60 @@
-//! Placeholder.
+//! Differentiable operations on candle tensors: what a transformer is made of, each with its true gradient.
+//!
+//! tensors → [`linear()`], [`attention()`], [`layer_norm`], … → [`lm_head()`] or [`cross_entropy()`] → [`Loss`] →
+//! [`backward`] → [`Gradients`] → [`grad_norm`] → [`adamw`] or [`sgd`].
+//!
+//! Every operation has two forms: a fast one for the CPU in float32 and float64, with its own backward, and a plain
+//! one under [`mod@reference`], made of ordinary candle operations, which also runs on every other device and dtype.
+//! One harness (`tests/harness`) holds the two against each other and against central differences.
+//!
+//! Shape letters, also in the suffixes of names: b batch, t query position, s key position, h head, g key/value
+//! head, k width of a head, d width of the model, f width of the feed-forward, v vocabulary, n rows of any kind,
+//! i input, o output.
+//!
+//! Knows nothing of layers, texts or files.
+
+mod activation;
+mod attention;
+mod cross_entropy;
+mod dropout;
+mod embedding;
+mod gradients;
+mod linear;
+mod lm_head;
+mod loss;
+mod norm;
+mod optimizer;
+mod rotary;
+mod softmax;
+pub mod threads;
+
+/// The plain twin of every operation: the same mathematics in ordinary differentiable candle operations.
+pub mod reference {
+    pub use crate::activation::reference::{gelu_erf, gelu_tanh, relu2, silu, swiglu};
+    pub use crate::attention::reference::{attention, attention_pattern};
+    pub use crate::cross_entropy::reference::cross_entropy;
+    pub use crate::dropout::reference::dropout;
+    pub use crate::embedding::reference::embedding;
+    pub use crate::linear::reference::linear;
+    pub use crate::lm_head::reference::lm_head;
+    pub use crate::norm::reference::{layer_norm, rms_norm};
+    pub use crate::optimizer::reference::{adamw, sgd};
+    pub use crate::rotary::reference::rotary;
+    pub use crate::softmax::reference::softmax;
+    pub use crate::threads::with_reference;
+}
+
+pub use activation::{gelu_erf, gelu_tanh, relu2, silu, swiglu};
+pub use attention::mask::Mask;
+pub use attention::{AttentionOptions, Pattern, attention, attention_pattern};
+pub use cross_entropy::cross_entropy;
+pub use dropout::{Dropout, dropout};
+pub use embedding::embedding;
+pub use gradients::{Gradients, backward, grad_norm};
+pub use linear::linear;
+pub use lm_head::lm_head;
+pub use loss::{CrossEntropyOptions, Loss};
+pub use norm::{layer_norm, rms_norm};
+pub use optimizer::{AdamwStep, SgdStep, adamw, sgd};
+pub use rotary::rotary;
+pub use softmax::softmax;

@@ -1,0 +1,29 @@
+//! Cross-entropy of logits against targets.
+
+pub(crate) mod reference;
+
+use crate::{CrossEntropyOptions, Loss};
+use candle_core::{Result, Tensor};
+
+/// `Σ_n (1 − ε)(−log p_n[target]) + ε/V Σ_v (−log p_n[v])` with `p_n = softmax(logits_n)`, over the rows whose target
+/// is not `ignore_index`; ε is the label smoothing, as in PyTorch.
+///
+/// # Shape
+/// logits [n, v], n targets → a scalar and a count.
+///
+/// # Errors
+/// Where a target is neither in the vocabulary nor ignored, or there is not one for each row.
+///
+/// # Examples
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use vulpes_ops::{CrossEntropyOptions, cross_entropy};
+/// let logits = Tensor::new(&[[0f64, 0.0], [3.0, 4.0]], &Device::Cpu)?;
+/// let loss = cross_entropy(&logits, &[1, -100], &CrossEntropyOptions::default())?;
+/// assert_eq!(loss.count, 1);
+/// assert!((loss.sum.to_scalar::<f64>()? - 2f64.ln()).abs() < 1e-12);
+/// # candle_core::Result::Ok(())
+/// ```
+pub fn cross_entropy(logits_nv: &Tensor, targets: &[i64], options: &CrossEntropyOptions) -> Result<Loss> {
+    reference::cross_entropy(logits_nv, targets, options)
+}

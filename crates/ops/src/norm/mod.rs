@@ -1,0 +1,29 @@
+//! Normalization over the last dimension: LayerNorm and RMSNorm.
+
+pub(crate) mod reference;
+
+use candle_core::{Result, Tensor};
+
+/// `y = (x − mean(x)) / √(var(x) + ε) · w + b` over the last dimension, with the variance of the whole population
+/// ([Ba, Kiros and Hinton 2016](https://arxiv.org/abs/1607.06450)).
+///
+/// # Shape
+/// x [.., d], weight [d], bias [d] → [.., d].
+///
+/// # Errors
+/// Where the widths don't fit together.
+pub fn layer_norm(x_xd: &Tensor, weight_d: &Tensor, bias_d: Option<&Tensor>, eps: f64) -> Result<Tensor> {
+    reference::layer_norm(x_xd, weight_d, bias_d, eps)
+}
+
+/// `y = x / √(mean(x²) + ε) · w` over the last dimension
+/// ([Zhang and Sennrich 2019](https://arxiv.org/abs/1910.07467)).
+///
+/// # Shape
+/// x [.., d], weight [d] → [.., d].
+///
+/// # Errors
+/// Where the widths don't fit together.
+pub fn rms_norm(x_xd: &Tensor, weight_d: &Tensor, eps: f64) -> Result<Tensor> {
+    reference::rms_norm(x_xd, weight_d, eps)
+}

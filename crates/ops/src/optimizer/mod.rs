@@ -1,0 +1,81 @@
+//! Optimizer steps of one parameter, in place.
+
+pub(crate) mod reference;
+
+use candle_core::{Result, Tensor, Var, bail};
+
+/// The numbers of one AdamW step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamwStep {
+    /// The learning rate of this step.
+    pub lr: f64,
+    /// How much of the first moment is kept.
+    pub beta1: f64,
+    /// How much of the second moment is kept.
+    pub beta2: f64,
+    /// Added to the denominator.
+    pub eps: f64,
+    /// How much of the parameter is taken away, times the learning rate: 0 where there is no decay.
+    pub weight_decay: f64,
+    /// The number of this step, from 1.
+    pub step: u64,
+    /// The gradient is multiplied by this first: 1, or less where its norm is clipped.
+    pub grad_scale: f64,
+}
+
+/// The numbers of one SGD step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SgdStep {
+    /// The learning rate of this step.
+    pub lr: f64,
+    /// How much of the velocity is kept: 0 for plain SGD.
+    pub momentum: f64,
+    /// Whether to look ahead along the velocity (Nesterov).
+    pub nesterov: bool,
+    /// How much of the parameter joins its gradient: 0 where there is no decay.
+    pub weight_decay: f64,
+    /// The gradient is multiplied by this first: 1, or less where its norm is clipped.
+    pub grad_scale: f64,
+}
+
+/// One AdamW step ([Loshchilov and Hutter 2017](https://arxiv.org/abs/1711.05101), algorithm 2), in PyTorch's form:
+/// `p ← p (1 − lr·wd)`, `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`,
+/// `p ← p − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)`.
+///
+/// # Gradient
+/// None: parameter and moments are overwritten, so never between a forward and its backward.
+///
+/// # Errors
+/// Where the four tensors differ in shape or dtype.
+pub fn adamw(param: &Var, m: &Var, v: &Var, grad: &Tensor, step: &AdamwStep) -> Result<()> {
+    check("adamw", param, &[("m", m), ("v", v), ("grad", grad)])?;
+    reference::adamw(param, m, v, grad, step)
+}
+
+/// One SGD step, in PyTorch's form: `g ← g + wd·p`, `u ← μ u + g`, `p ← p − lr·u`, or `p − lr (g + μ u)` with
+/// Nesterov's look ahead.
+///
+/// # Gradient
+/// None: parameter and velocity are overwritten, so never between a forward and its backward.
+///
+/// # Errors
+/// Where the three tensors differ in shape or dtype.
+pub fn sgd(param: &Var, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Result<()> {
+    check("sgd", param, &[("velocity", velocity), ("grad", grad)])?;
+    reference::sgd(param, velocity, grad, step)
+}
+
+fn check(op: &str, param: &Tensor, others: &[(&str, &Tensor)]) -> Result<()> {
+    for (name, other) in others {
+        if other.dims() != param.dims() || other.dtype() != param.dtype() {
+            bail!(
+                "{op}: {name} is {:?} {:?}, but the parameter is {:?} {:?}",
+                other.dtype(),
+                other.dims(),
+                param.dtype(),
+                param.dims()
+            );
+        }
+    }
+    Ok(())
+}

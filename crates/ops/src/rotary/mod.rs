@@ -1,0 +1,22 @@
+//! Rotary position embedding.
+
+pub(crate) mod reference;
+
+use candle_core::{Result, Tensor};
+
+/// Turns each pair (x_c, x_{c+k/2}) of a head by its position's angle:
+/// `(x₁ cos − x₂ sin, x₂ cos + x₁ sin)` ([Su and others 2021](https://arxiv.org/abs/2104.09864), with the halves of
+/// a head as the pairs, as Llama's weights want it).
+///
+/// # Shape
+/// x [b, t, h, k], cos and sin [positions, k/2], positions u32 [b, t] → [b, t, h, k]. Without `positions` the place
+/// in the sequence is the row of the tables.
+///
+/// # Gradient
+/// To x only: the tables are constants.
+///
+/// # Errors
+/// Where shapes don't fit together, k is odd, or a position is beyond the tables.
+pub fn rotary(x_bthk: &Tensor, cos: &Tensor, sin: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
+    reference::rotary(x_bthk, cos, sin, positions)
+}

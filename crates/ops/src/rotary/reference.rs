@@ -1,0 +1,44 @@
+//! Rotary position embedding in plain candle operations.
+
+use candle_core::{D, Result, Tensor, bail};
+
+/// Checks the shapes and gives (b, t, h, k).
+pub(crate) fn shapes(
+    x_bthk: &Tensor,
+    cos: &Tensor,
+    sin: &Tensor,
+    positions: Option<&Tensor>,
+) -> Result<(usize, usize, usize, usize)> {
+    let (b, t, h, k) = x_bthk.dims4()?;
+    if k % 2 != 0 {
+        bail!("rotary: a head is {k} wide; pairs need an even width");
+    }
+    let (rows, half) = cos.dims2()?;
+    if sin.dims() != cos.dims() || half != k / 2 {
+        bail!("rotary: tables cos {:?} and sin {:?}; wanted [positions, {}]", cos.dims(), sin.dims(), k / 2);
+    }
+    match positions {
+        Some(positions) if positions.dims() != [b, t] => {
+            bail!("rotary: positions {:?} for x {:?}; wanted [{b}, {t}]", positions.dims(), x_bthk.dims())
+        }
+        None if t > rows => bail!("rotary: {t} positions, but the tables hold {rows}"),
+        _ => Ok((b, t, h, k)),
+    }
+}
+
+/// [`crate::rotary()`].
+pub fn rotary(x_bthk: &Tensor, cos: &Tensor, sin: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
+    let (b, t, _, k) = shapes(x_bthk, cos, sin, positions)?;
+    let half = k / 2;
+    let pick = |table: &Tensor| match positions {
+        Some(positions) => {
+            table.detach().contiguous()?.index_select(&positions.flatten_all()?, 0)?.reshape((b, t, 1, half))
+        }
+        None => table.detach().narrow(0, 0, t)?.reshape((1, t, 1, half)),
+    };
+    let (cos, sin) = (pick(cos)?, pick(sin)?);
+    let (x1, x2) = (x_bthk.narrow(D::Minus1, 0, half)?, x_bthk.narrow(D::Minus1, half, half)?);
+    let y1 = (x1.broadcast_mul(&cos)? - x2.broadcast_mul(&sin)?)?;
+    let y2 = (x2.broadcast_mul(&cos)? + x1.broadcast_mul(&sin)?)?;
+    Tensor::cat(&[y1, y2], D::Minus1)
+}

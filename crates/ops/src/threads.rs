@@ -1,0 +1,53 @@
+//! How many threads a kernel may use, and whether kernels may be used at all, each a setting of the calling thread.
+
+use std::cell::Cell;
+
+thread_local! {
+    static KERNEL_THREADS: Cell<usize> = const { Cell::new(1) };
+    static REFERENCE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Puts a thread's setting back when it is dropped, also when a panic unwinds.
+struct Restore<T: Copy + 'static>(&'static std::thread::LocalKey<Cell<T>>, T);
+
+impl<T: Copy + 'static> Drop for Restore<T> {
+    fn drop(&mut self) {
+        self.0.set(self.1);
+    }
+}
+
+/// Runs `f` with kernels that may use `n` threads each (0 counts as 1).
+///
+/// The results have the same bits for every `n`: threads share out rows and columns, never the terms of a sum.
+pub fn with_kernel_threads<R>(n: usize, f: impl FnOnce() -> R) -> R {
+    let _restore = Restore(&KERNEL_THREADS, KERNEL_THREADS.replace(n.max(1)));
+    f()
+}
+
+/// How many threads a kernel called from this thread may use: 1 unless [`with_kernel_threads`] says otherwise.
+pub fn kernel_threads() -> usize {
+    KERNEL_THREADS.get()
+}
+
+/// Runs `f` with every operation in its [`mod@crate::reference`] form: for comparisons, of results and of time.
+pub fn with_reference<R>(f: impl FnOnce() -> R) -> R {
+    let _restore = Restore(&REFERENCE, REFERENCE.replace(true));
+    f()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_hold_inside_and_are_restored() {
+        assert_eq!(kernel_threads(), 1);
+        let inside = with_kernel_threads(3, || (kernel_threads(), with_kernel_threads(0, kernel_threads)));
+        assert_eq!((inside, kernel_threads()), ((3, 1), 1));
+        let panicked = std::panic::catch_unwind(|| with_kernel_threads(5, || panic!("on purpose")));
+        assert!(panicked.is_err());
+        assert_eq!(kernel_threads(), 1);
+        assert!(with_reference(|| REFERENCE.get()));
+        assert!(!REFERENCE.get());
+    }
+}

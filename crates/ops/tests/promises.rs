@@ -1,0 +1,162 @@
+//! What the operations promise beyond being the same as their reference.
+
+use candle_core::{Device, Result, Tensor, Var};
+use vulpes_ops::{
+    AdamwStep, AttentionOptions, CrossEntropyOptions, Dropout, Gradients, Mask, SgdStep, adamw, attention,
+    attention_pattern, backward, cross_entropy, dropout, grad_norm, linear, sgd,
+};
+use vulpes_random::Key;
+
+fn normal(key: u64, shape: &[usize]) -> Tensor {
+    let mut stream = Key::new(key, "test").stream();
+    let values: Vec<f64> = (0..shape.iter().product()).map(|_| stream.normal()).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+fn bits(x: &Tensor) -> Vec<u64> {
+    x.flatten_all().unwrap().to_vec1::<f64>().unwrap().into_iter().map(f64::to_bits).collect()
+}
+
+#[test]
+fn a_row_that_may_look_at_nothing_gives_zeros_and_zero_gradients() -> Result<()> {
+    let vars: Vec<Var> = (0..3).map(|i| Var::from_tensor(&normal(i, &[2, 3, 2, 4])).unwrap()).collect();
+    // Every key of batch row 1 is padding.
+    let mask = Mask::causal().keep(2, 3, [1, 1, 1, 0, 0, 0].into());
+    let options = AttentionOptions { scale: 0.5, mask: &mask, dropout: None };
+    let context = attention(&vars[0], &vars[1], &vars[2], &options)?;
+    assert!(context.get(1)?.abs()?.sum_all()?.to_scalar::<f64>()? == 0.0);
+    let store = context.sqr()?.sum_all()?.backward()?;
+    for var in &vars {
+        let gradient = store.get(var).unwrap();
+        assert_eq!(gradient.get(1)?.abs()?.sum_all()?.to_scalar::<f64>()?, 0.0);
+        let rest = gradient.get(0)?.abs()?.sum_all()?.to_scalar::<f64>()?;
+        assert!(rest > 0.0 && rest.is_finite());
+    }
+    let pattern = attention_pattern(&vars[0], &vars[1], &vars[2], &options)?;
+    let sums = pattern.weights_bhts.sum(3)?.flatten_all()?.to_vec1::<f64>()?;
+    assert!(sums[..6].iter().all(|sum| (sum - 1.0).abs() < 1e-12) && sums[6..].iter().all(|&sum| sum == 0.0));
+    Ok(())
+}
+
+#[test]
+fn what_is_masked_changes_no_bit() -> Result<()> {
+    let (q, k, v) = (normal(1, &[1, 5, 2, 4]), normal(2, &[1, 5, 2, 4]), normal(3, &[1, 5, 2, 4]));
+    let mask = Mask::causal();
+    let options = AttentionOptions { scale: 0.5, mask: &mask, dropout: None };
+    let whole = attention(&q, &k, &v, &options)?;
+    let (mut k2, mut v2) = (vec![k.narrow(1, 0, 3)?], vec![v.narrow(1, 0, 3)?]);
+    k2.push(normal(7, &[1, 2, 2, 4]));
+    v2.push(normal(8, &[1, 2, 2, 4]));
+    let changed = attention(&q, &Tensor::cat(&k2, 1)?, &Tensor::cat(&v2, 1)?, &options)?;
+    assert_eq!(bits(&whole.narrow(1, 0, 3)?), bits(&changed.narrow(1, 0, 3)?));
+    assert_ne!(bits(&whole.narrow(1, 3, 2)?), bits(&changed.narrow(1, 3, 2)?));
+    Ok(())
+}
+
+#[test]
+fn dropout_depends_neither_on_padding_nor_on_the_cut() -> Result<()> {
+    let (p, key) = (0.4, Key::new(5, "dropout"));
+    let rule = |first_row| Dropout { p, key: key.clone(), first_row };
+    let ones = |shape: &[usize]| Tensor::ones(shape, candle_core::DType::F64, &Device::Cpu).unwrap();
+    let whole = dropout(&ones(&[3, 5, 4]), &rule(0))?;
+    assert_eq!(bits(&dropout(&ones(&[2, 5, 4]), &rule(1))?), bits(&whole.narrow(0, 1, 2)?));
+    assert_eq!(bits(&dropout(&ones(&[3, 2, 4]), &rule(0))?), bits(&whole.narrow(1, 0, 2)?));
+    let kept = whole.ne(0.0)?.to_dtype(candle_core::DType::F64)?;
+    assert_eq!(bits(&whole), bits(&kept.affine(1.0 / (1.0 - f64::from(p)), 0.0)?));
+
+    let many = dropout(&ones(&[4, 10_000]), &rule(0))?.mean_all()?.to_scalar::<f64>()?;
+    assert!((many - 1.0).abs() < 0.02, "{many}");
+    assert!(dropout(&ones(&[1]), &Dropout { p: 1.0, key: key.clone(), first_row: 0 }).is_err());
+
+    // The same for attention weights: the pattern of the first 3 positions is the same in a row of 3 and of 6.
+    let (q, k, v) = (normal(1, &[2, 6, 2, 4]), normal(2, &[2, 6, 2, 4]), normal(3, &[2, 6, 2, 4]));
+    let (mask, rule) = (Mask::causal(), rule(0));
+    let options = AttentionOptions { scale: 0.5, mask: &mask, dropout: Some(&rule) };
+    let long = attention(&q, &k, &v, &options)?;
+    let short = |x: &Tensor| x.narrow(1, 0, 3);
+    let alone = attention(&short(&q)?, &short(&k)?, &short(&v)?, &options)?;
+    let difference = (short(&long)? - alone)?.abs()?.max_all()?.to_scalar::<f64>()?;
+    assert!(difference < 1e-14, "{difference}");
+    assert!(
+        (long - attention(&q, &k, &v, &AttentionOptions { dropout: None, ..options })?)?
+            .abs()?
+            .max_all()?
+            .to_scalar::<f64>()?
+            > 0.1
+    );
+    Ok(())
+}
+
+#[test]
+fn gradients_tell_unreached_from_zero_and_add_up() -> Result<()> {
+    let parameters: Vec<(String, Var)> = ["a", "b", "unused"]
+        .iter()
+        .enumerate()
+        .map(|(i, name)| (name.to_string(), Var::from_tensor(&normal(i as u64, &[3, 3])).unwrap()))
+        .collect();
+    let mut gradients = Gradients::new(&parameters)?;
+    let loss = linear(&parameters[0].1, &parameters[1].1, None)?.sqr()?.sum_all()?;
+    backward(&loss, &mut gradients)?;
+    assert!(gradients.get("a").is_some() && gradients.get("unused").is_none());
+    let once = gradients.get("b").unwrap().copy()?;
+    let norm = grad_norm(&gradients)?;
+    let loss = linear(&parameters[0].1, &parameters[1].1, None)?.sqr()?.sum_all()?;
+    backward(&loss, &mut gradients)?;
+    let twice = gradients.get("b").unwrap();
+    assert!((twice - (once * 2.0)?)?.abs()?.max_all()?.to_scalar::<f64>()? < 1e-12);
+    assert!((grad_norm(&gradients)? / norm - 2.0).abs() < 1e-12);
+    let mut sum = Gradients::new(&parameters)?;
+    sum.add(&gradients)?;
+    sum.add(&gradients)?;
+    assert!((grad_norm(&sum)? / norm - 4.0).abs() < 1e-12);
+    sum.zero();
+    assert!(sum.get("a").is_none() && grad_norm(&sum)? == 0.0);
+    let names: Vec<_> = sum.iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(names, ["a", "b", "unused"]);
+
+    assert!(backward(&normal(1, &[2]), &mut sum).is_err());
+    assert!(Gradients::new(&[parameters[0].clone(), parameters[0].clone()]).is_err());
+    Ok(())
+}
+
+#[test]
+fn optimizers_do_what_pytorch_does() -> Result<()> {
+    // By hand, one element: p = 1, g = 0.5, first step.
+    let var = |x: f64| Var::new(&[x], &Device::Cpu).unwrap();
+    let value = |x: &Var| x.to_vec1::<f64>().unwrap()[0];
+    let (p, m, v, g) = (var(1.0), var(0.0), var(0.0), Tensor::new(&[1.0], &Device::Cpu)?);
+    let step = AdamwStep {
+        lr: 0.1,
+        beta1: 0.9,
+        beta2: 0.99,
+        eps: 1e-8,
+        weight_decay: 0.2,
+        step: 1,
+        grad_scale: 0.5,
+    };
+    adamw(&p, &m, &v, &g, &step)?;
+    assert!((value(&p) - (0.98 - 0.1 * 0.5 / (0.5 + 1e-8))).abs() < 1e-12);
+    assert!((value(&m) - 0.05).abs() < 1e-12 && (value(&v) - 0.0025).abs() < 1e-12);
+
+    let (p, u) = (var(1.0), var(2.0));
+    let step = SgdStep { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.2, grad_scale: 0.5 };
+    sgd(&p, &u, &g, &step)?;
+    assert!((value(&u) - 2.5).abs() < 1e-12 && (value(&p) - 0.75).abs() < 1e-12);
+    sgd(&p, &u, &g, &SgdStep { nesterov: true, momentum: 0.5, weight_decay: 0.0, ..step })?;
+    assert!((value(&u) - 1.75).abs() < 1e-12 && (value(&p) - (0.75 - 0.1 * (0.5 + 0.875))).abs() < 1e-12);
+    assert!(sgd(&p, &Var::new(&[1.0, 2.0], &Device::Cpu)?, &g, &step).is_err());
+    Ok(())
+}
+
+#[test]
+fn bad_targets_are_named() {
+    let logits = normal(1, &[2, 3]);
+    let error = |targets: &[i64]| {
+        cross_entropy(&logits, targets, &CrossEntropyOptions::default()).unwrap_err().to_string()
+    };
+    assert!(error(&[0, 3]).contains("target 3 of row 1"), "{}", error(&[0, 3]));
+    assert!(error(&[-1, 0]).contains("target -1 of row 0"));
+    assert!(error(&[0]).contains("1 targets for 2 rows"));
+    let options = CrossEntropyOptions { label_smoothing: 1.5, ..Default::default() };
+    assert!(cross_entropy(&logits, &[0, 1], &options).is_err());
+}
