@@ -1,0 +1,55 @@
+//! README's claims that a machine can check: the commands, the file map, the configs.
+
+use crate::repository::{first_sentence, names, read, root};
+
+const TRAIN: &str = "cargo run --release --bin train -- --config fox.toml";
+const TEST: &str = "cargo test --release --workspace";
+
+#[test]
+fn ci_runs_the_two_commands() {
+    let (readme, ci) = (read("README.md"), read(".ci/run"));
+    for command in [TRAIN, TEST] {
+        assert!(readme.lines().any(|line| line.trim() == command), "README doesn't give `{command}` on its own line");
+        assert!(ci.lines().any(|line| line.starts_with(&format!("run {command}"))), ".ci/run doesn't run `{command}`");
+    }
+}
+
+#[test]
+fn every_config_is_described() {
+    let readme = read("README.md");
+    for name in names("configs").iter().filter(|name| name.ends_with(".toml")) {
+        assert!(readme.contains(&format!("configs/{name}")), "README doesn't speak of configs/{name}");
+    }
+}
+
+/// The map is made from the files' own first sentences; `UPDATE_README=1 cargo test --release readme` writes it anew.
+#[test]
+fn the_file_map_equals_the_tree() {
+    let (start, end) = ("<!-- file map: made by tests/readme.rs -->\n", "<!-- end of the file map -->");
+    let readme = read("README.md");
+    let (before, rest) = readme.split_once(start).expect("README has no file map");
+    let (found, after) = rest.split_once(end).expect("README's file map has no end");
+    let wanted = file_map();
+    if std::env::var_os("UPDATE_README").is_some() {
+        std::fs::write(root().join("README.md"), format!("{before}{start}{wanted}{end}{after}")).unwrap();
+    } else {
+        assert!(found == wanted, "README's file map is out of date: run `UPDATE_README=1 {TEST} readme`");
+    }
+}
+
+fn file_map() -> String {
+    let mut map = String::from("```text\n");
+    for name in names("crates") {
+        map += &format!("crates/{name}\n");
+        for entry in names(&format!("crates/{name}/src")) {
+            let path = format!("crates/{name}/src/{entry}");
+            let (label, file) = if root().join(&path).is_dir() {
+                (format!("{entry}/"), format!("{path}/mod.rs"))
+            } else {
+                (entry, path)
+            };
+            map += &format!("    {label:<22} {}\n", first_sentence(&file));
+        }
+    }
+    map + "```\n"
+}
