@@ -53,7 +53,8 @@ impl Attention {
             let (b, t, _) = x.dims3()?;
             linear.forward(x)?.reshape((b, t, (), self.d_head))
         };
-        let (mut q_bthk, mut k_bsgk, mut v_bsgk) = (heads(&self.query)?, heads(&self.key)?, heads(&self.value)?);
+        let (mut q_bthk, mut k_bsgk, mut v_bsgk) =
+            (heads(&self.query)?, heads(&self.key)?, heads(&self.value)?);
         if let Some(rotary) = shared.rotary {
             q_bthk = rotary.forward(&q_bthk, shared.positions)?;
             k_bsgk = rotary.forward(&k_bsgk, shared.positions)?;
@@ -80,9 +81,9 @@ impl Attention {
         }
         let context = if run.wants(Site::Scores(layer)) || run.wants(Site::Weights(layer)) {
             let pattern = ops::attention_pattern(q, k, v, &options)?;
-            run.record(Site::Scores(layer), &pattern.scores);
-            run.record(Site::Weights(layer), &pattern.weights);
-            pattern.context
+            run.record(Site::Scores(layer), &pattern.scores_bhts);
+            run.record(Site::Weights(layer), &pattern.weights_bhts);
+            pattern.context_bthk
         } else {
             ops::attention(q, k, v, &options)?
         };

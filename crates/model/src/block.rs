@@ -46,7 +46,8 @@ impl Block {
             self.attention.forward(x, shared, run)
         })?;
         if let Some(feed_forward) = &self.feed_forward {
-            x = self.sublayer("feed_forward", &x, &self.feed_forward_norm, run, |x, _| feed_forward.forward(x))?;
+            x = self
+                .sublayer("feed_forward", &x, &self.feed_forward_norm, run, |x, _| feed_forward.forward(x))?;
         }
         run.record(Site::Block(self.layer), &x);
         Ok(x)

@@ -33,7 +33,10 @@ impl KvCache {
     /// Adds the keys and values of new tokens to a layer, and returns all of that layer's.
     pub(crate) fn append(&mut self, layer: usize, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor)> {
         let Some(slot) = self.layers.get_mut(layer) else {
-            candle_core::bail!("the cache has {} layers; the model asks for layer {layer}", self.layers.len());
+            candle_core::bail!(
+                "the cache has {} layers; the model asks for layer {layer}",
+                self.layers.len()
+            );
         };
         let both = match slot.take() {
             Some((old_key, old_value)) => {

@@ -19,7 +19,12 @@ impl Norm {
         Self::of_kind(config.norm, config.norm_eps, name, weights)
     }
 
-    pub(crate) fn of_kind(kind: NormKind, eps: f64, name: &str, weights: &Weights) -> crate::Result<Option<Self>> {
+    pub(crate) fn of_kind(
+        kind: NormKind,
+        eps: f64,
+        name: &str,
+        weights: &Weights,
+    ) -> crate::Result<Option<Self>> {
         Ok(match kind {
             NormKind::None => None,
             NormKind::Layer => Some(Self::Layer {

@@ -22,9 +22,12 @@ impl Rotary {
             .map(|theta| config.rope_scaling.map_or(theta, |scaling| stretched(theta, &scaling)))
             .collect();
         let table = |f: fn(f64) -> f64| -> Result<Tensor> {
-            let values: Vec<f64> =
-                (0..config.context_len).flat_map(|p| thetas.iter().map(move |theta| f(p as f64 * theta))).collect();
-            Tensor::from_vec(values, (config.context_len, n_pair), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
+            let values: Vec<f64> = (0..config.context_len)
+                .flat_map(|p| thetas.iter().map(move |theta| f(p as f64 * theta)))
+                .collect();
+            Tensor::from_vec(values, (config.context_len, n_pair), &Device::Cpu)?
+                .to_dtype(dtype)?
+                .to_device(device)
         };
         Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
     }

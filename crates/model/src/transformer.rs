@@ -107,7 +107,11 @@ impl Transformer {
         self.with_trainable(&|_| false)
     }
 
-    fn build(config: &ModelConfig, parameters: Parameters, trainable: &dyn Fn(&str) -> bool) -> crate::Result<Self> {
+    fn build(
+        config: &ModelConfig,
+        parameters: Parameters,
+        trainable: &dyn Fn(&str) -> bool,
+    ) -> crate::Result<Self> {
         let faults = config.faults();
         if !faults.is_empty() {
             return Err(crate::Error::Config(faults));
@@ -120,7 +124,9 @@ impl Transformer {
                 Positions::Rotary => Some(Rotary::new(config, dtype, &device)?),
                 Positions::None | Positions::Learned => None,
             },
-            blocks: (0..config.n_layer).map(|layer| Block::new(config, layer, &weights)).collect::<Result<_, _>>()?,
+            blocks: (0..config.n_layer)
+                .map(|layer| Block::new(config, layer, &weights))
+                .collect::<crate::Result<_>>()?,
             norm: match config.block {
                 BlockKind::Pre => Norm::new(config, "norm", &weights)?,
                 BlockKind::Bare | BlockKind::Post => None,
@@ -161,7 +167,11 @@ impl Transformer {
         let (rows, len) = input.ids.dims2()?;
         let past = run.cache.as_ref().map_or(0, |cache| cache.len());
         if past + len > self.config.context_len {
-            candle_core::bail!("a row of {} tokens is longer than the context of {}", past + len, self.config.context_len);
+            candle_core::bail!(
+                "a row of {} tokens is longer than the context of {}",
+                past + len,
+                self.config.context_len
+            );
         }
         let positions = match &input.positions {
             Some(positions) => positions.clone(),
@@ -204,7 +214,13 @@ impl Transformer {
     ///
     /// # Errors
     /// A target outside the vocabulary; a model without a head.
-    pub fn loss(&self, hidden: &Tensor, targets: &[i64], options: &CrossEntropyOptions, run: &Run) -> Result<Loss> {
+    pub fn loss(
+        &self,
+        hidden: &Tensor,
+        targets: &[i64],
+        options: &CrossEntropyOptions,
+        run: &Run,
+    ) -> Result<Loss> {
         self.head.loss(hidden, targets, options, run)
     }
 
@@ -220,7 +236,7 @@ impl Transformer {
             mask = mask.keep(rows, past + len, keep.clone());
         }
         if let Some(segments) = &input.segments {
-            mask = mask.segments(segments.clone());
+            mask = mask.segments(rows, past + len, segments.clone());
         }
         mask.past(past)
     }

@@ -1,0 +1,89 @@
+//! Every parameter of every kind of model against central differences in float64.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use candle_core::Tensor;
+use support::*;
+use vulpes_model::{Head, ModelConfig, Run, Transformer};
+use vulpes_ops::{CrossEntropyOptions, Gradients, backward};
+use vulpes_random::Key;
+
+const STEP: f64 = 1e-5;
+
+fn loss(model: &Transformer) -> Tensor {
+    let ids = [1, 4, 2, 9, 7, 3, 5, 5, 10, 0];
+    let mut keep = [1u8; 10];
+    keep[9] = 0;
+    let input = input(&ids, 2).with_keep(keep.into());
+    let mut run = Run::training(Key::new(3, "dropout").with(&1u64), 0);
+    let hidden = model.forward(&input, &mut run).unwrap();
+    let targets: &[i64] = match model.config().head {
+        Head::Classify { .. } => &[2, 0],
+        _ => &[4, 2, 9, 7, -100, 5, 5, 10, 1, -100],
+    };
+    model.loss(&hidden, targets, &CrossEntropyOptions::default(), &run).unwrap().mean().unwrap()
+}
+
+fn check(config: ModelConfig) {
+    let model = shaken(&config);
+    let named: Vec<_> = model.parameters().iter().map(|(name, var)| (name.to_owned(), var.clone())).collect();
+    let mut gradients = Gradients::new(&named).unwrap();
+    backward(&loss(&model), &mut gradients).unwrap();
+    for (name, var) in &named {
+        let gradient = values(gradients.get(name).unwrap_or_else(|| panic!("{name} has no gradient")));
+        let start = var.as_tensor().copy().unwrap().detach();
+        let mut worst: f64 = 0.0;
+        for i in 0..var.elem_count() {
+            let moved = |by: f64| {
+                let mut all = values(&start);
+                all[i] += by;
+                var.set(&Tensor::from_vec(all, var.shape(), var.device()).unwrap()).unwrap();
+                loss(&model).to_scalar::<f64>().unwrap()
+            };
+            let numeric = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+            worst = worst.max((numeric - gradient[i]).abs() / (1e-3 + numeric.abs()));
+        }
+        var.set(&start).unwrap();
+        assert!(worst < 1e-6, "{name}: relative error {worst:e}");
+        // The softmax cancels a key bias: it adds the same to every score of a query. A position that only padding
+        // stood on, and a row of the vocabulary that no token used, have no gradient either.
+        let largest = gradient.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
+        assert!(largest > 1e-9 || name.ends_with("key.bias"), "{name}: the gradient is zero");
+    }
+}
+
+#[test]
+fn fox() {
+    check(support::fox());
+}
+
+#[test]
+fn multihead() {
+    check(support::multihead());
+}
+
+#[test]
+fn multihead_with_dropout() {
+    check(ModelConfig { dropout: 0.2, ..support::multihead() });
+}
+
+#[test]
+fn bert() {
+    check(support::bert());
+}
+
+#[test]
+fn llama() {
+    check(support::llama());
+}
+
+#[test]
+fn windowed() {
+    check(support::windowed());
+}
+
+#[test]
+fn classifier() {
+    check(support::classifier());
+}

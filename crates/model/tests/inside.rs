@@ -1,0 +1,45 @@
+//! What a probe sees is what the model used.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use support::*;
+use vulpes_model::{Recorder, Run, Site};
+
+#[test]
+fn looking_changes_nothing() {
+    for config in [fox(), multihead(), bert(), llama()] {
+        let model = shaken(&config);
+        let row = input(&[3, 1, 4, 1], 1);
+        let mut recorder = Recorder::everything();
+        let hidden = model.forward(&row, &mut Run::probed(&mut recorder)).unwrap();
+        assert_close(&values(&hidden), &values(&model.forward(&row, &mut Run::inference()).unwrap()), 1e-12);
+        assert_eq!(values(recorder.get(Site::Hidden).unwrap()), values(&hidden));
+    }
+}
+
+#[test]
+fn each_row_of_weights_sums_to_one_and_gives_the_context() {
+    let config = multihead();
+    let model = shaken(&config);
+    let mut recorder = Recorder::everything();
+    model.forward(&input(&[3, 1, 4, 1], 1), &mut Run::probed(&mut recorder)).unwrap();
+    for layer in 0..config.n_layer {
+        let weights = recorder.get(Site::Weights(layer)).unwrap();
+        assert_eq!(weights.dims(), [1, config.n_head, 4, 4]);
+        assert_close(&values(&weights.sum(3).unwrap()), &[1.0; 8], 1e-12);
+        let value_bhsk =
+            recorder.get(Site::Value(layer)).unwrap().transpose(1, 2).unwrap().contiguous().unwrap();
+        let context = weights.matmul(&value_bhsk).unwrap().transpose(1, 2).unwrap();
+        assert_close(&values(&context), &values(recorder.get(Site::Context(layer)).unwrap()), 1e-12);
+    }
+}
+
+#[test]
+fn a_recorder_keeps_only_what_it_was_asked_for() {
+    let model = shaken(&multihead());
+    let mut recorder = Recorder::of(&[Site::Block(1)]);
+    model.forward(&input(&[3], 1), &mut Run::probed(&mut recorder)).unwrap();
+    assert!(recorder.get(Site::Block(1)).is_some() && recorder.get(Site::Weights(1)).is_none());
+    assert_eq!(Site::Weights(1).to_string(), "blocks.1.attention.weights");
+}

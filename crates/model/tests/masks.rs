@@ -1,0 +1,110 @@
+//! Nothing leaks through a mask: not the future, not the padding, not another document.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use support::*;
+use vulpes_model::config::MaskKind;
+use vulpes_model::{KvCache, ModelConfig, Run};
+
+#[test]
+fn the_future_changes_nothing_to_the_bit() {
+    for config in [fox(), multihead(), llama(), windowed()] {
+        let model = shaken(&config);
+        let before = logits(&model, &input(&[1, 2, 3, 4, 5], 1));
+        for changed in 1..5 {
+            let mut ids = [1, 2, 3, 4, 5];
+            ids[changed] = 10;
+            let after = logits(&model, &input(&ids, 1));
+            assert_eq!(
+                at(&before, 0, 0..changed),
+                at(&after, 0, 0..changed),
+                "token {changed}, {:?}",
+                config.family
+            );
+            assert_ne!(at(&before, 0, changed..5), at(&after, 0, changed..5));
+        }
+    }
+}
+
+#[test]
+fn without_a_mask_the_future_is_seen() {
+    let model = shaken(&ModelConfig { mask: MaskKind::Full, ..multihead() });
+    let (a, b) = (logits(&model, &input(&[1, 2, 3], 1)), logits(&model, &input(&[1, 2, 4], 1)));
+    assert_ne!(at(&a, 0, 0..1), at(&b, 0, 0..1));
+}
+
+#[test]
+fn a_padded_row_gives_what_the_row_alone_gives() {
+    for config in [fox(), multihead(), bert(), llama()] {
+        let model = shaken(&config);
+        let alone = logits(&model, &input(&[3, 1, 4], 1));
+        let keep = [1, 1, 1, 0, 0, 1, 1, 1, 1, 1];
+        let padded = logits(&model, &input(&[3, 1, 4, 0, 0, 9, 2, 6, 5, 3], 2).with_keep(keep.into()));
+        assert_close(&at(&alone, 0, 0..3), &at(&padded, 0, 0..3), 1e-12);
+    }
+}
+
+#[test]
+fn padding_on_the_left_is_as_good() {
+    for config in [multihead(), llama(), bert()] {
+        let model = shaken(&config);
+        let alone = logits(&model, &input(&[3, 1, 4], 1));
+        let padded = input(&[0, 0, 3, 1, 4], 1).with_keep([0, 0, 1, 1, 1].into());
+        let padded = logits(&model, &padded.with_positions(&[0, 0, 0, 1, 2]).unwrap());
+        assert_close(&at(&alone, 0, 0..3), &at(&padded, 0, 2..5), 1e-12);
+    }
+}
+
+#[test]
+fn a_row_of_padding_alone_gives_numbers() {
+    for config in [fox(), multihead(), bert(), llama()] {
+        let model = shaken(&config);
+        let all = logits(&model, &input(&[0, 0, 0], 1).with_keep([0, 0, 0].into()));
+        assert!(values(&all).iter().all(|value| value.is_finite()));
+    }
+}
+
+#[test]
+fn documents_do_not_see_each_other() {
+    let model = shaken(&llama());
+    let packed = input(&[3, 1, 4, 9, 2], 1).with_segments([0, 0, 0, 1, 1].into());
+    let packed = logits(&model, &packed.with_positions(&[0, 1, 2, 0, 1]).unwrap());
+    assert_close(&at(&packed, 0, 0..3), &at(&logits(&model, &input(&[3, 1, 4], 1)), 0, 0..3), 1e-12);
+    assert_close(&at(&packed, 0, 3..5), &at(&logits(&model, &input(&[9, 2], 1)), 0, 0..2), 1e-12);
+}
+
+#[test]
+fn a_window_sees_no_further() {
+    // Two layers with a window of 2 reach back two tokens: the first of four can't be seen from the last.
+    let model = shaken(&windowed());
+    let (a, b) = (logits(&model, &input(&[1, 2, 3, 4], 1)), logits(&model, &input(&[9, 2, 3, 4], 1)));
+    assert_eq!(at(&a, 0, 3..4), at(&b, 0, 3..4));
+    assert_ne!(at(&a, 0, 2..3), at(&b, 0, 2..3));
+}
+
+#[test]
+fn the_cache_changes_nothing() {
+    for config in [fox(), multihead(), llama(), windowed()] {
+        let model = shaken(&config);
+        let ids = [3, 1, 4, 1, 5, 9];
+        let whole = logits(&model, &input(&ids, 1));
+        let mut cache = KvCache::new(config.n_layer);
+        let mut at_once = 0;
+        for chunk in [&ids[..2], &ids[2..3], &ids[3..]] {
+            let hidden = model.forward(&input(chunk, 1), &mut Run::cached(&mut cache)).unwrap();
+            let part = model.logits(&hidden, &mut Run::inference()).unwrap();
+            let tokens = at_once..at_once + chunk.len();
+            assert_close(&at(&whole, 0, tokens.clone()), &at(&part, 0, 0..chunk.len()), 1e-12);
+            at_once = tokens.end;
+        }
+    }
+}
+
+#[test]
+fn too_long_a_row_and_unknown_ids_are_refused() {
+    let model = shaken(&multihead());
+    let error = model.forward(&input(&[1; 9], 1), &mut Run::inference()).unwrap_err().to_string();
+    assert!(error.contains("longer than the context of 8"), "{error}");
+    assert!(model.forward(&input(&[11], 1), &mut Run::inference()).is_err());
+}

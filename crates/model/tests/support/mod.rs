@@ -1,0 +1,101 @@
+//! Small models of every kind, and how to compare what they say.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "helpers of several test files"
+)]
+
+use candle_core::{DType, Device, Tensor};
+use vulpes_model::config::{Family, FeedForwardKind, Positions};
+use vulpes_model::{Head, Input, ModelConfig, ModelSection, Run, Transformer};
+
+/// The model of `configs/fox.toml` in small.
+pub fn fox() -> ModelConfig {
+    let section = ModelSection { family: Some(Family::Fox), d_model: Some(6), ..ModelSection::default() };
+    section.resolve(11, Head::NextToken)
+}
+
+/// The model of `configs/fox-multihead.toml` in small.
+pub fn multihead() -> ModelConfig {
+    small(Family::Gpt2).resolve(11, Head::NextToken)
+}
+
+/// The model of `configs/fox-bert.toml` in small: the same blocks under a full mask.
+pub fn bert() -> ModelConfig {
+    small(Family::Bert).resolve(11, Head::MaskedToken)
+}
+
+/// A small Llama with two query heads to a key/value head.
+pub fn llama() -> ModelConfig {
+    ModelSection { n_kv_head: Some(1), ..small(Family::Llama) }.resolve(11, Head::NextToken)
+}
+
+/// A classifier of three labels.
+pub fn classifier() -> ModelConfig {
+    small(Family::Bert).resolve(11, Head::Classify { n_labels: 3 })
+}
+
+/// A pre-norm model with squared ReLU and a window of two tokens.
+pub fn windowed() -> ModelConfig {
+    let section = ModelSection { window: Some(2), ..small(Family::Llama) };
+    let kind = Some(FeedForwardKind::Relu2);
+    ModelSection { feed_forward: kind, positions: Some(Positions::None), ..section }
+        .resolve(11, Head::NextToken)
+}
+
+fn small(family: Family) -> ModelSection {
+    ModelSection {
+        family: Some(family),
+        n_layer: Some(2),
+        n_head: Some(2),
+        d_model: Some(8),
+        d_ff: Some(12),
+        context_len: Some(8),
+        ..ModelSection::default()
+    }
+}
+
+/// A model whose parameters are all drawn at random, biases and norms too, so that nothing is zero by its start.
+pub fn shaken(config: &ModelConfig) -> Transformer {
+    let model = Transformer::init(config, 7, DType::F64, &Device::Cpu).unwrap();
+    for (name, var) in model.parameters().iter() {
+        let mut stream = vulpes_random::Key::new(1, "shake").with(name).stream();
+        let values: Vec<f64> = (0..var.elem_count()).map(|_| 0.3 * stream.normal()).collect();
+        let noise = Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap();
+        let norm_weight = name.contains("norm") && name.ends_with("weight");
+        var.set(&if norm_weight { (noise + 1.0).unwrap() } else { noise }).unwrap();
+    }
+    model
+}
+
+/// An input of `rows` rows.
+pub fn input(ids: &[u32], rows: usize) -> Input {
+    Input::new(ids, rows, &Device::Cpu).unwrap()
+}
+
+/// The logits of an input.
+pub fn logits(model: &Transformer, input: &Input) -> Tensor {
+    let hidden = model.forward(input, &mut Run::inference()).unwrap();
+    model.logits(&hidden, &mut Run::inference()).unwrap()
+}
+
+/// All values of a tensor, in order.
+pub fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// The values of rows `tokens` of one row of `[b, t, v]`.
+pub fn at(logits: &Tensor, row: usize, tokens: std::ops::Range<usize>) -> Vec<f64> {
+    let row = logits.narrow(0, row, 1).unwrap();
+    values(&row.narrow(1, tokens.start, tokens.len()).unwrap())
+}
+
+/// Fails with the largest difference where two lists differ by more than `tolerance`.
+#[track_caller]
+pub fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
+    assert_eq!(a.len(), b.len());
+    let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst <= tolerance, "largest difference {worst:e} > {tolerance:e}");
+}
