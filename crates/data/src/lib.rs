@@ -8,9 +8,13 @@
 
 mod batch;
 mod config;
+mod corpus;
 mod cursor;
+mod dataset;
 mod embedded;
 mod error;
+mod progress;
+mod store;
 mod tokenizer;
 
 pub use batch::{Batch, IGNORED};
@@ -19,6 +23,8 @@ pub use config::{
     TokenizerConfig, TokenizerKind,
 };
 pub use cursor::Cursor;
+pub use dataset::{Batches, Dataset, OpenOptions, Rank};
 pub use embedded::embedded;
 pub use error::{Error, Result};
+pub use progress::{Progress, Stage};
 pub use tokenizer::{DecodeStream, Encoded, Tokenizer};

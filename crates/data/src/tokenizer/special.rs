@@ -3,8 +3,10 @@
 use serde_json::Value;
 use tokenizers::tokenizer::{PostProcessor, Tokenizer as Inner};
 
+use crate::corpus::Cut;
+
 /// The ids of the tokens with a task, and of all special tokens, in rising order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Special {
     pub(super) unk: Option<u32>,
     pub(super) pad: Option<u32>,
@@ -14,6 +16,8 @@ pub(super) struct Special {
     pub(super) n_ids: usize,
     /// Whether the tokenizer puts tokens of its own about a text.
     pub(super) frame: bool,
+    /// Where a text may be cut without a change to its tokens.
+    pub(super) cut: Cut,
 }
 
 const UNK: [&str; 3] = ["[UNK]", "<unk>", "<|unk|>"];
@@ -43,6 +47,7 @@ impl Special {
             eos: first(&EOS),
             all,
             n_ids,
+            cut: cut(&model),
             frame: inner.get_post_processor().is_some_and(|frame| frame.added_tokens(false) > 0),
         }
     }
@@ -58,5 +63,36 @@ impl Special {
         self.mask = id("mask_token").or(self.mask);
         // BERT names no end of text; its [SEP] does that work.
         self.eos = id("eos_token").or(self.eos);
+    }
+}
+
+/// Where a text may be cut without a change to its tokens, as far as `tokenizer.json` shows it.
+///
+/// Words begin at a space before a letter in all the splitters named here, unless a normalizer or an added token
+/// reaches across it. Where in doubt, nothing is cut.
+fn cut(json: &Value) -> Cut {
+    let plain = |token: &Value| {
+        let spaced = token["content"].as_str().is_none_or(|content| content.contains(char::is_whitespace));
+        !spaced && token["lstrip"] != Value::Bool(true) && token["rstrip"] != Value::Bool(true)
+    };
+    let normal = json["normalizer"].is_null() || json["normalizer"]["type"] == "BertNormalizer";
+    if !normal || !json["added_tokens"].as_array().is_none_or(|tokens| tokens.iter().all(plain)) {
+        return Cut::Never;
+    }
+    let splitter = &json["pre_tokenizer"];
+    let by_words = |splitter: &Value| match splitter["type"].as_str() {
+        Some("ByteLevel") => splitter["use_regex"] != Value::Bool(false),
+        Some("Whitespace" | "WhitespaceSplit" | "BertPreTokenizer") => true,
+        _ => false,
+    };
+    let first = &splitter["pretokenizers"][0];
+    let no_merges = json["model"]["merges"].as_array().is_some_and(Vec::is_empty);
+    if by_words(splitter) || (splitter["type"] == "Sequence" && by_words(first)) {
+        Cut::Words
+    } else if splitter.is_null() && json["model"]["type"] == "BPE" && no_merges {
+        // Characters without a splitter; an added token could still be cut in two.
+        Cut::Words
+    } else {
+        Cut::Never
     }
 }

@@ -50,7 +50,7 @@ fn characters_and_bytes_lose_nothing() {
 #[test]
 fn wordpiece_frames_texts_and_pairs() {
     let tokenizer = Tokenizer::train(&config(TokenizerKind::Wordpiece), TEXTS).unwrap();
-    let (ids, types) = tokenizer.encode_framed("The fox", Some("the dog")).unwrap();
+    let (ids, types) = tokenizer.encode_framed("The fox", Some("the dog"), None).unwrap();
     let token = |id: &u32| tokenizer.id_to_token(*id).unwrap();
     assert!(tokenizer.has_frame());
     assert_eq!(token(&ids[0]), "[CLS]");

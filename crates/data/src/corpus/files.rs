@@ -1,0 +1,146 @@
+//! Which files a list of paths, globs and folders means.
+
+use std::fs::{self, File};
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::glob;
+use crate::{Error, Paths, Result, embedded};
+
+/// One file of a corpus.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) path: PathBuf,
+    /// The length in bytes when the file was listed.
+    pub(crate) len: u64,
+    pub(crate) modified: Option<SystemTime>,
+    /// The text, for a file that is embedded in the program.
+    text: Option<&'static str>,
+}
+
+impl Source {
+    fn of(path: &Path) -> Result<Self> {
+        let meta = fs::metadata(path).map_err(|source| Error::read(path, source))?;
+        Ok(Self { path: path.into(), len: meta.len(), modified: meta.modified().ok(), text: None })
+    }
+
+    fn embedded(path: &str, text: &'static str) -> Self {
+        Self { path: path.into(), len: text.len() as u64, modified: None, text: Some(text) }
+    }
+
+    /// The bytes from the start.
+    pub(crate) fn open(&self) -> Result<Box<dyn Read>> {
+        match self.text {
+            Some(text) => Ok(Box::new(Cursor::new(text))),
+            None => {
+                let file = File::open(&self.path).map_err(|source| Error::read(&self.path, source))?;
+                Ok(Box::new(file))
+            }
+        }
+    }
+
+    /// The digest of all bytes.
+    pub(crate) fn digest(&self) -> Result<blake3::Hash> {
+        let mut hasher = blake3::Hasher::new();
+        let mut reader = self.open()?;
+        let mut block = vec![0; 1 << 18];
+        loop {
+            match reader.read(&mut block).map_err(|source| Error::read(&self.path, source))? {
+                0 => return Ok(hasher.finalize()),
+                n => hasher.update(&block[..n]),
+            };
+        }
+    }
+
+    /// Whether the file is still the one that was listed.
+    ///
+    /// # Errors
+    /// Where it has another length or time, or is gone.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.text.is_some() {
+            return Ok(());
+        }
+        let now = Self::of(&self.path)?;
+        if now.len != self.len || now.modified != self.modified {
+            let message = format!("it had {} bytes when it was opened and has {} now", self.len, now.len);
+            return Err(Error::Changed { path: self.path.clone(), message });
+        }
+        Ok(())
+    }
+}
+
+/// The files of a corpus, in the order in which they are read.
+#[derive(Clone, Debug)]
+pub(crate) struct Sources {
+    pub(crate) files: Vec<Source>,
+    /// The config's key and value, for errors.
+    pub(crate) what: String,
+}
+
+impl Sources {
+    /// Finds the files of `paths`, the value of `key`: in the order given, and in the order of their names within a
+    /// glob or folder. Hidden files of folders are left out; a file named twice is read once.
+    ///
+    /// # Errors
+    /// Where a path leads nowhere or a glob or folder holds no file.
+    pub(crate) fn find(key: &str, paths: &Paths) -> Result<Self> {
+        let mut files: Vec<Source> = Vec::new();
+        for pattern in &paths.0 {
+            let path = Path::new(pattern);
+            if path.is_dir() {
+                let mut found = Vec::new();
+                walk(path, &mut found)?;
+                files.extend(listed(found, pattern)?);
+            } else if path.exists() {
+                files.push(Source::of(path)?);
+            } else if let Some(text) = embedded(pattern) {
+                files.push(Source::embedded(pattern, text));
+            } else if glob::is_pattern(pattern) {
+                files.extend(listed(glob::expand(pattern)?, pattern)?);
+            } else {
+                let hint = format!("{key} takes paths from the folder that the program runs in");
+                return Err(Error::Missing { path: path.into(), hint });
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        files.retain(|file| seen.insert(file.path.clone()));
+        Ok(Self { files, what: format!("{key} = {paths}") })
+    }
+
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.len).sum()
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        self.files.iter().try_for_each(Source::check)
+    }
+}
+
+fn listed(mut paths: Vec<PathBuf>, pattern: &str) -> Result<Vec<Source>> {
+    paths.sort();
+    if paths.is_empty() {
+        return Err(Error::NoMatch { pattern: pattern.into() });
+    }
+    paths.iter().map(|path| Source::of(path)).collect()
+}
+
+/// All files under a folder, hidden ones left out.
+pub(super) fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = fs::read_dir(folder).map_err(|source| Error::read(folder, source))?;
+    for entry in entries {
+        let path = entry.map_err(|source| Error::read(folder, source))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        // A link to a folder is not followed: it could lead back here.
+        let is_link = path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
+        if hidden {
+            continue;
+        }
+        match path.is_dir() {
+            true if !is_link => walk(&path, found)?,
+            false if path.is_file() => found.push(path),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Rows of token ids, made elsewhere: one JSON object a line.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Source;
+use super::table::for_each_line;
+use crate::{Error, Result};
+
+/// One row of ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IdRow {
+    pub(crate) ids: Vec<u32>,
+    pub(crate) keep: Option<Vec<u8>>,
+    pub(crate) token_types: Option<Vec<u32>>,
+    pub(crate) positions: Option<Vec<u32>>,
+    pub(crate) labels: Labels,
+}
+
+/// What a row of ids asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Labels {
+    /// Nothing is said.
+    None,
+    /// One label a place.
+    Places(Vec<i64>),
+    /// One label for the row.
+    Row(i64),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    input_ids: Vec<u32>,
+    attention_mask: Option<Vec<u8>>,
+    token_type_ids: Option<Vec<u32>>,
+    position_ids: Option<Vec<u32>>,
+    labels: Option<Value>,
+}
+
+/// The rows of a file, checked against each other's lengths, the context and the vocabulary (where it is known).
+pub(crate) fn read_ids(source: &Source, context_len: usize, vocab_size: Option<usize>) -> Result<Vec<IdRow>> {
+    let mut rows = Vec::new();
+    for_each_line(source, &mut |line, number| {
+        let bad = |message: String| Error::row(&source.path, number, message);
+        let line: Line = serde_json::from_str(line).map_err(|error| {
+            bad(format!("{error}; wanted {{\"input_ids\": [...]}} and where needed attention_mask, token_type_ids, position_ids, labels"))
+        })?;
+        let n = line.input_ids.len();
+        if n == 0 {
+            return Err(bad("input_ids is empty".into()));
+        }
+        if n > context_len {
+            return Err(bad(format!("input_ids has {n} ids, and model.context_len is {context_len}")));
+        }
+        let size = vocab_size.unwrap_or(usize::MAX);
+        if let Some(id) = line.input_ids.iter().find(|&&id| id as usize >= size) {
+            return Err(bad(format!("id {id} is out of range: the vocabulary has {size}")));
+        }
+        let labels = labels(line.labels).map_err(&bad)?;
+        let n_labels = match &labels {
+            Labels::Places(labels) => Some(labels.len()),
+            _ => None,
+        };
+        let lengths = [
+            ("attention_mask", line.attention_mask.as_ref().map(Vec::len)),
+            ("token_type_ids", line.token_type_ids.as_ref().map(Vec::len)),
+            ("position_ids", line.position_ids.as_ref().map(Vec::len)),
+            ("labels", n_labels),
+        ];
+        for (name, len) in lengths {
+            if len.is_some_and(|len| len != n) {
+                return Err(bad(format!("{name} has {} values, and input_ids has {n}", len.unwrap_or(0))));
+            }
+        }
+        if line.attention_mask.iter().flatten().any(|&keep| keep > 1) {
+            return Err(bad("attention_mask has a value other than 0 and 1".into()));
+        }
+        rows.push(IdRow {
+            ids: line.input_ids,
+            keep: line.attention_mask,
+            token_types: line.token_type_ids,
+            positions: line.position_ids,
+            labels,
+        });
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+fn labels(value: Option<Value>) -> std::result::Result<Labels, String> {
+    let wrong = |value: &Value| format!("labels is {value}; wanted a whole number, or one a place");
+    match value {
+        None | Some(Value::Null) => Ok(Labels::None),
+        Some(Value::Array(values)) => {
+            let labels: Option<Vec<i64>> = values.iter().map(Value::as_i64).collect();
+            labels.map(Labels::Places).ok_or_else(|| wrong(&Value::Array(values)))
+        }
+        Some(other) => other.as_i64().map(Labels::Row).ok_or_else(|| wrong(&other)),
+    }
+}

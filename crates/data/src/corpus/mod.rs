@@ -1,0 +1,61 @@
+//! Files to documents, one after the other, never more than a part of a file in memory.
+//!
+//! [`Sources::find`] lists the files → [`read`] hands out each [`Document`] of them in order.
+
+mod files;
+mod glob;
+mod ids;
+mod table;
+mod text;
+
+use std::path::Path;
+
+pub(crate) use files::{Source, Sources};
+pub(crate) use ids::{IdRow, Labels, read_ids};
+pub(crate) use text::Cut;
+
+use crate::{DataConfig, DataKind, Result};
+
+/// A document, or a part of one that is too long to be held at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Document<'a> {
+    /// The text.
+    pub(crate) text: &'a str,
+    /// The second text of a pair.
+    pub(crate) pair: Option<&'a str>,
+    /// The label.
+    pub(crate) label: Option<&'a str>,
+    /// The file.
+    pub(crate) path: &'a Path,
+    /// The line where it begins, from 1.
+    pub(crate) line: u64,
+    /// Whether the document ends here.
+    pub(crate) last: bool,
+}
+
+/// How the documents of a corpus are read.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading<'a> {
+    pub(crate) config: &'a DataConfig,
+    /// Whether the rows have labels.
+    pub(crate) labels: bool,
+    /// Where a document may be cut into parts.
+    pub(crate) cut: Cut,
+}
+
+/// Hands out the documents of a file in order.
+///
+/// # Errors
+/// Where the file can't be read or is not what the config says, and what `each` returns.
+pub(crate) fn read(
+    source: &Source,
+    reading: &Reading<'_>,
+    each: &mut dyn FnMut(Document<'_>) -> Result<()>,
+) -> Result<()> {
+    match reading.config.kind {
+        DataKind::Text => text::read(source, &reading.config.document, reading.cut, each),
+        DataKind::Jsonl => table::read_jsonl(source, reading, each),
+        DataKind::Csv => table::read_csv(source, reading, each),
+        DataKind::Ids | DataKind::Synthetic => Ok(()),
+    }
+}

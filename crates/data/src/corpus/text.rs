@@ -1,0 +1,178 @@
+//! Plain text: checked as UTF-8 and cut into documents, block by block.
+
+use std::io::Read;
+
+use super::{Document, Source};
+use crate::{DocumentConfig, Error, Result};
+
+/// Where a long document may be cut into parts that are tokenized one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Nowhere: what a tokenizer makes of a part may depend on all of it.
+    Never,
+    /// Before a space between a visible character and an ASCII letter: no word reaches across.
+    Words,
+}
+
+/// How many bytes are read at once.
+const BLOCK: usize = 1 << 18;
+
+impl Cut {
+    /// The last place of `text` where it may be cut.
+    fn last(self, text: &str) -> Option<usize> {
+        let bytes = text.as_bytes();
+        match self {
+            Self::Never => None,
+            Self::Words => (1..bytes.len().saturating_sub(1)).rev().find(|&at| {
+                bytes[at] == b' ' && bytes[at + 1].is_ascii_alphabetic() && bytes[at - 1].is_ascii_graphic()
+            }),
+        }
+    }
+}
+
+/// Hands out the documents of a text file.
+pub(super) fn read(
+    source: &Source,
+    document: &DocumentConfig,
+    cut: Cut,
+    each: &mut dyn FnMut(Document<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut blocks = Blocks::open(source)?;
+    let mut splitter = Splitter { source, document, cut, line: 1, has_part: false };
+    loop {
+        let at_end = blocks.fill()?;
+        let used = splitter.split(blocks.text(), at_end, each)?;
+        if at_end {
+            return Ok(());
+        }
+        blocks.consume(used);
+    }
+}
+
+struct Splitter<'a> {
+    source: &'a Source,
+    document: &'a DocumentConfig,
+    cut: Cut,
+    line: u64,
+    /// Whether a part of the present document was handed out.
+    has_part: bool,
+}
+
+impl Splitter<'_> {
+    /// Hands out what is complete of `text`; gives how many bytes that took.
+    fn split(
+        &mut self,
+        text: &str,
+        at_end: bool,
+        each: &mut dyn FnMut(Document<'_>) -> Result<()>,
+    ) -> Result<usize> {
+        let document = |text, line, last| Document {
+            text,
+            pair: None,
+            label: None,
+            path: &self.source.path,
+            line,
+            last,
+        };
+        match self.document {
+            DocumentConfig::File if at_end => {
+                if self.has_part || !text.trim().is_empty() {
+                    each(document(text, 1, true))?;
+                }
+                Ok(text.len())
+            }
+            DocumentConfig::File => {
+                let used = self.cut.last(text).unwrap_or(0);
+                if used > 0 {
+                    each(document(&text[..used], 1, false))?;
+                    self.has_part = true;
+                }
+                Ok(used)
+            }
+            DocumentConfig::Line | DocumentConfig::Marker(_) => {
+                let marker = match self.document {
+                    DocumentConfig::Marker(marker) => marker.as_str(),
+                    _ => "\n",
+                };
+                let mut used = 0;
+                loop {
+                    let rest = &text[used..];
+                    let (len, taken) = match rest.find(marker) {
+                        Some(at) => (at, at + marker.len()),
+                        None if at_end => (rest.len(), rest.len()),
+                        None => return Ok(used),
+                    };
+                    let one = &rest[..len];
+                    let one = if marker == "\n" { one.strip_suffix('\r').unwrap_or(one) } else { one };
+                    if !one.trim().is_empty() {
+                        each(document(one, self.line, true))?;
+                    }
+                    self.line +=
+                        rest.as_bytes()[..taken].iter().filter(|&&byte| byte == b'\n').count() as u64;
+                    used += taken;
+                    if taken == rest.len() && (at_end || taken == 0) {
+                        return Ok(used);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A file as growing blocks of checked text.
+struct Blocks<'a> {
+    source: &'a Source,
+    reader: Box<dyn Read>,
+    bytes: Vec<u8>,
+    /// How many bytes of `bytes` are known to be UTF-8.
+    n_valid: usize,
+    /// The offset of `bytes` in the file.
+    offset: u64,
+}
+
+impl<'a> Blocks<'a> {
+    fn open(source: &'a Source) -> Result<Self> {
+        Ok(Self { source, reader: source.open()?, bytes: Vec::new(), n_valid: 0, offset: 0 })
+    }
+
+    /// Reads one more block; gives whether the file is at its end.
+    fn fill(&mut self) -> Result<bool> {
+        // A document that is still open grows by as much as it has, so that looking through it again costs little.
+        let more = BLOCK.max(self.bytes.len());
+        let before = self.bytes.len();
+        (&mut self.reader)
+            .take(more as u64)
+            .read_to_end(&mut self.bytes)
+            .map_err(|source| Error::read(&self.source.path, source))?;
+        let at_end = self.bytes.len() - before < more;
+        let bad =
+            |n_valid| Error::Utf8 { path: self.source.path.clone(), offset: self.offset + n_valid as u64 };
+        match std::str::from_utf8(&self.bytes[self.n_valid..]) {
+            Ok(_) => self.n_valid = self.bytes.len(),
+            Err(error) => {
+                let n_valid = self.n_valid + error.valid_up_to();
+                if error.error_len().is_some() || at_end {
+                    return Err(bad(n_valid));
+                }
+                self.n_valid = n_valid;
+            }
+        }
+        let n_read = self.offset + self.bytes.len() as u64;
+        if at_end && n_read != self.source.len {
+            let message = format!("{n_read} bytes were read of {}", self.source.len);
+            return Err(Error::Changed { path: self.source.path.clone(), message });
+        }
+        Ok(at_end)
+    }
+
+    fn text(&self) -> &str {
+        // Checked by `fill`; checking the small rest again would cost more than it shows.
+        std::str::from_utf8(&self.bytes[..self.n_valid]).unwrap_or_default()
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.bytes.drain(..n);
+        self.n_valid -= n;
+        self.offset += n as u64;
+    }
+}

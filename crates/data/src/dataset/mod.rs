@@ -1,0 +1,150 @@
+//! The rows of a corpus, and the batch at any place of them.
+
+mod batches;
+mod masking;
+mod open;
+mod row;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use batches::{Batches, Rank};
+pub use open::OpenOptions;
+
+use vulpes_random::{Key, Permutation};
+
+use crate::{Batch, Cursor, Result, Tokenizer};
+use masking::Masking;
+use row::assemble;
+use rows::Rows;
+
+/// A corpus ready for training: its training rows, its validation rows and its tokenizer.
+///
+/// What [`Dataset::batch`] gives depends on the config, the seed and the cursor alone, so that the cursor is all
+/// that a resumed run needs.
+#[derive(Debug)]
+pub struct Dataset {
+    train: Rows,
+    validation: Option<Rows>,
+    validation_rows: u64,
+    tokenizer: Option<Tokenizer>,
+    vocab_size: usize,
+    labels: Vec<String>,
+    n_labels: usize,
+    warnings: Vec<String>,
+    shuffle: Option<Key>,
+    masking: Option<Masking>,
+    mask_key: Key,
+    /// Whether a row has one target, its label.
+    per_row: bool,
+    /// The length of every row, where they are windows.
+    window: Option<usize>,
+    pad: u32,
+}
+
+impl Dataset {
+    /// The tokenizer, where the rows are made from text.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
+    }
+
+    /// The number of rows that an embedding of the ids needs.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The labels by number, where they have names.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// The number of labels, for classification.
+    pub fn n_labels(&self) -> usize {
+        self.n_labels
+    }
+
+    /// What is allowed and worth knowing, for the user to read.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The number of training rows an epoch.
+    pub fn n_rows(&self) -> u64 {
+        self.train.len()
+    }
+
+    /// The number of training tokens.
+    pub fn n_tokens(&self) -> u64 {
+        self.train.n_tokens()
+    }
+
+    /// The number of validation rows that an evaluation takes.
+    pub fn n_validation_rows(&self) -> u64 {
+        self.validation_rows
+    }
+
+    /// The number of validation tokens, evaluated or not.
+    pub fn n_validation_tokens(&self) -> u64 {
+        self.validation.as_ref().map_or(0, Rows::n_tokens)
+    }
+
+    /// The cursor `rows` rows further on.
+    pub fn advance(&self, cursor: Cursor, rows: u64) -> Cursor {
+        cursor.advance(rows, self.n_rows())
+    }
+
+    /// The `rows` training rows from `cursor` on, into the next epoch where this one ends.
+    ///
+    /// # Errors
+    /// Where a file under the corpus was changed.
+    pub fn batch(&self, cursor: Cursor, rows: usize) -> Result<Batch> {
+        self.train.check()?;
+        let n_rows = self.n_rows();
+        let first_row = cursor.row(n_rows);
+        let mut order: Option<(u64, Permutation)> = None;
+        let all = (0..rows as u64)
+            .map(|number| {
+                let place = cursor.advance(number, n_rows);
+                let index = match (&self.shuffle, &mut order) {
+                    (None, _) => place.index,
+                    (Some(_), Some((epoch, order))) if *epoch == place.epoch => order.at(place.index),
+                    (Some(key), order) => {
+                        let epoch = Permutation::new(&key.with(&place.epoch), n_rows);
+                        order.insert((place.epoch, epoch)).1.at(place.index)
+                    }
+                };
+                // Made-up rows are the same in every batch.
+                let index = if matches!(self.train, Rows::Synthetic { .. }) { number } else { index };
+                let mut row = self.train.row(index);
+                if let Some(masking) = &self.masking {
+                    masking.apply(&mut row, &mut self.mask_key.row(first_row + number));
+                }
+                row
+            })
+            .collect();
+        Ok(assemble(all, self.window, self.pad, self.per_row, first_row))
+    }
+
+    /// The validation rows in batches of `rows`, always the same: in their order, and masked by a fixed key.
+    pub fn validation_batches(&self, rows: usize) -> impl Iterator<Item = Result<Batch>> + '_ {
+        let rows = rows.max(1) as u64;
+        let key = Key::new(0, "masking").with("validation");
+        (0..self.validation_rows.div_ceil(rows)).filter_map(move |number| {
+            let set = self.validation.as_ref()?;
+            if let Err(error) = set.check() {
+                return Some(Err(error));
+            }
+            let first = number * rows;
+            let all = (first..(first + rows).min(self.validation_rows))
+                .map(|index| {
+                    let mut row = set.row(index);
+                    if let Some(masking) = &self.masking {
+                        masking.apply(&mut row, &mut key.row(index));
+                    }
+                    row
+                })
+                .collect();
+            Some(Ok(assemble(all, self.window, self.pad, self.per_row, first)))
+        })
+    }
+}

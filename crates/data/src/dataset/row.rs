@@ -1,0 +1,85 @@
+//! One row before it is padded, and rows put together to a batch.
+
+use crate::{Batch, IGNORED};
+
+/// One row of ids with what is asked of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) ids: Vec<u32>,
+    pub(super) targets: Vec<i64>,
+    pub(super) keep: Option<Vec<u8>>,
+    pub(super) token_types: Option<Vec<u32>>,
+    pub(super) segments: Option<Vec<u32>>,
+    pub(super) positions: Option<Vec<u32>>,
+}
+
+/// Pads rows to the longest, or to `len` where it is given, and puts them together.
+///
+/// `per_row`: whether the rows have one target each, not one a place.
+pub(super) fn assemble(rows: Vec<Row>, len: Option<usize>, pad: u32, per_row: bool, first_row: u64) -> Batch {
+    let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
+    let len = len.unwrap_or(longest).max(longest);
+    let padded = rows.iter().any(|row| row.ids.len() < len || row.keep.is_some());
+    let mut batch = Batch {
+        rows: rows.len(),
+        len,
+        ids: Vec::with_capacity(rows.len() * len),
+        targets: Vec::with_capacity(rows.len() * if per_row { 1 } else { len }),
+        keep: None,
+        token_types: gather(&rows, len, 0, |row| row.token_types.as_deref()),
+        segments: gather(&rows, len, u32::MAX, |row| row.segments.as_deref()).map(Into::into),
+        positions: gather_positions(&rows, len),
+        first_row,
+    };
+    let mut keep = Vec::with_capacity(if padded { rows.len() * len } else { 0 });
+    for (number, row) in rows.iter().enumerate() {
+        let end = (number + 1) * len;
+        batch.ids.extend(&row.ids);
+        batch.ids.resize(end, pad);
+        batch.targets.extend(&row.targets);
+        if !per_row {
+            batch.targets.resize(end, IGNORED);
+        }
+        if padded {
+            match &row.keep {
+                Some(own) => keep.extend(own),
+                None => keep.resize(keep.len() + row.ids.len(), 1),
+            }
+            keep.resize(end, 0);
+        }
+    }
+    batch.keep = padded.then(|| keep.into());
+    batch
+}
+
+/// One optional vector of all rows, filled up; nothing where no row has it.
+fn gather<'a>(
+    rows: &'a [Row],
+    len: usize,
+    fill: u32,
+    part: impl Fn(&'a Row) -> Option<&'a [u32]>,
+) -> Option<Vec<u32>> {
+    rows.iter().any(|row| part(row).is_some()).then(|| {
+        let mut all = Vec::with_capacity(rows.len() * len);
+        for (number, row) in rows.iter().enumerate() {
+            all.extend_from_slice(part(row).unwrap_or_default());
+            all.resize((number + 1) * len, fill);
+        }
+        all
+    })
+}
+
+/// The positions of all rows; rows without any count from 0.
+fn gather_positions(rows: &[Row], len: usize) -> Option<Vec<u32>> {
+    rows.iter().any(|row| row.positions.is_some()).then(|| {
+        let mut all = Vec::with_capacity(rows.len() * len);
+        for (number, row) in rows.iter().enumerate() {
+            match &row.positions {
+                Some(positions) => all.extend_from_slice(positions),
+                None => all.extend(0..row.ids.len() as u32),
+            }
+            all.resize((number + 1) * len, 0);
+        }
+        all
+    })
+}

@@ -1,0 +1,264 @@
+//! Where rows come from: windows over packed documents, documents, rows of ids, or made-up ids.
+
+use super::row::Row;
+use crate::corpus::{IdRow, Labels};
+use crate::store::Store;
+use crate::{IGNORED, ObjectiveKind, Result};
+
+/// The rows of one set, by number.
+#[derive(Debug)]
+pub(super) enum Rows {
+    Windows(Windows),
+    Documents(Documents),
+    Ids { rows: Vec<IdRow>, objective: ObjectiveKind },
+    Synthetic { vocab_size: u64, len: usize },
+}
+
+impl Rows {
+    /// How many rows there are.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::Windows(windows) => windows.n,
+            Self::Documents(documents) => documents.len(),
+            Self::Ids { rows, .. } => rows.len() as u64,
+            // More than any run takes, so that no epoch ends.
+            Self::Synthetic { .. } => 1 << 32,
+        }
+    }
+
+    pub(super) fn n_tokens(&self) -> u64 {
+        match self {
+            Self::Windows(Windows { store, .. }) | Self::Documents(Documents { store, .. }) => {
+                store.n_tokens()
+            }
+            Self::Ids { rows, .. } => rows.iter().map(|row| row.ids.len() as u64).sum(),
+            Self::Synthetic { len, .. } => self.len() * *len as u64,
+        }
+    }
+
+    /// The number of tokens of a row.
+    pub(super) fn len_of(&self, index: u64) -> usize {
+        match self {
+            Self::Windows(windows) => windows.len,
+            Self::Documents(documents) => documents.place(index).1,
+            Self::Ids { rows, .. } => rows[index as usize].ids.len(),
+            Self::Synthetic { len, .. } => *len,
+        }
+    }
+
+    /// Row number `index`.
+    pub(super) fn row(&self, index: u64) -> Row {
+        match self {
+            Self::Windows(windows) => windows.row(index),
+            Self::Documents(documents) => documents.row(index),
+            Self::Ids { rows, objective } => id_row(&rows[index as usize], *objective),
+            Self::Synthetic { vocab_size, len } => {
+                let number = |place: u64| (index * *len as u64 + place).wrapping_mul(7919);
+                let places = 0..*len as u64;
+                Row {
+                    ids: places.clone().map(|place| (number(place) % vocab_size) as u32).collect(),
+                    targets: places
+                        .map(|place| (number(place).wrapping_add(13) % vocab_size) as i64)
+                        .collect(),
+                    ..Row::default()
+                }
+            }
+        }
+    }
+
+    /// That no file under the rows has changed.
+    pub(super) fn check(&self) -> Result<()> {
+        match self {
+            Self::Windows(Windows { store, .. }) | Self::Documents(Documents { store, .. }) => store.check(),
+            Self::Ids { .. } | Self::Synthetic { .. } => Ok(()),
+        }
+    }
+}
+
+/// Windows of `len` places over all tokens, end to end; with next-token targets each takes one token more.
+#[derive(Debug)]
+pub(super) struct Windows {
+    store: Store,
+    len: usize,
+    n: u64,
+    next_token: bool,
+    separate: bool,
+}
+
+impl Windows {
+    /// `tail`: whether a last, incomplete window counts; it does in evaluation.
+    pub(super) fn new(
+        store: Store,
+        len: usize,
+        objective: ObjectiveKind,
+        separate: bool,
+        tail: bool,
+    ) -> Self {
+        let next_token = objective == ObjectiveKind::NextToken;
+        let n_places = store.n_tokens().saturating_sub(u64::from(next_token));
+        let n = if tail { n_places.div_ceil(len as u64) } else { n_places / len as u64 };
+        Self { store, len, n, next_token, separate }
+    }
+
+    fn row(&self, index: u64) -> Row {
+        let start = index * self.len as u64;
+        let mut ids = self.store.read(start, self.len + usize::from(self.next_token));
+        let mut row = Row::default();
+        if self.separate {
+            let (segments, positions) = self.documents(start, ids.len());
+            (row.segments, row.positions) = (Some(segments), Some(positions));
+        }
+        if self.next_token {
+            row.targets = ids.iter().skip(1).map(|&id| i64::from(id)).collect();
+            ids.pop();
+            if let Some(segments) = &mut row.segments {
+                // The first token of a document can't be told from another document's end.
+                for (place, target) in row.targets.iter_mut().enumerate() {
+                    if segments[place] != segments[place + 1] {
+                        *target = IGNORED;
+                    }
+                }
+                segments.pop();
+            }
+            row.positions.as_mut().map(Vec::pop);
+        }
+        row.ids = ids;
+        row
+    }
+
+    /// For `n` tokens from `start` on: which document of the window each is in, and its place there.
+    ///
+    /// Positions count from the window's start, as the tokens before it are not seen.
+    fn documents(&self, start: u64, n: usize) -> (Vec<u32>, Vec<u32>) {
+        let mut document = self.store.document_at(start);
+        let mut end = self.store.document(document).end;
+        let (mut segment, mut position) = (0, 0);
+        let (mut segments, mut positions) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        for at in start..start + n as u64 {
+            if at >= end {
+                while at >= end {
+                    document += 1;
+                    end = self.store.document(document).end;
+                }
+                (segment, position) = (segment + 1, 0);
+            }
+            segments.push(segment);
+            positions.push(position);
+            position += 1;
+        }
+        (segments, positions)
+    }
+}
+
+/// One document a row; a document longer than the context takes several rows, so that no token is lost.
+#[derive(Debug)]
+pub(super) struct Documents {
+    store: Store,
+    len: usize,
+    objective: ObjectiveKind,
+    /// Which label number each stored label has.
+    label_order: Vec<u32>,
+    /// The number of rows of all documents up to each; empty where each document is one row.
+    ends: Vec<u64>,
+    n: u64,
+}
+
+impl Documents {
+    pub(super) fn new(store: Store, len: usize, objective: ObjectiveKind, label_order: Vec<u32>) -> Self {
+        let extra = u64::from(objective == ObjectiveKind::NextToken);
+        let n_rows = |n_tokens: u64| match objective {
+            ObjectiveKind::Classify => 1,
+            _ => n_tokens.saturating_sub(extra).div_ceil(len as u64),
+        };
+        let n_documents = store.n_documents();
+        let rows_of = |document| {
+            let place = store.document(document);
+            n_rows(place.end - place.start)
+        };
+        let mut ends = Vec::new();
+        if (0..n_documents).any(|document| rows_of(document) != 1) {
+            let mut sum = 0;
+            ends = (0..n_documents)
+                .map(|document| {
+                    sum += rows_of(document);
+                    sum
+                })
+                .collect();
+        }
+        let n = ends.last().copied().unwrap_or(n_documents);
+        Self { store, len, objective, label_order, ends, n }
+    }
+
+    fn len(&self) -> u64 {
+        self.n
+    }
+
+    /// Where a row's tokens begin, how many places it has, and its document.
+    fn place(&self, index: u64) -> (u64, usize, u64) {
+        let (document, part) = if self.ends.is_empty() {
+            (index, 0)
+        } else {
+            let document = self.ends.partition_point(|&end| end <= index);
+            let before = if document == 0 { 0 } else { self.ends[document - 1] };
+            (document as u64, index - before)
+        };
+        let tokens = self.store.document(document);
+        let start = tokens.start + part * self.len as u64;
+        let n_places = tokens.end - start - u64::from(self.objective == ObjectiveKind::NextToken);
+        (start, n_places.min(self.len as u64) as usize, document)
+    }
+
+    fn row(&self, index: u64) -> Row {
+        let (start, n, document) = self.place(index);
+        let mut row = Row::default();
+        match self.objective {
+            ObjectiveKind::NextToken => {
+                let mut ids = self.store.read(start, n + 1);
+                row.targets = ids.iter().skip(1).map(|&id| i64::from(id)).collect();
+                ids.pop();
+                row.ids = ids;
+            }
+            ObjectiveKind::MaskedToken => row.ids = self.store.read(start, n),
+            ObjectiveKind::Classify => {
+                row.ids = self.store.read(start, n);
+                let stored = self.store.labels.as_ref().map_or(0, |labels| labels.get(document));
+                let label = self.label_order.get(stored as usize).copied().unwrap_or_default();
+                row.targets = vec![i64::from(label)];
+            }
+        }
+        if let Some(seconds) = &self.store.seconds {
+            let second = self.store.document(document).start + seconds.get(document);
+            row.token_types = Some((start..start + n as u64).map(|at| u32::from(at >= second)).collect());
+        }
+        row
+    }
+}
+
+/// A row of ids; for a causal model the labels say each place's own token, and the one before has to tell it.
+fn id_row(source: &IdRow, objective: ObjectiveKind) -> Row {
+    let own: Vec<i64> = match &source.labels {
+        Labels::Places(labels) => labels.clone(),
+        Labels::Row(label) => vec![*label],
+        Labels::None => source.ids.iter().map(|&id| i64::from(id)).collect(),
+    };
+    let targets = match objective {
+        ObjectiveKind::NextToken => {
+            let kept = |place: usize| source.keep.as_ref().is_none_or(|keep| keep[place] != 0);
+            let label = |place: usize| match (&source.labels, kept(place)) {
+                // Padding is not to be foretold, but where labels are given, they alone decide.
+                (Labels::None, false) => IGNORED,
+                _ => own[place],
+            };
+            (1..own.len()).map(label).chain([IGNORED]).collect()
+        }
+        ObjectiveKind::MaskedToken | ObjectiveKind::Classify => own,
+    };
+    Row {
+        ids: source.ids.clone(),
+        targets,
+        keep: source.keep.clone(),
+        token_types: source.token_types.clone(),
+        segments: None,
+        positions: source.positions.clone(),
+    }
+}

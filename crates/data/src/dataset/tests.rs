@@ -1,0 +1,366 @@
+//! Batches from small files: coverage, order, targets, masking, labels and faults.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    DataConfig, DataKind, DocumentConfig, IGNORED, ObjectiveConfig, ObjectiveKind, Paths, RowKind,
+    TokenizerConfig, TokenizerKind,
+};
+
+fn options(context_len: usize) -> OpenOptions<'static> {
+    OpenOptions { context_len, seed: 7, vocab_size: None, tokenizer: None, progress: &() }
+}
+
+fn fox() -> DataConfig {
+    DataConfig {
+        train: "data/fox.txt".into(),
+        validation: "data/fox.val.txt".into(),
+        document: DocumentConfig::Line,
+        ..DataConfig::default()
+    }
+}
+
+fn write(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> Paths {
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).unwrap();
+    Paths(vec![path.display().to_string()])
+}
+
+fn open(data: &DataConfig, objective: ObjectiveKind, context_len: usize) -> Result<Dataset> {
+    Dataset::open(
+        data,
+        &ObjectiveConfig { kind: objective, ..ObjectiveConfig::default() },
+        &options(context_len),
+    )
+}
+
+fn all_ids(dataset: &Dataset, epoch: u64) -> Vec<Vec<u32>> {
+    let n = dataset.n_rows();
+    let batch = dataset.batch(Cursor { epoch, index: 0 }, n as usize).unwrap();
+    batch.ids.chunks(batch.len).map(<[u32]>::to_vec).collect()
+}
+
+#[test]
+fn the_fox_is_embedded_and_every_validation_word_is_known() {
+    let dataset = open(&fox(), ObjectiveKind::NextToken, 16).unwrap();
+    let tokenizer = dataset.tokenizer().unwrap();
+    assert!((100..=180).contains(&dataset.vocab_size()), "{}", dataset.vocab_size());
+    for batch in dataset.validation_batches(8) {
+        assert!(!batch.unwrap().ids.contains(&tokenizer.unk_id().unwrap()));
+    }
+    let text = crate::embedded("fox.txt").unwrap();
+    assert!((100..=200).contains(&text.lines().count()));
+    for line in text.lines().filter(|line| line.to_lowercase().contains("the quick brown fox")) {
+        assert!(line.contains("quick brown fox jumps"), "{line}");
+    }
+}
+
+#[test]
+fn every_window_comes_once_an_epoch_in_a_new_order() {
+    let dataset = open(&fox(), ObjectiveKind::NextToken, 16).unwrap();
+    let (mut first, mut second) = (all_ids(&dataset, 0), all_ids(&dataset, 1));
+    assert_ne!(first, second);
+    let plain = open(&DataConfig { shuffle: false, ..fox() }, ObjectiveKind::NextToken, 16).unwrap();
+    let mut in_order = all_ids(&plain, 0);
+    assert_eq!(in_order, all_ids(&plain, 5));
+    [&mut first, &mut second, &mut in_order].into_iter().for_each(|rows| rows.sort());
+    assert_eq!(first, second);
+    assert_eq!(first, in_order);
+}
+
+#[test]
+fn targets_are_the_next_tokens() {
+    let dataset = open(&DataConfig { shuffle: false, ..fox() }, ObjectiveKind::NextToken, 16).unwrap();
+    let batch = dataset.batch(Cursor::default(), 3).unwrap();
+    assert_eq!((batch.rows, batch.len, batch.n_targets()), (3, 16, 48));
+    let targets: Vec<u32> = batch.targets.iter().map(|&target| target as u32).collect();
+    assert_eq!(batch.ids[1..], targets[..47]);
+    let text = dataset.tokenizer().unwrap().decode(&batch.ids[..10], true).unwrap();
+    assert_eq!(text, "The quick brown fox jumps over the lazy dog.");
+}
+
+#[test]
+fn the_same_rows_come_however_batches_are_cut() {
+    for (data, objective) in [
+        (fox(), ObjectiveKind::NextToken),
+        (fox(), ObjectiveKind::MaskedToken),
+        (DataConfig { rows: Some(RowKind::Documents), ..fox() }, ObjectiveKind::MaskedToken),
+    ] {
+        let dataset = open(&data, objective, 16).unwrap();
+        let n = dataset.n_rows();
+        let start = Cursor { epoch: 0, index: n - 5 };
+        let whole = dataset.batch(start, 12).unwrap();
+        let real = |batch: &Batch, row: usize| {
+            let places = row * batch.len..(row + 1) * batch.len;
+            let keep = |place: &usize| batch.keep.as_ref().is_none_or(|keep| keep[*place] == 1);
+            places.filter(keep).map(|place| (batch.ids[place], batch.targets[place])).collect::<Vec<_>>()
+        };
+        let mut row = 0;
+        let mut cursor = start;
+        for rows in [3, 1, 4, 4] {
+            let part = dataset.batch(cursor, rows).unwrap();
+            assert_eq!(part.first_row, whole.first_row + row as u64);
+            for i in 0..rows {
+                assert_eq!(real(&part, i), real(&whole, row + i));
+                assert_eq!(real(&whole.slice(row + i..row + i + 1), 0), real(&whole, row + i));
+            }
+            row += rows;
+            cursor = dataset.advance(cursor, rows as u64);
+        }
+    }
+}
+
+#[test]
+fn ranks_cover_each_window_once() {
+    let dataset = Arc::new(open(&fox(), ObjectiveKind::NextToken, 16).unwrap());
+    let n = dataset.n_rows();
+    for of in [1, 2, 3] {
+        let mut rows: Vec<Vec<u32>> = Vec::new();
+        for rank in 0..of {
+            let mut batches = Batches::new(dataset.clone(), Cursor::default(), 1, Rank { rank, of });
+            for _ in 0..(n - rank).div_ceil(of) {
+                rows.push(batches.next_batch().unwrap().ids);
+            }
+        }
+        rows.sort();
+        let mut all = all_ids(&dataset, 0);
+        all.sort();
+        assert_eq!(rows, all);
+    }
+}
+
+#[test]
+fn batches_ahead_are_the_same_and_resume_at_any_step() {
+    let dataset = Arc::new(open(&fox(), ObjectiveKind::MaskedToken, 16).unwrap());
+    let mut through = Batches::new(dataset.clone(), Cursor::default(), 7, Rank::default());
+    for _ in 0..40 {
+        let cursor = through.cursor();
+        let batch = through.next_batch().unwrap();
+        assert_eq!(batch, dataset.batch(cursor, 7).unwrap());
+        let mut resumed = Batches::new(dataset.clone(), cursor, 7, Rank::default());
+        assert_eq!(resumed.next_batch().unwrap(), batch);
+        assert_eq!(resumed.cursor(), through.cursor());
+    }
+}
+
+#[test]
+fn masks_are_a_share_of_real_words() {
+    let data = DataConfig { rows: Some(RowKind::Documents), ..fox() };
+    let dataset = open(&data, ObjectiveKind::MaskedToken, 32).unwrap();
+    let tokenizer = dataset.tokenizer().unwrap();
+    let (mut chosen, mut hidden, mut kept, mut real) = (0, 0, 0, 0);
+    for epoch in 0..40 {
+        let batch = dataset.batch(Cursor { epoch, index: 0 }, 154).unwrap();
+        assert!(batch.keep.is_some());
+        real += batch.n_tokens() - 154;
+        for (&id, &target) in batch.ids.iter().zip(&batch.targets).filter(|(_, target)| **target != IGNORED) {
+            assert!(!tokenizer.is_special(target as u32));
+            chosen += 1;
+            hidden += usize::from(Some(id) == tokenizer.mask_id());
+            kept += usize::from(i64::from(id) == target);
+            assert!(Some(id) == tokenizer.mask_id() || !tokenizer.is_special(id));
+        }
+        assert!((0..154).all(|row| batch.slice(row..row + 1).n_targets() > 0));
+    }
+    let share = |n: usize, of: usize| n as f64 / of as f64;
+    // At least one a row lifts the share over 15 %.
+    assert!((0.15..0.25).contains(&share(chosen, real)), "{chosen} of {real}");
+    assert!((share(hidden, chosen) - 0.8).abs() < 0.03 && (share(kept, chosen) - 0.1).abs() < 0.03);
+    let validation = || dataset.validation_batches(5).map(|batch| batch.unwrap()).collect::<Vec<_>>();
+    assert_eq!(validation(), validation());
+    let other = OpenOptions { seed: 8, ..options(32) };
+    let objective = ObjectiveConfig { kind: ObjectiveKind::MaskedToken, ..ObjectiveConfig::default() };
+    let other = Dataset::open(&data, &objective, &other).unwrap();
+    assert_eq!(other.validation_batches(5).map(|batch| batch.unwrap()).collect::<Vec<_>>(), validation());
+    assert_ne!(other.batch(Cursor::default(), 5).unwrap(), dataset.batch(Cursor::default(), 5).unwrap());
+}
+
+#[test]
+fn validation_takes_the_tail_too() {
+    let dataset = open(&fox(), ObjectiveKind::NextToken, 16).unwrap();
+    let n_targets: usize = dataset.validation_batches(3).map(|batch| batch.unwrap().n_targets()).sum();
+    assert_eq!(n_targets as u64, dataset.n_validation_tokens() - 1);
+    let part = open(&DataConfig { validation_rows: Some(2), ..fox() }, ObjectiveKind::NextToken, 16).unwrap();
+    assert_eq!(part.validation_batches(3).map(|batch| batch.unwrap().rows).sum::<usize>(), 2);
+}
+
+#[test]
+fn separate_documents_have_segments_positions_and_no_targets_across() {
+    let data = DataConfig { separate_documents: true, shuffle: false, ..fox() };
+    let dataset = open(&data, ObjectiveKind::NextToken, 16).unwrap();
+    let eos = dataset.tokenizer().unwrap().eos_id().unwrap();
+    let batch = dataset.batch(Cursor::default(), 20).unwrap();
+    let (segments, positions) = (batch.segments.clone().unwrap(), batch.positions.clone().unwrap());
+    for row in 0..20 {
+        let (mut segment, mut position) = (0, 0);
+        for place in row * 16..(row + 1) * 16 {
+            assert_eq!((segments[place], positions[place]), (segment, position));
+            position += 1;
+            assert_eq!(batch.targets[place] == IGNORED, batch.ids[place] == eos);
+            if batch.ids[place] == eos {
+                (segment, position) = (segment + 1, 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn long_documents_take_several_rows_and_lose_nothing() {
+    let data = DataConfig { rows: Some(RowKind::Documents), shuffle: false, ..fox() };
+    let dataset = open(&data, ObjectiveKind::NextToken, 4).unwrap();
+    let batch = dataset.batch(Cursor::default(), dataset.n_rows() as usize).unwrap();
+    assert_eq!(batch.n_targets() as u64, dataset.n_tokens() - 154);
+}
+
+#[test]
+fn made_up_ids_are_those_of_the_peer() {
+    let data = DataConfig { kind: DataKind::Synthetic, ..DataConfig::default() };
+    let options = OpenOptions { vocab_size: Some(65), ..options(64) };
+    let dataset = Dataset::open(&data, &ObjectiveConfig::default(), &options).unwrap();
+    let batch = dataset.batch(dataset.advance(Cursor::default(), 24), 12).unwrap();
+    assert!((0..12 * 64).all(|i| batch.ids[i] as usize == i * 7919 % 65));
+    assert!((0..12 * 64).all(|i| batch.targets[i] as usize == (i * 7919 + 13) % 65));
+}
+
+#[test]
+fn rows_of_ids_are_shifted_for_a_causal_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = "{\"input_ids\": [5, 6, 7]}\n{\"input_ids\": [0, 8, 9], \"attention_mask\": [0, 1, 1], \"labels\": [-100, 8, -100]}\n";
+    let data = DataConfig {
+        kind: DataKind::Ids,
+        train: write(folder.path(), "ids.jsonl", lines),
+        shuffle: false,
+        ..DataConfig::default()
+    };
+    let dataset = open(&data, ObjectiveKind::NextToken, 8).unwrap();
+    let batch = dataset.batch(Cursor::default(), 2).unwrap();
+    assert_eq!(batch.targets, [6, 7, -100, 8, -100, -100]);
+    assert_eq!(batch.keep.as_deref(), Some(&[1, 1, 1, 0, 1, 1][..]));
+    assert_eq!(dataset.vocab_size(), 10);
+    let error = open(&data, ObjectiveKind::NextToken, 2).unwrap_err().to_string();
+    assert!(error.contains("ids.jsonl:1: input_ids has 3 ids, and model.context_len is 2"), "{error}");
+}
+
+#[test]
+fn labels_come_from_tables_in_their_own_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = "review,stars\n\"The fox, red\",10\nthe dog,9\nthe cat,10\n";
+    let mut data = DataConfig {
+        kind: DataKind::Csv,
+        train: write(folder.path(), "a.csv", csv),
+        text_column: Some("review".into()),
+        label_column: Some("stars".into()),
+        shuffle: false,
+        ..DataConfig::default()
+    };
+    let dataset = open(&data, ObjectiveKind::Classify, 8).unwrap();
+    assert_eq!((dataset.labels(), dataset.n_labels()), (&["9".to_owned(), "10".to_owned()][..], 2));
+    let batch = dataset.batch(Cursor::default(), 3).unwrap();
+    assert_eq!(batch.targets, [1, 0, 1]);
+    assert_eq!(batch.slice(1..3).targets, [0, 1]);
+    data.validation = write(folder.path(), "b.csv", "review,stars\nthe wolf,8\n");
+    let error = open(&data, ObjectiveKind::Classify, 8).unwrap_err().to_string();
+    assert!(error.contains("b.csv:2: label \"8\" does not occur in data.train, which has 10, 9"), "{error}");
+    data.text_column = None;
+    let error = open(&data, ObjectiveKind::Classify, 8).unwrap_err().to_string();
+    assert!(error.contains("no column \"text\"; it has review, stars"), "{error}");
+    let data = DataConfig {
+        kind: DataKind::Jsonl,
+        train: write(folder.path(), "a.jsonl", "{\"text\": \"a b\", \"label\": \"x\", \"b\": \"c d e\"}\n"),
+        pair_column: Some("b".into()),
+        ..DataConfig::default()
+    };
+    // The longer text gives way.
+    let dataset = open(&data, ObjectiveKind::Classify, 5).unwrap();
+    let batch = dataset.batch(Cursor::default(), 1).unwrap();
+    assert_eq!(batch.token_types, Some(vec![0, 0, 0, 1, 1]));
+    assert_eq!(dataset.tokenizer().unwrap().decode(&batch.ids, false).unwrap(), "a b [EOS] c [EOS]");
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |train: Paths| DataConfig { train, ..DataConfig::default() };
+    let error = |data: &DataConfig| open(data, ObjectiveKind::NextToken, 8).unwrap_err().to_string();
+    let cases = [
+        (of("nowhere.txt".into()), "nowhere.txt: no such file or folder"),
+        (of("nowhere/*.txt".into()), "nowhere/*.txt matches no file"),
+        (of(write(folder.path(), "empty.txt", "")), "holds no text"),
+        (of(write(folder.path(), "blank.txt", " \n\n")), "holds no text"),
+        (of(write(folder.path(), "short.txt", "The fox jumps.")), "holds 5 tokens, and one window takes 9"),
+        (of(write(folder.path(), "bad.txt", b"The f\xffx jumps")), "bad.txt: byte 5 is not valid UTF-8"),
+        (of(write(folder.path(), "cut.txt", b"The fox \xc3")), "cut.txt: byte 8 is not valid UTF-8"),
+        (
+            DataConfig { kind: DataKind::Jsonl, ..of(write(folder.path(), "bad.jsonl", "{\"text\": 1}\n")) },
+            "bad.jsonl:1: column \"text\" is 1",
+        ),
+        (
+            DataConfig { kind: DataKind::Jsonl, ..of(write(folder.path(), "no.jsonl", "\nfox\n")) },
+            "no.jsonl:2: ",
+        ),
+        (
+            DataConfig { kind: DataKind::Csv, ..of(write(folder.path(), "no.csv", "text\na,b\n")) },
+            "no.csv:2: 2 fields, and the header has 1",
+        ),
+        (
+            DataConfig { kind: DataKind::Csv, ..of(write(folder.path(), "no8.csv", b"text\n\xff\n")) },
+            "no8.csv:2: column \"text\" is not valid UTF-8 at byte 0",
+        ),
+        (of(Paths::default()), "data.train: no training files"),
+    ];
+    for (data, wanted) in cases {
+        let error = error(&data);
+        assert!(error.contains(wanted), "{error}");
+    }
+    std::fs::create_dir(folder.path().join("none")).unwrap();
+    let none = Paths(vec![folder.path().join("none").display().to_string()]);
+    assert!(error(&of(none)).contains("matches no file"));
+}
+
+#[test]
+fn a_share_is_set_apart_by_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = crate::embedded("fox.txt").unwrap();
+    let data = |text: &str| DataConfig {
+        train: write(folder.path(), "fox.txt", text),
+        document: DocumentConfig::Line,
+        rows: Some(RowKind::Documents),
+        validation_fraction: Some(0.2),
+        shuffle: false,
+        ..DataConfig::default()
+    };
+    let texts = |dataset: &Dataset| -> Vec<String> {
+        let decode = |batch: Batch| -> Vec<String> {
+            let rows = batch.ids.chunks(batch.len);
+            rows.map(|ids| dataset.tokenizer().unwrap().decode(ids, true).unwrap()).collect()
+        };
+        dataset.validation_batches(9).flat_map(|batch| decode(batch.unwrap())).collect()
+    };
+    let apart = texts(&open(&data(text), ObjectiveKind::NextToken, 32).unwrap());
+    assert!((15..50).contains(&apart.len()), "{}", apart.len());
+    let more = format!("The fox is here.\nThe dog is there.\n{text}");
+    let with_more = texts(&open(&data(&more), ObjectiveKind::NextToken, 32).unwrap());
+    assert!(apart.iter().all(|text| with_more.contains(text)));
+    assert!(with_more.len() <= apart.len() + 2);
+}
+
+#[test]
+fn a_single_document_is_split_by_position() {
+    let folder = tempfile::tempdir().unwrap();
+    let text: String = (0..1000).map(|i| char::from(b'a' + (i * i % 26) as u8)).collect();
+    let data = DataConfig {
+        train: write(folder.path(), "one.txt", &text),
+        validation_fraction: Some(0.1),
+        shuffle: false,
+        tokenizer: TokenizerConfig { kind: TokenizerKind::Char, ..TokenizerConfig::default() },
+        ..DataConfig::default()
+    };
+    for document in [DocumentConfig::File, DocumentConfig::Line] {
+        let dataset = open(&DataConfig { document, ..data.clone() }, ObjectiveKind::NextToken, 10).unwrap();
+        let first = dataset.validation_batches(1).next().unwrap().unwrap();
+        assert_eq!(dataset.tokenizer().unwrap().decode(&first.ids, true).unwrap(), text[900..910]);
+        assert_eq!((dataset.n_tokens(), dataset.n_validation_tokens()), (901, 101));
+    }
+}

@@ -1,0 +1,61 @@
+//! A tokenized corpus: its tokens end to end, and where each document ends.
+//!
+//! Offsets and counts are 64 bits wide.
+
+mod build;
+mod column;
+mod map;
+
+use std::ops::Range;
+
+pub(crate) use build::{Build, Built, Encoding, Frame, Split};
+pub(crate) use column::{Column, Width};
+
+use crate::Result;
+
+/// The documents of a corpus as tokens.
+#[derive(Debug)]
+pub(crate) struct Store {
+    /// All tokens, document after document.
+    pub(crate) tokens: Column,
+    /// Where each document ends.
+    pub(crate) ends: Column,
+    /// The label of each document, as a number in the order of first occurrence.
+    pub(crate) labels: Option<Column>,
+    /// Where in each document the second text of a pair begins.
+    pub(crate) seconds: Option<Column>,
+}
+
+impl Store {
+    pub(crate) fn n_tokens(&self) -> u64 {
+        self.tokens.len()
+    }
+
+    pub(crate) fn n_documents(&self) -> u64 {
+        self.ends.len()
+    }
+
+    /// The place of a document's tokens.
+    pub(crate) fn document(&self, index: u64) -> Range<u64> {
+        let start = if index == 0 { 0 } else { self.ends.get(index - 1) };
+        start..self.ends.get(index)
+    }
+
+    /// The document that holds the token at `at`.
+    pub(crate) fn document_at(&self, at: u64) -> u64 {
+        self.ends.first_above(at)
+    }
+
+    /// `n` tokens from `at` on, as many as there are.
+    pub(crate) fn read(&self, at: u64, n: usize) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(n);
+        self.tokens.read(at, n, |id| ids.push(id as u32));
+        ids
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        self.tokens.check()?;
+        self.ends.check()?;
+        self.labels.iter().chain(&self.seconds).try_for_each(Column::check)
+    }
+}
