@@ -13,6 +13,7 @@ pub mod device;
 mod embedding;
 mod error;
 mod feed_forward;
+pub mod folder;
 mod head;
 mod input;
 mod norm;

@@ -36,6 +36,24 @@ pub struct Declared {
     pub first_value: FirstValue,
 }
 
+impl Declared {
+    /// The parameter with its first value: drawn from a stream keyed by `seed` and its name, in float64, then rounded
+    /// to `dtype`.
+    pub(crate) fn draw(&self, seed: u64, dtype: DType, device: &Device) -> candle_core::Result<Var> {
+        let n = self.shape.iter().product();
+        let values: Vec<f64> = match self.first_value {
+            FirstValue::Zeros => vec![0.0; n],
+            FirstValue::Ones => vec![1.0; n],
+            FirstValue::Normal { std } => {
+                let mut stream = Key::new(seed, "init").with(self.name.as_str()).stream();
+                (0..n).map(|_| std * stream.normal()).collect()
+            }
+        };
+        let tensor = Tensor::from_vec(values, self.shape.as_slice(), &Device::Cpu)?;
+        Var::from_tensor(&tensor.to_dtype(dtype)?.to_device(device)?)
+    }
+}
+
 /// Every parameter of the model that `config` describes, in the order of the data's way through it.
 ///
 /// Projections back into the residual stream of a pre-norm model start smaller by `1 / sqrt(2 n_layer)`
@@ -186,18 +204,9 @@ impl Parameters {
             return Err(Error::Config(faults));
         }
         let mut parameters = BTreeMap::new();
-        for Declared { name, shape, first_value } in declare(config) {
-            let n = shape.iter().product();
-            let values: Vec<f64> = match first_value {
-                FirstValue::Zeros => vec![0.0; n],
-                FirstValue::Ones => vec![1.0; n],
-                FirstValue::Normal { std } => {
-                    let mut stream = Key::new(seed, "init").with(name.as_str()).stream();
-                    (0..n).map(|_| std * stream.normal()).collect()
-                }
-            };
-            let tensor = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
-            parameters.insert(name, Var::from_tensor(&tensor)?);
+        for declared in declare(config) {
+            let var = declared.draw(seed, dtype, device)?;
+            parameters.insert(declared.name, var);
         }
         Ok(Self(parameters))
     }

@@ -1,0 +1,145 @@
+//! Fitting a config to the tensors of a folder: which tensor feeds which parameters, and everything that differs.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::error::{Error, Misfit};
+use super::layout::{Layout, Names, Stored};
+use super::tensors::Store;
+use crate::config::{Head, ModelConfig};
+
+/// Where every parameter comes from.
+pub(super) struct Fit {
+    /// The config; its head may have been untied (see [`untie`]).
+    pub(super) config: ModelConfig,
+    /// Tensors to read: what they hold, and their name in the folder.
+    pub(super) rows: Vec<(Stored, String)>,
+    /// Parameters of a new head, which the folder doesn't have.
+    pub(super) fresh: Vec<String>,
+    /// What was left aside or read otherwise than it is written.
+    pub(super) warnings: Vec<String>,
+}
+
+/// The prefix that the names of the folder carry: the layout's, or none in files of the bare model.
+pub(super) fn prefix(names: &Names, store: &Store) -> &'static str {
+    let prefixed = store.entries().keys().any(|name| name.starts_with(names.prefix));
+    if prefixed { names.prefix } else { "" }
+}
+
+/// Fits `config` to the tensors of `store`, both of the folder `dir`.
+///
+/// With `new_head` the config's head is not the folder's: its parameters may be missing, and the folder's own head is
+/// left aside.
+///
+/// # Errors
+/// [`Error::Misfit`] with everything that differs; a config of more layers than the folder has tensors.
+pub(super) fn fit(
+    dir: &Path,
+    layout: Layout,
+    mut config: ModelConfig,
+    new_head: bool,
+    store: &Store,
+) -> Result<Fit, Error> {
+    let n_tensors = store.entries().len();
+    if config.n_layer > n_tensors {
+        // A table of names for this many layers might not fit in memory.
+        let problem = format!("has {} layers, but the folder holds {n_tensors} tensors", config.n_layer);
+        return Err(Error::Config { path: dir.join("config.json"), problems: vec![problem] });
+    }
+    let names = layout.names();
+    let prefix = prefix(names, store);
+    let full = |name: &str| name.replacen('*', prefix, 1);
+    let mut warnings = Vec::new();
+    let head_name = names.of("head.weight");
+    if untie(&mut config, store, &full(&names.of("embedding.token.weight")), &full(&head_name)) {
+        warnings.push(format!(
+            "{} and the token embedding are stored apart and differ: the head is not tied, against config.json",
+            full(&head_name)
+        ));
+    }
+
+    let mut fit = Fit { config, rows: Vec::new(), fresh: Vec::new(), warnings };
+    let mut misfit = Misfit::default();
+    let mut used = BTreeSet::new();
+    for stored in names.table(&fit.config) {
+        let candidates = candidates(names, &stored.name, &fit.config, &head_name, &full);
+        used.extend(candidates.iter().cloned());
+        let of_new_head = new_head && stored.parts.iter().all(|(name, _)| name.starts_with("head."));
+        let found = candidates.iter().find_map(|name| store.entries().get_key_value(name));
+        match found {
+            Some((_, entry)) if entry.shape != stored.shape && of_new_head => {
+                fit.fresh.extend(stored.parts.into_iter().map(|(name, _)| name));
+            }
+            Some((name, entry)) => {
+                if entry.shape != stored.shape {
+                    misfit.wrong_shape.push((name.clone(), entry.shape.clone(), stored.shape.clone()));
+                }
+                if !entry.is_float() {
+                    misfit.wrong_dtype.push((name.clone(), format!("{:?}", entry.dtype)));
+                }
+                fit.rows.push((stored, name.clone()));
+            }
+            None if of_new_head => fit.fresh.extend(stored.parts.into_iter().map(|(name, _)| name)),
+            None => misfit.missing.push(candidates.last().cloned().unwrap_or_default()),
+        }
+    }
+    let mut aside = Vec::new();
+    for name in store.entries().keys().filter(|name| !used.contains(*name)) {
+        let begins = |start: &&&str| name.starts_with(&full(start));
+        if names.stale.iter().any(|end| name.ends_with(end)) {
+            continue;
+        }
+        let of_a_head = names.other_heads.iter().any(|start| begins(&start)) || *name == full(&head_name);
+        if of_a_head || (new_head && name.starts_with("head.")) {
+            aside.push(name.as_str());
+        } else {
+            misfit.unexpected.push(name.clone());
+        }
+    }
+    if !misfit.is_empty() {
+        return Err(Error::Misfit { path: dir.to_path_buf(), misfit });
+    }
+    if !aside.is_empty() {
+        fit.warnings.push(format!("left aside, as they belong to another head: {}", aside.join(", ")));
+    }
+    Ok(fit)
+}
+
+/// The names under which a tensor may stand in the folder, in order; the last is the one to report when none does.
+fn candidates(
+    names: &Names,
+    canonical: &str,
+    config: &ModelConfig,
+    head_name: &str,
+    full: &impl Fn(&str) -> String,
+) -> Vec<String> {
+    let mut candidates: Vec<String> =
+        names.first.iter().filter(|(name, _)| *name == canonical).map(|(_, first)| full(first)).collect();
+    for (new, old) in names.endings {
+        candidates.extend(canonical.strip_suffix(new).map(|start| full(&format!("{start}{old}"))));
+    }
+    // A tied tensor may have been stored under the head's name alone.
+    if canonical == names.of("embedding.token.weight") && reads_tied(config) {
+        candidates.push(full(head_name));
+        candidates.insert(0, full(canonical));
+    }
+    candidates.push(full(canonical));
+    candidates
+}
+
+/// Whether the head projects with the token embedding.
+fn reads_tied(config: &ModelConfig) -> bool {
+    config.tied_head && matches!(config.head, Head::NextToken | Head::MaskedToken)
+}
+
+/// Unties the head where the folder holds another tensor for it than for the embedding, as transformers does.
+fn untie(config: &mut ModelConfig, store: &Store, embedding: &str, head: &str) -> bool {
+    let (Some(embedding), Some(head)) = (store.entries().get(embedding), store.entries().get(head)) else {
+        return false;
+    };
+    if !reads_tied(config) || store.same(embedding, head) {
+        return false;
+    }
+    config.tied_head = false;
+    true
+}

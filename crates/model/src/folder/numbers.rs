@@ -1,0 +1,120 @@
+//! Between the numbers of a stored tensor and those of our parameters: joining, cutting and turning matrices.
+
+use candle_core::{DType, Tensor};
+use half::{bf16, f16};
+
+use super::error::Error;
+use super::layout::Stored;
+
+/// Cuts the numbers of a stored tensor into those of its parameters, each `[out, in]`.
+pub(super) fn cut(stored: &Stored, floats: Vec<f32>) -> Vec<Vec<f32>> {
+    if let ([_], false) = (stored.parts.as_slice(), stored.turned) {
+        return vec![floats];
+    }
+    if !stored.turned {
+        let mut rest = floats.as_slice();
+        let mut parts = Vec::with_capacity(stored.parts.len());
+        for (_, shape) in &stored.parts {
+            let (part, after) = rest.split_at(shape.iter().product());
+            parts.push(part.to_vec());
+            rest = after;
+        }
+        return parts;
+    }
+    let (n_in, n_out) = (stored.shape[0], stored.shape[1]);
+    let mut first = 0;
+    let mut parts = Vec::with_capacity(stored.parts.len());
+    for (_, shape) in &stored.parts {
+        let mut part = vec![0.0; shape[0] * n_in];
+        // part[o, i] = floats[i, first + o]
+        turn((n_in, n_out, first, shape[0]), |from, to| part[to] = floats[from]);
+        first += shape[0];
+        parts.push(part);
+    }
+    parts
+}
+
+/// Joins the numbers of a stored tensor's parameters, the inverse of [`cut`].
+pub(super) fn join<T: Copy + Default>(stored: &Stored, mut parts: Vec<Vec<T>>) -> Vec<T> {
+    if !stored.turned {
+        return if parts.len() == 1 { parts.remove(0) } else { parts.concat() };
+    }
+    let (n_in, n_out) = (stored.shape[0], stored.shape[1]);
+    let mut joined = vec![T::default(); n_in * n_out];
+    let mut first = 0;
+    for (part, (_, shape)) in parts.iter().zip(&stored.parts) {
+        turn((n_in, n_out, first, shape[0]), |from, to| joined[from] = part[to]);
+        first += shape[0];
+    }
+    joined
+}
+
+/// Calls `pair(a, b)` for the places a of columns `first..first + width` of an `[n_in, n_out]` matrix and the places b
+/// of the same numbers in a `[width, n_in]` matrix, tile by tile so that both stay in the cache.
+fn turn((n_in, n_out, first, width): (usize, usize, usize, usize), mut pair: impl FnMut(usize, usize)) {
+    const TILE: usize = 16;
+    for i0 in (0..n_in).step_by(TILE) {
+        for o0 in (0..width).step_by(TILE) {
+            for i in i0..(i0 + TILE).min(n_in) {
+                for o in o0..(o0 + TILE).min(width) {
+                    pair(i * n_out + first + o, o * n_in + i);
+                }
+            }
+        }
+    }
+}
+
+/// The element type that a tensor is stored in: its name in safetensors and in `config.json`, and its width in bytes.
+///
+/// float64 is stored as float32, the widest type that transformers' models are kept in.
+pub(super) fn stored_dtype(dtype: DType) -> (&'static str, &'static str, usize) {
+    match dtype {
+        DType::BF16 => ("BF16", "bfloat16", 2),
+        DType::F16 => ("F16", "float16", 2),
+        _ => ("F32", "float32", 4),
+    }
+}
+
+/// The bytes of a stored tensor, from its parameters.
+pub(super) fn bytes(stored: &Stored, parameters: &[&Tensor]) -> Result<Vec<u8>, Error> {
+    fn joined<T: candle_core::WithDType + Default>(
+        stored: &Stored,
+        parameters: &[&Tensor],
+    ) -> Result<Vec<T>, Error> {
+        let parts: Result<Vec<Vec<T>>, Error> =
+            parameters.iter().map(|tensor| Ok(tensor.flatten_all()?.to_vec1::<T>()?)).collect();
+        Ok(join(stored, parts?))
+    }
+    match parameters.first().map(|tensor| tensor.dtype()) {
+        Some(DType::BF16) => Ok(joined::<bf16>(stored, parameters)?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        Some(DType::F16) => Ok(joined::<f16>(stored, parameters)?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        Some(DType::F32) => Ok(joined::<f32>(stored, parameters)?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        _ => Ok(joined::<f64>(stored, parameters)?.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turned_and_joined_matrix_comes_apart_and_back() {
+        let parts = vec![("q".to_string(), vec![1, 2]), ("k".to_string(), vec![2, 2])];
+        let stored = Stored { name: "c".into(), shape: vec![2, 3], parts, turned: true };
+        // [in, out]: row 0 is what input 0 adds to outputs q0, k0, k1.
+        let floats = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let cut_up = cut(&stored, floats.clone());
+        assert_eq!(cut_up, [vec![1.0, 4.0], vec![2.0, 5.0, 3.0, 6.0]]);
+        assert_eq!(join(&stored, cut_up), floats);
+    }
+
+    #[test]
+    fn tiles_cover_odd_sizes() {
+        let stored =
+            Stored { name: "c".into(), shape: vec![37, 53], parts: vec![("w".into(), vec![53, 37])], turned: true };
+        let floats: Vec<f32> = (0..37 * 53).map(|x| x as f32).collect();
+        let turned = cut(&stored, floats.clone());
+        assert_eq!(turned[0][5 * 37 + 9], floats[9 * 53 + 5]);
+        assert_eq!(join(&stored, turned), floats);
+    }
+}

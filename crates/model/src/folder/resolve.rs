@@ -1,0 +1,47 @@
+//! Which folder a path means: a model folder, or the one inside a run folder.
+
+use std::path::{Path, PathBuf};
+
+use super::error::Error;
+use super::tensors::is_plain_name;
+
+/// The model folder that `path` means.
+///
+/// A folder with a `config.json` means itself. A run folder means its `model/`, or before there is one its
+/// `checkpoints/latest`; a `checkpoints/` folder means its `latest`. `latest` and `best` may be links, or files that
+/// hold the name of a folder beside them.
+///
+/// # Errors
+/// If there is no model at any of these places; the message names them.
+pub fn resolve(path: &Path) -> Result<PathBuf, Error> {
+    let places =
+        [path.to_path_buf(), path.join("model"), path.join("checkpoints").join("latest"), path.join("latest")];
+    for place in &places {
+        let place = follow(place);
+        if place.join("config.json").is_file() {
+            return Ok(place);
+        }
+    }
+    let problem = if !path.exists() {
+        "does not exist; a model folder, or a run folder with a model/, is wanted".into()
+    } else if path.is_file() {
+        "is a file; the folder that holds config.json and model.safetensors is wanted".into()
+    } else if path.join("adapter_config.json").is_file() {
+        "holds an adapter (adapter_config.json), not a model; merge it into its base model first".into()
+    } else {
+        "holds no config.json, neither itself nor in model/ or checkpoints/latest".into()
+    };
+    Err(Error::NoModel { path: path.to_path_buf(), problem })
+}
+
+/// Where a small file that names a folder beside it points; other paths stay as they are.
+fn follow(path: &Path) -> PathBuf {
+    let small = std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() < 256);
+    if !small {
+        return path.to_path_buf();
+    }
+    match std::fs::read_to_string(path) {
+        Ok(name) if is_plain_name(name.trim()) => path.with_file_name(name.trim()),
+        _ => path.to_path_buf(),
+    }
+}

@@ -1,0 +1,162 @@
+//! Model folders: everything that is written in the wild loads, and what was loaded saves to the same bytes.
+
+mod common;
+
+use std::path::Path;
+
+use common::{copy, fixtures, goldens, json, name, raw, variants};
+use tempfile::tempdir;
+use vulpes_model::config::{Head, NormKind};
+use vulpes_model::folder::{self, LoadOptions};
+
+fn load(dir: &Path) -> folder::Loaded {
+    folder::load(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
+}
+
+#[test]
+fn saving_what_was_loaded_gives_the_same_tensors_byte_for_byte() {
+    for dir in goldens() {
+        let loaded = load(&dir);
+        assert_eq!((&loaded.warnings, &loaded.fresh), (&vec![], &vec![]), "{}", name(&dir));
+        let out = tempdir().unwrap();
+        folder::save(out.path(), &loaded.transformer, &loaded.extra).unwrap();
+        let (before, after) = (raw(&dir.join("model.safetensors")), raw(&out.path().join("model.safetensors")));
+        assert_eq!(before.len(), after.len(), "{}", name(&dir));
+        for (tensor, value) in &before {
+            assert!(after.get(tensor) == Some(value), "{}: {tensor} changed", name(&dir));
+        }
+        let again = load(out.path());
+        assert_eq!((&again.config, &again.extra), (&loaded.config, &loaded.extra), "{}", name(&dir));
+        let (had, has) = (json(&dir.join("config.json")), json(&out.path().join("config.json")));
+        for key in had.as_object().unwrap().keys() {
+            let same = match key.as_str() {
+                // Written where they had been null, or not written: summaries are another model's.
+                "n_inner" | "transformers_version" | "problem_type" => true,
+                key => key.starts_with("summary_") || had[key] == has[key],
+            };
+            let labels = key == "id2label" || key == "label2id";
+            assert!(same || labels, "{}: {key} was {} and is {}", name(&dir), had[key], has[key]);
+        }
+    }
+}
+
+#[test]
+fn every_variant_loads_and_its_second_saving_is_the_first() {
+    for dir in variants() {
+        let loaded = load(&dir);
+        let out = tempdir().unwrap();
+        let (one, two) = (out.path().join("one"), out.path().join("two"));
+        folder::save(&one, &loaded.transformer, &loaded.extra).unwrap();
+        let again = load(&one);
+        assert_eq!(again.config, loaded.config, "{}", name(&dir));
+        folder::save(&two, &again.transformer, &again.extra).unwrap();
+        for file in ["model.safetensors", "config.json"] {
+            let same = std::fs::read(one.join(file)).unwrap() == std::fs::read(two.join(file)).unwrap();
+            assert!(same, "{}: {file}", name(&dir));
+        }
+    }
+}
+
+#[test]
+fn other_heads_are_named_when_left_aside_and_stale_buffers_are_not() {
+    let warnings = |variant: &str| load(&fixtures().join("variants").join(variant)).warnings;
+    let pooler_and_next_sentence = warnings("bert-mlm--gamma-beta").join("\n");
+    for tensor in ["bert.pooler.dense.weight", "bert.pooler.dense.bias", "cls.seq_relationship.weight"] {
+        assert!(pooler_and_next_sentence.contains(tensor), "{pooler_and_next_sentence}");
+    }
+    assert!(!pooler_and_next_sentence.contains("position_ids"), "{pooler_and_next_sentence}");
+    assert_eq!(warnings("gpt2-one--hub-keys"), Vec::<String>::new());
+    assert_eq!(warnings("llama-stretched--rotary-buffers"), Vec::<String>::new());
+}
+
+#[test]
+fn a_head_stored_apart_with_other_numbers_is_not_tied() {
+    let out = tempdir().unwrap();
+    let dir = out.path().join("model");
+    copy(&fixtures().join("gpt2-one"), &dir);
+    let mut tensors = common::tensors(&dir.join("model.safetensors"));
+    let head = tensors["transformer.wte.weight"].affine(2.0, 0.0).unwrap();
+    tensors.insert("lm_head.weight".into(), head);
+    candle_core::safetensors::save(&tensors, dir.join("model.safetensors")).unwrap();
+    let loaded = load(&dir);
+    assert!(!loaded.config.tied_head);
+    assert!(loaded.warnings[0].contains("lm_head.weight"), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn another_head_takes_what_fits_and_draws_the_rest_from_the_seed() {
+    let dir = fixtures().join("bert-mlm");
+    let options = |seed| LoadOptions { head: Some(Head::Classify { n_labels: 4 }), seed, ..LoadOptions::default() };
+    let loaded = folder::load_with(&dir, &options(3)).unwrap();
+    assert_eq!(loaded.config.head, Head::Classify { n_labels: 4 });
+    assert_eq!(
+        loaded.fresh,
+        ["head.pooler.weight", "head.pooler.bias", "head.classifier.weight", "head.classifier.bias"]
+    );
+    assert!(loaded.warnings[0].contains("cls.predictions.transform.dense.weight"), "{:?}", loaded.warnings);
+    let draw = |seed| {
+        let loaded = folder::load_with(&dir, &options(seed)).unwrap();
+        loaded.transformer.parameters().get("head.classifier.weight").unwrap().flatten_all().unwrap().to_vec1::<f32>()
+    };
+    assert_eq!(draw(3).unwrap(), draw(3).unwrap());
+    assert_ne!(draw(3).unwrap(), draw(4).unwrap());
+    // A pooler that the folder has is kept.
+    let loaded = folder::load_with(&fixtures().join("bert-cls"), &options(0)).unwrap();
+    assert_eq!(loaded.fresh, ["head.classifier.weight", "head.classifier.bias"]);
+}
+
+#[test]
+fn a_model_without_a_class_of_its_own_keeps_our_layout() {
+    let loaded = load(&fixtures().join("llama-plain"));
+    let mut config = loaded.config.clone();
+    config.window = Some(4);
+    let transformer =
+        vulpes_model::Transformer::from_parameters(&config, loaded.transformer.parameters().clone()).unwrap();
+    let out = tempdir().unwrap();
+    folder::save(out.path(), &transformer, &loaded.extra).unwrap();
+    assert_eq!(json(&out.path().join("config.json"))["model_type"], "vulpes");
+    let again = load(out.path());
+    assert_eq!((again.config.clone(), &again.extra), (config, &loaded.extra));
+    assert_eq!(again.config.norm, NormKind::Rms);
+    for (name, var) in loaded.transformer.parameters().iter() {
+        let floats = |var: &candle_core::Var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(floats(var), floats(again.transformer.parameters().get(name).unwrap()), "{name}");
+    }
+}
+
+#[test]
+fn written_files_have_the_format_tag_and_ordinary_permissions() {
+    let loaded = load(&fixtures().join("gpt2-one"));
+    let out = tempdir().unwrap();
+    folder::save(out.path(), &loaded.transformer, &loaded.extra).unwrap();
+    let file = std::fs::read(out.path().join("model.safetensors")).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&file).unwrap();
+    assert_eq!(header.metadata().as_ref().unwrap()["format"], "pt");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let plain = out.path().join("plain");
+        std::fs::write(&plain, "").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&out.path().join("model.safetensors")), mode(&plain));
+    }
+    let left: Vec<_> = std::fs::read_dir(out.path()).unwrap().map(|e| name(&e.unwrap().path())).collect();
+    assert!(left.iter().all(|file| !file.contains("unfinished")), "{left:?}");
+}
+
+#[test]
+fn a_run_folder_means_its_model_and_else_its_latest_checkpoint() {
+    let out = tempdir().unwrap();
+    let run = out.path().join("run");
+    let step = run.join("checkpoints/step-00000010");
+    copy(&fixtures().join("gpt2-one"), &step);
+    std::fs::write(run.join("checkpoints/latest"), "step-00000010\n").unwrap();
+    assert_eq!(folder::resolve(&run).unwrap(), step);
+    assert_eq!(folder::resolve(&run.join("checkpoints")).unwrap(), step);
+    assert_eq!(folder::resolve(&run.join("checkpoints/latest")).unwrap(), step);
+    copy(&fixtures().join("gpt2-one"), &run.join("model"));
+    assert_eq!(folder::resolve(&run).unwrap(), run.join("model"));
+    assert_eq!(folder::resolve(&step).unwrap(), step);
+    std::fs::write(run.join("checkpoints/latest"), "../../../elsewhere").unwrap();
+    assert!(folder::resolve(&run.join("checkpoints")).is_err());
+}
