@@ -51,7 +51,12 @@ fn what_is_not_implemented_is_named() {
         ("llama-plain", "hidden_act", value!("gelu"), "hidden_act = \"gelu\""),
         ("llama-plain", "rope_scaling", value!({"type": "linear", "factor": 2.0}), "\"linear\""),
         ("llama-plain", "rope_parameters", value!({"rope_type": "yarn", "rope_theta": 1e4}), "\"yarn\""),
-        ("llama-plain", "rope_parameters", value!({"rope_type": "llama3", "factor": 8.0}), "needs low_freq_factor"),
+        (
+            "llama-plain",
+            "rope_parameters",
+            value!({"rope_type": "llama3", "factor": 8.0}),
+            "needs low_freq_factor",
+        ),
         ("llama-plain", "partial_rotary_factor", value!(0.5), "partial_rotary_factor"),
     ];
     for (model, key, value, wanted) in cases {
@@ -95,7 +100,8 @@ fn tensors_missing_unexpected_and_misshapen_are_named_all_at_once() {
     let stranger = tensors.remove("model.norm.weight").unwrap();
     tensors.insert("model.layers.0.self_attn.q_norm.weight".into(), stranger);
     tensors.remove("lm_head.weight");
-    let integers = tensors["model.layers.0.self_attn.q_proj.weight"].to_dtype(candle_core::DType::I64).unwrap();
+    let integers =
+        tensors["model.layers.0.self_attn.q_proj.weight"].to_dtype(candle_core::DType::I64).unwrap();
     tensors.insert("model.layers.0.self_attn.q_proj.weight".into(), integers);
     candle_core::safetensors::save(&tensors, dir.join("model.safetensors")).unwrap();
     let said = complaint(&dir);
@@ -168,9 +174,13 @@ fn an_index_stays_in_its_folder_and_its_shards_must_be_there() {
     };
     for outside in ["../secret.safetensors", "/etc/passwd", "a/b.safetensors", "..", "C:\\x", ""] {
         let said = said(&|index| index["weight_map"]["model.norm.weight"] = value!(outside));
-        assert!(said.contains("model.norm.weight") && said.contains("not the name of a file"), "{outside}: {said}");
+        assert!(
+            said.contains("model.norm.weight") && said.contains("not the name of a file"),
+            "{outside}: {said}"
+        );
     }
-    let missing = said(&|index| index["weight_map"]["model.norm.weight"] = value!("model-00009-of-00009.safetensors"));
+    let missing =
+        said(&|index| index["weight_map"]["model.norm.weight"] = value!("model-00009-of-00009.safetensors"));
     assert!(missing.contains("model-00009-of-00009.safetensors") && missing.contains("missing"), "{missing}");
     let elsewhere = said(&|index| index["weight_map"]["nobody"] = value!("model-00001-of-00003.safetensors"));
     assert!(elsewhere.contains("nobody (in"), "{elsewhere}");

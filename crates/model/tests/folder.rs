@@ -20,7 +20,8 @@ fn saving_what_was_loaded_gives_the_same_tensors_byte_for_byte() {
         assert_eq!((&loaded.warnings, &loaded.fresh), (&vec![], &vec![]), "{}", name(&dir));
         let out = tempdir().unwrap();
         folder::save(out.path(), &loaded.transformer, &loaded.extra).unwrap();
-        let (before, after) = (raw(&dir.join("model.safetensors")), raw(&out.path().join("model.safetensors")));
+        let (before, after) =
+            (raw(&dir.join("model.safetensors")), raw(&out.path().join("model.safetensors")));
         assert_eq!(before.len(), after.len(), "{}", name(&dir));
         for (tensor, value) in &before {
             assert!(after.get(tensor) == Some(value), "{}: {tensor} changed", name(&dir));
@@ -86,7 +87,8 @@ fn a_head_stored_apart_with_other_numbers_is_not_tied() {
 #[test]
 fn another_head_takes_what_fits_and_draws_the_rest_from_the_seed() {
     let dir = fixtures().join("bert-mlm");
-    let options = |seed| LoadOptions { head: Some(Head::Classify { n_labels: 4 }), seed, ..LoadOptions::default() };
+    let options =
+        |seed| LoadOptions { head: Some(Head::Classify { n_labels: 4 }), seed, ..LoadOptions::default() };
     let loaded = folder::load_with(&dir, &options(3)).unwrap();
     assert_eq!(loaded.config.head, Head::Classify { n_labels: 4 });
     assert_eq!(
@@ -96,7 +98,14 @@ fn another_head_takes_what_fits_and_draws_the_rest_from_the_seed() {
     assert!(loaded.warnings[0].contains("cls.predictions.transform.dense.weight"), "{:?}", loaded.warnings);
     let draw = |seed| {
         let loaded = folder::load_with(&dir, &options(seed)).unwrap();
-        loaded.transformer.parameters().get("head.classifier.weight").unwrap().flatten_all().unwrap().to_vec1::<f32>()
+        loaded
+            .transformer
+            .parameters()
+            .get("head.classifier.weight")
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
     };
     assert_eq!(draw(3).unwrap(), draw(3).unwrap());
     assert_ne!(draw(3).unwrap(), draw(4).unwrap());

@@ -89,7 +89,8 @@ pub fn load_with(dir: &Path, options: &LoadOptions) -> Result<Loaded, Error> {
             store.entries().contains_key(&name.replacen('*', prefix, 1))
         })
     };
-    let Described { layout, mut config, mut extra, mut warnings } = Layout::read(&config_path, &object, &has)?;
+    let Described { layout, mut config, mut extra, mut warnings } =
+        Layout::read(&config_path, &object, &has)?;
     let store = store?;
     let new_head = options.head.filter(|head| *head != config.head);
     if let Some(head) = new_head {
@@ -113,7 +114,8 @@ pub fn load_with(dir: &Path, options: &LoadOptions) -> Result<Loaded, Error> {
         }
     }
     for declared in declare(&fitted.config).iter().filter(|declared| fitted.fresh.contains(&declared.name)) {
-        parameters.insert(declared.name.clone(), declared.draw(options.seed, options.dtype, &options.device)?);
+        parameters
+            .insert(declared.name.clone(), declared.draw(options.seed, options.dtype, &options.device)?);
     }
     let transformer = Transformer::from_parameters(&fitted.config, Parameters::from_map(parameters))?;
     Ok(Loaded { transformer, config: fitted.config, extra, warnings, fresh: fitted.fresh })

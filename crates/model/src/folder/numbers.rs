@@ -86,9 +86,15 @@ pub(super) fn bytes(stored: &Stored, parameters: &[&Tensor]) -> Result<Vec<u8>, 
         Ok(join(stored, parts?))
     }
     match parameters.first().map(|tensor| tensor.dtype()) {
-        Some(DType::BF16) => Ok(joined::<bf16>(stored, parameters)?.iter().flat_map(|x| x.to_le_bytes()).collect()),
-        Some(DType::F16) => Ok(joined::<f16>(stored, parameters)?.iter().flat_map(|x| x.to_le_bytes()).collect()),
-        Some(DType::F32) => Ok(joined::<f32>(stored, parameters)?.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        Some(DType::BF16) => {
+            Ok(joined::<bf16>(stored, parameters)?.iter().flat_map(|x| x.to_le_bytes()).collect())
+        }
+        Some(DType::F16) => {
+            Ok(joined::<f16>(stored, parameters)?.iter().flat_map(|x| x.to_le_bytes()).collect())
+        }
+        Some(DType::F32) => {
+            Ok(joined::<f32>(stored, parameters)?.iter().flat_map(|x| x.to_le_bytes()).collect())
+        }
         _ => Ok(joined::<f64>(stored, parameters)?.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect()),
     }
 }
@@ -110,8 +116,12 @@ mod tests {
 
     #[test]
     fn tiles_cover_odd_sizes() {
-        let stored =
-            Stored { name: "c".into(), shape: vec![37, 53], parts: vec![("w".into(), vec![53, 37])], turned: true };
+        let stored = Stored {
+            name: "c".into(),
+            shape: vec![37, 53],
+            parts: vec![("w".into(), vec![53, 37])],
+            turned: true,
+        };
         let floats: Vec<f32> = (0..37 * 53).map(|x| x as f32).collect();
         let turned = cut(&stored, floats.clone());
         assert_eq!(turned[0][5 * 37 + 9], floats[9 * 53 + 5]);

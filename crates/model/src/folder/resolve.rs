@@ -14,8 +14,12 @@ use super::tensors::is_plain_name;
 /// # Errors
 /// If there is no model at any of these places; the message names them.
 pub fn resolve(path: &Path) -> Result<PathBuf, Error> {
-    let places =
-        [path.to_path_buf(), path.join("model"), path.join("checkpoints").join("latest"), path.join("latest")];
+    let places = [
+        path.to_path_buf(),
+        path.join("model"),
+        path.join("checkpoints").join("latest"),
+        path.join("latest"),
+    ];
     for place in &places {
         let place = follow(place);
         if place.join("config.json").is_file() {

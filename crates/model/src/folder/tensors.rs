@@ -78,7 +78,8 @@ impl Store {
         for (name, shard) in map {
             match shard.as_str() {
                 Some(shard) if is_plain_name(shard) => of_shard.entry(shard).or_default().push(name),
-                _ => problems.push(format!("weight_map[{name:?}] = {shard} is not the name of a file in this folder")),
+                _ => problems
+                    .push(format!("weight_map[{name:?}] = {shard} is not the name of a file in this folder")),
             }
         }
         for (shard, names) in &of_shard {
@@ -141,7 +142,8 @@ impl Store {
             return false;
         };
         (0..one.bytes.len()).step_by(CHUNK).all(|start| {
-            let part = |bytes: &Range<usize>| bytes.start + start..(bytes.start + start + CHUNK).min(bytes.end);
+            let part =
+                |bytes: &Range<usize>| bytes.start + start..(bytes.start + start + CHUNK).min(bytes.end);
             let (a, b) = (part(&one.bytes), part(&other.bytes));
             let same = map[a.clone()] == other_map[b.clone()];
             give_back(map, a);
@@ -168,12 +170,11 @@ impl Store {
             let end = (start + CHUNK).min(entry.bytes.end);
             let bytes = &map[start..end];
             match entry.dtype {
-                Dtype::F32 => floats.extend(
-                    bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)),
-                ),
-                Dtype::F16 => floats.extend(
-                    bytes.as_chunks::<2>().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()),
-                ),
+                Dtype::F32 => {
+                    floats.extend(bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)))
+                }
+                Dtype::F16 => floats
+                    .extend(bytes.as_chunks::<2>().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32())),
                 _ => floats.extend(
                     bytes.as_chunks::<2>().0.iter().map(|&bytes| bf16::from_le_bytes(bytes).to_f32()),
                 ),
@@ -214,7 +215,9 @@ fn explain(error: SafeTensorError, n_bytes: usize) -> String {
         SafeTensorError::HeaderTooSmall | SafeTensorError::InvalidHeaderLength => {
             format!("is truncated: {n_bytes} bytes do not hold the header that it announces")
         }
-        SafeTensorError::HeaderTooLarge => "announces a header of more than 100 MB: not a safetensors file".into(),
+        SafeTensorError::HeaderTooLarge => {
+            "announces a header of more than 100 MB: not a safetensors file".into()
+        }
         SafeTensorError::MetadataIncompleteBuffer => format!(
             "is truncated, or holds bytes of no tensor: its {n_bytes} bytes are not the end of the last tensor"
         ),
@@ -224,7 +227,9 @@ fn explain(error: SafeTensorError, n_bytes: usize) -> String {
         SafeTensorError::TensorInvalidInfo => {
             "the shape and type of a tensor do not fit the number of its bytes".into()
         }
-        SafeTensorError::ValidationOverflow => "the shape of a tensor has more elements than can be counted".into(),
+        SafeTensorError::ValidationOverflow => {
+            "the shape of a tensor has more elements than can be counted".into()
+        }
         other => format!("is not a safetensors file: {other}"),
     }
 }

@@ -63,7 +63,8 @@ fn with_file(dir: &Path, file: &str) -> Vec<PathBuf> {
 
 /// A JSON file.
 pub fn json(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
+    serde_json::from_slice(&std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+        .unwrap()
 }
 
 /// The tensors of a safetensors file.

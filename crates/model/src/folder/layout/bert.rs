@@ -110,7 +110,9 @@ fn read_head(fields: &mut Fields, has: &dyn Fn(&str) -> bool, labels: &[String])
     match architecture(fields) {
         Some("BertForMaskedLM" | "BertForPreTraining") => Head::MaskedToken,
         Some("BertForSequenceClassification") => {
-            if let Some(other) = fields.text("problem_type").filter(|kind| *kind != "single_label_classification") {
+            if let Some(other) =
+                fields.text("problem_type").filter(|kind| *kind != "single_label_classification")
+            {
                 fields.complain(format!(
                     "problem_type = {other:?} is not implemented; \"single_label_classification\" is"
                 ));

@@ -110,6 +110,7 @@ pub(super) fn write(config: &ModelConfig) -> Map<String, Value> {
     let object = json!({
         "architectures": [class],
         "model_type": "gpt2",
+        "add_cross_attention": false,
         "activation_function": activation_name(config.feed_forward),
         "attn_pdrop": config.dropout,
         "embd_pdrop": config.dropout,

@@ -140,7 +140,8 @@ fn read_rope(fields: &mut Fields, context_len: usize) -> (f64, Option<RopeScalin
                 }
                 number.unwrap_or(1.0)
             };
-            let (factor, low, high) = (needed("factor"), needed("low_freq_factor"), needed("high_freq_factor"));
+            let (factor, low, high) =
+                (needed("factor"), needed("low_freq_factor"), needed("high_freq_factor"));
             let original = rope.count("original_max_position_embeddings");
             Some(RopeScaling {
                 factor,
@@ -150,7 +151,9 @@ fn read_rope(fields: &mut Fields, context_len: usize) -> (f64, Option<RopeScalin
             })
         }
         Some(other) => {
-            rope.complain(format!("{key}rope_type = {other:?} is not implemented; \"default\" and \"llama3\" are"));
+            rope.complain(format!(
+                "{key}rope_type = {other:?} is not implemented; \"default\" and \"llama3\" are"
+            ));
             None
         }
     };

@@ -85,10 +85,15 @@ impl Layout {
         let mut extra = Extra::default();
         read_tokens(&mut fields, &mut extra);
         let (layout, config) = match fields.text("model_type") {
-            Some("gpt2") => (Self::Gpt2, gpt2::read(&mut fields, &|name| has(Self::Gpt2, name), &mut warnings)),
+            Some("gpt2") => {
+                (Self::Gpt2, gpt2::read(&mut fields, &|name| has(Self::Gpt2, name), &mut warnings))
+            }
             Some("bert") => {
                 extra.labels = bert::read_labels(&mut fields);
-                (Self::Bert, bert::read(&mut fields, &|name| has(Self::Bert, name), &extra.labels, &mut warnings))
+                (
+                    Self::Bert,
+                    bert::read(&mut fields, &|name| has(Self::Bert, name), &extra.labels, &mut warnings),
+                )
             }
             Some("llama") => (Self::Llama, llama::read(&mut fields, &|name| has(Self::Llama, name))),
             Some("vulpes") => {
@@ -183,7 +188,10 @@ fn read_tokens(fields: &mut Fields, extra: &mut Extra) {
         Some(Value::Array(ids)) => {
             let read: Vec<u32> = ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect();
             if read.len() != ids.len() {
-                fields.complain(format!("eos_token_id = {} is not a list of token ids", Value::from(ids.clone())));
+                fields.complain(format!(
+                    "eos_token_id = {} is not a list of token ids",
+                    Value::from(ids.clone())
+                ));
             }
             read
         }
@@ -248,7 +256,8 @@ fn dropout(fields: &mut Fields, keys: &[&str], default: f64, warnings: &mut Vec<
     let values: Vec<f64> = keys.iter().map(|key| fields.probability(key).unwrap_or(default)).collect();
     let largest = values.iter().copied().fold(0.0, f64::max);
     if values.iter().any(|&value| value != largest) {
-        warnings.push(format!("{} differ; training uses one dropout, the largest: {largest}", keys.join(", ")));
+        warnings
+            .push(format!("{} differ; training uses one dropout, the largest: {largest}", keys.join(", ")));
     }
     largest
 }

@@ -46,7 +46,17 @@ impl Names {
         outside: &'static [(&'static str, &'static str)],
         inside: &'static [(&'static str, &'static str)],
     ) -> Self {
-        Self { prefix, block, outside, inside, turned: false, first: &[], endings: &[], stale: &[], other_heads: &[] }
+        Self {
+            prefix,
+            block,
+            outside,
+            inside,
+            turned: false,
+            first: &[],
+            endings: &[],
+            stale: &[],
+            other_heads: &[],
+        }
     }
 
     /// The same with a block's projections stored `[in, out]`.
@@ -59,13 +69,14 @@ impl Names {
         let mut table: Vec<Stored> = Vec::new();
         for declared in declare(config) {
             let (name, in_block) = self.stored(&declared.name);
-            match table.last_mut() {
-                Some(last) if last.name == name => {
-                    let along = if last.turned { last.shape.len() - 1 } else { 0 };
-                    last.shape[along] += declared.shape[0];
-                    last.parts.push((declared.name, declared.shape));
+            // Weights and biases of query, key and value alternate: the other parts are among the last few.
+            match table.iter_mut().rev().take(4).find(|stored| stored.name == name) {
+                Some(joined) => {
+                    let along = if joined.turned { joined.shape.len() - 1 } else { 0 };
+                    joined.shape[along] += declared.shape[0];
+                    joined.parts.push((declared.name, declared.shape));
                 }
-                _ => {
+                None => {
                     let turned = self.turned && in_block && declared.shape.len() == 2;
                     let mut shape = declared.shape.clone();
                     if turned {
