@@ -35,7 +35,10 @@ pub enum Error {
     /// A prompt that can't be used.
     #[error("{0}")]
     Prompt(String),
-    /// The model failed.
+    /// An operation of the model failed.
     #[error(transparent)]
-    Model(#[from] candle_core::Error),
+    Tensor(#[from] candle_core::Error),
+    /// The tokenizer failed.
+    #[error(transparent)]
+    Data(#[from] vulpes_data::Error),
 }

@@ -1,16 +1,26 @@
 //! Text from a model, one token at a time.
 //!
-//! prompt → ids → model → logits of the last position → [`Sampler`] (penalties, top-k, top-p, min-p, temperature,
-//! draw) → token → text.
+//! [`Prompt`] → ids → model → logits of the last position → [`Sampler`] (penalties, top-k, top-p, min-p, temperature,
+//! draw) → token → text, as soon as it is certain. A masked model fills its masks instead ([`mask_tables`]).
 //!
 //! Knows nothing of optimizers or training.
 
 mod config;
+mod engine;
 mod error;
+mod generate;
 mod generation_config;
+mod next;
+mod prompt;
 mod sampler;
+mod stop;
+mod tables;
 
 pub use config::{Problem, SampleConfig};
 pub use error::Error;
-pub use generation_config::GenerationConfig;
-pub use sampler::{Candidate, Choice, Sampler, Stage, Trace};
+pub use generate::{Finish, Request, Sample, generate};
+pub use generation_config::{GenerationConfig, OneOrMany};
+pub use next::{NextToken, next_tokens};
+pub use prompt::{Prompt, token_text};
+pub use sampler::{Candidate, Choice, Listed, Sampler, Stage, Trace};
+pub use tables::{MaskTable, fill_masks, last_window, mask_tables, next_table};

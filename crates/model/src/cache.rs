@@ -2,19 +2,26 @@
 
 use candle_core::{Result, Tensor};
 
-/// Keys and values of every layer for the tokens read so far.
+/// Keys and values of every layer for the tokens read so far; of a windowed model only those still in the window.
 ///
 /// # Shape
-/// For each layer `[b, s, g, k]`: rows, tokens so far, key/value heads, head width.
+/// For each layer `[b, s, g, k]`: rows, tokens held, key/value heads, head width.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     layers: Vec<Option<(Tensor, Tensor)>>,
+    window: Option<usize>,
+    n_seen: usize,
 }
 
 impl KvCache {
-    /// An empty cache for `n_layer` layers.
+    /// An empty cache for `n_layer` layers that holds everything.
     pub fn new(n_layer: usize) -> Self {
-        Self { layers: vec![None; n_layer] }
+        Self { layers: vec![None; n_layer], window: None, n_seen: 0 }
+    }
+
+    /// An empty cache for a model of this config: it holds no more than the config's window lets a query see.
+    pub fn of(config: &crate::ModelConfig) -> Self {
+        Self { window: config.window, ..Self::new(config.n_layer) }
     }
 
     /// How many tokens the cache holds.
@@ -25,13 +32,26 @@ impl KvCache {
         }
     }
 
-    /// Whether nothing was read yet.
+    /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Adds the keys and values of new tokens to a layer, and returns all of that layer's.
+    /// How many tokens were read, held or not: the next token's place.
+    pub fn n_seen(&self) -> usize {
+        self.n_seen
+    }
+
+    /// The keys and values of one layer, `[b, s, g, k]` each; none before anything was read.
+    pub fn layer(&self, layer: usize) -> Option<(&Tensor, &Tensor)> {
+        self.layers.get(layer)?.as_ref().map(|(key, value)| (key, value))
+    }
+
+    /// Adds the keys and values of new tokens to a layer, and returns all that their queries may need.
     pub(crate) fn append(&mut self, layer: usize, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor)> {
+        if layer == 0 {
+            self.n_seen += key.dim(1)?;
+        }
         let Some(slot) = self.layers.get_mut(layer) else {
             candle_core::bail!(
                 "the cache has {} layers; the model asks for layer {layer}",
@@ -44,7 +64,13 @@ impl KvCache {
             }
             None => (key.clone(), value.clone()),
         };
-        *slot = Some(both.clone());
+        // The next query sees itself and window - 1 before it.
+        let len = both.0.dim(1)?;
+        let kept = self.window.map_or(len, |window| len.min(window.saturating_sub(1)));
+        let end = |x: &Tensor| {
+            if kept == len { Ok(x.clone()) } else { x.narrow(1, len - kept, kept)?.contiguous() }
+        };
+        *slot = Some((end(&both.0)?, end(&both.1)?));
         Ok(both)
     }
 }

@@ -31,3 +31,4 @@ pub use parameters::{Declared, FirstValue, Parameters, declare};
 pub use probe::{Probe, Recorder, Site};
 pub use run::Run;
 pub use transformer::Transformer;
+pub use vulpes_ops::{candle_on_one_thread, threads::with_kernel_threads};

@@ -165,17 +165,23 @@ impl Transformer {
     /// An id outside the vocabulary; a row (with what is cached before it) longer than the context.
     pub fn forward(&self, input: &Input, run: &mut Run) -> Result<Tensor> {
         let (rows, len) = input.ids.dims2()?;
-        let past = run.cache.as_ref().map_or(0, |cache| cache.len());
-        if past + len > self.config.context_len {
+        // A windowed model's cache holds fewer tokens than were read: masks count those, places count these.
+        let (past, n_seen) = run.cache.as_ref().map_or((0, 0), |cache| (cache.len(), cache.n_seen()));
+        if n_seen + len > self.config.context_len {
             candle_core::bail!(
                 "a row of {} tokens is longer than the context of {}",
-                past + len,
+                n_seen + len,
                 self.config.context_len
+            );
+        }
+        if run.cache.is_some() && self.config.mask == MaskKind::Full {
+            candle_core::bail!(
+                "a model whose tokens see those after them can't be read piece by piece with a cache"
             );
         }
         let positions = match &input.positions {
             Some(positions) => positions.clone(),
-            None => Tensor::arange(past as u32, (past + len) as u32, self.device())?
+            None => Tensor::arange(n_seen as u32, (n_seen + len) as u32, self.device())?
                 .unsqueeze(0)?
                 .broadcast_as((rows, len))?
                 .contiguous()?,
@@ -187,11 +193,22 @@ impl Transformer {
         for block in &self.blocks {
             x = block.forward(&x, &shared, run)?;
         }
-        if let Some(norm) = &self.norm {
-            x = norm.forward(&x)?;
-        }
+        x = self.read_out(&x)?;
         run.record(Site::Hidden, &x);
         Ok(x)
+    }
+
+    /// What the head reads of a stream: its final norm, where the model has one.
+    ///
+    /// Of the stream after an earlier block it gives the logit lens: what the model would say if it ended there.
+    ///
+    /// # Shape
+    /// `[b, t, d]` to the same.
+    ///
+    /// # Errors
+    /// Where the width is not the model's.
+    pub fn read_out(&self, x: &Tensor) -> Result<Tensor> {
+        self.norm.as_ref().map_or_else(|| Ok(x.clone()), |norm| norm.forward(x))
     }
 
     /// The head's logits of hidden states.

@@ -89,7 +89,7 @@ fn the_cache_changes_nothing() {
         let model = shaken(&config);
         let ids = [3, 1, 4, 1, 5, 9];
         let whole = logits(&model, &input(&ids, 1));
-        let mut cache = KvCache::new(config.n_layer);
+        let mut cache = KvCache::of(&config);
         let mut at_once = 0;
         for chunk in [&ids[..2], &ids[2..3], &ids[3..]] {
             let hidden = model.forward(&input(chunk, 1), &mut Run::cached(&mut cache)).unwrap();
@@ -98,7 +98,16 @@ fn the_cache_changes_nothing() {
             assert_close(&at(&whole, 0, tokens.clone()), &at(&part, 0, 0..chunk.len()), 1e-12);
             at_once = tokens.end;
         }
+        let held = config.window.map_or(ids.len(), |window| window - 1);
+        assert_eq!((cache.n_seen(), cache.len()), (ids.len(), held));
     }
+}
+
+#[test]
+fn a_bidirectional_model_has_no_cache() {
+    let model = shaken(&bert());
+    let mut cache = KvCache::of(model.config());
+    assert!(model.forward(&input(&[1, 2], 1), &mut Run::cached(&mut cache)).is_err());
 }
 
 #[test]

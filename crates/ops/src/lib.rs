@@ -15,6 +15,7 @@
 
 mod activation;
 mod attention;
+mod candle_pool;
 mod cross_entropy;
 mod dropout;
 mod embedding;
@@ -47,6 +48,7 @@ pub mod reference {
 pub use activation::{gelu_erf, gelu_tanh, relu2, silu, swiglu};
 pub use attention::mask::Mask;
 pub use attention::{AttentionOptions, Pattern, attention, attention_pattern};
+pub use candle_pool::candle_on_one_thread;
 pub use cross_entropy::cross_entropy;
 pub use dropout::{Dropout, dropout};
 pub use embedding::embedding;

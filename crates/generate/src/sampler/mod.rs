@@ -9,7 +9,7 @@ mod trace;
 
 use vulpes_random::Key;
 
-pub use trace::{Stage, Trace};
+pub use trace::{Listed, Stage, Trace};
 
 use crate::{Error, SampleConfig};
 

@@ -1,0 +1,207 @@
+//! Pages for a terminal: headings, wrapped text, tables, heat.
+//!
+//! Colours are ANSI codes; whoever prints strips them where `NO_COLOR` is set or no terminal listens. Nothing is said by
+//! colour alone.
+
+mod heat;
+
+use std::io::{Result, Write};
+
+use anstyle::{AnsiColor, Style};
+
+pub(crate) use heat::{heat, shade};
+
+const HEADING: Style = AnsiColor::Cyan.on_default().bold();
+const STRONG: Style = Style::new().bold();
+const FAINT: Style = Style::new().dimmed();
+
+/// Where a page is written, and how wide it may be.
+pub struct Paper<'w> {
+    out: &'w mut dyn Write,
+    width: usize,
+}
+
+impl<'w> Paper<'w> {
+    /// A page of `width` columns; at least 40 are used, and at most 100, since longer lines read badly.
+    pub fn new(out: &'w mut dyn Write, width: usize) -> Self {
+        Self { out, width: width.clamp(40, 100) }
+    }
+
+    /// How many columns there are.
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// A heading after an empty line.
+    pub(crate) fn heading(&mut self, text: &str) -> Result<()> {
+        writeln!(self.out, "\n{HEADING}{text}{HEADING:#}")
+    }
+
+    /// A smaller heading after an empty line.
+    pub(crate) fn step(&mut self, text: &str) -> Result<()> {
+        writeln!(self.out, "\n{STRONG}{text}{STRONG:#}")
+    }
+
+    /// A paragraph, wrapped.
+    pub(crate) fn text(&mut self, text: &str) -> Result<()> {
+        wrap(text, self.width).iter().try_for_each(|line| writeln!(self.out, "{line}"))
+    }
+
+    /// A remark, wrapped, faint.
+    pub(crate) fn note(&mut self, text: &str) -> Result<()> {
+        wrap(text, self.width).iter().try_for_each(|line| writeln!(self.out, "{FAINT}{line}{FAINT:#}"))
+    }
+
+    /// A line as it is, indented.
+    pub(crate) fn line(&mut self, line: &str) -> Result<()> {
+        writeln!(self.out, "  {}", line.trim_end())
+    }
+
+    /// An empty line.
+    pub(crate) fn blank(&mut self) -> Result<()> {
+        writeln!(self.out)
+    }
+
+    /// A table, indented: the first column to the left, the others to the right; columns are as wide as they must be.
+    ///
+    /// Where all columns don't fit, the table is cut into parts, each with the first column again.
+    pub(crate) fn table(&mut self, header: &[&str], rows: &[Vec<Cell>]) -> Result<()> {
+        let n = header.len();
+        let widest =
+            |c: usize| rows.iter().map(|row| row[c].width()).chain([columns(header[c])]).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..n).map(widest).collect();
+        let mut first = 1;
+        loop {
+            let mut room = self.width.saturating_sub(2 + widths[0]);
+            let mut last = first;
+            while last < n && (last == first || room >= widths[last] + 2) {
+                room = room.saturating_sub(widths[last] + 2);
+                last += 1;
+            }
+            let shown: Vec<usize> = std::iter::once(0).chain(first..last).collect();
+            if header.iter().any(|name| !name.is_empty()) {
+                let names: Vec<String> =
+                    shown.iter().map(|&c| aligned(header[c], widths[c], c == 0)).collect();
+                self.line(&format!("{FAINT}{}{FAINT:#}", names.join("  ")))?;
+            }
+            for row in rows {
+                let cells: Vec<String> = shown.iter().map(|&c| row[c].render(widths[c], c == 0)).collect();
+                self.line(&cells.join("  "))?;
+            }
+            if last >= n {
+                return Ok(());
+            }
+            first = last;
+            self.blank()?;
+        }
+    }
+}
+
+/// A cell of a table: its text, and perhaps a style.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    text: String,
+    style: Style,
+}
+
+impl Cell {
+    pub(crate) fn styled(text: impl Into<String>, style: Style) -> Self {
+        Self { text: text.into(), style }
+    }
+
+    pub(crate) fn strong(text: impl Into<String>) -> Self {
+        Self::styled(text, STRONG)
+    }
+
+    fn width(&self) -> usize {
+        columns(&self.text)
+    }
+
+    fn render(&self, width: usize, left: bool) -> String {
+        let text = aligned(&self.text, width, left);
+        if self.style == Style::new() { text } else { format!("{}{text}{:#}", self.style, self.style) }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), style: Style::new() }
+    }
+}
+
+/// The columns that a text takes on a terminal.
+pub(crate) fn columns(text: &str) -> usize {
+    console::measure_text_width(text)
+}
+
+fn aligned(text: &str, width: usize, left: bool) -> String {
+    let gap = " ".repeat(width.saturating_sub(columns(text)));
+    if left { format!("{text}{gap}") } else { format!("{gap}{text}") }
+}
+
+/// Cuts a text into lines of at most `width` columns, at spaces.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.len() - 1;
+        let line = &mut lines[last];
+        if !line.is_empty() && columns(line) + 1 + columns(word) > width {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+/// A token as one line shows it: control characters escaped, a leading space made visible, nothing longer than 16.
+pub(crate) fn shown(token: &str) -> String {
+    let mut text: String = token
+        .chars()
+        .flat_map(|c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] })
+        .collect();
+    if text.starts_with(' ') {
+        text.replace_range(..1, "·");
+    }
+    if columns(&text) > 16 {
+        text = text.chars().take(15).collect::<String>() + "…";
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(width: usize, write: impl FnOnce(&mut Paper) -> Result<()>) -> String {
+        let mut out = Vec::new();
+        write(&mut Paper::new(&mut out, width)).unwrap();
+        anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string()
+    }
+
+    #[test]
+    fn text_is_wrapped_at_the_width() {
+        let text =
+            page(40, |paper| paper.text("attention gives a weight to each word of a sequence, no more"));
+        assert!(text.lines().count() == 2 && text.lines().all(|line| line.len() <= 40), "{text}");
+    }
+
+    #[test]
+    fn a_table_too_wide_is_cut_into_parts_with_the_first_column_again() {
+        let header = ["word", "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"];
+        let rows = [vec!["fox".into(), "1".into(), "2".into(), "3".into()]];
+        let text = page(40, |paper| paper.table(&header, &rows));
+        assert_eq!(text.matches("fox").count(), 2, "{text}");
+        assert!(text.lines().all(|line| line.len() <= 40), "{text}");
+        assert_eq!(page(100, |paper| paper.table(&header, &rows)).matches("fox").count(), 1);
+    }
+
+    #[test]
+    fn tokens_are_shown_on_one_line() {
+        assert_eq!(shown(" the\n"), "·the\\n");
+        assert_eq!(columns(&shown(&"long ".repeat(9))), 16);
+    }
+}
