@@ -14,7 +14,7 @@ use crate::transformer::{Linear, Weights};
 pub(crate) enum HeadLayer {
     Vocabulary { transform: Option<Transform>, weight: Tensor, bias: Option<Tensor> },
     Labels { pooler: Linear, classifier: Linear, dropout: f64 },
-    Hidden,
+    Hidden { pooler: Option<Linear> },
 }
 
 /// `norm(act(dense(x)))`, BERT's step before its decoder (Devlin et al. 2019, sec. 3.1; in its code
@@ -46,7 +46,9 @@ impl HeadLayer {
                 classifier: Linear::new(weights, "head.classifier", true)?,
                 dropout: config.dropout,
             },
-            Head::Hidden { .. } => Self::Hidden,
+            Head::Hidden { pooler } => Self::Hidden {
+                pooler: pooler.then(|| Linear::new(weights, "head.pooler", true)).transpose()?,
+            },
         })
     }
 
@@ -58,14 +60,26 @@ impl HeadLayer {
                 ops::linear(&transformed(transform, hidden)?, weight, bias.as_ref())
             }
             Self::Labels { pooler, classifier, dropout } => {
-                let first = hidden.narrow(1, 0, 1)?.squeeze(1)?;
-                let mut pooled = pooler.forward(&first)?.tanh()?;
+                let mut pooled = pool(pooler, hidden)?;
                 if let Some(dropout) = run.dropout_at("head", 0, *dropout) {
                     pooled = ops::dropout(&pooled, &dropout)?;
                 }
                 classifier.forward(&pooled)
             }
-            Self::Hidden => Ok(hidden.clone()),
+            Self::Hidden { .. } => Ok(hidden.clone()),
+        }
+    }
+
+    /// `tanh(dense(first token))`; `None` where there is no pooler.
+    ///
+    /// # Shape
+    /// Hidden `[b, t, d]` to `[b, d]`.
+    pub(crate) fn pooled(&self, hidden: &Tensor) -> Result<Option<Tensor>> {
+        match self {
+            Self::Labels { pooler, .. } | Self::Hidden { pooler: Some(pooler) } => {
+                pool(pooler, hidden).map(Some)
+            }
+            Self::Vocabulary { .. } | Self::Hidden { pooler: None } => Ok(None),
         }
     }
 
@@ -83,9 +97,13 @@ impl HeadLayer {
                 ops::lm_head(&hidden_nd, weight, bias.as_ref(), targets, options)
             }
             Self::Labels { .. } => ops::cross_entropy(&self.logits(hidden, run)?, targets, options),
-            Self::Hidden => candle_core::bail!("this model has no head, so it has no loss"),
+            Self::Hidden { .. } => candle_core::bail!("this model has no head, so it has no loss"),
         }
     }
+}
+
+fn pool(pooler: &Linear, hidden: &Tensor) -> Result<Tensor> {
+    pooler.forward(&hidden.narrow(1, 0, 1)?.squeeze(1)?)?.tanh()
 }
 
 fn transformed(transform: &Option<Transform>, hidden: &Tensor) -> Result<Tensor> {

@@ -224,6 +224,17 @@ impl Transformer {
         Ok(logits)
     }
 
+    /// BERT's pooler on the first token's hidden state: `tanh(w h₀ + b)`; `None` for a model without one.
+    ///
+    /// # Shape
+    /// `[b, t, d]` to `[b, d]`.
+    ///
+    /// # Errors
+    /// When `hidden` has another width than the model.
+    pub fn pooled(&self, hidden: &Tensor) -> Result<Option<Tensor>> {
+        self.head.pooled(hidden)
+    }
+
     /// The summed cross-entropy of hidden states against `targets`, and how many targets count.
     ///
     /// # Shape

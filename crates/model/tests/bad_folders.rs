@@ -1,4 +1,5 @@
 //! Model folders that are wrong: each is refused before anything is changed, and the message names what is wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Model folders: everything that is written in the wild loads, and what was loaded saves to the same bytes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod common;
 

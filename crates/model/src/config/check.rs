@@ -22,7 +22,7 @@ pub(super) fn faults(c: &ModelConfig) -> Vec<Fault> {
         wrong(value > 1 << 31, key, format!("model.{key} = {value} is beyond any model that fits in memory"));
     }
     wrong(
-        c.n_kv_head > 0 && c.n_head % c.n_kv_head != 0,
+        c.n_kv_head > 0 && !c.n_head.is_multiple_of(c.n_kv_head),
         "n_kv_head",
         format!("model.n_kv_head = {} does not divide model.n_head = {}", c.n_kv_head, c.n_head),
     );

@@ -1,0 +1,306 @@
+//! Models of every family against what transformers and torch say of them: logits, hidden states, attention weights,
+//! gradients, a loss curve, greedy continuations, padding on both sides.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+mod common;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor, Var};
+use common::{goldens, json, name, tensors, variants};
+use vulpes_model::config::{BlockKind, Head};
+use vulpes_model::{Input, KvCache, Parameters, Recorder, Run, Site, Transformer, folder};
+use vulpes_ops::{AdamwStep, CrossEntropyOptions, Gradients, adamw, backward, grad_norm};
+
+type Tensors = HashMap<String, Tensor>;
+
+fn load(dir: &Path) -> Transformer {
+    folder::load(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display())).transformer
+}
+
+/// The ids of a golden batch, with its padding and token types, and places where `positions` says so.
+fn input(golden: &Tensors, positions: bool) -> Input {
+    let u32s = |name: &str| golden.get(name).map(|tensor| tensor.to_dtype(DType::U32).unwrap());
+    let mut input = Input {
+        ids: u32s("input_ids").unwrap(),
+        positions: None,
+        token_types: u32s("token_type_ids"),
+        keep: Some(real(golden).into()),
+        segments: None,
+    };
+    if positions {
+        input.positions = u32s("position_ids");
+    }
+    input
+}
+
+/// 1 for a real token, 0 for padding.
+fn real(golden: &Tensors) -> Vec<u8> {
+    golden["attention_mask"].flatten_all().unwrap().to_dtype(DType::U8).unwrap().to_vec1().unwrap()
+}
+
+fn floats(tensor: &Tensor) -> Vec<f64> {
+    tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+}
+
+/// The largest difference at rows of the leading dimensions (`[b, t, …]`) that hold real tokens.
+fn difference(ours: &Tensor, theirs: &Tensor, real: &[u8]) -> f64 {
+    assert_eq!(ours.dims(), theirs.dims());
+    let width = ours.elem_count() / real.len();
+    let (ours, theirs) = (floats(ours), floats(theirs));
+    let mut largest = 0.0;
+    for (i, _) in real.iter().enumerate().filter(|(_, real)| **real == 1) {
+        for at in i * width..(i + 1) * width {
+            let difference = (ours[at] - theirs[at]).abs();
+            assert!(!difference.is_nan());
+            largest = f64::max(largest, difference);
+        }
+    }
+    largest
+}
+
+fn logits(model: &Transformer, input: &Input) -> Tensor {
+    let hidden = model.forward(input, &mut Run::inference()).unwrap();
+    model.logits(&hidden, &mut Run::inference()).unwrap()
+}
+
+/// The positions at which logits count: all real ones; every row of a classifier.
+fn rows(model: &Transformer, golden: &Tensors) -> Vec<u8> {
+    match model.config().head {
+        Head::Classify { .. } => vec![1; golden["input_ids"].dims()[0]],
+        _ => real(golden),
+    }
+}
+
+/// The targets of our loss: a causal model's labels moved by one, as transformers moves them inside.
+fn targets(model: &Transformer, golden: &Tensors) -> Vec<i64> {
+    let labels = &golden["labels"];
+    if model.config().head != Head::NextToken {
+        return labels.flatten_all().unwrap().to_vec1().unwrap();
+    }
+    let rows: Vec<Vec<i64>> = labels.to_vec2().unwrap();
+    rows.into_iter().flat_map(|row| row.into_iter().skip(1).chain([-100])).collect()
+}
+
+fn loss(model: &Transformer, golden: &Tensors) -> Tensor {
+    let run = &mut Run::inference();
+    let hidden = model.forward(&input(golden, false), run).unwrap();
+    let options = CrossEntropyOptions::default();
+    model.loss(&hidden, &targets(model, golden), &options, run).unwrap().mean().unwrap()
+}
+
+#[test]
+fn logits_hidden_states_and_attention_are_those_of_transformers() {
+    for dir in goldens() {
+        let (model, golden) = (load(&dir), tensors(&dir.join("golden.safetensors")));
+        let (real, what) = (real(&golden), name(&dir));
+        let mut recorder = Recorder::everything();
+        let mut run = Run::probed(&mut recorder);
+        let hidden = model.forward(&input(&golden, false), &mut run).unwrap();
+        let ours = model.logits(&hidden, &mut run).unwrap();
+        let off = difference(&ours, &golden["logits"], &rows(&model, &golden));
+        assert!(off < 1e-4, "{what}: logits differ by {off}");
+
+        let n_layer = model.config().n_layer;
+        let after_norm = model.config().block == BlockKind::Pre;
+        for layer in 0..=n_layer {
+            let site = match layer {
+                0 => Site::Embedding,
+                last if last == n_layer && after_norm => Site::Hidden,
+                layer => Site::Block(layer - 1),
+            };
+            let theirs = &golden[&format!("hidden_states.{layer}")];
+            let off = difference(recorder.get(site).unwrap(), theirs, &real);
+            assert!(off < 1e-4, "{what}: hidden state {layer} differs by {off}");
+        }
+        for layer in 0..n_layer {
+            // [b, h, t, s] to [b, t, h, s]: queries at real positions count.
+            let by_query = |weights: &Tensor| weights.transpose(1, 2).unwrap().contiguous().unwrap();
+            let ours = by_query(recorder.get(Site::Weights(layer)).unwrap());
+            let off = difference(&ours, &by_query(&golden[&format!("attentions.{layer}")]), &real);
+            assert!(off < 1e-5, "{what}: attention of layer {layer} differs by {off}");
+        }
+        // What is looked at is what is computed without looking.
+        let off = difference(&logits(&model, &input(&golden, false)), &ours, &rows(&model, &golden));
+        assert!(off < 1e-5, "{what}: looking changed the logits by {off}");
+    }
+}
+
+#[test]
+fn the_loss_and_every_gradient_are_those_of_torch() {
+    for dir in goldens() {
+        let (model, golden, what) = (load(&dir), tensors(&dir.join("golden.safetensors")), name(&dir));
+        let parameters: Vec<(String, Var)> =
+            model.parameters().iter().map(|(name, var)| (name.to_string(), var.clone())).collect();
+        let mut gradients = Gradients::new(&parameters).unwrap();
+        let loss = loss(&model, &golden);
+        let theirs = json(&dir.join("golden.json"))["loss_f64"].as_f64().unwrap();
+        let off = (loss.to_scalar::<f32>().unwrap() as f64 - theirs).abs();
+        assert!(off < 2e-5, "{what}: the loss differs by {off}");
+        backward(&loss, &mut gradients).unwrap();
+
+        // Saved like parameters, the gradients get transformers' names and layout.
+        let as_parameters: BTreeMap<String, Var> = parameters
+            .iter()
+            .map(|(name, var)| {
+                let gradient = gradients.get(name).cloned().unwrap_or_else(|| var.zeros_like().unwrap());
+                (name.clone(), Var::from_tensor(&gradient).unwrap())
+            })
+            .collect();
+        let out = tempfile::tempdir().unwrap();
+        let renamed =
+            Transformer::from_parameters(model.config(), Parameters::from_map(as_parameters)).unwrap();
+        folder::save(out.path(), &renamed, &folder::Extra::default()).unwrap();
+        let (ours, theirs) =
+            (tensors(&out.path().join("model.safetensors")), tensors(&dir.join("grads.safetensors")));
+        assert_eq!(ours.len(), theirs.len(), "{what}");
+        for (tensor, theirs) in &theirs {
+            let largest = floats(theirs).into_iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+            let off = difference(&ours[tensor], theirs, &[1]);
+            let allowed = f64::max(2e-5, 1e-4 * largest);
+            assert!(off < allowed, "{what}: the gradient of {tensor} differs by {off} (largest {largest})");
+        }
+    }
+}
+
+#[test]
+fn twenty_steps_of_adamw_follow_torchs_losses() {
+    for dir in goldens() {
+        let (model, golden, what) = (load(&dir), tensors(&dir.join("golden.safetensors")), name(&dir));
+        let settings = json(&dir.join("golden.json"))["adamw"].clone();
+        let theirs: Vec<f64> =
+            settings["loss_curve_f64"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        let parameters: Vec<(String, Var)> =
+            model.parameters().iter().map(|(name, var)| (name.to_string(), var.clone())).collect();
+        let zeros = |var: &Var| Var::from_tensor(&var.zeros_like().unwrap()).unwrap();
+        let moments: Vec<(Var, Var)> = parameters.iter().map(|(_, var)| (zeros(var), zeros(var))).collect();
+        for (step, theirs) in theirs.iter().enumerate() {
+            let loss = loss(&model, &golden);
+            let off = (loss.to_scalar::<f32>().unwrap() as f64 - theirs).abs();
+            assert!(off < 5e-5, "{what}: after {step} steps the loss differs by {off}");
+            let mut gradients = Gradients::new(&parameters).unwrap();
+            backward(&loss, &mut gradients).unwrap();
+            let grad_scale = f64::min(1.0, 1.0 / (grad_norm(&gradients).unwrap() + 1e-6));
+            for ((name, var), (m, v)) in parameters.iter().zip(&moments) {
+                let number = |key: &str| settings[key].as_f64().unwrap();
+                let update = AdamwStep {
+                    lr: number("lr"),
+                    beta1: settings["betas"][0].as_f64().unwrap(),
+                    beta2: settings["betas"][1].as_f64().unwrap(),
+                    eps: number("eps"),
+                    weight_decay: if var.rank() >= 2 { number("weight_decay") } else { 0.0 },
+                    step: step as u64 + 1,
+                    grad_scale,
+                };
+                let gradient =
+                    gradients.get(name).unwrap_or_else(|| panic!("{what}: {name} has no gradient"));
+                adamw(var, m, v, gradient, &update).unwrap();
+            }
+        }
+    }
+}
+
+fn causal() -> Vec<PathBuf> {
+    goldens().into_iter().filter(|dir| dir.join("golden_leftpad.safetensors").is_file()).collect()
+}
+
+/// The most likely next token of every row, from its last position.
+fn next(model: &Transformer, input: &Input, cache: Option<&mut KvCache>) -> Vec<u32> {
+    let run = &mut Run { cache, ..Run::inference() };
+    let hidden = model.forward(input, run).unwrap();
+    let last = hidden.narrow(1, hidden.dim(1).unwrap() - 1, 1).unwrap();
+    model.logits(&last, run).unwrap().squeeze(1).unwrap().argmax(1).unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn greedy_continuations_are_exact_with_and_without_a_cache() {
+    for dir in causal() {
+        let (model, what) = (load(&dir).without_gradients().unwrap(), name(&dir));
+        for case in json(&dir.join("golden.json"))["greedy"].as_array().unwrap() {
+            let ids = |key: &str| -> Vec<u32> {
+                case[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+            };
+            let (prompt, new) = (ids("prompt"), ids("new_tokens"));
+            let mut row = prompt.clone();
+            let mut cache = KvCache::new(model.config().n_layer);
+            let mut unread = prompt;
+            for wanted in &new {
+                let whole = next(&model, &Input::new(&row, 1, &Device::Cpu).unwrap(), None)[0];
+                let part = Input::new(&unread, 1, &Device::Cpu).unwrap();
+                let cached = next(&model, &part, Some(&mut cache))[0];
+                assert_eq!((whole, cached), (*wanted, *wanted), "{what} after {} tokens", row.len());
+                row.push(whole);
+                unread = vec![whole];
+            }
+        }
+    }
+}
+
+#[test]
+fn padding_on_the_left_changes_nothing() {
+    for dir in causal() {
+        let (model, what) = (load(&dir).without_gradients().unwrap(), name(&dir));
+        let golden = tensors(&dir.join("golden_leftpad.safetensors"));
+        let off = difference(&logits(&model, &input(&golden, true)), &golden["logits"], &real(&golden));
+        assert!(off < 1e-4, "{what}: logits differ by {off}");
+
+        // Batched greedy generation from prompts of different lengths, with a cache.
+        let of = |name: &str| golden[&format!("gen_{name}")].to_dtype(DType::U32).unwrap();
+        let new: Vec<Vec<u32>> = of("new_tokens").to_vec2().unwrap();
+        let mut keep: Vec<Vec<u32>> = of("attention_mask").to_vec2().unwrap();
+        let rows = keep.len();
+        let flat = |keep: &[Vec<u32>]| -> Vec<u8> { keep.iter().flatten().map(|&real| real as u8).collect() };
+        let places: Vec<u32> = keep
+            .iter()
+            .flat_map(|row| {
+                row.iter().scan(0, |seen, real| {
+                    Some({
+                        *seen += real;
+                        u32::saturating_sub(*seen, 1)
+                    })
+                })
+            })
+            .collect();
+        let mut lengths: Vec<u32> = keep.iter().map(|row| row.iter().sum()).collect();
+        let ids: Vec<u32> = of("input_ids").flatten_all().unwrap().to_vec1().unwrap();
+        let mut input = Input::new(&ids, rows, &Device::Cpu).unwrap().with_positions(&places).unwrap();
+        input = input.with_keep(flat(&keep).into());
+        let mut cache = KvCache::new(model.config().n_layer);
+        for step in 0..new[0].len() {
+            let tokens = next(&model, &input, Some(&mut cache));
+            let wanted: Vec<u32> = new.iter().map(|row| row[step]).collect();
+            assert_eq!(tokens, wanted, "{what}: token {step}");
+            input = Input::new(&tokens, rows, &Device::Cpu).unwrap().with_positions(&lengths).unwrap();
+            keep.iter_mut().for_each(|row| row.push(1));
+            lengths.iter_mut().for_each(|length| *length += 1);
+            input = input.with_keep(flat(&keep).into());
+        }
+    }
+}
+
+#[test]
+fn every_variant_computes_what_it_is_expected_to() {
+    for dir in variants() {
+        let (model, what) = (load(&dir), name(&dir));
+        let expect = json(&dir.join("expect.json"));
+        let golden = tensors(&dir.join(expect["base"].as_str().unwrap()).join("golden.safetensors"));
+        let own = dir.join("expect.safetensors");
+        let own = if own.is_file() { tensors(&own) } else { Tensors::new() };
+        if let Some(pooled) = own.get("pooler_output") {
+            let hidden = model.forward(&input(&golden, false), &mut Run::inference()).unwrap();
+            let last = &golden[&format!("hidden_states.{}", model.config().n_layer)];
+            let off = difference(&hidden, last, &real(&golden));
+            assert!(off < 1e-4, "{what}: hidden states differ by {off}");
+            let ours = model.pooled(&hidden).unwrap().expect("the folder has a pooler");
+            let off = difference(&ours, pooled, &vec![1; pooled.dims()[0]]);
+            assert!(off < 1e-4, "{what}: the pooler's output differs by {off}");
+            continue;
+        }
+        let own = own.get("logits").or(own.get("logits_float32_compute"));
+        assert_eq!(own.is_none(), expect["same_outputs_as_base"].as_bool().unwrap(), "{what}");
+        let theirs = own.unwrap_or(&golden["logits"]);
+        let off = difference(&logits(&model, &input(&golden, false)), theirs, &rows(&model, &golden));
+        assert!(off < 1e-4, "{what}: logits differ by {off}");
+    }
+}
