@@ -6,7 +6,27 @@ pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+    /// The model can't be put together.
+    #[error(transparent)]
+    Model(#[from] vulpes_model::Error),
+    /// The tokenizer failed.
+    #[error(transparent)]
+    Data(#[from] vulpes_data::Error),
     /// A quantity that the loss should depend on got no gradient.
     #[error("no gradient reached {0}: an operation before the loss has no backward")]
     NoGradient(String),
+    /// A place of the model that the probe was to see has no value.
+    #[error("the model showed nothing at {0}")]
+    NotSeen(String),
+    /// A text, or a part of the model to look at, that can't be used.
+    #[error("{0}")]
+    Text(String),
+    /// A file can't be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
 }

@@ -186,7 +186,7 @@ impl Transformer {
                 .broadcast_as((rows, len))?
                 .contiguous()?,
         };
-        let mask = self.mask(input, rows, past, len);
+        let mask = self.mask(input, past)?;
         let shared = Shared { mask: &mask, positions: &positions, rotary: self.rotary.as_ref() };
         let mut x = self.embedding.forward(input, &positions, run)?;
         run.record(Site::Embedding, &x);
@@ -252,7 +252,12 @@ impl Transformer {
         self.head.loss(hidden, targets, options, run)
     }
 
-    fn mask(&self, input: &Input, rows: usize, past: usize, len: usize) -> Mask {
+    /// Who may look at whom when `input` is read after `past` tokens of a cache.
+    ///
+    /// # Errors
+    /// Where the ids are no matrix.
+    pub fn mask(&self, input: &Input, past: usize) -> Result<Mask> {
+        let (rows, len) = input.ids.dims2()?;
         let mut mask = match self.config.mask {
             MaskKind::Causal => Mask::causal(),
             MaskKind::Full => Mask::full(),
@@ -266,6 +271,6 @@ impl Transformer {
         if let Some(segments) = &input.segments {
             mask = mask.segments(rows, past + len, segments.clone());
         }
-        mask.past(past)
+        Ok(mask.past(past))
     }
 }

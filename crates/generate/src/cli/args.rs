@@ -8,8 +8,10 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "sample", version, max_term_width = 100)]
 #[command(group = clap::ArgGroup::new("input"))]
-#[command(after_help = "Without a prompt the model starts a text of its own. The sampler's defaults come from the model \
-folder's generation_config.json, else they are llama.cpp's.")]
+#[command(
+    after_help = "Without a prompt the model starts a text of its own. The sampler's defaults come from the model \
+folder's generation_config.json, else they are llama.cpp's."
+)]
 pub(crate) struct Args {
     /// A model folder, or a run folder (its model/ is used)
     #[arg(long, value_name = "DIR")]

@@ -21,7 +21,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
         match error.downcast_ref::<vulpes_generate::Error>() {
-            Some(vulpes_generate::Error::Prompt(_) | vulpes_generate::Error::Config { .. }) => Self::Usage(error),
+            Some(vulpes_generate::Error::Prompt(_) | vulpes_generate::Error::Config { .. }) => {
+                Self::Usage(error)
+            }
             _ if is_broken_pipe(&error) => Self::NobodyListens,
             _ => Self::Failed(error),
         }

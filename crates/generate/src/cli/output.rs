@@ -35,7 +35,13 @@ pub(super) fn tokens(choices: &[Choice], tokenizer: &Tokenizer) -> Result<Value>
 }
 
 /// One sample as JSON. An end token and a stop text both are a `stop`; `stopped_by` tells them apart.
-pub(super) fn sample(text: &str, finish: &Finish, tokens: Value, n_forgotten: usize, tokenizer: &Tokenizer) -> Value {
+pub(super) fn sample(
+    text: &str,
+    finish: &Finish,
+    tokens: Value,
+    n_forgotten: usize,
+    tokenizer: &Tokenizer,
+) -> Value {
     let (reason, by) = match finish {
         Finish::Length => ("length", None),
         Finish::End(id) => ("stop", Some(token_text(tokenizer, *id))),
@@ -51,7 +57,8 @@ pub(super) fn table(next: &[NextToken]) -> Result<()> {
     let shown: Vec<String> = next.iter().map(|line| escaped(&line.text)).collect();
     let width = shown.iter().map(|text| text.chars().count()).max().unwrap_or(0);
     for (line, text) in next.iter().zip(shown) {
-        let bar = if with_bars { "█".repeat((line.probability * 40.0).round() as usize) } else { String::new() };
+        let bar =
+            if with_bars { "█".repeat((line.probability * 40.0).round() as usize) } else { String::new() };
         let row = format!("{text:<width$}  {:.4}  {bar}", line.probability);
         writeln!(out, "{}", row.trim_end())?;
     }

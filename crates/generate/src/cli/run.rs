@@ -8,8 +8,8 @@ use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 use vulpes_data::Tokenizer;
 use vulpes_generate::{
-    Finish, GenerationConfig, Prompt, Request, SampleConfig, Sampler, fill_masks, generate, last_window, mask_tables,
-    next_table, token_text,
+    Finish, GenerationConfig, Prompt, Request, SampleConfig, Sampler, fill_masks, generate, last_window,
+    mask_tables, next_table, token_text,
 };
 use vulpes_model::{Head, Transformer, device, folder, with_kernel_threads};
 
@@ -74,11 +74,14 @@ impl Session {
         }
         warn(&prompt, &tokenizer, &model);
         let mut end_ids = defaults.eos_ids().to_vec();
+        end_ids.extend(&loaded.extra.eos_token_id);
         end_ids.extend(tokenizer.eos_id());
         let seed = match args.seed {
             Some(seed) if seed >= 0 => seed.unsigned_abs(),
             Some(-1) | None => RandomState::new().hash_one(std::process::id()) & 0xffff_ffff,
-            Some(seed) => return Err(Failure::Usage(anyhow!("--seed {seed}: wanted 0 or more, or -1 for a new one"))),
+            Some(seed) => {
+                return Err(Failure::Usage(anyhow!("--seed {seed}: wanted 0 or more, or -1 for a new one")));
+            }
         };
         Ok(Self { config: settings(args, &defaults)?, model, tokenizer, end_ids, seed, prompt, prompt_text })
     }
@@ -86,7 +89,11 @@ impl Session {
     /// The table of the likeliest next tokens.
     fn next(&self, n: usize, as_json: bool) -> Result<(), Failure> {
         let next = next_table(&self.model, &self.tokenizer, &self.prompt.ids, n)?;
-        if as_json { output::document(&json!({ "prompt_ids": self.prompt.ids, "next": next }))? } else { output::table(&next)? }
+        if as_json {
+            output::document(&json!({ "prompt_ids": self.prompt.ids, "next": next }))?
+        } else {
+            output::table(&next)?
+        }
         Ok(())
     }
 
@@ -96,7 +103,9 @@ impl Session {
         let Some(first) = tables.first() else { return Ok(()) };
         if as_json {
             let ids = &self.prompt.ids;
-            output::document(&json!({ "prompt_ids": ids, "position": first.position, "next": first.next, "masks": tables }))?;
+            output::document(
+                &json!({ "prompt_ids": ids, "position": first.position, "next": first.next, "masks": tables }),
+            )?;
             return Ok(());
         }
         for (number, table) in tables.iter().enumerate() {
@@ -111,13 +120,16 @@ impl Session {
     /// The prompt with its masks filled.
     fn fill(&self, args: &Args) -> Result<(), Failure> {
         if args.n.is_some() || !args.stop.is_empty() {
-            return Err(Failure::Usage(anyhow!("this model fills masks: -n and --stop have no meaning for it")));
+            return Err(Failure::Usage(anyhow!(
+                "this model fills masks: -n and --stop have no meaning for it"
+            )));
         }
         let sampler = Sampler::new(self.config.clone(), self.seed);
         let sampler = if args.json { sampler.with_trace() } else { sampler };
         let mut samples = Vec::new();
         for number in 0..args.num_samples.unwrap_or(1) {
-            let (ids, choices) = fill_masks(&self.model, &self.tokenizer, &self.prompt.ids, &sampler, number)?;
+            let (ids, choices) =
+                fill_masks(&self.model, &self.tokenizer, &self.prompt.ids, &sampler, number)?;
             let text = self.tokenizer.decode(&ids, true)?;
             if args.json {
                 let tokens = output::tokens(&choices, &self.tokenizer)?;
@@ -154,13 +166,16 @@ impl Session {
         written?;
         if samples.iter().any(|sample| sample.n_forgotten > 0) {
             let context = self.model.config().context_len;
-            eprintln!("note: the text is longer than the context of {context} tokens; its beginning slid out of view");
+            eprintln!(
+                "note: the text is longer than the context of {context} tokens; its beginning slid out of view"
+            );
         }
         let mut documents = Vec::new();
         for (number, sample) in samples.iter().enumerate() {
             if args.json {
                 let tokens = output::tokens(&sample.tokens, &self.tokenizer)?;
-                let document = output::sample(&sample.text, &sample.finish, tokens, sample.n_forgotten, &self.tokenizer);
+                let document =
+                    output::sample(&sample.text, &sample.finish, tokens, sample.n_forgotten, &self.tokenizer);
                 documents.push(document);
             } else if number == 0 {
                 writeln!(out)?;
@@ -188,10 +203,15 @@ fn text_of(args: &Args) -> Result<Option<String>, Failure> {
     let Some(path) = &args.prompt_file else { return Ok(args.prompt.clone()) };
     let bytes = if path == Path::new("-") {
         let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).context("standard input can't be read").map_err(Failure::Usage)?;
+        std::io::stdin()
+            .read_to_end(&mut bytes)
+            .context("standard input can't be read")
+            .map_err(Failure::Usage)?;
         bytes
     } else {
-        std::fs::read(path).with_context(|| format!("{} can't be read", path.display())).map_err(Failure::Usage)?
+        std::fs::read(path)
+            .with_context(|| format!("{} can't be read", path.display()))
+            .map_err(Failure::Usage)?
     };
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -220,8 +240,11 @@ fn settings(args: &Args, defaults: &GenerationConfig) -> Result<SampleConfig, Fa
         stop: args.stop.clone(),
     };
     let flag = |key: &str| if key == "n" { "-n".to_owned() } else { format!("--{}", key.replace('_', "-")) };
-    let problems: Vec<String> =
-        config.problems().iter().map(|problem| format!("{} {}", flag(problem.key), problem.message)).collect();
+    let problems: Vec<String> = config
+        .problems()
+        .iter()
+        .map(|problem| format!("{} {}", flag(problem.key), problem.message))
+        .collect();
     if problems.is_empty() { Ok(config) } else { Err(Failure::Usage(anyhow!(problems.join("; ")))) }
 }
 

@@ -1,0 +1,62 @@
+//! What can be typed. The words are a contract: a test freezes them.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Parser};
+
+/// Shows what attention does: by a worked example, or in a trained model.
+#[derive(Debug, Parser)]
+#[command(name = "explain", version, max_term_width = 100)]
+#[command(group = ArgGroup::new("what").required(true))]
+#[command(group = ArgGroup::new("input"))]
+pub(crate) struct Args {
+    /// Work the example of "The quick brown fox jumps" from weights to prediction and back
+    #[arg(long, group = "what", conflicts_with_all = ["input", "layer", "head", "all_logits"])]
+    pub(crate) walkthrough: bool,
+    /// A model folder, or a run folder (its model/ is used)
+    #[arg(long, value_name = "DIR", group = "what", requires = "input")]
+    pub(crate) model: Option<PathBuf>,
+    /// The text to read
+    #[arg(long, value_name = "TEXT", group = "input", allow_hyphen_values = true)]
+    pub(crate) text: Option<String>,
+    /// The text as token ids
+    #[arg(long, value_name = "1,2,3", group = "input", value_delimiter = ',')]
+    pub(crate) ids: Option<Vec<u32>>,
+    /// Show this layer alone, from 0
+    #[arg(long, value_name = "L")]
+    pub(crate) layer: Option<usize>,
+    /// Show this head alone, from 0
+    #[arg(long, value_name = "H")]
+    pub(crate) head: Option<usize>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// With --json: the logits at every token, not of the asked one alone
+    #[arg(long, requires = "json")]
+    pub(crate) all_logits: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, error::ErrorKind};
+
+    #[test]
+    fn the_command_line_is_frozen() {
+        let command = Args::command();
+        let flags: Vec<_> =
+            command.get_arguments().map(|arg| format!("--{}", arg.get_long().unwrap())).collect();
+        assert_eq!(flags.join(" "), "--walkthrough --model --text --ids --layer --head --json --all-logits");
+        command.debug_assert();
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let kind = |line: &str| Args::try_parse_from(line.split(' ')).unwrap_err().kind();
+        assert_eq!(kind("explain --text a"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind("explain --model m"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind("explain --walkthrough --text a"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind("explain --model m --text a --ids 1"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind("explain --model m --text a --all-logits"), ErrorKind::MissingRequiredArgument);
+    }
+}

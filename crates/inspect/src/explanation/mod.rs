@@ -1,0 +1,194 @@
+//! One text through one model, with everything that attention did on the way.
+//!
+//! ids → the running model under a recording probe → scores, mask, weights, context vectors of every head → logits →
+//! the next-word table. All numbers are the model's own, copied out as they are.
+
+mod page;
+
+use candle_core::{DType, Tensor};
+use serde::Serialize;
+use vulpes_data::Tokenizer;
+use vulpes_model::{Head, Input, ModelConfig, Recorder, Run, Site, Transformer};
+
+pub use page::print;
+
+use crate::Error;
+
+/// `[layer][head][query][key]`, or `[layer][head][token][width]`.
+type PerHead = Vec<Vec<Vec<Vec<f32>>>>;
+
+/// Everything that attention did with one text.
+///
+/// Legend: L layers, H query heads, G key/value heads, T tokens, k width of a head, V vocabulary.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// What the model is made of.
+    pub model: ModelConfig,
+    /// The tokens' texts, `[T]`.
+    pub tokens: Vec<String>,
+    /// The tokens' ids, `[T]`.
+    pub ids: Vec<u32>,
+    /// The token whose logits the table is made of: the last, or the first mask of a model that fills masks.
+    pub position: usize,
+    /// The factor on q·k.
+    pub scale: f64,
+    /// 1 where the query (row) may look at the key (column), `[T][T]`.
+    pub mask: Vec<Vec<u8>>,
+    /// `scale · q·k`, before the mask, `[L][H][T][T]`.
+    pub scores: PerHead,
+    /// Attention weights, each row summing to 1, `[L][H][T][T]`.
+    pub attentions: PerHead,
+    /// Queries, `[L][H][T][k]`.
+    pub queries: PerHead,
+    /// Keys, `[L][G][T][k]`.
+    pub keys: PerHead,
+    /// Values, `[L][G][T][k]`.
+    pub values: PerHead,
+    /// Context vectors, the weighted sums of values, `[L][H][T][k]`.
+    pub contexts: PerHead,
+    /// Logits at every token, `[T][V]`; a classifier's once, `[1][n_labels]`.
+    pub logits: Vec<Vec<f32>>,
+    /// The likeliest tokens (or labels) at `position`, greatest first.
+    pub next: Vec<NextToken>,
+}
+
+/// One line of the next-word table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NextToken {
+    /// The token's id, or the label's number.
+    pub id: u32,
+    /// Its text.
+    pub text: String,
+    /// Its probability, the softmax of the logits.
+    pub probability: f64,
+    /// Its logit.
+    pub logit: f32,
+}
+
+/// A model with the names of what goes in and comes out of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The model.
+    pub model: &'a Transformer,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// A classifier's labels.
+    pub labels: &'a [String],
+}
+
+impl Subject<'_> {
+    /// The text of an output: a token's, or a label's.
+    pub(crate) fn output(&self, id: u32) -> String {
+        match self.model.config().head {
+            Head::Classify { .. } => {
+                self.labels.get(id as usize).cloned().unwrap_or_else(|| format!("LABEL_{id}"))
+            }
+            _ => token_text(self.tokenizer, id),
+        }
+    }
+
+    /// The position that the model is asked about.
+    pub(crate) fn position(&self, ids: &[u32]) -> usize {
+        let mask = self.tokenizer.mask_id().filter(|_| self.model.config().head == Head::MaskedToken);
+        ids.iter().position(|id| Some(*id) == mask).unwrap_or(ids.len().saturating_sub(1))
+    }
+
+    /// Runs the model on `ids`; what the probe saw, and the logits, `[T][V]` or `[1][n_labels]`.
+    pub(crate) fn run(&self, input: &Input, recorder: &mut Recorder) -> Result<Vec<Vec<f32>>, Error> {
+        let hidden = self.model.forward(input, &mut Run::probed(recorder))?;
+        let logits = self.model.logits(&hidden, &mut Run::inference())?;
+        let logits = if logits.rank() == 3 { logits.squeeze(0)? } else { logits };
+        Ok(logits.to_dtype(DType::F32)?.to_vec2()?)
+    }
+}
+
+/// Runs `ids` through the model and keeps everything.
+///
+/// # Errors
+/// Where there are no ids, one is outside the vocabulary, or there are more than the model reads.
+pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
+    let config = subject.model.config().clone();
+    if ids.is_empty() {
+        return Err(Error::Text("the text is empty: give it a word".into()));
+    }
+    if let Some(id) = ids.iter().find(|&&id| id as usize >= config.vocab_size) {
+        return Err(Error::Text(format!(
+            "id {id} is outside the vocabulary of {} tokens",
+            config.vocab_size
+        )));
+    }
+    if ids.len() > config.context_len {
+        let (n, context) = (ids.len(), config.context_len);
+        return Err(Error::Text(format!(
+            "the text has {n} tokens, the model reads at most {context}: shorten it"
+        )));
+    }
+    let input = Input::new(ids, 1, subject.model.device())?;
+    let mut recorder = Recorder::everything();
+    let logits = subject.run(&input, &mut recorder)?;
+    let position = subject.position(ids);
+    let mask = subject.model.mask(&input, 0)?;
+    let n = ids.len();
+    let layers = |site: fn(usize) -> Site, by_token: bool| -> Result<PerHead, Error> {
+        (0..config.n_layer).map(|layer| per_head(seen(&recorder, site(layer))?, by_token)).collect()
+    };
+    Ok(Explanation {
+        tokens: ids.iter().map(|&id| token_text(subject.tokenizer, id)).collect(),
+        ids: ids.to_vec(),
+        position,
+        scale: config.attention_scale(),
+        mask: (0..n).map(|q| (0..n).map(|k| u8::from(mask.allows(0, q, k))).collect()).collect(),
+        scores: layers(Site::Scores, false)?,
+        attentions: layers(Site::Weights, false)?,
+        queries: layers(Site::Query, true)?,
+        keys: layers(Site::Key, true)?,
+        values: layers(Site::Value, true)?,
+        contexts: layers(Site::Context, true)?,
+        next: next_tokens(&logits[position.min(logits.len() - 1)], 50, &|id| subject.output(id)),
+        logits,
+        model: config,
+    })
+}
+
+/// What the probe saw at a place.
+pub(crate) fn seen(recorder: &Recorder, site: Site) -> Result<&Tensor, Error> {
+    recorder.get(site).ok_or_else(|| Error::NotSeen(site.to_string()))
+}
+
+/// The one row of a tensor as `[head][..][..]`; `by_token` where it lies as `[token][head][width]`.
+fn per_head(tensor: &Tensor, by_token: bool) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+    let row = tensor.squeeze(0)?.to_dtype(DType::F32)?;
+    Ok(if by_token { row.transpose(0, 1)? } else { row }.to_vec3()?)
+}
+
+/// Probabilities of logits: `exp(logit - greatest) / Σ`, in float64.
+pub(crate) fn softmax(logits: &[f32]) -> Vec<f64> {
+    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> =
+        logits.iter().map(|logit| (f64::from(*logit) - f64::from(greatest)).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
+}
+
+/// The `n` likeliest outputs, greatest first, equal ones by id.
+pub(crate) fn next_tokens(logits: &[f32], n: usize, text: &dyn Fn(u32) -> String) -> Vec<NextToken> {
+    let probabilities = softmax(logits);
+    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+    ids.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
+    let line = |&id: &u32| NextToken {
+        id,
+        text: text(id),
+        probability: probabilities[id as usize],
+        logit: logits[id as usize],
+    };
+    ids.iter().take(n).map(line).collect()
+}
+
+/// The text of one token; the vocabulary's spelling where it is no whole text.
+pub(crate) fn token_text(tokenizer: &Tokenizer, id: u32) -> String {
+    let decoded = tokenizer.decode(&[id], false).unwrap_or_default();
+    if decoded.is_empty() || decoded.contains('\u{fffd}') {
+        return tokenizer.id_to_token(id).unwrap_or_else(|| format!("<{id}>"));
+    }
+    decoded
+}
