@@ -115,6 +115,24 @@ pub enum Error {
         /// What is wrong and what was wanted.
         message: String,
     },
+    /// A cache folder that can't be used.
+    #[error("cannot write {path}: {source}; set data.cache to a folder that can be written and has room")]
+    Cache {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A document that would have to be held in memory as a whole.
+    #[error(
+        "{path}: a document of more than {limit_mb} MB, and this tokenizer doesn't allow to cut it; split the text into documents (data.document = \"line\" or a marker)"
+    )]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The most megabytes that a document may have.
+        limit_mb: u64,
+    },
     /// A file that is no longer what it was when it was opened or listed.
     #[error("{path} changed while it was used: {message}; start again")]
     Changed {
@@ -136,6 +154,10 @@ impl Error {
 
     pub(crate) fn row(path: &Path, line: u64, message: impl Into<String>) -> Self {
         Self::Row { path: path.into(), line, message: message.into() }
+    }
+
+    pub(crate) fn cache(path: &Path, source: std::io::Error) -> Self {
+        Self::Cache { path: path.into(), source }
     }
 
     /// The error of reading `path`, told apart by kind.

@@ -7,6 +7,7 @@
 //! Knows nothing of tensors or of the model.
 
 mod batch;
+mod cache;
 mod config;
 mod corpus;
 mod cursor;

@@ -68,8 +68,10 @@ pub struct DataConfig {
     pub rows: Option<RowKind>,
     /// Whether the rows come in a new random order each epoch.
     pub shuffle: bool,
-    /// Whether rows of about the same length come together, for `rows = "documents"`: less padding.
-    pub bucket: bool,
+    /// How many rows of about the same length come together, for `rows = "documents"`: as many as a batch has leave
+    /// the least padding; unset: rows come whatever their length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<u64>,
     /// Whether attention stays within a document and positions restart with each, for `rows = "windows"`.
     pub separate_documents: bool,
     /// The folder for tokenized corpora; unset: `vulpes` in the user's cache folder.
@@ -97,7 +99,7 @@ impl Default for DataConfig {
             label_column: None,
             rows: None,
             shuffle: true,
-            bucket: false,
+            bucket: None,
             separate_documents: false,
             cache: None,
             tokenizer: TokenizerConfig::default(),
@@ -205,7 +207,10 @@ impl DataConfig {
         if rows == RowKind::Documents && synthetic {
             fault("rows", "\"synthetic\" makes windows only".into());
         }
-        if self.bucket && rows == RowKind::Windows {
+        if self.bucket == Some(0) || self.bucket > Some(1 << 20) {
+            fault("bucket", "out of range: 1 to 1048576 rows, or leave it out".into());
+        }
+        if self.bucket.is_some() && rows == RowKind::Windows {
             fault("bucket", "windows are all of one length; it goes with rows = \"documents\"".into());
         }
         if self.separate_documents && (rows == RowKind::Documents || synthetic) {

@@ -40,15 +40,18 @@ impl Source {
         }
     }
 
-    /// The digest of all bytes.
-    pub(crate) fn digest(&self) -> Result<blake3::Hash> {
+    /// The digest of all bytes; `each` hears how many more were read.
+    pub(crate) fn digest(&self, each: &mut dyn FnMut(u64)) -> Result<blake3::Hash> {
         let mut hasher = blake3::Hasher::new();
         let mut reader = self.open()?;
-        let mut block = vec![0; 1 << 18];
+        let mut block = vec![0; 1 << 20];
         loop {
             match reader.read(&mut block).map_err(|source| Error::read(&self.path, source))? {
                 0 => return Ok(hasher.finalize()),
-                n => hasher.update(&block[..n]),
+                n => {
+                    hasher.update(&block[..n]);
+                    each(n as u64);
+                }
             };
         }
     }
@@ -111,10 +114,11 @@ impl Sources {
     pub(crate) fn n_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.len).sum()
     }
+}
 
-    pub(crate) fn check(&self) -> Result<()> {
-        self.files.iter().try_for_each(Source::check)
-    }
+/// The digest of a file on disk.
+pub(crate) fn digest_of(path: &Path) -> Result<blake3::Hash> {
+    Source::of(path)?.digest(&mut |_| {})
 }
 
 fn listed(mut paths: Vec<PathBuf>, pattern: &str) -> Result<Vec<Source>> {

@@ -2,17 +2,16 @@
 //!
 //! [`Sources::find`] lists the files → [`read`] hands out each [`Document`] of them in order.
 
+mod cut;
 mod files;
 mod glob;
 mod ids;
 mod table;
 mod text;
 
-use std::path::Path;
-
-pub(crate) use files::{Source, Sources};
+pub(crate) use cut::Cut;
+pub(crate) use files::{Source, Sources, digest_of};
 pub(crate) use ids::{IdRow, Labels, read_ids};
-pub(crate) use text::Cut;
 
 use crate::{DataConfig, DataKind, Result};
 
@@ -25,8 +24,6 @@ pub(crate) struct Document<'a> {
     pub(crate) pair: Option<&'a str>,
     /// The label.
     pub(crate) label: Option<&'a str>,
-    /// The file.
-    pub(crate) path: &'a Path,
     /// The line where it begins, from 1.
     pub(crate) line: u64,
     /// Whether the document ends here.

@@ -50,7 +50,6 @@ pub(super) fn read_jsonl(
             text: text_of(reading.config.text_column())?,
             pair: reading.config.pair_column.as_deref().map(text_of).transpose()?,
             label: label.as_deref(),
-            path: &source.path,
             line: number,
             last: true,
         })
@@ -122,7 +121,6 @@ pub(super) fn read_csv(
             text: field(text)?,
             pair: pair.map(field).transpose()?,
             label: label.map(field).transpose()?,
-            path,
             line: place.line(),
             last: true,
         })?;

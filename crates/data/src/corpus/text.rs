@@ -2,33 +2,14 @@
 
 use std::io::Read;
 
-use super::{Document, Source};
+use super::{Cut, Document, Source};
 use crate::{DocumentConfig, Error, Result};
-
-/// Where a long document may be cut into parts that are tokenized one by one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// Nowhere: what a tokenizer makes of a part may depend on all of it.
-    Never,
-    /// Before a space between a visible character and an ASCII letter: no word reaches across.
-    Words,
-}
 
 /// How many bytes are read at once.
 const BLOCK: usize = 1 << 18;
 
-impl Cut {
-    /// The last place of `text` where it may be cut.
-    fn last(self, text: &str) -> Option<usize> {
-        let bytes = text.as_bytes();
-        match self {
-            Self::Never => None,
-            Self::Words => (1..bytes.len().saturating_sub(1)).rev().find(|&at| {
-                bytes[at] == b' ' && bytes[at + 1].is_ascii_alphabetic() && bytes[at - 1].is_ascii_graphic()
-            }),
-        }
-    }
-}
+/// The most megabytes that a document may have which is held as a whole.
+const LONGEST_MB: u64 = 64;
 
 /// Hands out the documents of a text file.
 pub(super) fn read(
@@ -38,10 +19,13 @@ pub(super) fn read(
     each: &mut dyn FnMut(Document<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut blocks = Blocks::open(source)?;
-    let mut splitter = Splitter { source, document, cut, line: 1, has_part: false };
+    let mut splitter = Splitter { document, cut, line: 1, has_part: false };
     loop {
         let at_end = blocks.fill()?;
         let used = splitter.split(blocks.text(), at_end, each)?;
+        if used == 0 && blocks.bytes.len() as u64 > LONGEST_MB << 20 {
+            return Err(Error::TooLong { path: source.path.clone(), limit_mb: LONGEST_MB });
+        }
         if at_end {
             return Ok(());
         }
@@ -50,7 +34,6 @@ pub(super) fn read(
 }
 
 struct Splitter<'a> {
-    source: &'a Source,
     document: &'a DocumentConfig,
     cut: Cut,
     line: u64,
@@ -66,14 +49,7 @@ impl Splitter<'_> {
         at_end: bool,
         each: &mut dyn FnMut(Document<'_>) -> Result<()>,
     ) -> Result<usize> {
-        let document = |text, line, last| Document {
-            text,
-            pair: None,
-            label: None,
-            path: &self.source.path,
-            line,
-            last,
-        };
+        let document = |text, line, last| Document { text, pair: None, label: None, line, last };
         match self.document {
             DocumentConfig::File if at_end => {
                 if self.has_part || !text.trim().is_empty() {

@@ -3,18 +3,21 @@
 mod batches;
 mod masking;
 mod open;
+mod order;
 mod row;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use batches::{Batches, Rank};
 pub use open::OpenOptions;
 
-use vulpes_random::{Key, Permutation};
+use vulpes_random::Key;
 
 use crate::{Batch, Cursor, Result, Tokenizer};
 use masking::Masking;
+use order::Order;
 use row::assemble;
 use rows::Rows;
 
@@ -32,7 +35,7 @@ pub struct Dataset {
     labels: Vec<String>,
     n_labels: usize,
     warnings: Vec<String>,
-    shuffle: Option<Key>,
+    order: Order,
     masking: Option<Masking>,
     mask_key: Key,
     /// Whether a row has one target, its label.
@@ -101,18 +104,11 @@ impl Dataset {
         self.train.check()?;
         let n_rows = self.n_rows();
         let first_row = cursor.row(n_rows);
-        let mut order: Option<(u64, Permutation)> = None;
-        let all = (0..rows as u64)
-            .map(|number| {
-                let place = cursor.advance(number, n_rows);
-                let index = match (&self.shuffle, &mut order) {
-                    (None, _) => place.index,
-                    (Some(_), Some((epoch, order))) if *epoch == place.epoch => order.at(place.index),
-                    (Some(key), order) => {
-                        let epoch = Permutation::new(&key.with(&place.epoch), n_rows);
-                        order.insert((place.epoch, epoch)).1.at(place.index)
-                    }
-                };
+        let indices = self.order.rows(&self.train, cursor, rows);
+        let all = indices
+            .into_iter()
+            .zip(0..)
+            .map(|(index, number)| {
                 // Made-up rows are the same in every batch.
                 let index = if matches!(self.train, Rows::Synthetic { .. }) { number } else { index };
                 let mut row = self.train.row(index);

@@ -2,16 +2,14 @@
 
 use vulpes_random::Key;
 
-use super::Dataset;
 use super::masking::Masking;
-use super::rows::{Documents, Rows, Windows};
-use crate::corpus::{Cut, IdRow, Labels, Reading, Sources, read, read_ids};
-use crate::progress::{Progress, Stage};
-use crate::store::{Build, Built, Encoding, Frame, Split, Store};
-use crate::tokenizer::Counts;
+use super::order::Order;
+use super::rows::Rows;
+use super::{Dataset, text};
+use crate::corpus::{IdRow, Labels, Sources, read_ids};
+use crate::progress::Progress;
 use crate::{
-    DataConfig, DataKind, DocumentConfig, Error, ObjectiveConfig, ObjectiveKind, Result, RowKind, Tokenizer,
-    TokenizerKind,
+    DataConfig, DataKind, Error, ObjectiveConfig, ObjectiveKind, Result, RowKind, Tokenizer, TokenizerKind,
 };
 
 /// What a dataset needs to know beside its own config sections.
@@ -37,14 +35,14 @@ impl std::fmt::Debug for OpenOptions<'_> {
 }
 
 /// The two sets as they come from the files.
-struct Sets {
-    train: Rows,
-    validation: Option<Rows>,
-    labels: Vec<String>,
-    n_labels: usize,
-    tokenizer: Option<Tokenizer>,
-    vocab_size: usize,
-    warnings: Vec<String>,
+pub(super) struct Sets {
+    pub(super) train: Rows,
+    pub(super) validation: Option<Rows>,
+    pub(super) labels: Vec<String>,
+    pub(super) n_labels: usize,
+    pub(super) tokenizer: Option<Tokenizer>,
+    pub(super) vocab_size: usize,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Dataset {
@@ -62,7 +60,7 @@ impl Dataset {
         let sets = match data.kind {
             DataKind::Synthetic => synthetic(options)?,
             DataKind::Ids => ids(data, objective, options)?,
-            DataKind::Text | DataKind::Jsonl | DataKind::Csv => text(data, objective, options)?,
+            DataKind::Text | DataKind::Jsonl | DataKind::Csv => text::open(data, objective, options)?,
         };
         let masks = objective.kind == ObjectiveKind::MaskedToken
             && !matches!(&sets.train, Rows::Ids { rows, .. } if rows.iter().all(|row| row.labels != Labels::None));
@@ -75,7 +73,7 @@ impl Dataset {
             labels: sets.labels,
             n_labels: sets.n_labels,
             warnings: sets.warnings,
-            shuffle: data.shuffle.then(|| Key::new(options.seed, "shuffle")),
+            order: Order::new(data.shuffle.then(|| Key::new(options.seed, "shuffle")), data.bucket),
             masking,
             mask_key: Key::new(options.seed, "masking").with("train"),
             per_row: objective.kind == ObjectiveKind::Classify,
@@ -107,7 +105,7 @@ fn synthetic(options: &OpenOptions<'_>) -> Result<Sets> {
 fn ids(data: &DataConfig, objective: &ObjectiveConfig, options: &OpenOptions<'_>) -> Result<Sets> {
     let tokenizer = match (options.tokenizer, data.tokenizer.kind) {
         (Some(tokenizer), _) => Some(tokenizer.clone()),
-        (None, TokenizerKind::File) => Some(file_tokenizer(data)?),
+        (None, TokenizerKind::File) => Some(text::file_tokenizer(data)?),
         (None, _) => None,
     };
     let known = options.vocab_size.or_else(|| tokenizer.as_ref().map(Tokenizer::vocab_size));
@@ -164,154 +162,4 @@ fn fits(row: &IdRow, objective: ObjectiveKind) -> std::result::Result<(), &'stat
         }
         _ => Ok(()),
     }
-}
-
-fn text(data: &DataConfig, objective: &ObjectiveConfig, options: &OpenOptions<'_>) -> Result<Sets> {
-    let sources = Sources::find("data.train", &data.train)?;
-    let validation = (!data.validation.is_empty())
-        .then(|| Sources::find("data.validation", &data.validation))
-        .transpose()?;
-    let labels = objective.kind == ObjectiveKind::Classify;
-    let tokenizer = match (options.tokenizer, data.tokenizer.kind) {
-        (Some(tokenizer), _) => tokenizer.clone(),
-        (None, TokenizerKind::File) => file_tokenizer(data)?,
-        (None, _) => train_tokenizer(data, &sources, options.progress)?,
-    };
-    let rows = data.row_kind(objective);
-    let framed = rows == RowKind::Documents
-        && (labels
-            || data.pair_column.is_some()
-            || (tokenizer.has_frame() && objective.kind == ObjectiveKind::MaskedToken));
-    let encoding = Encoding {
-        frame: framed.then(|| Frame { max_len: labels.then_some(options.context_len) }),
-        tokenizer: tokenizer.clone(),
-    };
-    let cut = if framed { Cut::Never } else { tokenizer.cut() };
-    let build = |sources, split, labels_known: Option<&[String]>| {
-        Build {
-            sources,
-            reading: Reading { config: data, labels, cut },
-            encoding: &encoding,
-            split,
-            labels: labels_known.unwrap_or_default().to_vec(),
-            fixed_labels: labels_known.is_some(),
-            progress: options.progress,
-        }
-        .run()
-    };
-    let single =
-        data.kind == DataKind::Text && data.document == DocumentConfig::File && sources.files.len() == 1;
-    let position = |len: u64, fraction: f64| Split::Position((len as f64 * (1.0 - fraction)).floor() as u64);
-    let split = match data.validation_fraction {
-        None => Split::None,
-        Some(fraction) if single => position(sources.n_bytes(), fraction),
-        Some(fraction) => Split::Content(fraction),
-    };
-    let mut built: Built = build(&sources, split, None)?;
-    if let (Split::Content(fraction), 1) = (split, built.n_documents) {
-        built = build(&sources, position(built.first_len, fraction), None)?;
-    }
-    if built.n_documents == 0 {
-        return Err(Error::Empty { what: sources.what });
-    }
-    let apart = match &validation {
-        Some(sources) => {
-            let other = build(sources, Split::None, Some(&built.labels))?;
-            if other.n_documents == 0 {
-                return Err(Error::Empty { what: sources.what.clone() });
-            }
-            Some(other.train)
-        }
-        None => data.validation_fraction.map(|_| built.validation),
-    };
-    if data.validation_fraction.is_some()
-        && (built.train.n_documents() == 0 || apart.as_ref().is_some_and(|set| set.n_documents() == 0))
-    {
-        let message = format!(
-            "of {} documents none fell to one of the sets; give another share, or data.validation",
-            built.n_documents
-        );
-        return Err(Error::config("data.validation_fraction", message));
-    }
-    let (label_names, label_order) = ordered(&built.labels);
-    let set = |store: Store, tail: bool| match rows {
-        RowKind::Windows => Rows::Windows(Windows::new(
-            store,
-            options.context_len,
-            objective.kind,
-            data.separate_documents,
-            tail,
-        )),
-        RowKind::Documents => {
-            Rows::Documents(Documents::new(store, options.context_len, objective.kind, label_order.clone()))
-        }
-    };
-    let many = built.n_documents > 1;
-    let what = sources.what;
-    let (n_tokens, train) = (built.train.n_tokens(), set(built.train, false));
-    let needed = options.context_len as u64 + u64::from(objective.kind == ObjectiveKind::NextToken);
-    if train.len() == 0 {
-        let needed = if rows == RowKind::Windows { needed } else { 2 };
-        return Err(Error::TooShort { what, n_tokens, needed });
-    }
-    let validation_set = apart.map(|store| set(store, true));
-    if let Some(set) = validation_set.as_ref().filter(|set| set.len() == 0) {
-        let what = validation.map_or("data.validation_fraction".into(), |sources| sources.what);
-        return Err(Error::TooShort { what, n_tokens: set.n_tokens(), needed: 2 });
-    }
-    let mut warnings = Vec::new();
-    if many && rows == RowKind::Windows && tokenizer.eos_id().is_none() {
-        warnings.push(
-            "the tokenizer names no end token, so documents run into each other; name one in data.tokenizer.eos"
-                .to_owned(),
-        );
-    }
-    Ok(Sets {
-        train,
-        validation: validation_set,
-        n_labels: label_names.len(),
-        labels: label_names,
-        vocab_size: tokenizer.vocab_size(),
-        tokenizer: Some(tokenizer),
-        warnings,
-    })
-}
-
-/// The labels in their own order, whole numbers as numbers, and the place there of each label as it came.
-fn ordered(labels: &[String]) -> (Vec<String>, Vec<u32>) {
-    let mut sorted: Vec<String> = labels.to_vec();
-    let numbers: Option<Vec<i64>> = labels.iter().map(|label| label.parse().ok()).collect();
-    match numbers {
-        Some(_) => sorted.sort_by_key(|label| label.parse::<i64>().unwrap_or(0)),
-        None => sorted.sort(),
-    }
-    let order = labels
-        .iter()
-        .map(|label| sorted.iter().position(|other| other == label).unwrap_or(0) as u32)
-        .collect();
-    (sorted, order)
-}
-
-fn file_tokenizer(data: &DataConfig) -> Result<Tokenizer> {
-    let path = data.tokenizer.path.as_deref().unwrap_or_default();
-    Tokenizer::from_file(path)?.with_config(&data.tokenizer)
-}
-
-fn train_tokenizer(data: &DataConfig, sources: &Sources, progress: &dyn Progress) -> Result<Tokenizer> {
-    let mut counts = Counts::new(&data.tokenizer)?;
-    let total = sources.n_bytes();
-    let mut done = 0;
-    progress.report(Stage::TrainTokenizer, 0, total);
-    let reading = Reading { config: data, labels: false, cut: Cut::Words };
-    for source in &sources.files {
-        read(source, &reading, &mut |document| {
-            counts.add(document.text);
-            document.pair.into_iter().for_each(|pair| counts.add(pair));
-            done += document.text.len() as u64;
-            progress.report(Stage::TrainTokenizer, done.min(total), total);
-            Ok(())
-        })?;
-    }
-    progress.report(Stage::TrainTokenizer, total, total);
-    counts.finish()
 }

@@ -364,3 +364,33 @@ fn a_single_document_is_split_by_position() {
         assert_eq!((dataset.n_tokens(), dataset.n_validation_tokens()), (901, 101));
     }
 }
+
+#[test]
+fn buckets_hold_rows_of_like_length_and_each_row_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let lengths = (0..3000u64).map(|i| 1 + i * i * 7 % 61);
+    let text: String = lengths.map(|n| "fox ".repeat(n as usize) + "\n").collect();
+    let data = |bucket| DataConfig {
+        train: write(folder.path(), "long.txt", &text),
+        document: DocumentConfig::Line,
+        rows: Some(RowKind::Documents),
+        bucket,
+        ..DataConfig::default()
+    };
+    let padding = |dataset: &Dataset| -> usize {
+        let batch = |number| dataset.batch(Cursor { epoch: 1, index: number * 8 }, 8).unwrap();
+        (0..dataset.n_rows() / 8).map(batch).map(|batch| batch.ids.len() - batch.n_tokens()).sum()
+    };
+    let plain = open(&data(None), ObjectiveKind::MaskedToken, 64).unwrap();
+    let bucketed = open(&data(Some(8)), ObjectiveKind::MaskedToken, 64).unwrap();
+    assert!(padding(&bucketed) * 10 < padding(&plain), "{} {}", padding(&bucketed), padding(&plain));
+    let (n, rows) = (bucketed.n_rows(), &bucketed.train);
+    let order = |epoch| bucketed.order.rows(rows, Cursor { epoch, index: 0 }, n as usize);
+    assert_ne!(order(0), order(1));
+    let mut all = order(0);
+    all.sort_unstable();
+    assert_eq!(all, (0..n).collect::<Vec<_>>());
+    // The order is a matter of the place alone.
+    let from_middle = bucketed.order.rows(rows, Cursor { epoch: 0, index: 1234 }, 20);
+    assert_eq!(from_middle, order(0)[1234..1254]);
+}

@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 
 use rayon::prelude::*;
+use serde::Serialize;
 
-use super::{Column, Store, Width};
+use super::{Finished, Target, Writer};
+use super::{Store, Width};
 use crate::corpus::{Document, Reading, Source, Sources, read};
 use crate::progress::{Progress, Stage};
+use crate::tokenizer::Encoder;
 use crate::{DataKind, DocumentConfig, Error, Result, Tokenizer};
 
 /// How a document becomes tokens.
@@ -26,7 +29,7 @@ pub(crate) struct Frame {
 }
 
 /// Which documents are set apart for validation.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) enum Split {
     /// None.
     None,
@@ -48,7 +51,8 @@ pub(crate) struct Build<'a> {
     pub(crate) progress: &'a dyn Progress,
 }
 
-/// What was built.
+/// A tokenized corpus, ready for use.
+#[derive(Debug)]
 pub(crate) struct Built {
     pub(crate) train: Store,
     pub(crate) validation: Store,
@@ -57,6 +61,42 @@ pub(crate) struct Built {
     /// How many documents there were, and the bytes of the first.
     pub(crate) n_documents: u64,
     pub(crate) first_len: u64,
+}
+
+/// What was built: as [`Built`], in memory or in files that are not mapped yet.
+pub(crate) struct Made {
+    pub(crate) sets: [MadeSet; 2],
+    pub(crate) labels: Vec<String>,
+    pub(crate) n_documents: u64,
+    pub(crate) first_len: u64,
+}
+
+/// The columns of a [`Store`].
+pub(crate) struct MadeSet {
+    pub(crate) tokens: Finished,
+    pub(crate) ends: Finished,
+    pub(crate) labels: Option<Finished>,
+    pub(crate) seconds: Option<Finished>,
+}
+
+impl Made {
+    /// The corpus, if it was built in memory.
+    pub(crate) fn in_memory(self) -> Option<Built> {
+        let column = |finished| match finished {
+            Finished::Column(column) => Some(column),
+            Finished::Files { .. } => None,
+        };
+        let [train, validation] = self.sets.map(|set| {
+            Some(Store {
+                tokens: column(set.tokens)?,
+                ends: column(set.ends)?,
+                labels: set.labels.and_then(column),
+                seconds: set.seconds.and_then(column),
+            })
+        });
+        let Self { labels, n_documents, first_len, .. } = self;
+        Some(Built { train: train?, validation: validation?, labels, n_documents, first_len })
+    }
 }
 
 /// A part of a document on its way to the encoder.
@@ -77,28 +117,29 @@ struct Job {
 const ROUND: usize = 4 << 20;
 
 impl Build<'_> {
-    /// Reads, encodes and collects in memory.
-    pub(crate) fn run(self) -> Result<Built> {
-        let width = Width::of_ids(self.encoding.tokenizer.vocab_size());
-        let mut sinks = [Sink::new(width), Sink::new(width)];
+    /// Reads, encodes and collects.
+    pub(crate) fn run(self, target: &Target) -> Result<Made> {
+        let encoder = Encoder::new(&self.encoding.tokenizer);
+        let mut sinks = ["train", "validation"].map(|set| self.sink(set, target));
         let mut labels = self.labels.clone();
         let (mut n_documents, mut first_len) = (0, 0);
         let total = self.sources.n_bytes();
         let mut done = 0;
         self.progress.report(Stage::Tokenize, 0, total);
         self.rounds(&mut |jobs| {
-            let encoded: Vec<Encoded> = jobs.par_iter().map(|job| self.encode(job)).collect::<Result<_>>()?;
+            let encoded: Vec<Encoded> =
+                jobs.par_iter().map(|job| self.encode(&encoder, job)).collect::<Result<_>>()?;
             for (job, encoded) in jobs.iter().zip(encoded) {
                 let sink = &mut sinks[usize::from(job.apart)];
-                sink.tokens(&encoded.ids);
+                sink.tokens.push(encoded.ids.iter().map(|&id| u64::from(id)))?;
+                if n_documents == 0 {
+                    first_len += job.text.len() as u64;
+                }
                 if job.last {
                     let label =
                         job.label.as_deref().map(|label| self.number(&mut labels, label, job)).transpose()?;
-                    sink.end(label, encoded.second);
+                    sink.end(label, encoded.second)?;
                     n_documents += 1;
-                }
-                if n_documents == 0 || (n_documents == 1 && job.last) {
-                    first_len += job.text.len() as u64;
                 }
                 done += job.n_bytes;
             }
@@ -106,8 +147,19 @@ impl Build<'_> {
             Ok(())
         })?;
         self.progress.report(Stage::Tokenize, total, total);
-        let [train, validation] = sinks.map(Sink::finish);
-        Ok(Built { train, validation, labels, n_documents, first_len })
+        let [train, validation] = sinks;
+        Ok(Made { sets: [train.finish()?, validation.finish()?], labels, n_documents, first_len })
+    }
+
+    fn sink(&self, set: &'static str, target: &Target) -> Sink {
+        let width = Width::of_ids(self.encoding.tokenizer.vocab_size());
+        let name = |column: &str| format!("{set}-{column}");
+        Sink {
+            tokens: Writer::new(width, name("tokens"), target),
+            ends: Writer::new(Width::U64, name("ends"), target),
+            labels: self.reading.labels.then(|| Writer::new(Width::U32, name("labels"), target)),
+            seconds: self.encoding.frame.is_some().then(|| Writer::new(Width::U32, name("seconds"), target)),
+        }
     }
 
     /// Reads on a thread of its own and hands the documents over in rounds.
@@ -142,7 +194,7 @@ impl Build<'_> {
         })
     }
 
-    fn encode(&self, job: &Job) -> Result<Encoded> {
+    fn encode(&self, encoder: &Encoder<'_>, job: &Job) -> Result<Encoded> {
         let Encoding { tokenizer, frame } = self.encoding;
         let context = |error: Error| match error {
             Error::Tokenizer { message, .. } => Error::row(&job.path, job.line, message),
@@ -157,7 +209,7 @@ impl Build<'_> {
                 Ok(Encoded { ids, second: Some(second as u64) })
             }
             None => {
-                let mut ids = tokenizer.encode(&job.text).map_err(context)?;
+                let mut ids = encoder.encode(&job.text).map_err(context)?;
                 if job.last {
                     ids.extend(tokenizer.eos_id());
                 }
@@ -203,7 +255,7 @@ impl<'a> Place<'a> {
         let whole = build.reading.config.kind == DataKind::Text
             && build.reading.config.document == DocumentConfig::File;
         let file_apart = match build.split {
-            Split::Content(fraction) if whole => Some(is_apart(&source.digest()?, fraction)),
+            Split::Content(fraction) if whole => Some(is_apart(&source.digest(&mut |_| {})?, fraction)),
             _ => None,
         };
         Ok(Self { build, source, n_read: 0, file_apart })
@@ -253,39 +305,31 @@ fn is_apart(digest: &blake3::Hash, fraction: f64) -> bool {
     (number >> 11) as f64 * (1.0 / (1u64 << 53) as f64) < fraction
 }
 
-/// A store that grows in memory.
+/// A store that grows.
 struct Sink {
-    width: Width,
-    tokens: Vec<u8>,
-    ends: Vec<u8>,
-    labels: Vec<u8>,
-    seconds: Vec<u8>,
-    n_tokens: u64,
+    tokens: Writer,
+    ends: Writer,
+    labels: Option<Writer>,
+    seconds: Option<Writer>,
 }
 
 impl Sink {
-    fn new(width: Width) -> Self {
-        Self { width, tokens: vec![], ends: vec![], labels: vec![], seconds: vec![], n_tokens: 0 }
-    }
-
-    fn tokens(&mut self, ids: &[u32]) {
-        self.width.write(ids.iter().map(|&id| u64::from(id)), &mut self.tokens);
-        self.n_tokens += ids.len() as u64;
-    }
-
-    fn end(&mut self, label: Option<u64>, second: Option<u64>) {
-        Width::U64.write([self.n_tokens].into_iter(), &mut self.ends);
-        Width::U32.write(label.into_iter(), &mut self.labels);
-        Width::U32.write(second.into_iter(), &mut self.seconds);
-    }
-
-    fn finish(self) -> Store {
-        let some = |bytes: Vec<u8>| (!bytes.is_empty()).then(|| Column::in_memory(Width::U32, bytes));
-        Store {
-            tokens: Column::in_memory(self.width, self.tokens),
-            ends: Column::in_memory(Width::U64, self.ends),
-            labels: some(self.labels),
-            seconds: some(self.seconds),
+    fn end(&mut self, label: Option<u64>, second: Option<u64>) -> Result<()> {
+        self.ends.push([self.tokens.len()].into_iter())?;
+        for (column, number) in [(&mut self.labels, label), (&mut self.seconds, second)] {
+            if let Some(column) = column {
+                column.push(number.into_iter())?;
+            }
         }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<MadeSet> {
+        Ok(MadeSet {
+            tokens: self.tokens.finish()?,
+            ends: self.ends.finish()?,
+            labels: self.labels.map(Writer::finish).transpose()?,
+            seconds: self.seconds.map(Writer::finish).transpose()?,
+        })
     }
 }

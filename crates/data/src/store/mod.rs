@@ -5,11 +5,13 @@
 mod build;
 mod column;
 mod map;
+mod writer;
 
 use std::ops::Range;
 
-pub(crate) use build::{Build, Built, Encoding, Frame, Split};
+pub(crate) use build::{Build, Built, Encoding, Frame, Made, MadeSet, Split};
 pub(crate) use column::{Column, Width};
+pub(crate) use writer::{Finished, PER_SHARD, Target, Writer};
 
 use crate::Result;
 

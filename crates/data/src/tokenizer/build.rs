@@ -1,6 +1,7 @@
 //! A tokenizer made from a corpus: counts of its words or characters, then a `tokenizer.json` in canonical order.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -15,12 +16,11 @@ use crate::{Error, Result, TokenizerConfig, TokenizerKind};
 /// How often each word (or character, for `char`) occurs: all that a tokenizer is made from.
 ///
 /// Counts of parts of a corpus can be taken on any number of threads and put together in any order.
-#[derive(Clone)]
 pub(crate) struct Counts {
     config: TokenizerConfig,
     specials: Vec<String>,
     /// The normalizer and the word splitter of the tokenizer to be.
-    frame: Option<Inner>,
+    frame: Option<Arc<Inner>>,
     counts: HashMap<String, u64>,
 }
 
@@ -34,7 +34,7 @@ impl Counts {
                     .map_err(|error| Error::tokenizer(kind_name(kind), error))?,
             ),
         };
-        Ok(Self { config: config.clone(), specials, frame, counts: HashMap::new() })
+        Ok(Self { config: config.clone(), specials, frame: frame.map(Arc::new), counts: HashMap::new() })
     }
 
     /// Counts a text; special tokens in it are not words.
@@ -64,6 +64,16 @@ impl Counts {
             for (word, ..) in words.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
                 count(&mut self.counts, word, 1);
             }
+        }
+    }
+
+    /// Counts for another part of the corpus, with nothing counted yet.
+    pub(crate) fn empty(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            specials: self.specials.clone(),
+            frame: self.frame.clone(),
+            counts: HashMap::new(),
         }
     }
 

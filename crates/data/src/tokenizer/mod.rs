@@ -5,6 +5,7 @@
 
 mod build;
 mod merges;
+mod pieces;
 mod special;
 mod stream;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use tokenizers::utils::truncation::TruncationDirection;
 use crate::corpus::Cut;
 use crate::{Error, Result, TokenizerConfig};
 pub(crate) use build::Counts;
+pub(crate) use pieces::Encoder;
 use special::Special;
 pub use stream::DecodeStream;
 

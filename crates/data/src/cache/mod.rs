@@ -1,0 +1,152 @@
+//! Tokenized corpora and trained tokenizers on disk, under names that say what they were made from.
+//!
+//! A corpus is a folder `corpus-KEY`, where KEY is a digest of all that went into it. It is built in a folder of
+//! another name and renamed when it is complete, so that a build that was interrupted leaves nothing that could be
+//! taken for a corpus. A lock file makes a second process wait for the first; should the file system know no locks,
+//! both build, and one of the two results stays.
+
+mod digest;
+mod manifest;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+pub(crate) use digest::Key;
+use manifest::Manifest;
+
+use crate::store::{Built, Made, Target};
+use crate::{DataConfig, Error, Result, Tokenizer};
+
+/// A cache folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    folder: PathBuf,
+}
+
+impl Cache {
+    /// The cache of the config, else `vulpes` in the user's cache folder.
+    pub(crate) fn of(data: &DataConfig) -> Result<Self> {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let folder = match &data.cache {
+            Some(folder) => PathBuf::from(folder),
+            None => set("XDG_CACHE_HOME")
+                .or_else(|| set("HOME").map(|home| home.join(".cache")))
+                .or_else(|| set("LOCALAPPDATA"))
+                .ok_or_else(|| {
+                    Error::config("data.cache", "no cache folder is known (HOME is not set); name one here")
+                })?
+                .join("vulpes"),
+        };
+        Ok(Self { folder })
+    }
+
+    /// The corpus of a key, built by `build` into the folder it is given where there is none yet. Whether a folder
+    /// of the right name had to be made anew because a file in it had changed comes with it.
+    pub(crate) fn corpus(
+        &self,
+        key: Key,
+        build: impl FnOnce(&Target) -> Result<Made>,
+    ) -> Result<(Built, Option<String>)> {
+        let name = format!("corpus-{}", key.hex());
+        let folder = self.folder.join(&name);
+        if let Ok(built) = Manifest::open(&folder) {
+            return Ok((built, None));
+        }
+        self.create()?;
+        let _lock = self.lock(&name)?;
+        // Another process may have built it while this one waited.
+        let fault = match Manifest::open(&folder) {
+            Ok(built) => return Ok((built, None)),
+            Err(fault) => folder.exists().then(|| format!("{}: {fault}; it was made anew", folder.display())),
+        };
+        if folder.exists() {
+            fs::remove_dir_all(&folder).map_err(|source| Error::cache(&folder, source))?;
+        }
+        let prefix = format!(".building-{name}-");
+        self.remove_left_over(&prefix);
+        // Removed again by its `Drop` where the build fails.
+        let building = tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempdir_in(&self.folder)
+            .map_err(|source| Error::cache(&self.folder, source))?;
+        let made = build(&Target::Folder(building.path().to_path_buf()))?;
+        Manifest::write(&made, building.path())?;
+        sync(building.path())?;
+        match fs::rename(building.path(), &folder) {
+            Ok(()) => drop(building.keep()),
+            // Without locks another process can have been faster: its corpus is as good.
+            Err(_) if folder.exists() => {}
+            Err(source) => return Err(Error::cache(&folder, source)),
+        }
+        sync(&self.folder)?;
+        Ok((Manifest::open(&folder)?, fault))
+    }
+
+    /// The tokenizer of a key, trained by `train` where there is none yet.
+    pub(crate) fn tokenizer(&self, key: Key, train: impl FnOnce() -> Result<Tokenizer>) -> Result<Tokenizer> {
+        let name = format!("tokenizer-{}.json", key.hex());
+        let path = self.folder.join(&name);
+        let load = || -> Option<Tokenizer> {
+            let bytes = fs::read(&path).ok()?;
+            // The last line is a digest of the rest: a file that was cut or edited is not used.
+            let at = bytes.iter().rposition(|&byte| byte == b'\n')?;
+            let (json, digest) = (&bytes[..at], &bytes[at + 1..]);
+            (blake3::hash(json).to_hex().as_bytes() == digest)
+                .then(|| Tokenizer::from_bytes(json, &path.display().to_string()).ok())?
+        };
+        if let Some(tokenizer) = load() {
+            return Ok(tokenizer);
+        }
+        self.create()?;
+        let _lock = self.lock(&name)?;
+        if let Some(tokenizer) = load() {
+            return Ok(tokenizer);
+        }
+        let tokenizer = train()?;
+        let json = tokenizer.to_json();
+        self.write(&path, format!("{json}\n{}", blake3::hash(json.as_bytes()).to_hex()).as_bytes())?;
+        Ok(tokenizer)
+    }
+
+    fn create(&self) -> Result<()> {
+        fs::create_dir_all(&self.folder).map_err(|source| Error::cache(&self.folder, source))
+    }
+
+    /// Writes a small file at once: all of it, or nothing.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let wrong = |source| Error::cache(path, source);
+        let mut file =
+            tempfile::Builder::new().prefix(".writing-").tempfile_in(&self.folder).map_err(wrong)?;
+        file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(wrong)?;
+        file.persist(path).map_err(|error| wrong(error.error))?;
+        Ok(())
+    }
+
+    /// Waits until no other process builds `name`.
+    fn lock(&self, name: &str) -> Result<File> {
+        let path = self.folder.join(format!(".lock-{name}"));
+        let file = File::create(&path).map_err(|source| Error::cache(&path, source))?;
+        // Some network file systems have no locks; the rename at the end keeps two builds apart all the same.
+        file.lock().ok();
+        Ok(file)
+    }
+
+    /// Removes what builds of the same corpus left behind that were killed; the lock is held, so none is running.
+    fn remove_left_over(&self, prefix: &str) {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)) {
+            fs::remove_dir_all(entry.path()).ok();
+        }
+    }
+}
+
+/// Makes the names in a folder last through a power cut.
+fn sync(folder: &Path) -> Result<()> {
+    if cfg!(unix) {
+        File::open(folder).and_then(|file| file.sync_all()).map_err(|source| Error::cache(folder, source))?;
+    }
+    Ok(())
+}

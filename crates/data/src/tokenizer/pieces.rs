@@ -1,0 +1,100 @@
+//! Much text to ids, fast: text is cut where no token reaches across, and pieces met before are looked up.
+//!
+//! In running text most pieces (a word with the space before it and the marks after it) have been seen already, so
+//! that the tokenizer itself works on new ones only. The ids are those of the whole text, as the cuts are placed
+//! where [`Cut`] allows them alone.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Mutex;
+
+use super::Tokenizer;
+use crate::Result;
+use crate::corpus::Cut;
+
+/// How many pieces a cache holds, and the longest that it takes.
+const N_PIECES: usize = 1 << 17;
+const LONGEST: usize = 64;
+
+/// Encodes much text on any number of threads.
+#[derive(Debug)]
+pub(crate) struct Encoder<'a> {
+    tokenizer: &'a Tokenizer,
+    /// The caches that no thread uses at the moment.
+    caches: Mutex<Vec<Pieces>>,
+}
+
+/// The ids of pieces, all in one vector.
+#[derive(Debug, Default)]
+struct Pieces {
+    places: HashMap<Box<[u8]>, (u32, u32), BuildHasherDefault<PieceHasher>>,
+    ids: Vec<u32>,
+}
+
+impl<'a> Encoder<'a> {
+    pub(crate) fn new(tokenizer: &'a Tokenizer) -> Self {
+        Self { tokenizer, caches: Mutex::new(Vec::new()) }
+    }
+
+    /// The same ids as [`Tokenizer::encode`] gives.
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        if self.tokenizer.cut() == Cut::Never {
+            return self.tokenizer.encode(text);
+        }
+        let taken = self.caches.lock().map(|mut caches| caches.pop());
+        let mut cache = taken.ok().flatten().unwrap_or_default();
+        let mut ids = Vec::with_capacity(text.len() / 3);
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(Cut::first(rest));
+            cache.encode(self.tokenizer, piece, &mut ids)?;
+            rest = after;
+        }
+        if let Ok(mut caches) = self.caches.lock() {
+            caches.push(cache);
+        }
+        Ok(ids)
+    }
+}
+
+impl Pieces {
+    fn encode(&mut self, tokenizer: &Tokenizer, piece: &str, ids: &mut Vec<u32>) -> Result<()> {
+        if let Some(&(start, end)) = self.places.get(piece.as_bytes()) {
+            ids.extend_from_slice(&self.ids[start as usize..end as usize]);
+            return Ok(());
+        }
+        let new = tokenizer.encode(piece)?;
+        if piece.len() <= LONGEST && self.places.len() < N_PIECES {
+            let start = self.ids.len() as u32;
+            self.ids.extend_from_slice(&new);
+            self.places.insert(piece.as_bytes().into(), (start, self.ids.len() as u32));
+        }
+        ids.extend(new);
+        Ok(())
+    }
+}
+
+/// A hash of short strings, eight bytes at a time: multiply, and fold the halves of the product together.
+#[derive(Debug, Default)]
+struct PieceHasher(u64);
+
+impl PieceHasher {
+    fn fold(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        self.0 = (product as u64) ^ (product >> 64) as u64;
+    }
+}
+
+impl Hasher for PieceHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let (eights, rest) = bytes.as_chunks::<8>();
+        eights.iter().for_each(|eight| self.fold(u64::from_le_bytes(*eight)));
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.fold(u64::from_le_bytes(last) ^ ((bytes.len() as u64) << 56));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

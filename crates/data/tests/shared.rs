@@ -1,0 +1,132 @@
+//! Against goldens that lie beside the repository: tricky strings under four tokenizers, and a whole corpus.
+//!
+//! They are looked for in the folder that `VULPES_SHARED` names, else in `../shared` beside the repository; where
+//! they are not, the tests say so and pass.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use vulpes_data::{
+    Cursor, DataConfig, Dataset, ObjectiveConfig, OpenOptions, Paths, Tokenizer, TokenizerConfig,
+    TokenizerKind,
+};
+
+fn shared(path: &str) -> Option<PathBuf> {
+    let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared"));
+    let path = std::env::var_os("VULPES_SHARED").map_or_else(beside, PathBuf::from).join(path);
+    if !path.exists() {
+        eprintln!("skipped: {} is not here (VULPES_SHARED names its folder)", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn read(path: PathBuf) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn numbers<T: serde::de::DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+/// All that the golden rows say of a text, against what the tokenizer makes of it.
+fn check(tokenizer: &Tokenizer, rows: &Value, framed: bool) {
+    let rows = rows.as_array().unwrap();
+    assert!(rows.len() >= 5);
+    for row in rows {
+        let text = row["text"].as_str().unwrap();
+        let encoded = tokenizer.encode_detailed(text, framed).unwrap();
+        assert_eq!(encoded.ids, numbers::<Vec<u32>>(&row["ids"]), "{text:?}");
+        assert_eq!(encoded.tokens, numbers::<Vec<String>>(&row["tokens"]), "{text:?}");
+        assert_eq!(encoded.offsets, numbers::<Vec<(usize, usize)>>(&row["byte_offsets"]), "{text:?}");
+        assert_eq!(encoded.type_ids, numbers::<Vec<u32>>(&row["type_ids"]), "{text:?}");
+        assert_eq!(
+            tokenizer.decode(&encoded.ids, false).unwrap(),
+            row["decoded"].as_str().unwrap(),
+            "{text:?}"
+        );
+        let skipped = row["decoded_skip_special"].as_str().unwrap();
+        assert_eq!(tokenizer.decode(&encoded.ids, true).unwrap(), skipped, "{text:?}");
+        if !framed {
+            assert_eq!(tokenizer.encode(text).unwrap(), encoded.ids, "{text:?}");
+        }
+        let mut stream = tokenizer.decode_stream(true);
+        let mut streamed: String = encoded.ids.iter().filter_map(|&id| stream.push(id).unwrap()).collect();
+        streamed += &stream.finish().unwrap();
+        assert_eq!(streamed, skipped, "{text:?}");
+    }
+}
+
+#[test]
+fn tricky_strings_are_equal_under_four_tokenizers() {
+    for (name, framed, rows) in [
+        ("bpe512", false, "encodings.json"),
+        ("gpt2", false, "encodings.json"),
+        ("wordlevel", false, "encodings.json"),
+        ("wordpiece", true, "encodings.json"),
+        ("wordpiece", false, "encodings_nospecial.json"),
+    ] {
+        let Some(folder) = shared(&format!("tokenizers/{name}")) else { return };
+        check(&Tokenizer::from_folder(&folder).unwrap(), &read(folder.join(rows)), framed);
+    }
+}
+
+#[test]
+fn pairs_are_framed_as_the_library_frames_them() {
+    let Some(folder) = shared("tokenizers/wordpiece") else { return };
+    let tokenizer = Tokenizer::from_folder(&folder).unwrap();
+    for row in read(folder.join("encodings_pairs.json")).as_array().unwrap() {
+        let texts: Vec<String> = numbers(&row["text"]);
+        let (ids, types) = tokenizer.encode_framed(&texts[0], Some(&texts[1]), None).unwrap();
+        assert_eq!(ids, numbers::<Vec<u32>>(&row["ids"]), "{texts:?}");
+        assert_eq!(types, numbers::<Vec<u32>>(&row["type_ids"]), "{texts:?}");
+    }
+}
+
+#[test]
+fn a_corpus_cut_into_parts_has_the_tokens_of_the_whole() {
+    let (Some(text), Some(folder)) = (shared("corpora/tinyshakespeare.txt"), shared("tokenizers/bpe512"))
+    else {
+        return;
+    };
+    let cache = tempfile::tempdir().unwrap();
+    let data = DataConfig {
+        train: Paths(vec![text.display().to_string()]),
+        shuffle: false,
+        cache: Some(cache.path().display().to_string()),
+        tokenizer: TokenizerConfig {
+            kind: TokenizerKind::File,
+            path: Some(folder.display().to_string()),
+            ..TokenizerConfig::default()
+        },
+        ..DataConfig::default()
+    };
+    let options = OpenOptions { context_len: 100, seed: 1, vocab_size: None, tokenizer: None, progress: &() };
+    let dataset = Dataset::open(&data, &ObjectiveConfig::default(), &options).unwrap();
+    let golden = read(folder.join("corpus.json"));
+    let mut whole: Vec<u32> =
+        Tokenizer::from_folder(&folder).unwrap().encode(&std::fs::read_to_string(text).unwrap()).unwrap();
+    assert_eq!(whole.len() as u64, golden["n_tokens"].as_u64().unwrap());
+    assert_eq!(whole[..64], numbers::<Vec<u32>>(&golden["first_64"]));
+    assert_eq!(whole[whole.len() - 16..], numbers::<Vec<u32>>(&golden["last_16"]));
+    whole.push(dataset.tokenizer().unwrap().eos_id().unwrap());
+    assert_eq!(dataset.n_tokens(), whole.len() as u64);
+    let n = dataset.n_rows() as usize;
+    assert_eq!(dataset.batch(Cursor::default(), n).unwrap().ids, whole[..n * 100]);
+}
+
+#[test]
+fn merges_learned_are_those_of_the_library() {
+    let (Some(text), Some(golden)) =
+        (shared("corpora/tinyshakespeare.txt"), shared("tokenizers/bpe512/tokenizer.json"))
+    else {
+        return;
+    };
+    let text = std::fs::read_to_string(text).unwrap();
+    let config =
+        TokenizerConfig { kind: TokenizerKind::Bpe, vocab_size: Some(514), ..TokenizerConfig::default() };
+    let ours: Value =
+        serde_json::from_str(Tokenizer::train(&config, [text.as_str()]).unwrap().to_json()).unwrap();
+    let golden = read(golden);
+    assert_eq!(ours["model"]["merges"], golden["model"]["merges"]);
+}
