@@ -20,13 +20,16 @@ mod cross_entropy;
 mod dropout;
 mod embedding;
 mod gradients;
+mod kernel;
 mod linear;
 mod lm_head;
 mod loss;
 mod norm;
 mod optimizer;
 mod rotary;
+mod sink;
 mod softmax;
+mod tape;
 pub mod threads;
 
 /// The plain twin of every operation: the same mathematics in ordinary differentiable candle operations.
@@ -35,7 +38,7 @@ pub mod reference {
     pub use crate::attention::reference::{attention, attention_pattern};
     pub use crate::cross_entropy::reference::cross_entropy;
     pub use crate::dropout::reference::dropout;
-    pub use crate::embedding::reference::embedding;
+    pub use crate::embedding::reference::{embedding, embedding_sum};
     pub use crate::linear::reference::linear;
     pub use crate::lm_head::reference::lm_head;
     pub use crate::norm::reference::{layer_norm, rms_norm};
@@ -45,13 +48,13 @@ pub mod reference {
     pub use crate::threads::with_reference;
 }
 
-pub use activation::{gelu_erf, gelu_tanh, relu2, silu, swiglu};
+pub use activation::{Activation, gelu_erf, gelu_tanh, relu2, silu, swiglu};
 pub use attention::mask::Mask;
 pub use attention::{AttentionOptions, Pattern, attention, attention_pattern};
 pub use candle_pool::candle_on_one_thread;
 pub use cross_entropy::cross_entropy;
 pub use dropout::{Dropout, dropout};
-pub use embedding::embedding;
+pub use embedding::{embedding, embedding_sum};
 pub use gradients::{Gradients, backward, grad_norm};
 pub use linear::linear;
 pub use lm_head::lm_head;

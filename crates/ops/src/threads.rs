@@ -35,6 +35,11 @@ pub fn with_reference<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Whether [`with_reference`] is in force on this thread.
+pub(crate) fn reference_only() -> bool {
+    REFERENCE.get()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

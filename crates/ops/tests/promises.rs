@@ -1,9 +1,9 @@
 //! What the operations promise beyond being the same as their reference.
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use vulpes_ops::{
     AdamwStep, AttentionOptions, CrossEntropyOptions, Dropout, Gradients, Mask, SgdStep, adamw, attention,
-    attention_pattern, backward, cross_entropy, dropout, grad_norm, linear, sgd,
+    attention_pattern, backward, cross_entropy, dropout, grad_norm, linear, reference, sgd, threads,
 };
 use vulpes_random::Key;
 
@@ -159,4 +159,93 @@ fn bad_targets_are_named() {
     assert!(error(&[0]).contains("1 targets for 2 rows"));
     let options = CrossEntropyOptions { label_smoothing: 1.5, ..Default::default() };
     assert!(cross_entropy(&logits, &[0, 1], &options).is_err());
+}
+
+#[test]
+fn optimizers_agree_with_their_references() -> Result<()> {
+    for dtype in [DType::F32, DType::F64] {
+        for n in [0usize, 1, 7, 33, 40_001] {
+            let make = |key: u64| -> Result<[Var; 4]> {
+                let x = |i| Var::from_tensor(&normal(key + i, &[n]).to_dtype(dtype)?);
+                Ok([x(0)?, x(1)?, Var::from_tensor(&x(2)?.sqr()?)?, x(3)?])
+            };
+            let (a, b) = (make(1)?, make(1)?);
+            let step = AdamwStep {
+                lr: 0.1,
+                beta1: 0.9,
+                beta2: 0.99,
+                eps: 1e-6,
+                weight_decay: 0.2,
+                step: 3,
+                grad_scale: 0.5,
+            };
+            let sgd_step =
+                SgdStep { lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.2, grad_scale: 0.5 };
+            threads::with_kernel_threads(3, || adamw(&a[0], &a[1], &a[2], &a[3], &step))?;
+            reference::adamw(&b[0], &b[1], &b[2], &b[3], &step)?;
+            sgd(&a[0], &a[1], &a[3], &sgd_step)?;
+            reference::sgd(&b[0], &b[1], &b[3], &sgd_step)?;
+            for (a, b) in a.iter().zip(&b).filter(|_| n > 0) {
+                let difference = (a.as_tensor() - b.as_tensor())?.abs()?.max_all()?.to_dtype(DType::F64)?;
+                let bound = if dtype == DType::F32 { 2e-6 } else { 1e-14 };
+                assert!(difference.to_scalar::<f64>()? < bound, "{dtype:?} {n} {difference}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_pattern_is_what_attention_used() -> Result<()> {
+    let (q, k, v) = (normal(1, &[2, 70, 4, 8]), normal(2, &[2, 70, 2, 8]), normal(3, &[2, 70, 2, 8]));
+    let mask = Mask::causal();
+    let options = AttentionOptions { scale: 0.35, mask: &mask, dropout: None };
+    for dtype in [DType::F32, DType::F64] {
+        let (q, k, v) = (q.to_dtype(dtype)?, k.to_dtype(dtype)?, v.to_dtype(dtype)?);
+        let pattern = attention_pattern(&q, &k, &v, &options)?;
+        let difference = (attention(&q, &k, &v, &options)? - &pattern.context_bthk)?.abs()?.max_all()?;
+        assert!(difference.to_dtype(DType::F64)?.to_scalar::<f64>()? < 1e-6, "{difference}");
+    }
+    Ok(())
+}
+
+/// Forward and backward of every kernel that shares its work out, on sizes that give several threads some.
+#[test]
+fn bits_do_not_depend_on_the_threads() -> Result<()> {
+    let run = |n: usize| -> Result<Vec<Vec<u64>>> {
+        threads::with_kernel_threads(n, || {
+            let var = |key, shape: &[usize]| Var::from_tensor(&normal(key, shape));
+            let (x, w, b) = (var(1, &[2, 150, 96])?, var(2, &[96, 96])?, var(3, &[96])?);
+            let (scale, table) = (var(4, &[96])?, var(5, &[301, 96])?);
+            let named = [("x", &x), ("w", &w), ("b", &b), ("scale", &scale), ("table", &table)];
+            let named: Vec<_> = named.iter().map(|(name, var)| (name.to_string(), (*var).clone())).collect();
+            let mut gradients = Gradients::new(&named)?;
+            let mask = Mask::causal();
+            let options = AttentionOptions { scale: 0.2, mask: &mask, dropout: None };
+            let y = linear(&vulpes_ops::layer_norm(&x, &scale, Some(&b), 1e-5)?, &w, Some(&b))?;
+            let y = vulpes_ops::gelu_tanh(&y)?.reshape((2, 150, 6, 16))?;
+            let y = attention(&y, &y, &y, &options)?.reshape((300, 96))?;
+            let y = vulpes_ops::softmax(&vulpes_ops::swiglu(&y, &y)?)?;
+            let targets: Vec<i64> = (0..300).collect();
+            let loss = vulpes_ops::lm_head(&y, &table, None, &targets, &CrossEntropyOptions::default())?.sum;
+            backward(&loss, &mut gradients)?;
+            let mut all: Vec<Vec<u64>> = gradients.iter().map(|(_, g)| bits(g.unwrap())).collect();
+            all.push(bits(&loss));
+            all.push(vec![grad_norm(&gradients)?.to_bits()]);
+            Ok(all)
+        })
+    };
+    let one = run(1)?;
+    for threads in [2, 3, 4, 7] {
+        assert!(one == run(threads)?, "{threads} threads give other bits");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_reference_can_be_asked_for() -> Result<()> {
+    let x = normal(1, &[3, 5]);
+    let plain = reference::with_reference(|| vulpes_ops::gelu_tanh(&x))?;
+    assert_eq!(bits(&plain), bits(&reference::gelu_tanh(&x)?));
+    Ok(())
 }

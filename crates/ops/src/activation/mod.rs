@@ -1,8 +1,44 @@
 //! Activations, element by element: GELU in both forms, SiLU, squared ReLU, and the gated SwiGLU.
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
-use candle_core::{Result, Tensor};
+use crate::kernel::{by_dtype, fits};
+use candle_core::{Result, Tensor, bail};
+use cpu::{activate, gated};
+
+/// The activations by name, for operations that have one inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// [`gelu_tanh`].
+    GeluTanh,
+    /// [`gelu_erf`].
+    GeluErf,
+    /// [`silu`].
+    Silu,
+    /// [`relu2`].
+    Relu2,
+}
+
+impl Activation {
+    /// The activation of each element.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        if fits(&[x]) { by_dtype!(x, activate(self, x)) } else { self.reference(x) }
+    }
+
+    /// The same in plain candle operations.
+    pub(crate) fn reference(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::GeluTanh => reference::gelu_tanh(x),
+            Self::GeluErf => reference::gelu_erf(x),
+            Self::Silu => reference::silu(x),
+            Self::Relu2 => reference::relu2(x),
+        }
+    }
+}
 
 /// GELU by tanh: `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`
 /// ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415); GPT-2's `gelu_new`).
@@ -10,7 +46,7 @@ use candle_core::{Result, Tensor};
 /// # Shape
 /// Any; the result has the same.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    reference::gelu_tanh(x)
+    Activation::GeluTanh.apply(x)
 }
 
 /// GELU itself: `x Φ(x) = x/2 (1 + erf(x/√2))` ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415)).
@@ -18,7 +54,7 @@ pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
 /// # Shape
 /// Any; the result has the same.
 pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
-    reference::gelu_erf(x)
+    Activation::GeluErf.apply(x)
 }
 
 /// SiLU: `x σ(x)` ([Elfwing and others 2017](https://arxiv.org/abs/1702.03118)).
@@ -26,7 +62,7 @@ pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
 /// # Shape
 /// Any; the result has the same.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    reference::silu(x)
+    Activation::Silu.apply(x)
 }
 
 /// Squared ReLU: `max(x, 0)²` ([So and others 2021](https://arxiv.org/abs/2109.08668)).
@@ -34,7 +70,7 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 /// # Shape
 /// Any; the result has the same.
 pub fn relu2(x: &Tensor) -> Result<Tensor> {
-    reference::relu2(x)
+    Activation::Relu2.apply(x)
 }
 
 /// SwiGLU: `silu(gate) · up` ([Shazeer 2020](https://arxiv.org/abs/2002.05202), without its projections).
@@ -45,5 +81,12 @@ pub fn relu2(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Where the shapes differ.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    reference::swiglu(gate, up)
+    if gate.dims() != up.dims() {
+        bail!("swiglu: gate {:?} and up {:?} differ in shape", gate.dims(), up.dims());
+    }
+    if fits(&[gate, up]) {
+        by_dtype!(gate, gated(Activation::Silu, gate, up))
+    } else {
+        reference::swiglu(gate, up)
+    }
 }

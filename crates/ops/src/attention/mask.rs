@@ -107,6 +107,11 @@ impl Mask {
         start.min(end)..end
     }
 
+    /// Whether the mask says more than [`Mask::range`] does.
+    pub(crate) fn is_per_key(&self) -> bool {
+        self.keep.is_some() || self.segments.is_some()
+    }
+
     /// What is left to ask of a key that is in [`Mask::range`].
     pub(crate) fn allows_in_range(&self, row: usize, query: usize, key: usize) -> bool {
         let kept = self.keep.as_ref().is_none_or(|keep| keep.at(row, key).is_some_and(|&mark| mark != 0));

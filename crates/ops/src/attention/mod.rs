@@ -1,10 +1,15 @@
 //! Scaled dot-product attention, with its mask, and the pattern for who wants to see it.
 
+pub(crate) mod cpu;
 pub(crate) mod mask;
+mod node;
 pub(crate) mod reference;
+mod rows;
 
+use crate::kernel::{by_dtype, fits};
 use crate::{Dropout, Mask};
 use candle_core::{Result, Tensor};
+use node::node;
 
 /// What [`attention`] needs beside queries, keys and values.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +51,11 @@ pub fn attention(
     v_bsgk: &Tensor,
     options: &AttentionOptions,
 ) -> Result<Tensor> {
-    reference::attention(q_bthk, k_bsgk, v_bsgk, options)
+    if fits(&[q_bthk, k_bsgk, v_bsgk]) {
+        by_dtype!(q_bthk, node(q_bthk, k_bsgk, v_bsgk, options))
+    } else {
+        reference::attention(q_bthk, k_bsgk, v_bsgk, options)
+    }
 }
 
 /// [`attention`] with its scores and weights held whole.

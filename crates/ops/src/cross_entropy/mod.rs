@@ -1,9 +1,12 @@
 //! Cross-entropy of logits against targets.
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
+use crate::kernel::{by_dtype, fits};
 use crate::{CrossEntropyOptions, Loss};
 use candle_core::{Result, Tensor};
+use cpu::node;
 
 /// `Σ_n (1 − ε)(−log p_n[target]) + ε/V Σ_v (−log p_n[v])` with `p_n = softmax(logits_n)`, over the rows whose target
 /// is not `ignore_index`; ε is the label smoothing, as in PyTorch.
@@ -25,5 +28,11 @@ use candle_core::{Result, Tensor};
 /// # candle_core::Result::Ok(())
 /// ```
 pub fn cross_entropy(logits_nv: &Tensor, targets: &[i64], options: &CrossEntropyOptions) -> Result<Loss> {
-    reference::cross_entropy(logits_nv, targets, options)
+    let (n, v) = logits_nv.dims2()?;
+    if fits(&[logits_nv]) && n * v > 0 {
+        let count = options.count("cross_entropy", n, v, targets)?;
+        by_dtype!(logits_nv, node(logits_nv, targets, options, count))
+    } else {
+        reference::cross_entropy(logits_nv, targets, options)
+    }
 }

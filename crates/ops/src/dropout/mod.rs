@@ -1,8 +1,11 @@
 //! Dropout whose pattern is named by a key: the same on every device, for every cut of the batch and every padding.
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
+use crate::kernel::{by_dtype, fits};
 use candle_core::{Result, Tensor, bail};
+use cpu::node;
 use vulpes_random::{Key, Stream};
 
 /// Which elements to drop: with probability `p`, by the streams of `key`.
@@ -48,9 +51,10 @@ impl Dropout {
         self.key.row(self.first_row + row as u64)
     }
 
-    /// Moves a row's stream to the words of (head, query, 0..): `query` counts from the start of the sequence.
-    pub(crate) fn seek_weights(stream: &mut Stream, head: usize, query: usize) {
-        stream.seek(((head as u64) << (2 * POSITION_BITS)) | ((query as u64) << POSITION_BITS));
+    /// Moves a row's stream to the words of (head, query, key..): positions count from the start of the sequence.
+    pub(crate) fn seek_weights(stream: &mut Stream, head: usize, query: usize, key: usize) {
+        let word = ((head as u64) << (2 * POSITION_BITS)) | ((query as u64) << POSITION_BITS);
+        stream.seek(word | key as u64);
     }
 }
 
@@ -63,5 +67,12 @@ impl Dropout {
 /// # Errors
 /// Where p is not in 0..1.
 pub fn dropout(x: &Tensor, dropout: &Dropout) -> Result<Tensor> {
-    reference::dropout(x, dropout)
+    dropout.check()?;
+    if dropout.p == 0.0 || x.elem_count() == 0 {
+        Ok(x.clone())
+    } else if fits(&[x]) {
+        by_dtype!(x, node(x, dropout))
+    } else {
+        reference::dropout(x, dropout)
+    }
 }

@@ -33,7 +33,7 @@ pub(crate) fn weight_factors(
         let mut stream = dropout.row(row);
         for head in 0..h {
             for query in 0..t {
-                Dropout::seek_weights(&mut stream, head, past + query);
+                Dropout::seek_weights(&mut stream, head, past + query, 0);
                 factors.extend((0..s).map(|_| u8::from(stream.next_u32() >= threshold)));
             }
         }

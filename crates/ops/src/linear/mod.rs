@@ -1,7 +1,9 @@
 //! The linear projection, with or without a bias.
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
+use crate::kernel::{by_dtype, fits};
 use candle_core::{Result, Tensor};
 
 /// `y = x Wᵀ + b`, the weight stored with one output a row.
@@ -12,5 +14,10 @@ use candle_core::{Result, Tensor};
 /// # Errors
 /// Where the widths don't fit together.
 pub fn linear(x_xi: &Tensor, weight_oi: &Tensor, bias_o: Option<&Tensor>) -> Result<Tensor> {
-    reference::linear(x_xi, weight_oi, bias_o)
+    if fits(&[x_xi, weight_oi, bias_o.unwrap_or(weight_oi)]) {
+        use cpu::linear;
+        by_dtype!(x_xi, linear(x_xi, weight_oi, bias_o))
+    } else {
+        reference::linear(x_xi, weight_oi, bias_o)
+    }
 }

@@ -1,8 +1,11 @@
 //! Normalization over the last dimension: LayerNorm and RMSNorm.
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
+use crate::kernel::{by_dtype, fits};
 use candle_core::{Result, Tensor};
+use cpu::norm;
 
 /// `y = (x − mean(x)) / √(var(x) + ε) · w + b` over the last dimension, with the variance of the whole population
 /// ([Ba, Kiros and Hinton 2016](https://arxiv.org/abs/1607.06450)).
@@ -13,7 +16,12 @@ use candle_core::{Result, Tensor};
 /// # Errors
 /// Where the widths don't fit together.
 pub fn layer_norm(x_xd: &Tensor, weight_d: &Tensor, bias_d: Option<&Tensor>, eps: f64) -> Result<Tensor> {
-    reference::layer_norm(x_xd, weight_d, bias_d, eps)
+    reference::check("layer_norm", x_xd, weight_d, bias_d)?;
+    if fits(&[x_xd, weight_d, bias_d.unwrap_or(weight_d)]) {
+        by_dtype!(x_xd, norm(x_xd, weight_d, bias_d, eps, true))
+    } else {
+        reference::layer_norm(x_xd, weight_d, bias_d, eps)
+    }
 }
 
 /// `y = x / √(mean(x²) + ε) · w` over the last dimension
@@ -25,5 +33,10 @@ pub fn layer_norm(x_xd: &Tensor, weight_d: &Tensor, bias_d: Option<&Tensor>, eps
 /// # Errors
 /// Where the widths don't fit together.
 pub fn rms_norm(x_xd: &Tensor, weight_d: &Tensor, eps: f64) -> Result<Tensor> {
-    reference::rms_norm(x_xd, weight_d, eps)
+    reference::check("rms_norm", x_xd, weight_d, None)?;
+    if fits(&[x_xd, weight_d]) {
+        by_dtype!(x_xd, norm(x_xd, weight_d, None, eps, false))
+    } else {
+        reference::rms_norm(x_xd, weight_d, eps)
+    }
 }

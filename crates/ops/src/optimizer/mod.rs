@@ -1,7 +1,9 @@
 //! Optimizer steps of one parameter, in place.
 
+mod cpu;
 pub(crate) mod reference;
 
+use crate::kernel::{by_dtype, fits};
 use candle_core::{Result, Tensor, Var, bail};
 
 /// The numbers of one AdamW step.
@@ -49,7 +51,15 @@ pub struct SgdStep {
 /// Where the four tensors differ in shape or dtype.
 pub fn adamw(param: &Var, m: &Var, v: &Var, grad: &Tensor, step: &AdamwStep) -> Result<()> {
     check("adamw", param, &[("m", m), ("v", v), ("grad", grad)])?;
-    reference::adamw(param, m, v, grad, step)
+    if param.elem_count() == 0 {
+        return Ok(());
+    }
+    if fits(&[param, m, v, grad]) && param.is_contiguous() && m.is_contiguous() && v.is_contiguous() {
+        use cpu::adamw;
+        by_dtype!(param, adamw(param, m, v, grad, step))
+    } else {
+        reference::adamw(param, m, v, grad, step)
+    }
 }
 
 /// One SGD step, in PyTorch's form: `g ← g + wd·p`, `u ← μ u + g`, `p ← p − lr·u`, or `p − lr (g + μ u)` with
@@ -62,7 +72,15 @@ pub fn adamw(param: &Var, m: &Var, v: &Var, grad: &Tensor, step: &AdamwStep) -> 
 /// Where the three tensors differ in shape or dtype.
 pub fn sgd(param: &Var, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Result<()> {
     check("sgd", param, &[("velocity", velocity), ("grad", grad)])?;
-    reference::sgd(param, velocity, grad, step)
+    if param.elem_count() == 0 {
+        return Ok(());
+    }
+    if fits(&[param, velocity, grad]) && param.is_contiguous() && velocity.is_contiguous() {
+        use cpu::sgd;
+        by_dtype!(param, sgd(param, velocity, grad, step))
+    } else {
+        reference::sgd(param, velocity, grad, step)
+    }
 }
 
 fn check(op: &str, param: &Tensor, others: &[(&str, &Tensor)]) -> Result<()> {

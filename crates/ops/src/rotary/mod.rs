@@ -1,8 +1,11 @@
 //! Rotary position embedding.
 
+pub(crate) mod cpu;
 pub(crate) mod reference;
 
+use crate::kernel::{by_dtype, fits};
 use candle_core::{Result, Tensor};
+use cpu::node;
 
 /// Turns each pair (x_c, x_{c+k/2}) of a head by its position's angle:
 /// `(x₁ cos − x₂ sin, x₂ cos + x₁ sin)` ([Su and others 2021](https://arxiv.org/abs/2104.09864), with the halves of
@@ -18,5 +21,9 @@ use candle_core::{Result, Tensor};
 /// # Errors
 /// Where shapes don't fit together, k is odd, or a position is beyond the tables.
 pub fn rotary(x_bthk: &Tensor, cos: &Tensor, sin: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
-    reference::rotary(x_bthk, cos, sin, positions)
+    if fits(&[x_bthk, cos, sin]) {
+        by_dtype!(x_bthk, node(x_bthk, cos, sin, positions))
+    } else {
+        reference::rotary(x_bthk, cos, sin, positions)
+    }
 }

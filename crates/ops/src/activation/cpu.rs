@@ -1,0 +1,235 @@
+//! The activations on the CPU: value and slope together from one exponential.
+#![allow(unsafe_code)]
+
+use super::Activation;
+use super::reference::{GELU_CUBIC, SQRT_2_OVER_PI};
+use crate::kernel::Float;
+use crate::kernel::parallel::{Shared, for_ranges};
+use crate::kernel::read::{buffer, tensor, with, with2, with3};
+use crate::kernel::simd::multiversion;
+use crate::tape;
+use candle_core::{Result, Tensor};
+use std::f64::consts::{FRAC_1_SQRT_2, PI};
+
+/// Elements a thread takes at least.
+const GRAIN: usize = 8 * 1024;
+
+/// `y = f(x)` for each element.
+pub(crate) fn values<T: Float>(f: Activation, x: &[T], y: &mut [T]) {
+    let y = Shared::new(&mut y[..x.len()]);
+    for_ranges(x.len(), GRAIN, |range| {
+        // SAFETY: the ranges are disjoint.
+        value_part(f, &x[range.clone()], unsafe { y.part(range) });
+    });
+}
+
+/// `dx ← dx · f'(x)`, where `dx` comes in as the gradient of `f(x)`; and `y = f(x)` where it is asked for.
+pub(crate) fn slopes<T: Float>(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]) {
+    let (y, dx) = (y.map(Shared::new), Shared::new(dx));
+    for_ranges(x.len(), GRAIN, |range| {
+        // SAFETY: the ranges are disjoint.
+        let (y, dx) = unsafe { (y.as_ref().map(|y| y.part(range.clone())), dx.part(range.clone())) };
+        slope_part(f, &x[range], y, dx);
+    });
+}
+
+/// `y = f(gate) · up` for each element.
+pub(crate) fn gated_values<T: Float>(f: Activation, gate: &[T], up: &[T], y: &mut [T]) {
+    let y = Shared::new(&mut y[..gate.len()]);
+    for_ranges(gate.len(), GRAIN, |range| {
+        // SAFETY: the ranges are disjoint.
+        gated_part(f, &gate[range.clone()], &up[range.clone()], unsafe { y.part(range) });
+    });
+}
+
+/// From `dup`, which comes in as the gradient of `f(gate) · up`: the gradients of both, and the value where asked for.
+pub(crate) fn gated_slopes<T: Float>(
+    f: Activation,
+    gate: &[T],
+    up: &[T],
+    y: Option<&mut [T]>,
+    dgate: &mut [T],
+    dup: &mut [T],
+) {
+    let (y, dgate, dup) = (y.map(Shared::new), Shared::new(dgate), Shared::new(dup));
+    for_ranges(gate.len(), GRAIN, |range| {
+        // SAFETY: the ranges are disjoint.
+        let (y, dgate, dup) = unsafe {
+            (y.as_ref().map(|y| y.part(range.clone())), dgate.part(range.clone()), dup.part(range.clone()))
+        };
+        gated_slope_part(f, &gate[range.clone()], &up[range], y, dgate, dup);
+    });
+}
+
+multiversion! {
+    fn value_part = value_body(f: Activation, x: &[T], y: &mut [T]);
+    fn slope_part = slope_body(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]);
+    fn gated_part = gated_body(f: Activation, gate: &[T], up: &[T], y: &mut [T]);
+    fn gated_slope_part = gated_slope_body(
+        f: Activation, gate: &[T], up: &[T], y: Option<&mut [T]>, dgate: &mut [T], dup: &mut [T],
+    );
+}
+
+/// (f(x), f'(x)) of one element; what the caller doesn't use isn't computed.
+#[inline(always)]
+fn gelu_tanh<T: Float, const FMA: bool>(x: T) -> (T, T) {
+    // (1 + tanh u)/2 is the sigmoid of 2u, which loses no digits where tanh is near −1.
+    let (one, cubic) = (T::of(1.0), T::of(GELU_CUBIC));
+    let square = x * x;
+    let u = x * T::of(SQRT_2_OVER_PI) * cubic.fma::<FMA>(square, one);
+    let sigmoid = one / (one + Float::exp::<FMA>(-(u + u)));
+    let du = T::of(SQRT_2_OVER_PI) * (T::of(3.0) * cubic).fma::<FMA>(square, one);
+    (x * sigmoid, (x * (du + du)).fma::<FMA>(sigmoid * (one - sigmoid), sigmoid))
+}
+
+#[inline(always)]
+fn gelu_erf<T: Float, const FMA: bool>(x: T) -> (T, T) {
+    let half = T::of(0.5);
+    let phi = half.fma::<FMA>(Float::erf(x * T::of(FRAC_1_SQRT_2)), half);
+    let density = Float::exp::<FMA>(-half * x * x) * T::of(FRAC_1_SQRT_2 / PI.sqrt());
+    (x * phi, x.fma::<FMA>(density, phi))
+}
+
+#[inline(always)]
+fn silu<T: Float, const FMA: bool>(x: T) -> (T, T) {
+    let one = T::of(1.0);
+    let sigmoid = one / (one + Float::exp::<FMA>(-x));
+    (x * sigmoid, sigmoid * x.fma::<FMA>(one - sigmoid, one))
+}
+
+#[inline(always)]
+fn relu2<T: Float, const FMA: bool>(x: T) -> (T, T) {
+    // Written so that a NaN stays one.
+    let positive = if x < T::default() { T::default() } else { x };
+    (positive * positive, positive + positive)
+}
+
+/// Runs `$loop!(function)` for the activation that `$f` names, so that the choice stands outside the loop.
+macro_rules! choose {
+    ($f:expr, $with:ident) => {
+        match $f {
+            Activation::GeluTanh => $with!(gelu_tanh),
+            Activation::GeluErf => $with!(gelu_erf),
+            Activation::Silu => $with!(silu),
+            Activation::Relu2 => $with!(relu2),
+        }
+    };
+}
+
+#[inline(always)]
+fn value_body<T: Float, const FMA: bool>(f: Activation, x: &[T], y: &mut [T]) {
+    macro_rules! run {
+        ($f:ident) => {
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = $f::<T, FMA>(x).0;
+            }
+        };
+    }
+    choose!(f, run)
+}
+
+#[inline(always)]
+fn slope_body<T: Float, const FMA: bool>(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]) {
+    macro_rules! run {
+        ($f:ident) => {
+            match y {
+                Some(y) => {
+                    for ((y, dx), &x) in y.iter_mut().zip(dx).zip(x) {
+                        let (value, slope) = $f::<T, FMA>(x);
+                        *y = value;
+                        *dx *= slope;
+                    }
+                }
+                None => {
+                    for (dx, &x) in dx.iter_mut().zip(x) {
+                        *dx *= $f::<T, FMA>(x).1;
+                    }
+                }
+            }
+        };
+    }
+    choose!(f, run)
+}
+
+#[inline(always)]
+fn gated_body<T: Float, const FMA: bool>(f: Activation, gate: &[T], up: &[T], y: &mut [T]) {
+    macro_rules! run {
+        ($f:ident) => {
+            for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
+                *y = $f::<T, FMA>(gate).0 * up;
+            }
+        };
+    }
+    choose!(f, run)
+}
+
+#[inline(always)]
+fn gated_slope_body<T: Float, const FMA: bool>(
+    f: Activation,
+    gate: &[T],
+    up: &[T],
+    y: Option<&mut [T]>,
+    dgate: &mut [T],
+    dup: &mut [T],
+) {
+    macro_rules! run {
+        ($f:ident) => {
+            match y {
+                Some(y) => {
+                    let rows = y.iter_mut().zip(dgate).zip(dup).zip(gate).zip(up);
+                    for ((((y, dgate), dup), &gate), &up) in rows {
+                        let (value, slope) = $f::<T, FMA>(gate);
+                        *y = value * up;
+                        *dgate = *dup * up * slope;
+                        *dup *= value;
+                    }
+                }
+                None => {
+                    for (((dgate, dup), &gate), &up) in dgate.iter_mut().zip(dup).zip(gate).zip(up) {
+                        let (value, slope) = $f::<T, FMA>(gate);
+                        *dgate = *dup * up * slope;
+                        *dup *= value;
+                    }
+                }
+            }
+        };
+    }
+    choose!(f, run)
+}
+
+/// An activation as a node of the tape.
+pub(super) fn activate<T: Float>(f: Activation, x: &Tensor) -> Result<Tensor> {
+    let mut y = buffer::<T>(x.elem_count());
+    with(x, |x: &[T]| {
+        values(f, x, &mut y);
+        Ok(())
+    })?;
+    let input = x.clone();
+    tape::record(&[x], y, x.shape(), move |dy| {
+        let dx = with2(&input, dy, |x: &[T], dy: &[T]| {
+            let mut dx = dy.to_vec();
+            slopes(f, x, None, &mut dx);
+            Ok(dx)
+        })?;
+        Ok(vec![Some(tensor(dx, input.shape())?)])
+    })
+}
+
+/// A gated activation as a node of the tape.
+pub(super) fn gated<T: Float>(f: Activation, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    let mut y = buffer::<T>(gate.elem_count());
+    with2(gate, up, |gate: &[T], up: &[T]| {
+        gated_values(f, gate, up, &mut y);
+        Ok(())
+    })?;
+    let (kept_gate, kept_up) = (gate.clone(), up.clone());
+    tape::record(&[gate, up], y, gate.shape(), move |dy| {
+        let (dgate, dup) = with3(&kept_gate, &kept_up, dy, |gate: &[T], up: &[T], dy: &[T]| {
+            let (mut dgate, mut dup) = (buffer(dy.len()), dy.to_vec());
+            gated_slopes(f, gate, up, None, &mut dgate, &mut dup);
+            Ok((dgate, dup))
+        })?;
+        let shape = kept_gate.shape();
+        Ok(vec![Some(tensor(dgate, shape)?), Some(tensor(dup, shape)?)])
+    })
+}

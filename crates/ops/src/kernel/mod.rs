@@ -1,0 +1,28 @@
+//! What the CPU forms are built of: numbers, SIMD chosen at run time, matrix products, threads, memory.
+
+pub(crate) mod elementwise;
+pub(crate) mod float;
+pub(crate) mod matmul;
+pub(crate) mod parallel;
+pub(crate) mod read;
+pub(crate) mod simd;
+
+pub(crate) use float::Float;
+
+use candle_core::{DType, Device, Tensor};
+
+/// Whether the CPU forms take these tensors: all on the CPU, all of one dtype, float32 or float64.
+pub(crate) fn fits(tensors: &[&Tensor]) -> bool {
+    let Some(first) = tensors.first() else { return false };
+    matches!(first.dtype(), DType::F32 | DType::F64)
+        && !crate::threads::reference_only()
+        && tensors.iter().all(|x| matches!(x.device(), Device::Cpu) && x.dtype() == first.dtype())
+}
+
+/// Runs `$call::<T>(…)` with `T` the dtype of `$tensor`.
+macro_rules! by_dtype {
+    ($tensor:expr, $call:ident ( $($arg:expr),* $(,)? )) => {
+        if $tensor.dtype() == candle_core::DType::F32 { $call::<f32>($($arg),*) } else { $call::<f64>($($arg),*) }
+    };
+}
+pub(crate) use by_dtype;

@@ -1,0 +1,65 @@
+//! Threads inside a kernel: ranges of rows shared out, never the terms of one sum.
+#![allow(unsafe_code)]
+
+use crate::threads::{kernel_threads, with_kernel_threads};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Runs `f` over `0..n` in contiguous ranges, one a thread, with boundaries at multiples of `grain`.
+///
+/// What `f` does for one index must not depend on the range that it comes in.
+pub(crate) fn for_ranges(n: usize, grain: usize, f: impl Fn(Range<usize>) + Sync) {
+    let grains = n.div_ceil(grain.max(1));
+    let threads = kernel_threads().min(grains);
+    if threads <= 1 {
+        if n > 0 {
+            f(0..n);
+        }
+        return;
+    }
+    let bound = |part: usize| (part * grains / threads * grain).min(n);
+    rayon::scope(|scope| {
+        for part in 1..threads {
+            let f = &f;
+            scope.spawn(move |_| f(bound(part)..bound(part + 1)));
+        }
+        // What this thread's own part calls must not start threads again.
+        with_kernel_threads(1, || f(0..bound(1)));
+    });
+}
+
+/// A mutable slice that threads cut into disjoint parts themselves.
+pub(crate) struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: parts are handed out by `part` only, whose caller promises that no two of them overlap.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+// SAFETY: as above; a `Shared` is a mutable borrow of a slice.
+unsafe impl<T: Send> Send for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
+    }
+
+    /// Where element `at` lies, for writing strided parts.
+    pub(crate) fn at(&self, at: usize) -> *mut T {
+        assert!(at <= self.len, "element {at} of {}", self.len);
+        // SAFETY: inside the slice, or one past its end, by the assertion.
+        unsafe { self.start.add(at) }
+    }
+
+    /// The elements of `range`.
+    ///
+    /// # Safety
+    /// No two parts that live at the same time may overlap.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "a part of {range:?} of {}", self.len);
+        // SAFETY: inside the slice by the assertion; disjoint from other parts by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+}

@@ -1,0 +1,251 @@
+//! The norms on the CPU: one kernel for both, since RMSNorm is LayerNorm that takes the mean to be zero.
+#![allow(unsafe_code)]
+
+use crate::kernel::matmul::Write;
+use crate::kernel::parallel::{Shared, for_ranges};
+use crate::kernel::read::{buffer, tensor, with, with_option, with2};
+use crate::kernel::simd::{multiversion, reduce, reduce2};
+use crate::kernel::{Float, elementwise};
+use crate::{sink, tape};
+use candle_core::{Result, Tensor};
+
+/// Rows whose share of a parameter's gradient is summed together, before the blocks' shares are, in their order.
+const BLOCK: usize = 64;
+
+/// What the backward pass needs of the forward's statistics: a mean and a 1/√(variance + ε) for each row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Statistics<T> {
+    pub(crate) mean: Vec<T>,
+    pub(crate) scale: Vec<T>,
+}
+
+/// `y` = the norm of each row of `x`, and the rows' statistics.
+pub(crate) fn forward<T: Float>(
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    eps: f64,
+    center: bool,
+    y: &mut [T],
+) -> Statistics<T> {
+    let width = weight.len();
+    let rows = if width == 0 { 0 } else { x.len() / width };
+    let mut statistics = Statistics { mean: buffer(rows), scale: buffer(rows) };
+    let (y, mean, scale) =
+        (Shared::new(y), Shared::new(&mut statistics.mean), Shared::new(&mut statistics.scale));
+    for_ranges(rows, BLOCK, |range| {
+        let at = range.start * width..range.end * width;
+        // SAFETY: the ranges are disjoint.
+        let (y, mean, scale) = unsafe { (y.part(at.clone()), mean.part(range.clone()), scale.part(range)) };
+        forward_rows(&x[at], weight, bias, T::of(eps), center, y, mean, scale);
+    });
+    statistics
+}
+
+/// The normed rows again, from the statistics that were kept.
+pub(crate) fn again<T: Float>(
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    statistics: &Statistics<T>,
+    y: &mut [T],
+) {
+    let width = weight.len();
+    let y = Shared::new(y);
+    for_ranges(statistics.scale.len(), BLOCK, |range| {
+        let at = range.start * width..range.end * width;
+        // SAFETY: the ranges are disjoint.
+        let y = unsafe { y.part(at.clone()) };
+        let (mean, scale) = (&statistics.mean[range.clone()], &statistics.scale[range]);
+        apply_rows(&x[at], weight, bias, mean, scale, y);
+    });
+}
+
+/// Adds the gradient of `x` to `dx`, and gives the blocks' shares of the gradients of weight and bias,
+/// [blocks, weight then bias].
+pub(crate) fn backward<T: Float>(
+    x: &[T],
+    weight: &[T],
+    statistics: &Statistics<T>,
+    center: bool,
+    dy: &[T],
+    dx: &mut [T],
+) -> Vec<T> {
+    let (rows, width) = (statistics.scale.len(), weight.len());
+    let mut shares = buffer(rows.div_ceil(BLOCK) * 2 * width);
+    let (dx, shared) = (Shared::new(dx), Shared::new(&mut shares));
+    for_ranges(rows.div_ceil(BLOCK), 1, |blocks| {
+        for block in blocks {
+            let range = block * BLOCK..rows.min((block + 1) * BLOCK);
+            let at = range.start * width..range.end * width;
+            // SAFETY: the blocks are disjoint.
+            let (dx, share) =
+                unsafe { (dx.part(at.clone()), shared.part(block * 2 * width..(block + 1) * 2 * width)) };
+            let (mean, scale) = (&statistics.mean[range.clone()], &statistics.scale[range]);
+            let (dweight, dbias) = share.split_at_mut(width);
+            backward_rows(&x[at.clone()], weight, mean, scale, center, &dy[at], dx, dweight, dbias);
+        }
+    });
+    shares
+}
+
+/// Hands the blocks' shares on to the gradients of weight and bias.
+pub(crate) fn parameters<T: Float>(
+    shares: &[T],
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let width = weight.elem_count();
+    let sum = |skip: usize, out: &mut [T], write: Write| {
+        let shares = shares.get(skip..).unwrap_or_default();
+        elementwise::column_sums(out, shares, width, 2 * width, write == Write::Add);
+        Ok(())
+    };
+    let dweight = sink::parameter::<T>(weight, |out, write| sum(0, out, write))?;
+    let dbias = match bias {
+        Some(bias) => sink::parameter::<T>(bias, |out, write| sum(width, out, write))?,
+        None => None,
+    };
+    Ok((dweight, dbias))
+}
+
+multiversion! {
+    fn forward_rows = forward_body(
+        x: &[T], weight: &[T], bias: Option<&[T]>, eps: T, center: bool, y: &mut [T], mean: &mut [T], scale: &mut [T],
+    );
+    fn apply_rows = apply_body(
+        x: &[T], weight: &[T], bias: Option<&[T]>, mean: &[T], scale: &[T], y: &mut [T],
+    );
+    fn backward_rows = backward_body(
+        x: &[T], weight: &[T], mean: &[T], scale: &[T], center: bool, dy: &[T], dx: &mut [T], dweight: &mut [T],
+        dbias: &mut [T],
+    );
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn forward_body<T: Float, const FMA: bool>(
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    eps: T,
+    center: bool,
+    y: &mut [T],
+    means: &mut [T],
+    scales: &mut [T],
+) {
+    let width = weight.len();
+    let count = T::of(width as f64);
+    for ((x, mean), scale) in x.chunks_exact(width).zip(means.iter_mut()).zip(scales.iter_mut()) {
+        let center = if center { reduce(x, |sum, x| sum + x) / count } else { T::default() };
+        // In two passes: the mean of squares minus the square of the mean would cancel where the mean is large.
+        let squares = reduce(x, |sum, x| (x - center).fma::<FMA>(x - center, sum));
+        *mean = center;
+        *scale = T::of(1.0) / Float::sqrt(squares / count + eps);
+    }
+    apply_body::<T, FMA>(x, weight, bias, means, scales, y);
+}
+
+#[inline(always)]
+fn apply_body<T: Float, const FMA: bool>(
+    x: &[T],
+    weight: &[T],
+    bias: Option<&[T]>,
+    mean: &[T],
+    scale: &[T],
+    y: &mut [T],
+) {
+    let width = weight.len();
+    for (((x, y), &mean), &scale) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(mean).zip(scale)
+    {
+        match bias {
+            Some(bias) => {
+                for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
+                    *y = ((x - mean) * scale).fma::<FMA>(w, b);
+                }
+            }
+            None => {
+                for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
+                    *y = (x - mean) * scale * w;
+                }
+            }
+        }
+    }
+}
+
+/// With `n = (x − mean) · scale` and `g = dy · w`: `dx = scale (g − mean(g) − n · mean(g n))`, where the mean of g is
+/// left out unless x was centered; `dw = Σ dy n`, `db = Σ dy`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn backward_body<T: Float, const FMA: bool>(
+    x: &[T],
+    weight: &[T],
+    mean: &[T],
+    scale: &[T],
+    center: bool,
+    dy: &[T],
+    dx: &mut [T],
+    dweight: &mut [T],
+    dbias: &mut [T],
+) {
+    let width = weight.len();
+    let count = T::of(width as f64);
+    let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
+    for (((x, dy), dx), (&mean, &scale)) in rows.zip(mean.iter().zip(scale)) {
+        let sum_g = if center {
+            reduce2(dy, weight, |sum, dy, w| dy.fma::<FMA>(w, sum)) / count
+        } else {
+            T::default()
+        };
+        // g and n are made again here rather than kept: they sit in the cache.
+        for ((((dweight, dbias), &x), &dy), _) in
+            dweight.iter_mut().zip(dbias.iter_mut()).zip(x).zip(dy).zip(weight)
+        {
+            *dweight = (dy * scale).fma::<FMA>(x - mean, *dweight);
+            *dbias += dy;
+        }
+        let mut lanes = [T::default(); crate::kernel::simd::LANES];
+        let whole = width - width % lanes.len();
+        for start in (0..whole).step_by(lanes.len()) {
+            let (x, dy, w) =
+                (&x[start..][..lanes.len()], &dy[start..][..lanes.len()], &weight[start..][..lanes.len()]);
+            for lane in 0..lanes.len() {
+                lanes[lane] = (dy[lane] * w[lane]).fma::<FMA>((x[lane] - mean) * scale, lanes[lane]);
+            }
+        }
+        for (lane, at) in lanes.iter_mut().zip(whole..width) {
+            *lane = (dy[at] * weight[at]).fma::<FMA>((x[at] - mean) * scale, *lane);
+        }
+        let sum_gn = crate::kernel::simd::join(lanes) / count;
+        for (((dx, &x), &dy), &w) in dx.iter_mut().zip(x).zip(dy).zip(weight) {
+            let inner = dy.fma::<FMA>(w, -sum_g);
+            let inner = (-(x - mean) * scale).fma::<FMA>(sum_gn, inner);
+            *dx = scale.fma::<FMA>(inner, *dx);
+        }
+    }
+}
+
+/// Either norm as a node of the tape.
+pub(super) fn norm<T: Float>(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    eps: f64,
+    center: bool,
+) -> Result<Tensor> {
+    let mut y = buffer::<T>(x.elem_count());
+    let statistics = with2(x, weight, |x: &[T], weight: &[T]| {
+        with_option(bias, |bias| Ok(forward(x, weight, bias, eps, center, &mut y)))
+    })?;
+    let mut inputs = vec![x, weight];
+    inputs.extend(bias);
+    let (x, weight, bias) = (x.clone(), weight.clone(), bias.cloned());
+    tape::record(&inputs, y, inputs[0].shape(), move |dy| {
+        let mut dx = buffer::<T>(x.elem_count());
+        let shares = with2(&x, &weight, |x: &[T], weight: &[T]| {
+            with(dy, |dy: &[T]| Ok(backward(x, weight, &statistics, center, dy, &mut dx)))
+        })?;
+        let (dweight, dbias) = parameters(&shares, &weight, bias.as_ref())?;
+        Ok(vec![Some(tensor(dx, x.shape())?), dweight, dbias])
+    })
+}

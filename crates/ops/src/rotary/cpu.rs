@@ -1,0 +1,92 @@
+//! Rotary position embedding on the CPU; its backward is the rotation the other way.
+
+use super::reference::shapes;
+use crate::kernel::Float;
+use crate::kernel::read::{tensor, with, with2};
+use crate::kernel::simd::multiversion;
+use crate::tape;
+use candle_core::{Result, Tensor, bail};
+
+/// The rows of the tables for each position of a batch, ready for turning.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns<T> {
+    cos: Vec<T>,
+    sin: Vec<T>,
+}
+
+impl<T: Float> Turns<T> {
+    /// The rows for `b` sequences of `t` positions, as `positions` says, or 0, 1, … for each sequence.
+    pub(crate) fn new(
+        cos: &Tensor,
+        sin: &Tensor,
+        positions: Option<&Tensor>,
+        b: usize,
+        t: usize,
+    ) -> Result<Self> {
+        let (rows, half) = cos.dims2()?;
+        let picked: Vec<u32> = match positions {
+            Some(positions) => positions.flatten_all()?.to_vec1()?,
+            None => (0..b).flat_map(|_| 0..t as u32).collect(),
+        };
+        if let Some(beyond) = picked.iter().find(|&&position| position as usize >= rows) {
+            bail!("rotary: position {beyond}, but the tables hold {rows}");
+        }
+        let pick = |table: &[T]| -> Vec<T> {
+            let row = |&position: &u32| table[position as usize * half..][..half].iter().copied();
+            picked.iter().flat_map(row).collect()
+        };
+        with2(cos, sin, |cos: &[T], sin: &[T]| Ok(Self { cos: pick(cos), sin: pick(sin) }))
+    }
+
+    /// Turns `heads` heads of width `k` at each position in place: positions stand `stride` apart in `x`.
+    pub(crate) fn turn(&self, x: &mut [T], stride: usize, heads: usize, k: usize, back: bool) {
+        if k > 0 && heads > 0 {
+            turn(&self.cos, &self.sin, x, stride, heads, k, back);
+        }
+    }
+}
+
+multiversion! {
+    fn turn = turn_body(cos: &[T], sin: &[T], x: &mut [T], stride: usize, heads: usize, k: usize, back: bool);
+}
+
+#[inline(always)]
+fn turn_body<T: Float, const FMA: bool>(
+    cos: &[T],
+    sin: &[T],
+    x: &mut [T],
+    stride: usize,
+    heads: usize,
+    k: usize,
+    back: bool,
+) {
+    let half = k / 2;
+    let sign = T::of(if back { -1.0 } else { 1.0 });
+    for ((x, cos), sin) in x.chunks_mut(stride).zip(cos.chunks_exact(half)).zip(sin.chunks_exact(half)) {
+        for head in x[..heads * k].chunks_exact_mut(k) {
+            let (first, second) = head.split_at_mut(half);
+            for (((a, b), &cos), &sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+                let sin = sign * sin;
+                (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+            }
+        }
+    }
+}
+
+/// The rotation as a node of the tape.
+pub(super) fn node<T: Float>(
+    x: &Tensor,
+    cos: &Tensor,
+    sin: &Tensor,
+    positions: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (b, t, h, k) = shapes(x, cos, sin, positions)?;
+    let turns = Turns::<T>::new(cos, sin, positions, b, t)?;
+    let turned = move |turns: &Turns<T>, x: &Tensor, back: bool| {
+        let mut y = with(x, |x: &[T]| Ok(x.to_vec()))?;
+        turns.turn(&mut y, h * k, h, k, back);
+        Ok::<_, candle_core::Error>(y)
+    };
+    let y = turned(&turns, x, false)?;
+    tape::record(&[x], y, x.shape(), move |dy| Ok(vec![Some(tensor(turned(&turns, dy, true)?, dy.shape())?)]))
+}

@@ -1,0 +1,61 @@
+//! Softmax on the CPU, a row at a time.
+#![allow(unsafe_code)]
+
+use crate::kernel::Float;
+use crate::kernel::parallel::{Shared, for_ranges};
+use crate::kernel::read::{tensor, with, with2};
+use crate::kernel::simd::{greatest, multiversion, reduce, reduce2};
+use crate::tape;
+use candle_core::{Result, Tensor};
+
+multiversion! {
+    /// Each row of `x` becomes its softmax.
+    fn forward_rows = forward_body(x: &mut [T], width: usize);
+    /// `dx`, which comes in as the gradient of the softmax `y`, becomes that of its argument.
+    fn backward_rows = backward_body(y: &[T], dx: &mut [T], width: usize);
+}
+
+#[inline(always)]
+fn forward_body<T: Float, const FMA: bool>(x: &mut [T], width: usize) {
+    for x in x.chunks_exact_mut(width) {
+        let max = greatest(x);
+        x.iter_mut().for_each(|x| *x = Float::exp::<FMA>(*x - max));
+        let scale = T::of(1.0) / reduce(x, |sum, x| sum + x);
+        x.iter_mut().for_each(|x| *x *= scale);
+    }
+}
+
+#[inline(always)]
+fn backward_body<T: Float, const FMA: bool>(y: &[T], dx: &mut [T], width: usize) {
+    for (y, dx) in y.chunks_exact(width).zip(dx.chunks_exact_mut(width)) {
+        let mean = reduce2(y, dx, |sum, y, dy| y.fma::<FMA>(dy, sum));
+        for (dx, &y) in dx.iter_mut().zip(y) {
+            *dx = y * (*dx - mean);
+        }
+    }
+}
+
+/// Softmax as a node of the tape.
+pub(super) fn node<T: Float>(x: &Tensor, width: usize) -> Result<Tensor> {
+    let rows = x.elem_count() / width;
+    let mut y = with(x, |x: &[T]| Ok(x.to_vec()))?;
+    let shared = Shared::new(&mut y);
+    for_ranges(rows, 16, |range| {
+        // SAFETY: the ranges are disjoint.
+        forward_rows(unsafe { shared.part(range.start * width..range.end * width) }, width);
+    });
+    let result = tensor(y.clone(), x.shape())?;
+    tape::record(&[x], y, x.shape(), move |dy| {
+        let dx = with2(&result, dy, |y: &[T], dy: &[T]| {
+            let mut dx = dy.to_vec();
+            let shared = Shared::new(&mut dx);
+            for_ranges(rows, 16, |range| {
+                let at = range.start * width..range.end * width;
+                // SAFETY: the ranges are disjoint.
+                backward_rows(&y[at.clone()], unsafe { shared.part(at) }, width);
+            });
+            Ok(dx)
+        })?;
+        Ok(vec![Some(tensor(dx, dy.shape())?)])
+    })
+}

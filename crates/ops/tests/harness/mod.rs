@@ -1,0 +1,186 @@
+//! The harness that every operation goes through: its fast form against its reference, its backward against
+//! autograd of the reference, and both against central differences.
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use vulpes_ops::{Gradients, backward};
+use vulpes_random::Key;
+
+/// A differentiable function of tensors.
+pub(crate) type Function<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
+
+/// One operation at one shape: both forms, and float64 values of the inputs that are differentiated.
+pub(crate) struct Case<'a> {
+    pub(crate) name: String,
+    pub(crate) fast: Function<'a>,
+    pub(crate) reference: Function<'a>,
+    pub(crate) inputs: Vec<Tensor>,
+}
+
+/// Normal numbers, float64, the same for the same key.
+pub(crate) fn normal(key: u64, shape: &[usize]) -> Tensor {
+    let mut stream = Key::new(key, "harness").stream();
+    let values: Vec<f64> = (0..shape.iter().product()).map(|_| stream.normal()).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+fn values(x: &Tensor) -> Vec<f64> {
+    x.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+}
+
+/// The largest difference relative to the largest value: NaN where either holds one.
+fn distance(found: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(found.dims(), expected.dims());
+    let (found, expected) = (values(found), values(expected));
+    let size = expected.iter().fold(1.0, |size: f64, x| size.max(x.abs()));
+    let largest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+    largest.fold(0f64, |worst, d: f64| if d.is_nan() || worst.is_nan() { f64::NAN } else { worst.max(d) })
+        / size
+}
+
+/// How an input reaches the operation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Layout {
+    /// As the parameter itself.
+    Plain,
+    /// With its elements in another order in memory, as the result of another operation.
+    Transposed,
+    /// As the inner part of a larger tensor.
+    Narrowed,
+}
+
+/// The parameter behind an input, and what makes the input of it.
+fn arrange(x: &Tensor, layout: Layout) -> (Var, Box<dyn Fn(&Var) -> Result<Tensor>>) {
+    let rank = x.rank();
+    match layout {
+        Layout::Transposed if rank >= 2 => {
+            let stored = x.transpose(0, rank - 1).unwrap().force_contiguous().unwrap();
+            (Var::from_tensor(&stored).unwrap(), Box::new(move |var| var.transpose(0, rank - 1)))
+        }
+        Layout::Narrowed if rank >= 1 => {
+            let (last, n) = (rank - 1, x.dim(rank - 1).unwrap());
+            let side = x.narrow(last, 0, n.min(1)).unwrap();
+            let wide = Tensor::cat(&[&side, x, &side], last).unwrap();
+            let offset = side.dim(last).unwrap();
+            (Var::from_tensor(&wide).unwrap(), Box::new(move |var| var.narrow(last, offset, n)))
+        }
+        _ => (Var::from_tensor(x).unwrap(), Box::new(|var| Ok(var.as_tensor().clone()))),
+    }
+}
+
+/// The result and the gradient of each parameter, once by candle's backward and once by ours.
+fn run(
+    f: Function,
+    vars: &[Var],
+    make: &[Box<dyn Fn(&Var) -> Result<Tensor>>],
+    twice: bool,
+) -> Result<(Tensor, Vec<Tensor>, Vec<Tensor>)> {
+    let forward = || -> Result<(Tensor, Tensor)> {
+        let inputs: Vec<Tensor> =
+            vars.iter().zip(make).map(|(var, make)| make(var)).collect::<Result<_>>()?;
+        let y = f(&inputs)?;
+        let upstream = |key| normal(key, y.dims()).to_dtype(y.dtype());
+        let loss = (&y * upstream(91)?)?.sum_all()?;
+        // The result's square sends back a second gradient, which depends on the result itself.
+        let loss = if twice { (loss + (y.sqr()? * upstream(92)?)?.sum_all()?)? } else { loss };
+        Ok((y, loss))
+    };
+    let zero = |var: &Var| var.zeros_like();
+    let (y, loss) = forward()?;
+    let store = loss.backward()?;
+    let theirs = vars
+        .iter()
+        .map(|var| store.get(var).cloned().map_or_else(|| zero(var), Ok))
+        .collect::<Result<Vec<_>>>()?;
+    let named: Vec<(String, Var)> =
+        vars.iter().enumerate().map(|(i, v)| (i.to_string(), v.clone())).collect();
+    let mut gradients = Gradients::new(&named)?;
+    // Twice, since the first pass writes to the buffers and the second adds to them.
+    backward(&forward()?.1, &mut gradients)?;
+    gradients.zero();
+    backward(&forward()?.1, &mut gradients)?;
+    backward(&forward()?.1, &mut gradients)?;
+    let ours = gradients
+        .iter()
+        .zip(vars)
+        .map(|((_, sum), var)| sum.map_or_else(|| zero(var), |sum| sum * 0.5))
+        .collect::<Result<Vec<_>>>()?;
+    Ok((y, theirs, ours))
+}
+
+/// `(f(x + h) − f(x − h)) / 2h` for every element of every input, extrapolated from two widths so that the error is
+/// of fourth order.
+fn central_differences(f: Function, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    let loss = |inputs: &[Tensor]| -> Result<f64> {
+        let y = f(inputs)?;
+        (&y * normal(91, y.dims()))?.sum_all()?.to_scalar::<f64>()
+    };
+    let mut out = Vec::new();
+    for which in 0..inputs.len() {
+        let base = values(&inputs[which]);
+        let slope = |at: usize, h: f64| -> Result<f64> {
+            let at_offset = |offset: f64| -> Result<f64> {
+                let mut moved = base.clone();
+                moved[at] += offset;
+                let mut inputs = inputs.to_vec();
+                inputs[which] = Tensor::from_vec(moved, inputs[which].shape(), &Device::Cpu)?;
+                loss(&inputs)
+            };
+            Ok((at_offset(h)? - at_offset(-h)?) / (2.0 * h))
+        };
+        let h = 1e-3;
+        let slopes = (0..base.len())
+            .map(|at| Ok((4.0 * slope(at, h / 2.0)? - slope(at, h)?) / 3.0))
+            .collect::<Result<Vec<f64>>>()?;
+        out.push(Tensor::from_vec(slopes, inputs[which].shape(), &Device::Cpu)?);
+    }
+    Ok(out)
+}
+
+/// Everything that an operation has to pass.
+pub(crate) fn check(case: &Case) {
+    check_within(case, 1e-6)
+}
+
+/// [`check`] with another bound on the relative error against central differences.
+pub(crate) fn check_within(case: &Case, bound: f64) {
+    let name = &case.name;
+    for dtype in [DType::F64, DType::F32] {
+        let tolerance = if dtype == DType::F64 { 1e-11 } else { 3e-5 };
+        let inputs: Vec<Tensor> = case.inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
+        for layout in [Layout::Plain, Layout::Transposed, Layout::Narrowed] {
+            for twice in [false, true] {
+                let context = format!("{name}, {dtype:?}, {layout:?}, result used twice: {twice}");
+                let (vars, make): (Vec<_>, Vec<_>) = inputs.iter().map(|x| arrange(x, layout)).unzip();
+                let (y, theirs, ours) =
+                    run(case.fast, &vars, &make, twice).unwrap_or_else(|e| panic!("{context}: {e}"));
+                let (expected_y, expected, _) =
+                    run(case.reference, &vars, &make, twice).unwrap_or_else(|e| panic!("{context}: {e}"));
+                assert_eq!(y.dtype(), dtype, "{context}");
+                assert!(distance(&y, &expected_y) <= tolerance, "{context}: {y} is not {expected_y}");
+                for (i, expected) in expected.iter().enumerate() {
+                    for (how, found) in [("candle's backward", &theirs[i]), ("ops::backward", &ours[i])] {
+                        let distance = distance(found, expected);
+                        assert!(
+                            distance <= tolerance,
+                            "{context}: gradient {i} by {how} is off by {distance:e}: {found} is not {expected}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+    // Without parameters there is nothing to record.
+    let y = (case.fast)(&case.inputs).unwrap();
+    assert!(!y.track_op(), "{name}: a result of constants stands on the tape");
+
+    let (vars, make): (Vec<_>, Vec<_>) = case.inputs.iter().map(|x| arrange(x, Layout::Plain)).unzip();
+    let (_, analytic, _) = run(case.fast, &vars, &make, false).unwrap();
+    let numeric = central_differences(case.fast, &case.inputs).unwrap();
+    for (i, (analytic, numeric)) in analytic.iter().zip(&numeric).enumerate() {
+        let distance = distance(analytic, numeric);
+        assert!(
+            distance <= bound,
+            "{name}: gradient {i} is off by {distance:e} from central differences: {analytic} is not {numeric}"
+        );
+    }
+}
