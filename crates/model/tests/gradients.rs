@@ -1,5 +1,5 @@
 //! Every parameter of every kind of model against central differences in float64.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod support;
 

@@ -1,0 +1,54 @@
+//! Loading takes little more memory than the model itself: a file is mapped, and its pages are given back.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use candle_core::{DType, Device};
+use vulpes_model::config::Family;
+use vulpes_model::{Head, ModelSection, Transformer, folder};
+
+/// A number of `/proc/self/status`, in bytes.
+fn status(key: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+/// Loads the folder that `VULPES_MEMORY_DIR` names, in a process of its own, and prints what it took.
+#[test]
+fn child() {
+    let Some(dir) = std::env::var_os("VULPES_MEMORY_DIR") else { return };
+    let before = status("VmRSS");
+    let start = std::time::Instant::now();
+    let loaded = folder::load(dir.as_ref()).unwrap();
+    let seconds = start.elapsed().as_secs_f64();
+    let size = 4 * loaded.transformer.parameters().n_values();
+    let ratio = (status("VmHWM") - before) as f64 / size as f64;
+    println!("{} MB loaded in {seconds:.2} s with a peak of {ratio:.2} times that", size / 1_000_000);
+    assert!(ratio > 0.9, "the peak can't be below the model itself");
+    assert!(ratio < 1.3);
+}
+
+/// `VULPES_MEMORY_D` makes the model wider than the 512 of an ordinary run.
+#[test]
+fn loading_takes_at_most_a_third_more_than_the_model() {
+    let d_model = std::env::var("VULPES_MEMORY_D").map_or(512, |d| d.parse().unwrap());
+    let out = tempfile::tempdir().unwrap();
+    let section = ModelSection {
+        family: Some(Family::Gpt2),
+        n_layer: Some(6),
+        n_head: Some(8),
+        d_model: Some(d_model),
+        ..ModelSection::default()
+    };
+    let config = section.resolve(16 * d_model, Head::NextToken);
+    let model = Transformer::init(&config, 1, DType::F32, &Device::Cpu).unwrap();
+    folder::save(out.path(), &model, &folder::Extra::default()).unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture"])
+        .env("VULPES_MEMORY_DIR", out.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    println!("{said}");
+    assert!(child.status.success(), "{said}{}", String::from_utf8_lossy(&child.stderr));
+}
