@@ -1,5 +1,11 @@
 //! Where the models of the tests lie, and how their goldens are read.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic, reason = "each test binary uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test binary uses its part"
+)]
 
 use std::collections::HashMap;
 use std::io::Write;
