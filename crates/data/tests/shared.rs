@@ -3,6 +3,8 @@
 //! They are looked for in the folder that `VULPES_SHARED` names, else in `../shared` beside the repository; where
 //! they are not, the tests say so and pass.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::PathBuf;
 
 use serde_json::Value;

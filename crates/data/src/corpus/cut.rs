@@ -5,28 +5,48 @@
 pub(crate) enum Cut {
     /// Nowhere: what a tokenizer makes of a piece may depend on all of the text.
     Never,
-    /// Before a space between a visible ASCII character and an ASCII letter: no word reaches across.
+    /// Before a space between a visible character and an ASCII letter, for tokenizers that put a space before a text
+    /// that has none.
     Words,
+    /// Before blanks: a token may begin with them, and none ends in them and goes on after.
+    Blanks,
 }
 
 impl Cut {
-    /// Where the first piece of `text` ends, under [`Cut::Words`].
-    pub(crate) fn first(text: &str) -> usize {
+    /// Where the first piece of `text` ends.
+    pub(crate) fn first(self, text: &str) -> usize {
         let bytes = text.as_bytes();
-        let cut = bytes.array_windows().position(Self::here);
-        cut.map_or(text.len(), |at| at + 1)
+        let is_cut = |&at: &usize| self.here(text, at);
+        match self {
+            Self::Never => text.len(),
+            Self::Words | Self::Blanks => (1..bytes.len()).find(is_cut).unwrap_or(text.len()),
+        }
     }
 
     /// The last place of `text` where it may be cut.
     pub(super) fn last(self, text: &str) -> Option<usize> {
-        match self {
-            Self::Never => None,
-            Self::Words => text.as_bytes().array_windows().rposition(Self::here).map(|at| at + 1),
-        }
+        (1..text.len()).rev().find(|&at| self.here(text, at))
     }
 
-    fn here(&[before, space, after]: &[u8; 3]) -> bool {
-        space == b' ' && after.is_ascii_alphabetic() && before.is_ascii_graphic()
+    fn here(self, text: &str, at: usize) -> bool {
+        let bytes = text.as_bytes();
+        match self {
+            Self::Never => false,
+            Self::Words => {
+                bytes[at] == b' '
+                    && bytes.get(at + 1).is_some_and(u8::is_ascii_alphabetic)
+                    && visible(text, at)
+            }
+            Self::Blanks => matches!(bytes[at], b' ' | b'\n' | b'\t' | b'\r') && visible(text, at),
+        }
+    }
+}
+
+/// Whether the character before `at` is no blank, nor a control character, which some tokenizers take for one.
+fn visible(text: &str, at: usize) -> bool {
+    match text.as_bytes()[at - 1] {
+        byte if byte.is_ascii() => byte.is_ascii_graphic(),
+        _ => text[..at].chars().next_back().is_some_and(|c| !c.is_whitespace() && !c.is_control()),
     }
 }
 
@@ -34,18 +54,29 @@ impl Cut {
 mod tests {
     use super::*;
 
-    #[test]
-    fn cuts_stand_before_single_spaces_of_words() {
-        let text = "The fox,  \"the\" dog\n jumps é x 1 b";
+    fn pieces(cut: Cut, mut rest: &str) -> Vec<&str> {
         let mut pieces = Vec::new();
-        let mut rest = text;
         while !rest.is_empty() {
-            let (piece, after) = rest.split_at(Cut::first(rest));
+            let (piece, after) = rest.split_at(cut.first(rest));
             pieces.push(piece);
             rest = after;
         }
-        assert_eq!(pieces, ["The", " fox,  \"the\"", " dog\n jumps é x 1", " b"]);
+        pieces
+    }
+
+    #[test]
+    fn cuts_stand_before_blanks() {
+        let text = "The fox,  \"the\" dog\n jumps é x\u{3000} 1 b";
+        assert_eq!(
+            pieces(Cut::Words, text),
+            ["The", " fox,  \"the\"", " dog\n jumps é", " x\u{3000} 1", " b"]
+        );
         assert_eq!(Cut::Words.last(text), Some(text.len() - 2));
+        assert_eq!(
+            pieces(Cut::Blanks, text),
+            ["The", " fox,", "  \"the\"", " dog", "\n jumps", " é", " x\u{3000} 1", " b"]
+        );
+        assert_eq!(pieces(Cut::Never, text), [text]);
         assert_eq!(Cut::Never.last(text), None);
     }
 }

@@ -205,7 +205,7 @@ impl Corpus<'_> {
         let mut counts = Counts::new(&self.data.tokenizer)?;
         let mut round: Vec<String> = Vec::new();
         let mut size = 0;
-        let reading = Reading { config: self.data, labels: false, cut: Cut::Words };
+        let reading = Reading { config: self.data, labels: false, cut: Cut::Blanks };
         let count_round = |counts: &mut Counts, round: &mut Vec<String>| {
             let add = |mut counts: Counts, text: String| {
                 counts.add(&text);

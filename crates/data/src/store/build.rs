@@ -1,6 +1,6 @@
 //! A corpus tokenized on all threads, into one store or, with a validation share, into two.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use rayon::prelude::*;
@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::{Finished, Target, Writer};
 use super::{Store, Width};
-use crate::corpus::{Document, Reading, Source, Sources, read};
+use crate::corpus::{Document, Reading, Sources, read};
 use crate::progress::{Progress, Stage};
-use crate::tokenizer::Encoder;
+use crate::tokenizer::{Encoder, Session};
 use crate::{DataKind, DocumentConfig, Error, Result, Tokenizer};
 
 /// How a document becomes tokens.
@@ -104,7 +104,8 @@ struct Job {
     text: String,
     pair: Option<String>,
     label: Option<String>,
-    path: PathBuf,
+    /// The number of its file.
+    source: usize,
     line: u64,
     last: bool,
     /// Whether it goes to the validation set.
@@ -127,8 +128,10 @@ impl Build<'_> {
         let mut done = 0;
         self.progress.report(Stage::Tokenize, 0, total);
         self.rounds(&mut |jobs| {
-            let encoded: Vec<Encoded> =
-                jobs.par_iter().map(|job| self.encode(&encoder, job)).collect::<Result<_>>()?;
+            let encoded: Vec<Encoded> = jobs
+                .par_iter()
+                .map_init(|| encoder.session(), |session, job| self.encode(session, job))
+                .collect::<Result<_>>()?;
             for (job, encoded) in jobs.iter().zip(encoded) {
                 let sink = &mut sinks[usize::from(job.apart)];
                 sink.tokens.push(encoded.ids.iter().map(|&id| u64::from(id)))?;
@@ -169,8 +172,8 @@ impl Build<'_> {
             let reader = scope.spawn(move || {
                 let mut round = Vec::new();
                 let mut size = 0;
-                for source in &self.sources.files {
-                    let mut place = Place::new(self, source)?;
+                for (number, source) in self.sources.files.iter().enumerate() {
+                    let mut place = Place::new(self, number)?;
                     read(source, &self.reading, &mut |document| {
                         for job in place.jobs(document) {
                             size += job.text.len();
@@ -194,10 +197,10 @@ impl Build<'_> {
         })
     }
 
-    fn encode(&self, encoder: &Encoder<'_>, job: &Job) -> Result<Encoded> {
+    fn encode(&self, session: &mut Session<'_>, job: &Job) -> Result<Encoded> {
         let Encoding { tokenizer, frame } = self.encoding;
         let context = |error: Error| match error {
-            Error::Tokenizer { message, .. } => Error::row(&job.path, job.line, message),
+            Error::Tokenizer { message, .. } => Error::row(self.path(job), job.line, message),
             other => other,
         };
         match frame {
@@ -209,13 +212,17 @@ impl Build<'_> {
                 Ok(Encoded { ids, second: Some(second as u64) })
             }
             None => {
-                let mut ids = encoder.encode(&job.text).map_err(context)?;
+                let mut ids = session.encode(&job.text).map_err(context)?;
                 if job.last {
                     ids.extend(tokenizer.eos_id());
                 }
                 Ok(Encoded { ids, second: None })
             }
         }
+    }
+
+    fn path(&self, job: &Job) -> &Path {
+        &self.sources.files[job.source].path
     }
 
     fn number(&self, labels: &mut Vec<String>, label: &str, job: &Job) -> Result<u64> {
@@ -225,7 +232,7 @@ impl Build<'_> {
         // Training documents name the labels; a validation document may not bring a new one.
         if self.fixed_labels {
             return Err(Error::UnknownLabel {
-                path: job.path.clone(),
+                path: self.path(job).into(),
                 line: job.line,
                 label: label.into(),
                 known: labels.clone(),
@@ -244,18 +251,20 @@ struct Encoded {
 /// Where the reader stands in a file: how far in the document, and which set the document goes to.
 struct Place<'a> {
     build: &'a Build<'a>,
-    source: &'a Source,
+    source: usize,
     n_read: u64,
     /// The set of a file that is one document, known from the digest of all of it.
     file_apart: Option<bool>,
 }
 
 impl<'a> Place<'a> {
-    fn new(build: &'a Build<'a>, source: &'a Source) -> Result<Self> {
+    fn new(build: &'a Build<'a>, source: usize) -> Result<Self> {
         let whole = build.reading.config.kind == DataKind::Text
             && build.reading.config.document == DocumentConfig::File;
         let file_apart = match build.split {
-            Split::Content(fraction) if whole => Some(is_apart(&source.digest(&mut |_| {})?, fraction)),
+            Split::Content(fraction) if whole => {
+                Some(is_apart(&build.sources.files[source].digest(&mut |_| {})?, fraction))
+            }
             _ => None,
         };
         Ok(Self { build, source, n_read: 0, file_apart })
@@ -270,7 +279,7 @@ impl<'a> Place<'a> {
             text: text.into(),
             pair: document.pair.map(String::from),
             label: document.label.map(String::from),
-            path: self.source.path.clone(),
+            source: self.source,
             line: document.line,
             last,
             apart,

@@ -20,7 +20,7 @@ use tokenizers::utils::truncation::TruncationDirection;
 use crate::corpus::Cut;
 use crate::{Error, Result, TokenizerConfig};
 pub(crate) use build::Counts;
-pub(crate) use pieces::Encoder;
+pub(crate) use pieces::{Encoder, Session};
 use special::Special;
 pub use stream::DecodeStream;
 

@@ -36,24 +36,44 @@ impl<'a> Encoder<'a> {
         Self { tokenizer, caches: Mutex::new(Vec::new()) }
     }
 
-    /// The same ids as [`Tokenizer::encode`] gives.
-    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        if self.tokenizer.cut() == Cut::Never {
-            return self.tokenizer.encode(text);
-        }
+    /// A cache for the use of one thread; it comes back when the session ends.
+    pub(crate) fn session(&self) -> Session<'_> {
         let taken = self.caches.lock().map(|mut caches| caches.pop());
-        let mut cache = taken.ok().flatten().unwrap_or_default();
-        let mut ids = Vec::with_capacity(text.len() / 3);
+        Session { encoder: self, cache: taken.ok().flatten().unwrap_or_default() }
+    }
+}
+
+/// An [`Encoder`] in the hands of one thread.
+#[derive(Debug)]
+pub(crate) struct Session<'a> {
+    encoder: &'a Encoder<'a>,
+    cache: Pieces,
+}
+
+impl Session<'_> {
+    /// The same ids as [`Tokenizer::encode`] gives.
+    pub(crate) fn encode(&mut self, text: &str) -> Result<Vec<u32>> {
+        let tokenizer = self.encoder.tokenizer;
+        let cut = tokenizer.cut();
+        if cut == Cut::Never {
+            return tokenizer.encode(text);
+        }
+        let mut ids = Vec::with_capacity(text.len() / 3 + 1);
         let mut rest = text;
         while !rest.is_empty() {
-            let (piece, after) = rest.split_at(Cut::first(rest));
-            cache.encode(self.tokenizer, piece, &mut ids)?;
+            let (piece, after) = rest.split_at(cut.first(rest));
+            self.cache.encode(tokenizer, piece, &mut ids)?;
             rest = after;
         }
-        if let Ok(mut caches) = self.caches.lock() {
-            caches.push(cache);
-        }
         Ok(ids)
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut caches) = self.encoder.caches.lock() {
+            caches.push(std::mem::take(&mut self.cache));
+        }
     }
 }
 

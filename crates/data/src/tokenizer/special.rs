@@ -68,31 +68,34 @@ impl Special {
 
 /// Where a text may be cut without a change to its tokens, as far as `tokenizer.json` shows it.
 ///
-/// Words begin at a space before a letter in all the splitters named here, unless a normalizer or an added token
-/// reaches across it. Where in doubt, nothing is cut.
+/// The splitters named here end every word before a blank, unless a normalizer or an added token reaches across it.
+/// Where in doubt, nothing is cut.
 fn cut(json: &Value) -> Cut {
     let plain = |token: &Value| {
         let spaced = token["content"].as_str().is_none_or(|content| content.contains(char::is_whitespace));
         !spaced && token["lstrip"] != Value::Bool(true) && token["rstrip"] != Value::Bool(true)
     };
-    let normal = json["normalizer"].is_null() || json["normalizer"]["type"] == "BertNormalizer";
+    let normal = match &json["normalizer"] {
+        Value::Null => true,
+        normalizer => {
+            matches!(normalizer["type"].as_str(), Some("BertNormalizer" | "Lowercase" | "NFC" | "NFD"))
+        }
+    };
     if !normal || !json["added_tokens"].as_array().is_none_or(|tokens| tokens.iter().all(plain)) {
         return Cut::Never;
     }
-    let splitter = &json["pre_tokenizer"];
-    let by_words = |splitter: &Value| match splitter["type"].as_str() {
-        Some("ByteLevel") => splitter["use_regex"] != Value::Bool(false),
-        Some("Whitespace" | "WhitespaceSplit" | "BertPreTokenizer") => true,
-        _ => false,
+    let of_splitter = |splitter: &Value| match splitter["type"].as_str() {
+        Some("ByteLevel") if splitter["use_regex"] == Value::Bool(false) => Cut::Never,
+        Some("ByteLevel") if splitter["add_prefix_space"] != Value::Bool(false) => Cut::Words,
+        Some("ByteLevel" | "Whitespace" | "WhitespaceSplit" | "BertPreTokenizer") => Cut::Blanks,
+        _ => Cut::Never,
     };
-    let first = &splitter["pretokenizers"][0];
+    let splitter = &json["pre_tokenizer"];
     let no_merges = json["model"]["merges"].as_array().is_some_and(Vec::is_empty);
-    if by_words(splitter) || (splitter["type"] == "Sequence" && by_words(first)) {
-        Cut::Words
-    } else if splitter.is_null() && json["model"]["type"] == "BPE" && no_merges {
-        // Characters without a splitter; an added token could still be cut in two.
-        Cut::Words
-    } else {
-        Cut::Never
+    match splitter["type"].as_str() {
+        Some("Sequence") => of_splitter(&splitter["pretokenizers"][0]),
+        // Characters without a splitter: any cut would do, but for special tokens in the text.
+        None if json["model"]["type"] == "BPE" && no_merges => Cut::Blanks,
+        _ => of_splitter(splitter),
     }
 }

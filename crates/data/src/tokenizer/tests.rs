@@ -111,3 +111,59 @@ fn a_vocabulary_that_the_corpus_cannot_fill_is_refused() {
         );
     }
 }
+
+/// Text of words, blanks of all kinds, marks, letters of many scripts, control characters and special tokens.
+fn mixed_text() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let piece = prop_oneof![
+        "[a-zA-Z]{1,6}",
+        "[ \\t\\n\\r]{1,3}",
+        "[!-/:-@'\"]{1,3}",
+        "[0-9]{1,4}",
+        any::<char>().prop_map(String::from),
+        Just(" ".to_owned()),
+        Just("\u{a0}".to_owned()),
+        Just("\u{3000}".to_owned()),
+        Just("'ll".to_owned()),
+        Just("[MASK]".to_owned()),
+        Just("<|endoftext|>".to_owned()),
+        "[а-яé狐]{1,4}",
+    ];
+    proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+proptest::proptest! {
+    #[test]
+    fn bytes_lose_nothing_of_any_text(text in mixed_text()) {
+        let tokenizer = Tokenizer::train(&config(TokenizerKind::Bpe), TEXTS).unwrap();
+        let ids = tokenizer.encode(&text).unwrap();
+        proptest::prop_assert_eq!(tokenizer.decode(&ids, false).unwrap(), text.clone());
+        let mut stream = tokenizer.decode_stream(false);
+        let mut streamed: String = ids.iter().filter_map(|&id| stream.push(id).unwrap()).collect();
+        streamed += &stream.finish().unwrap();
+        proptest::prop_assert_eq!(streamed, text);
+    }
+
+    #[test]
+    fn pieces_have_the_ids_of_the_whole(texts in proptest::collection::vec(mixed_text(), 1..4)) {
+        for kind in [TokenizerKind::Word, TokenizerKind::Char, TokenizerKind::Bpe, TokenizerKind::Wordpiece] {
+            let tokenizer = Tokenizer::train(&config(kind), TEXTS).unwrap();
+            proptest::prop_assert_eq!(tokenizer.cut(), Cut::Blanks);
+            let encoder = Encoder::new(&tokenizer);
+            let mut session = encoder.session();
+            for text in &texts {
+                proptest::prop_assert_eq!(session.encode(text).unwrap(), tokenizer.encode(text).unwrap(), "{:?} {:?}", kind, text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_prefix_space_is_put_before_the_whole_alone(text in mixed_text()) {
+        let tokenizer = Tokenizer::train(&config(TokenizerKind::Bpe), TEXTS).unwrap();
+        let json = tokenizer.to_json().replacen("\"add_prefix_space\": false", "\"add_prefix_space\": true", 1);
+        let tokenizer = Tokenizer::from_bytes(json.as_bytes(), "test").unwrap();
+        proptest::prop_assert_eq!(tokenizer.cut(), Cut::Words);
+        let encoder = Encoder::new(&tokenizer);
+        proptest::prop_assert_eq!(encoder.session().encode(&text).unwrap(), tokenizer.encode(&text).unwrap(), "{:?}", text);
+    }
+}
