@@ -123,7 +123,7 @@ fn logits_hidden_states_and_attention_are_those_of_transformers() {
         }
         // What is looked at is what is computed without looking.
         let off = difference(&logits(&model, &input(&golden, false)), &ours, &rows(&model, &golden));
-        assert!(off < 1e-5, "{what}: looking changed the logits by {off}");
+        assert!(off < 5e-5, "{what}: looking changed the logits by {off}");
     }
 }
 
