@@ -76,6 +76,52 @@ pub fn load(dir: &Path) -> Result<Loaded, Error> {
 /// # Errors
 /// As [`load`], and where the wanted head does not go with the model.
 pub fn load_with(dir: &Path, options: &LoadOptions) -> Result<Loaded, Error> {
+    let Opened { store, fitted, extra, warnings } = open(dir, options.head)?;
+    let mut parameters = BTreeMap::new();
+    for (stored, name) in &fitted.rows {
+        let Some(entry) = store.entries().get(name) else { continue };
+        let parts = numbers::cut(stored, store.floats(entry));
+        for (part, (name, shape)) in parts.into_iter().zip(&stored.parts) {
+            parameters.insert(name.clone(), var(part, shape, options)?);
+        }
+    }
+    for declared in declare(&fitted.config).iter().filter(|declared| fitted.fresh.contains(&declared.name)) {
+        parameters
+            .insert(declared.name.clone(), declared.draw(options.seed, options.dtype, &options.device)?);
+    }
+    let transformer = Transformer::from_parameters(&fitted.config, Parameters::from_map(parameters))?;
+    Ok(Loaded { transformer, config: fitted.config, extra, warnings, fresh: fitted.fresh })
+}
+
+/// What a model folder holds, its numbers apart.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// What the model is made of.
+    pub config: ModelConfig,
+    /// Special tokens and labels.
+    pub extra: Extra,
+    /// As [`Loaded::warnings`].
+    pub warnings: Vec<String>,
+}
+
+/// Checks a model folder as [`load`] does, without reading its numbers.
+///
+/// # Errors
+/// As [`load`].
+pub fn describe(dir: &Path) -> Result<Description, Error> {
+    let Opened { fitted, extra, warnings, .. } = open(dir, None)?;
+    Ok(Description { config: fitted.config, extra, warnings })
+}
+
+/// A folder whose tensors were found to be those that are wanted.
+struct Opened {
+    store: tensors::Store,
+    fitted: fit::Fit,
+    extra: Extra,
+    warnings: Vec<String>,
+}
+
+fn open(dir: &Path, head: Option<Head>) -> Result<Opened, Error> {
     let config_path = dir.join("config.json");
     if !config_path.is_file() {
         // The same words as for a path that leads nowhere.
@@ -92,7 +138,7 @@ pub fn load_with(dir: &Path, options: &LoadOptions) -> Result<Loaded, Error> {
     let Described { layout, mut config, mut extra, mut warnings } =
         Layout::read(&config_path, &object, &has)?;
     let store = store?;
-    let new_head = options.head.filter(|head| *head != config.head);
+    let new_head = head.filter(|head| *head != config.head);
     if let Some(head) = new_head {
         config.head = head;
         extra.labels.clear();
@@ -102,23 +148,9 @@ pub fn load_with(dir: &Path, options: &LoadOptions) -> Result<Loaded, Error> {
             return Err(Error::Config { path: config_path, problems });
         }
     }
-    let fitted = fit::fit(dir, layout, config, new_head.is_some(), &store)?;
-    warnings.extend(fitted.warnings);
-
-    let mut parameters = BTreeMap::new();
-    for (stored, name) in &fitted.rows {
-        let Some(entry) = store.entries().get(name) else { continue };
-        let parts = numbers::cut(stored, store.floats(entry));
-        for (part, (name, shape)) in parts.into_iter().zip(&stored.parts) {
-            parameters.insert(name.clone(), var(part, shape, options)?);
-        }
-    }
-    for declared in declare(&fitted.config).iter().filter(|declared| fitted.fresh.contains(&declared.name)) {
-        parameters
-            .insert(declared.name.clone(), declared.draw(options.seed, options.dtype, &options.device)?);
-    }
-    let transformer = Transformer::from_parameters(&fitted.config, Parameters::from_map(parameters))?;
-    Ok(Loaded { transformer, config: fitted.config, extra, warnings, fresh: fitted.fresh })
+    let mut fitted = fit::fit(dir, layout, config, new_head.is_some(), &store)?;
+    warnings.append(&mut fitted.warnings);
+    Ok(Opened { store, fitted, extra, warnings })
 }
 
 /// A parameter of these numbers; float32 on the CPU is taken over without a copy.
