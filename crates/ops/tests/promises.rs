@@ -182,10 +182,13 @@ fn optimizers_agree_with_their_references() -> Result<()> {
             let sgd_step =
                 SgdStep { lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.2, grad_scale: 0.5 };
             threads::with_kernel_threads(3, || adamw(&a[0], &a[1], &a[2], &a[3], &step))?;
-            reference::adamw(&b[0], &b[1], &b[2], &b[3], &step)?;
             sgd(&a[0], &a[1], &a[3], &sgd_step)?;
+            if n == 0 {
+                continue;
+            }
+            reference::adamw(&b[0], &b[1], &b[2], &b[3], &step)?;
             reference::sgd(&b[0], &b[1], &b[3], &sgd_step)?;
-            for (a, b) in a.iter().zip(&b).filter(|_| n > 0) {
+            for (a, b) in a.iter().zip(&b) {
                 let difference = (a.as_tensor() - b.as_tensor())?.abs()?.max_all()?.to_dtype(DType::F64)?;
                 let bound = if dtype == DType::F32 { 2e-6 } else { 1e-14 };
                 assert!(difference.to_scalar::<f64>()? < bound, "{dtype:?} {n} {difference}");

@@ -23,6 +23,18 @@ pub(crate) fn values<T: Float>(f: Activation, x: &[T], y: &mut [T]) {
     });
 }
 
+/// `x ← x + bias` for each row, and `y = f(x)`.
+pub(crate) fn values_of_biased<T: Float>(f: Activation, x: &mut [T], bias: &[T], y: &mut [T]) {
+    let width = bias.len().max(1);
+    let (rows, x, y) = (x.len() / width, Shared::new(x), Shared::new(y));
+    for_ranges(rows, GRAIN.div_ceil(width), |range| {
+        let at = range.start * width..range.end * width;
+        // SAFETY: the ranges are disjoint.
+        let (x, y) = unsafe { (x.part(at.clone()), y.part(at)) };
+        biased_part(f, x, bias, y);
+    });
+}
+
 /// `dx ← dx · f'(x)`, where `dx` comes in as the gradient of `f(x)`; and `y = f(x)` where it is asked for.
 pub(crate) fn slopes<T: Float>(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]) {
     let (y, dx) = (y.map(Shared::new), Shared::new(dx));
@@ -63,6 +75,7 @@ pub(crate) fn gated_slopes<T: Float>(
 
 multiversion! {
     fn value_part = value_body(f: Activation, x: &[T], y: &mut [T]);
+    fn biased_part = biased_body(f: Activation, x: &mut [T], bias: &[T], y: &mut [T]);
     fn slope_part = slope_body(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]);
     fn gated_part = gated_body(f: Activation, gate: &[T], up: &[T], y: &mut [T]);
     fn gated_slope_part = gated_slope_body(
@@ -122,6 +135,21 @@ fn value_body<T: Float, const FMA: bool>(f: Activation, x: &[T], y: &mut [T]) {
         ($f:ident) => {
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = $f::<T, FMA>(x).0;
+            }
+        };
+    }
+    choose!(f, run)
+}
+
+#[inline(always)]
+fn biased_body<T: Float, const FMA: bool>(f: Activation, x: &mut [T], bias: &[T], y: &mut [T]) {
+    macro_rules! run {
+        ($f:ident) => {
+            for (x, y) in x.chunks_exact_mut(bias.len().max(1)).zip(y.chunks_exact_mut(bias.len().max(1))) {
+                for ((x, y), &bias) in x.iter_mut().zip(y).zip(bias) {
+                    *x += bias;
+                    *y = $f::<T, FMA>(*x).0;
+                }
             }
         };
     }

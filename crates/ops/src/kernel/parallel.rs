@@ -52,6 +52,11 @@ impl<'a, T> Shared<'a, T> {
         unsafe { self.start.add(at) }
     }
 
+    /// The same slice without its first `at` elements.
+    pub(crate) fn from(&self, at: usize) -> Shared<'_, T> {
+        Shared { start: self.at(at), len: self.len - at, slice: PhantomData }
+    }
+
     /// The elements of `range`.
     ///
     /// # Safety

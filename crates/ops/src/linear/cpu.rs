@@ -16,7 +16,7 @@ pub(crate) fn forward<T: Float>(
     out: &mut [T],
     stride: usize,
 ) {
-    matmul(out, stride, Write::Store, T::of(1.0), View::new(x, n, i), View::new(weight, o, i).t());
+    product(x, (n, i, o), weight, out, stride, Write::Store);
     if let Some(bias) = bias {
         if stride == o {
             elementwise::add_bias(out, bias);
@@ -24,6 +24,30 @@ pub(crate) fn forward<T: Float>(
             out.chunks_mut(stride.max(1)).take(n).for_each(|row| elementwise::add_bias(&mut row[..o], bias));
         }
     }
+}
+
+/// `x Wᵀ`, stored in `out` or added to it.
+pub(crate) fn product<T: Float>(
+    x: &[T],
+    (n, i, o): (usize, usize, usize),
+    weight: &[T],
+    out: &mut [T],
+    stride: usize,
+    write: Write,
+) {
+    matmul(out, stride, write, T::of(1.0), View::new(x, n, i), View::new(weight, o, i).t());
+}
+
+/// `dy W`, the gradient of x, stored in `dx` or added to it; rows of dy stand `stride` apart.
+pub(crate) fn input<T: Float>(
+    dy: &[T],
+    stride: usize,
+    (n, i, o): (usize, usize, usize),
+    weight: &[T],
+    dx: &mut [T],
+    write: Write,
+) {
+    matmul(dx, i, write, T::of(1.0), View::strided(dy, n, o, stride), View::new(weight, o, i));
 }
 
 /// The gradients of weight and bias, given x [n, i] and dy, whose rows of o stand `stride` apart.
@@ -69,8 +93,7 @@ pub(super) fn linear<T: Float>(x: &Tensor, weight: &Tensor, bias: Option<&Tensor
             let dx = if x.track_op() {
                 let mut dx = buffer::<T>(n * i);
                 with(&weight, |weight: &[T]| {
-                    let (dy, weight) = (View::new(dy, n, o), View::new(weight, o, i));
-                    matmul(&mut dx, i, Write::Store, T::of(1.0), dy, weight);
+                    input(dy, o, (n, i, o), weight, &mut dx, Write::Store);
                     Ok(())
                 })?;
                 Some(tensor(dx, x.shape())?)

@@ -10,6 +10,17 @@ pub(crate) fn shapes(
     positions: Option<&Tensor>,
 ) -> Result<(usize, usize, usize, usize)> {
     let (b, t, h, k) = x_bthk.dims4()?;
+    check_tables((b, t, k), cos, sin, positions)?;
+    Ok((b, t, h, k))
+}
+
+/// Checks tables and positions against (b, t, k).
+pub(crate) fn check_tables(
+    (b, t, k): (usize, usize, usize),
+    cos: &Tensor,
+    sin: &Tensor,
+    positions: Option<&Tensor>,
+) -> Result<()> {
     if k % 2 != 0 {
         bail!("rotary: a head is {k} wide; pairs need an even width");
     }
@@ -19,10 +30,10 @@ pub(crate) fn shapes(
     }
     match positions {
         Some(positions) if positions.dims() != [b, t] => {
-            bail!("rotary: positions {:?} for x {:?}; wanted [{b}, {t}]", positions.dims(), x_bthk.dims())
+            bail!("rotary: positions {:?}; wanted [{b}, {t}]", positions.dims())
         }
         None if t > rows => bail!("rotary: {t} positions, but the tables hold {rows}"),
-        _ => Ok((b, t, h, k)),
+        _ => Ok(()),
     }
 }
 

@@ -56,7 +56,8 @@ fn arrange(x: &Tensor, layout: Layout) -> (Var, Box<dyn Fn(&Var) -> Result<Tenso
             let stored = x.transpose(0, rank - 1).unwrap().force_contiguous().unwrap();
             (Var::from_tensor(&stored).unwrap(), Box::new(move |var| var.transpose(0, rank - 1)))
         }
-        Layout::Narrowed if rank >= 1 => {
+        // (candle itself can't read the inner part of an empty tensor.)
+        Layout::Narrowed if rank >= 1 && x.elem_count() > 0 => {
             let (last, n) = (rank - 1, x.dim(rank - 1).unwrap());
             let side = x.narrow(last, 0, n.min(1)).unwrap();
             let wide = Tensor::cat(&[&side, x, &side], last).unwrap();

@@ -1,0 +1,129 @@
+//! The attention sublayer as one operation: norm, projections, rotation, attention, dropout and residual.
+
+mod cpu;
+pub(crate) mod reference;
+
+use crate::kernel::{by_dtype, fits};
+use crate::linear::reference::shapes;
+use crate::{AttentionOptions, Dropout, Norm, Projection, RotaryTables};
+use candle_core::{Result, Tensor, bail};
+use cpu::node;
+
+/// The parts of [`attention_layer`].
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionLayer<'a> {
+    /// What x goes through first; none where the norm stands elsewhere.
+    pub norm: Option<Norm<'a>>,
+    /// To the query heads.
+    pub query: Projection<'a>,
+    /// To the key heads, of which there may be fewer.
+    pub key: Projection<'a>,
+    /// To the value heads, as many as the key heads.
+    pub value: Projection<'a>,
+    /// From the heads' contexts back to the width of x; without it the result is the contexts side by side.
+    pub output: Option<Projection<'a>>,
+    /// The width of a head.
+    pub d_head: usize,
+    /// The rotation of queries and keys.
+    pub rotary: Option<RotaryTables<'a>>,
+    /// Scale, mask, and dropout of the weights.
+    pub attention: AttentionOptions<'a>,
+    /// Whether x is added to the result.
+    pub residual: bool,
+    /// Of what is added to x.
+    pub dropout: Option<&'a Dropout>,
+}
+
+/// `[x +] dropout(output(attention(rotary(query(n)), rotary(key(n)), value(n))))` with `n = norm(x)`.
+///
+/// One node on the tape; queries, keys, values and contexts are kept, scores and weights never are.
+///
+/// # Shape
+/// x [b, t, d] → [b, t, d], or [b, t, h·k] without an output projection.
+///
+/// # Errors
+/// Where widths, heads, tables or the mask don't fit together.
+pub fn attention_layer(x_btd: &Tensor, parts: &AttentionLayer) -> Result<Tensor> {
+    let heads = check(x_btd, parts)?;
+    let mut inputs = inputs(x_btd, parts);
+    let mut all = inputs.clone();
+    all.extend(parts.rotary.iter().flat_map(|tables| [tables.cos, tables.sin]));
+    if fits(&all) && parts.output.is_some() {
+        by_dtype!(x_btd, node(x_btd, parts, heads, &mut inputs))
+    } else if fits(&all) {
+        pieces(x_btd, parts)
+    } else {
+        reference::attention_layer(x_btd, parts)
+    }
+}
+
+/// Query heads and key/value heads.
+type Heads = (usize, usize);
+
+/// x and the parameters, in the order of their gradients.
+fn inputs<'a>(x: &'a Tensor, parts: &AttentionLayer<'a>) -> Vec<&'a Tensor> {
+    let mut inputs = vec![x];
+    inputs.extend(parts.norm.iter().flat_map(Norm::inputs));
+    for projection in [parts.query, parts.key, parts.value].iter().chain(&parts.output) {
+        inputs.extend(projection.inputs());
+    }
+    inputs
+}
+
+/// Without an output projection (the bare model of one sentence) the sublayer is too small to be worth a kernel.
+fn pieces(x: &Tensor, parts: &AttentionLayer) -> Result<Tensor> {
+    let rows = parts.norm.map_or_else(|| Ok(x.clone()), |norm| norm.apply(x))?;
+    let heads = |projection: Projection| -> Result<Tensor> {
+        let (b, t, _) = x.dims3()?;
+        let heads = projection.weight.dim(0)? / parts.d_head;
+        crate::linear(&rows, projection.weight, projection.bias)?.reshape((b, t, heads, parts.d_head))
+    };
+    let (mut q, mut k, v) = (heads(parts.query)?, heads(parts.key)?, heads(parts.value)?);
+    if let Some(tables) = parts.rotary {
+        q = crate::rotary(&q, tables.cos, tables.sin, tables.positions)?;
+        k = crate::rotary(&k, tables.cos, tables.sin, tables.positions)?;
+    }
+    let y = crate::attention(&q, &k, &v, &parts.attention)?.flatten_from(2)?;
+    let y = parts.dropout.map_or_else(|| Ok(y.clone()), |rule| crate::dropout(&y, rule))?;
+    if parts.residual { x + y } else { Ok(y) }
+}
+
+fn check(x: &Tensor, parts: &AttentionLayer) -> Result<Heads> {
+    let (_, _, d) = x.dims3()?;
+    if let Some(norm) = parts.norm {
+        norm.check(x)?;
+    }
+    let mut heads = [0; 3];
+    for (heads, (name, projection)) in
+        heads.iter_mut().zip([("query", parts.query), ("key", parts.key), ("value", parts.value)])
+    {
+        let width = shapes(x, projection.weight, projection.bias)?.2;
+        if parts.d_head == 0 || width % parts.d_head != 0 {
+            bail!("attention_layer: {name} gives {width} numbers, no multiple of d_head = {}", parts.d_head);
+        }
+        *heads = width / parts.d_head;
+    }
+    let [h, g, values] = heads;
+    if g != values || g == 0 || h % g != 0 {
+        bail!("attention_layer: {h} query heads, {g} key heads and {values} value heads don't go together");
+    }
+    let width = match parts.output {
+        Some(output) => {
+            let (o, i) = output.weight.dims2()?;
+            if i != h * parts.d_head || output.bias.is_some_and(|bias| bias.dims() != [o]) {
+                bail!(
+                    "attention_layer: output {:?} after {h} heads of {}",
+                    output.weight.dims(),
+                    parts.d_head
+                );
+            }
+            o
+        }
+        None => h * parts.d_head,
+    };
+    if parts.residual && width != d {
+        bail!("attention_layer: {width} numbers can't be added to x {:?}", x.dims());
+    }
+    parts.dropout.map_or(Ok(()), Dropout::check)?;
+    Ok((h, g))
+}

@@ -1,0 +1,76 @@
+//! The feed-forward sublayer as one operation: norm, projections, activation, dropout and residual.
+
+mod cpu;
+pub(crate) mod reference;
+
+use crate::kernel::{by_dtype, fits};
+use crate::linear::reference::shapes;
+use crate::{Activation, Dropout, Norm, Projection};
+use candle_core::{Result, Tensor, bail};
+use cpu::node;
+
+/// The parts of [`feed_forward`].
+#[derive(Clone, Copy, Debug)]
+pub struct FeedForward<'a> {
+    /// What x goes through first; none where the norm stands elsewhere.
+    pub norm: Option<Norm<'a>>,
+    /// The gate's projection, of a gated feed-forward.
+    pub gate: Option<Projection<'a>>,
+    /// To the wider layer.
+    pub up: Projection<'a>,
+    /// And back.
+    pub down: Projection<'a>,
+    /// Of `up`, or of `gate` where there is one.
+    pub activation: Activation,
+    /// Whether x is added to the result.
+    pub residual: bool,
+    /// Of what is added to x.
+    pub dropout: Option<&'a Dropout>,
+}
+
+/// `[x +] dropout(down(f(up(norm(x)))))`, or gated `down(f(gate(norm(x))) · up(norm(x)))`.
+///
+/// One node on the tape; the wider layer is kept once, before its activation, which the backward pass makes again.
+///
+/// # Shape
+/// x [.., d] → [.., d].
+///
+/// # Errors
+/// Where widths don't fit together.
+pub fn feed_forward(x_xd: &Tensor, parts: &FeedForward) -> Result<Tensor> {
+    check(x_xd, parts)?;
+    let inputs = inputs(x_xd, parts);
+    if fits(&inputs) {
+        by_dtype!(x_xd, node(x_xd, parts, &inputs))
+    } else {
+        reference::feed_forward(x_xd, parts)
+    }
+}
+
+/// x and the parameters, in the order of their gradients.
+fn inputs<'a>(x: &'a Tensor, parts: &FeedForward<'a>) -> Vec<&'a Tensor> {
+    let mut inputs = vec![x];
+    inputs.extend(parts.norm.iter().flat_map(Norm::inputs));
+    inputs.extend(parts.gate.iter().flat_map(Projection::inputs));
+    inputs.extend(parts.up.inputs());
+    inputs.extend(parts.down.inputs());
+    inputs
+}
+
+fn check(x: &Tensor, parts: &FeedForward) -> Result<()> {
+    if let Some(norm) = parts.norm {
+        norm.check(x)?;
+    }
+    let (_, d, f) = shapes(x, parts.up.weight, parts.up.bias)?;
+    if let Some(gate) = parts.gate {
+        shapes(x, gate.weight, gate.bias)?;
+        if gate.weight.dims() != parts.up.weight.dims() {
+            bail!("feed_forward: gate {:?} beside up {:?}", gate.weight.dims(), parts.up.weight.dims());
+        }
+    }
+    let (o, i) = parts.down.weight.dims2()?;
+    if i != f || (parts.residual && o != d) || parts.down.bias.is_some_and(|bias| bias.dims() != [o]) {
+        bail!("feed_forward: down {:?} after up {:?}", parts.down.weight.dims(), parts.up.weight.dims());
+    }
+    parts.dropout.map_or(Ok(()), Dropout::check)
+}
