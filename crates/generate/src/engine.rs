@@ -1,13 +1,14 @@
 //! The rows that a model is continuing: what each has read, and the logits of what comes next.
 //!
-//! All rows are read at once and then fed one token each. Rows of different lengths stand right-aligned in one padded
-//! batch; padding is masked out and places count from a row's own first token, so a row's logits are those that it has
-//! alone. A row that fills the context slides: it forgets its older half and reads the rest again.
+//! Every prompt is read at once, then each row is fed one token at a time. On the CPU each row has its own
+//! [`Decoder`] state. Elsewhere rows of different lengths stand right-aligned in one padded batch; padding is masked out
+//! and places count from a row's own first token, so a row's logits are those that it has alone. A row that fills the
+//! context slides: it forgets its older half and reads the rest again.
 
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use vulpes_model::{Input, KvCache, Run, Transformer};
+use vulpes_model::{Decoder, DecoderRow, Input, KvCache, Run, Transformer, kernel_threads};
 
 use crate::Error;
 
@@ -15,8 +16,10 @@ use crate::Error;
 pub(crate) struct Engine<'m> {
     model: &'m Transformer,
     rows: Vec<Row>,
+    decoder: Option<Decoder<'m>>,
+    /// Without a decoder: keys and values of all rows.
     cache: KvCache,
-    /// 1 for a real token, 0 for padding, for each column that the cache holds, row after row.
+    /// Without a decoder: 1 for a real token, 0 for padding, for each token read, row after row.
     keep: Vec<Vec<u8>>,
 }
 
@@ -27,19 +30,33 @@ struct Row {
     n_forgotten: usize,
     is_done: bool,
     logits: Vec<f32>,
+    decoded: Option<DecoderRow>,
 }
 
 impl<'m> Engine<'m> {
     /// Reads `prompts`; of a prompt longer than the context only the end.
     pub(crate) fn new(model: &'m Transformer, prompts: &[&[u32]]) -> Result<Self, Error> {
+        Self::with_decoder(model, prompts, Decoder::new(model, kernel_threads())?)
+    }
+
+    fn with_decoder(
+        model: &'m Transformer,
+        prompts: &[&[u32]],
+        decoder: Option<Decoder<'m>>,
+    ) -> Result<Self, Error> {
         let context = model.config().context_len;
         let row = |prompt: &&[u32]| {
             let n_forgotten = prompt.len().saturating_sub(context);
-            Row { window: prompt[n_forgotten..].to_vec(), n_forgotten, is_done: false, logits: Vec::new() }
+            let window = prompt[n_forgotten..].to_vec();
+            Row { window, n_forgotten, is_done: false, logits: Vec::new(), decoded: None }
         };
         let rows = prompts.iter().map(row).collect();
-        let mut engine = Self { model, rows, cache: KvCache::of(model.config()), keep: Vec::new() };
-        engine.read()?;
+        let mut engine = Self { model, rows, decoder, cache: KvCache::of(model.config()), keep: Vec::new() };
+        if engine.decoder.is_some() {
+            (0..engine.rows.len()).try_for_each(|row| engine.read_row(row))?;
+        } else {
+            engine.read()?;
+        }
         Ok(engine)
     }
 
@@ -61,18 +78,56 @@ impl<'m> Engine<'m> {
                 _ => row.is_done = true,
             }
         }
+        if self.decoder.is_some() {
+            return tokens.iter().enumerate().try_for_each(|(row, token)| match token {
+                Some(token) => self.decode(row, *token),
+                None => Ok(()),
+            });
+        }
         let context = self.model.config().context_len;
         if self.cache.n_seen() < context
             && self.rows.iter().all(|row| row.is_done || row.window.len() <= context)
         {
             return self.step(tokens);
         }
-        for row in self.rows.iter_mut().filter(|row| !row.is_done && row.window.len() > context) {
-            let n_forgotten = row.window.len() - (context / 2).max(1);
-            row.window.drain(..n_forgotten);
-            row.n_forgotten += n_forgotten;
-        }
+        self.rows.iter_mut().for_each(|row| row.slide(context));
         self.read()
+    }
+
+    /// Reads a row's window from its beginning, for the decoder to go on from.
+    fn read_row(&mut self, number: usize) -> Result<(), Error> {
+        let Some(decoder) = &self.decoder else { return Ok(()) };
+        let (before, rest) = self.rows.split_at_mut(number);
+        let row = &mut rest[0];
+        // Samples of one prompt need it read only once.
+        if let Some(twin) = before.last().filter(|twin| twin.window == row.window && twin.decoded.is_some()) {
+            row.logits.clone_from(&twin.logits);
+            row.decoded.clone_from(&twin.decoded);
+            return Ok(());
+        }
+        let mut cache = KvCache::of(self.model.config());
+        let input = Input::new(&row.window, 1, self.model.device())?;
+        let hidden_btd = self.model.forward(&input, &mut Run::cached(&mut cache))?;
+        let last = hidden_btd.narrow(1, hidden_btd.dim(1)? - 1, 1)?;
+        let logits = self.model.logits(&last, &mut Run::inference())?.squeeze(1)?;
+        row.logits = to_rows(&logits)?.swap_remove(0);
+        row.decoded = Some(decoder.take_over(&cache, 0)?);
+        Ok(())
+    }
+
+    /// Feeds a row one token through the decoder; a full row slides instead.
+    fn decode(&mut self, number: usize, token: u32) -> Result<(), Error> {
+        let context = self.model.config().context_len;
+        let row = &mut self.rows[number];
+        if row.window.len() > context {
+            row.slide(context);
+            return self.read_row(number);
+        }
+        if let (Some(decoder), Some(decoded)) = (&mut self.decoder, &mut row.decoded) {
+            row.logits.clear();
+            row.logits.extend_from_slice(decoder.step(decoded, token)?);
+        }
+        Ok(())
     }
 
     /// Reads every unfinished row's window from its beginning.
@@ -127,7 +182,21 @@ impl<'m> Engine<'m> {
     }
 }
 
+impl Row {
+    /// Forgets the older half of a window that is longer than the context.
+    fn slide(&mut self, context: usize) {
+        if !self.is_done && self.window.len() > context {
+            let n_forgotten = self.window.len() - (context / 2).max(1);
+            self.window.drain(..n_forgotten);
+            self.n_forgotten += n_forgotten;
+        }
+    }
+}
+
 /// A matrix as rows of float32, copied from the device once.
 pub(crate) fn to_rows(matrix: &Tensor) -> candle_core::Result<Vec<Vec<f32>>> {
     matrix.to_dtype(DType::F32)?.to_vec2()
 }
+
+#[cfg(test)]
+mod tests;

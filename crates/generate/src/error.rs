@@ -38,6 +38,9 @@ pub enum Error {
     /// An operation of the model failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+    /// The model lacks a part.
+    #[error(transparent)]
+    Model(#[from] vulpes_model::Error),
     /// The tokenizer failed.
     #[error(transparent)]
     Data(#[from] vulpes_data::Error),

@@ -9,6 +9,7 @@ mod attention;
 mod block;
 mod cache;
 pub mod config;
+mod decode;
 pub mod device;
 mod embedding;
 mod error;
@@ -26,6 +27,7 @@ mod transformer;
 
 pub use cache::KvCache;
 pub use config::{Head, ModelConfig, ModelSection};
+pub use decode::{Decoder, DecoderRow};
 pub use error::{Error, Result};
 pub use input::Input;
 pub use parameters::{Declared, FirstValue, Parameters, declare};
@@ -33,4 +35,7 @@ pub use pool::{mean_pooled, normalized};
 pub use probe::{Probe, Recorder, Site};
 pub use run::Run;
 pub use transformer::Transformer;
-pub use vulpes_ops::{candle_on_one_thread, threads::with_kernel_threads};
+pub use vulpes_ops::{
+    candle_on_one_thread,
+    threads::{kernel_threads, with_kernel_threads},
+};

@@ -32,6 +32,11 @@ impl Rotary {
         Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
     }
 
+    /// The table: cosines and sines, `[context_len, k/2]` each.
+    pub(crate) fn table(&self) -> (Tensor, Tensor) {
+        (self.cos.clone(), self.sin.clone())
+    }
+
     /// Turns the heads of `x` by their tokens' places.
     ///
     /// # Shape

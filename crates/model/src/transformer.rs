@@ -252,6 +252,11 @@ impl Transformer {
         self.head.loss(hidden, targets, options, run)
     }
 
+    /// Cosines and sines of the rotary angles, `[context_len, k/2]` each; `None` where places are known otherwise.
+    pub(crate) fn rotary_table(&self) -> Option<(Tensor, Tensor)> {
+        self.rotary.as_ref().map(Rotary::table)
+    }
+
     /// Who may look at whom when `input` is read after `past` tokens of a cache.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ mod attention;
 mod attention_layer;
 mod candle_pool;
 mod cross_entropy;
+pub mod decode;
 mod dropout;
 mod embedding;
 mod feed_forward;
