@@ -1,17 +1,26 @@
 //! A running model, looked at: attention maps, the walkthrough, the way to a prediction.
 //!
-//! ids → model under a probe → [`Explanation`] → terminal, JSON. [`walkthrough`] runs the worked example of attention
-//! through the model's own operations, in float64.
+//! ids → model under a probe → [`Explanation`] → terminal, JSON, SVG, one offline HTML page. [`logit_lens`],
+//! [`knockouts`] and [`gradient_flow`] say how a prediction forms, what it hangs on and who learns from it.
+//! [`walkthrough`] runs the worked example of attention through the model's own operations, in float64.
 //!
 //! Knows nothing of optimizers or training.
 
 mod error;
 mod explanation;
+mod html;
+mod influence;
+mod influence_page;
+mod svg;
 mod terminal;
 mod walkthrough;
 
 pub use error::Error;
 pub use explanation::{Explanation, NextToken, Subject, explain, print as print_explanation};
+pub use html::{Extras, page as html_page};
+pub use influence::{Flow, GradientFlow, Knockout, LensLayer, gradient_flow, knockouts, logit_lens};
+pub use influence_page::{print_gradients, print_knockouts, print_lens};
+pub use svg::{grid_svg, head_svg};
 pub use terminal::Paper;
 pub use walkthrough::{
     Difference, Example, GradientsOf, Step, Walkthrough, print as print_walkthrough, walkthrough,

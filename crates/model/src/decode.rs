@@ -4,7 +4,7 @@
 //! and goes on token by token. Each matrix is shared out by rows over a team of threads, each row summed in one order,
 //! so the logits have the same bits on any number of threads.
 
-use std::sync::RwLockReadGuard;
+use std::ops::Deref;
 
 use candle_core::{CpuStorage, DType, Result, Storage};
 use vulpes_ops::decode::{
@@ -44,7 +44,7 @@ pub struct DecoderRow {
 
 /// A parameter's numbers, held for reading.
 struct Weight<'m> {
-    guard: RwLockReadGuard<'m, Storage>,
+    guard: Box<dyn Deref<Target = Storage> + Sync + 'm>,
     start: usize,
     len: usize,
 }
@@ -366,12 +366,12 @@ fn weight<'m>(model: &'m Transformer, name: &str) -> crate::Result<Weight<'m>> {
     let Some((start, end)) = layout.contiguous_offsets() else {
         return Err(crate::Error::MissingParameter(format!("{name} (in one piece)")));
     };
-    Ok(Weight { guard, start, len: end - start })
+    Ok(Weight { start, len: end - start, guard: Box::new(guard) })
 }
 
 impl Weight<'_> {
     fn get(&self) -> &[f32] {
-        match &*self.guard {
+        match &**self.guard {
             Storage::Cpu(CpuStorage::F32(numbers)) => &numbers[self.start..self.start + self.len],
             // A decoder is made for float32 on the CPU alone.
             _ => &[],

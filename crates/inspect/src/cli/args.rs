@@ -11,7 +11,7 @@ use clap::{ArgGroup, Parser};
 #[command(group = ArgGroup::new("input"))]
 pub(crate) struct Args {
     /// Work the example of "The quick brown fox jumps" from weights to prediction and back
-    #[arg(long, group = "what", conflicts_with_all = ["input", "layer", "head", "all_logits"])]
+    #[arg(long, group = "what", conflicts_with_all = ["input", "layer", "head", "all_logits", "svg", "html", "gradients", "target"])]
     pub(crate) walkthrough: bool,
     /// A model folder, or a run folder (its model/ is used)
     #[arg(long, value_name = "DIR", group = "what", requires = "input")]
@@ -34,6 +34,18 @@ pub(crate) struct Args {
     /// With --json: the logits at every token, not of the asked one alone
     #[arg(long, requires = "json")]
     pub(crate) all_logits: bool,
+    /// Write the attention map of one head (--layer, --head) or the grid of all as SVG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Write a page that works offline: every head, the arithmetic of every cell
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Show how large the gradient of the loss is in every part of the model
+    #[arg(long, requires = "target")]
+    pub(crate) gradients: bool,
+    /// The true next word: what gradients and knock-outs are about
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
+    pub(crate) target: Option<String>,
 }
 
 #[cfg(test)]
@@ -46,7 +58,10 @@ mod tests {
         let command = Args::command();
         let flags: Vec<_> =
             command.get_arguments().map(|arg| format!("--{}", arg.get_long().unwrap())).collect();
-        assert_eq!(flags.join(" "), "--walkthrough --model --text --ids --layer --head --json --all-logits");
+        assert_eq!(
+            flags.join(" "),
+            "--walkthrough --model --text --ids --layer --head --json --all-logits --svg --html --gradients --target"
+        );
         command.debug_assert();
     }
 
@@ -57,6 +72,7 @@ mod tests {
         assert_eq!(kind("explain --model m"), ErrorKind::MissingRequiredArgument);
         assert_eq!(kind("explain --walkthrough --text a"), ErrorKind::ArgumentConflict);
         assert_eq!(kind("explain --model m --text a --ids 1"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind("explain --model m --text a --gradients"), ErrorKind::MissingRequiredArgument);
         assert_eq!(kind("explain --model m --text a --all-logits"), ErrorKind::MissingRequiredArgument);
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use serde::Serialize;
 use vulpes_data::Tokenizer;
 use vulpes_inspect::{
@@ -38,10 +38,87 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
     let model = loaded.transformer.without_gradients()?;
     let subject = Subject { model: &model, tokenizer: &tokenizer, labels: &loaded.extra.labels };
     let explanation = explain(&subject, &ids)?;
-    if args.json {
-        return json(&explanation, args.all_logits);
+    let target = target_of(args, &subject, &explanation)?;
+    let gradients = match args.gradients || args.html.is_some() {
+        true => Some(gradient_flow(&subject, &loaded.transformer, &explanation, target.id)?),
+        false => None,
+    };
+    let wants_knockouts = args.target.is_some() || args.html.is_some();
+    let seen = Seen {
+        lens: logit_lens(&subject, &explanation)?,
+        knockouts: if wants_knockouts { knockouts(&subject, &explanation, target.id)? } else { Vec::new() },
+        target,
+        gradients,
+        explanation,
+    };
+    if let Some(file) = &args.svg {
+        write_file(file, &svg_of(args, &seen.explanation))?;
     }
-    page(|paper| print_explanation(&explanation, args.layer, args.head, paper))
+    if let Some(file) = &args.html {
+        let extras = Extras {
+            lens: seen.lens.clone(),
+            knockouts: seen.knockouts.clone(),
+            target: seen.target.clone(),
+            gradients: seen.gradients.clone(),
+            first: (args.layer.unwrap_or(0), args.head.unwrap_or(0)),
+        };
+        write_file(file, &html_page(&seen.explanation, &extras)?)?;
+    }
+    if args.json {
+        return json(&seen, args);
+    }
+    if args.svg.is_some() || args.html.is_some() {
+        return Ok(());
+    }
+    page(|paper| {
+        print_explanation(&seen.explanation, args.layer, args.head, paper)?;
+        if seen.lens.len() > 1 {
+            print_lens(&seen.lens, paper)?;
+        }
+        if args.target.is_some() {
+            print_knockouts(&seen.knockouts, &seen.target.text, &seen.explanation, paper)?;
+        }
+        seen.gradients.as_ref().map_or(Ok(()), |flow| print_gradients(flow, paper))
+    })
+}
+
+/// All that was asked for about one text.
+struct Seen {
+    explanation: Explanation,
+    lens: Vec<LensLayer>,
+    knockouts: Vec<Knockout>,
+    target: NextToken,
+    gradients: Option<GradientFlow>,
+}
+
+/// The token that was typed as the true one, else the likeliest.
+fn target_of(args: &Args, subject: &Subject, explanation: &Explanation) -> Result<NextToken, Failure> {
+    let logits = &explanation.logits[explanation.position.min(explanation.logits.len() - 1)];
+    let id = match &args.target {
+        None => explanation.next.first().map_or(0, |first| first.id),
+        Some(text) => subject.output_id(text).ok_or_else(|| {
+            Failure::Usage(anyhow!(
+                "--target {text:?} is no single token of this model's vocabulary (or label)"
+            ))
+        })?,
+    };
+    explanation.output(id, subject).ok_or_else(|| {
+        Failure::Usage(anyhow!("--target: the model has {} outputs, no number {id}", logits.len()))
+    })
+}
+
+fn svg_of(args: &Args, explanation: &Explanation) -> String {
+    let one = explanation.model.n_layer * explanation.model.n_head == 1;
+    match (args.layer, args.head) {
+        (None, None) if !one => grid_svg(explanation),
+        (layer, head) => head_svg(explanation, layer.unwrap_or(0), head.unwrap_or(0)),
+    }
+}
+
+fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).with_context(|| format!("{} can't be written", path.display()))?;
+    eprintln!("wrote {} ({} KB)", path.display(), text.len().div_ceil(1000));
+    Ok(())
 }
 
 fn check_place(name: &str, place: Option<usize>, n: usize) -> Result<(), Failure> {
@@ -82,12 +159,21 @@ fn ids_of(args: &Args, tokenizer: &Tokenizer, loaded: &Loaded) -> Result<Vec<u32
     Ok(ids)
 }
 
-/// The explanation as JSON, with the logits of the asked token or of all.
-fn json(explanation: &Explanation, all_logits: bool) -> Result<(), Failure> {
+/// Everything as JSON, with the logits of the asked token or of all.
+fn json(seen: &Seen, args: &Args) -> Result<(), Failure> {
+    let explanation = &seen.explanation;
     let mut value = serde_json::to_value(explanation)?;
-    if !all_logits {
+    if !args.all_logits {
         let asked = explanation.position.min(explanation.logits.len() - 1);
         value["logits"] = serde_json::to_value(&explanation.logits[asked])?;
+    }
+    value["lens"] = serde_json::to_value(&seen.lens)?;
+    if args.target.is_some() || args.html.is_some() {
+        value["target"] = serde_json::to_value(&seen.target)?;
+        value["knockouts"] = serde_json::to_value(&seen.knockouts)?;
+    }
+    if let Some(gradients) = &seen.gradients {
+        value["gradients"] = serde_json::to_value(gradients)?;
     }
     document(&value)
 }

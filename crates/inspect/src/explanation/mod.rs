@@ -87,6 +87,19 @@ impl Subject<'_> {
         }
     }
 
+    /// The output that a text names: a token of its own, or a label.
+    pub fn output_id(&self, text: &str) -> Option<u32> {
+        if let Head::Classify { n_labels } = self.model.config().head {
+            return (0..n_labels as u32).find(|&id| self.output(id) == text);
+        }
+        let alone = |text: &str| match self.tokenizer.encode(text).ok()?.as_slice() {
+            [id] if Some(*id) != self.tokenizer.unk_id() => Some(*id),
+            _ => None,
+        };
+        // In byte-level vocabularies a word after a space is another token than one at the beginning.
+        alone(&format!(" {text}")).or_else(|| alone(text)).or_else(|| self.tokenizer.token_to_id(text))
+    }
+
     /// The position that the model is asked about.
     pub(crate) fn position(&self, ids: &[u32]) -> usize {
         let mask = self.tokenizer.mask_id().filter(|_| self.model.config().head == Head::MaskedToken);
@@ -99,6 +112,15 @@ impl Subject<'_> {
         let logits = self.model.logits(&hidden, &mut Run::inference())?;
         let logits = if logits.rank() == 3 { logits.squeeze(0)? } else { logits };
         Ok(logits.to_dtype(DType::F32)?.to_vec2()?)
+    }
+}
+
+impl Explanation {
+    /// One output at the asked token; `None` where the model has no such output.
+    pub fn output(&self, id: u32, subject: &Subject) -> Option<NextToken> {
+        let logits = self.logits.get(self.position.min(self.logits.len().saturating_sub(1)))?;
+        let logit = *logits.get(id as usize)?;
+        Some(NextToken { id, text: subject.output(id), probability: softmax(logits)[id as usize], logit })
     }
 }
 

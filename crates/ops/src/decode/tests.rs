@@ -75,13 +75,13 @@ fn a_team_does_what_one_does_in_any_size_and_after_a_nap() {
     };
     let mut one = vec![0.0; 37];
     Team::new(1).split(&mut one, 1, &work);
-    for n in [0, 2, 3, 7, 64] {
+    for n in [0, 2, 3, 7] {
         let mut team = Team::new(n);
-        for round in 0..300 {
+        for round in 0..100 {
             let mut out = vec![0.0; 37];
             team.split(&mut out, 5, &work);
             assert_eq!(out, one, "{n} threads");
-            if round == 150 {
+            if round == 50 {
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
         }
