@@ -7,7 +7,9 @@ use anyhow::{Context, anyhow};
 use serde::Serialize;
 use vulpes_data::Tokenizer;
 use vulpes_inspect::{
-    Explanation, Paper, Subject, explain, print_explanation, print_walkthrough, walkthrough,
+    Explanation, Extras, GradientFlow, Knockout, LensLayer, NextToken, Paper, Subject, explain,
+    gradient_flow, grid_svg, head_svg, html_page, knockouts, logit_lens, print_explanation, print_gradients,
+    print_knockouts, print_lens, print_walkthrough, walkthrough,
 };
 use vulpes_model::folder::{self, Loaded};
 
