@@ -10,7 +10,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use vulpes_data::{
-    DataConfig, Dataset, DocumentConfig, ObjectiveConfig, OpenOptions, Paths, TokenizerConfig, TokenizerKind,
+    Cursor, DataConfig, Dataset, DocumentConfig, ObjectiveConfig, OpenOptions, Paths, TokenizerConfig,
+    TokenizerKind,
 };
 
 /// Lines in batches of 100,000, so that a large file fits; blank lines are no documents.
@@ -45,13 +46,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..DataConfig::default()
     };
     let options = OpenOptions { context_len: 64, seed: 1, vocab_size: None, tokenizer: None, progress: &() };
-    let open = || -> Result<(f64, u64), vulpes_data::Error> {
+    let open = || -> Result<(f64, Dataset), vulpes_data::Error> {
         let start = Instant::now();
         let dataset = Dataset::open(&data, &ObjectiveConfig::default(), &options)?;
-        Ok((start.elapsed().as_secs_f64(), dataset.n_tokens()))
+        Ok((start.elapsed().as_secs_f64(), dataset))
+    };
+    // What a step of 12 windows of 64 waits for where no thread makes its batch ahead.
+    let batch_us = |dataset: &Dataset| -> Result<f64, vulpes_data::Error> {
+        let start = Instant::now();
+        let mut cursor = Cursor::default();
+        for _ in 0..1000 {
+            dataset.batch(cursor, 12)?;
+            cursor = dataset.advance(cursor, 12);
+        }
+        Ok(start.elapsed().as_secs_f64() * 1e3)
     };
     let megabytes = std::fs::metadata(text)?.len() as f64 / 1e6;
-    let (seconds, tokens) = open()?;
+    let (seconds, dataset) = open()?;
     let (again, _) = open()?;
     let peer = match rest.first() {
         None => serde_json::Value::Null,
@@ -66,7 +77,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let peak = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).map(str::trim).map(str::to_owned);
     let report = serde_json::json!({
-        "megabytes": megabytes, "tokens": tokens, "seconds": seconds, "megabytes_per_s": megabytes / seconds,
+        "megabytes": megabytes, "tokens": dataset.n_tokens(), "batch_us": batch_us(&dataset)?, "seconds": seconds, "megabytes_per_s": megabytes / seconds,
         "second_start_seconds": again, "peak_memory": peak, "peer": peer,
     });
     println!("{report:#}");

@@ -132,3 +132,40 @@ fn merges_learned_are_those_of_the_library() {
     let golden = read(golden);
     assert_eq!(ours["model"]["merges"], golden["model"]["merges"]);
 }
+
+/// Each kind's `tokenizer.json` in Python: the same ids, the same text.
+#[test]
+fn python_reads_what_we_train() {
+    let Some(python) = std::env::var_os("VULPES_PYTHON") else {
+        eprintln!("skipped: VULPES_PYTHON names no interpreter with the tokenizers package");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let corpus = vulpes_data::embedded("fox.txt").unwrap();
+    let texts =
+        ["The quick brown fox jumps over the lazy dog.", "Über-fox's 狐 [MASK] (it) \"flies\"\n  twice"];
+    for kind in [TokenizerKind::Word, TokenizerKind::Char, TokenizerKind::Bpe, TokenizerKind::Wordpiece] {
+        let config = TokenizerConfig { kind, ..TokenizerConfig::default() };
+        let tokenizer = Tokenizer::train(&config, corpus.lines()).unwrap();
+        let path = folder.path().join("tokenizer.json");
+        tokenizer.save(&path).unwrap();
+        let script = "import sys, json, tokenizers\n\
+            t = tokenizers.Tokenizer.from_file(sys.argv[1])\n\
+            e = [t.encode(text) for text in json.loads(sys.argv[2])]\n\
+            print(json.dumps([[x.ids, t.decode(x.ids, skip_special_tokens=False)] for x in e]))";
+        let output = std::process::Command::new(&python)
+            .args(["-c", script])
+            .arg(&path)
+            .arg(serde_json::to_string(&texts).unwrap())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let theirs: Vec<(Vec<u32>, String)> = serde_json::from_slice(&output.stdout).unwrap();
+        let ours = texts.map(|text| {
+            let ids = tokenizer.encode_detailed(text, true).unwrap().ids;
+            let text = tokenizer.decode(&ids, false).unwrap();
+            (ids, text)
+        });
+        assert_eq!(theirs, ours, "{kind:?}");
+    }
+}

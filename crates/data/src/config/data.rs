@@ -15,6 +15,8 @@ pub enum DataKind {
     Jsonl,
     /// Comma-separated values with a header, with a text column.
     Csv,
+    /// Parquet, with a text column; for programs built with the feature `parquet`.
+    Parquet,
     /// One JSON object a line with token ids: `input_ids`, and where needed `attention_mask`, `token_type_ids`,
     /// `position_ids`, `labels`.
     Ids,
@@ -54,10 +56,10 @@ pub struct DataConfig {
     /// What one document of plain text is.
     #[serde(skip_serializing_if = "is_file")]
     pub document: DocumentConfig,
-    /// The column of the text, for `jsonl` and `csv`.
+    /// The column of the text, for `jsonl`, `csv` and `parquet`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_column: Option<String>,
-    /// The column of the second text of a pair, for `jsonl` and `csv`; unset: no pairs.
+    /// The column of the second text of a pair, for `jsonl`, `csv` and `parquet`; unset: no pairs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pair_column: Option<String>,
     /// The column of the label, for `objective.kind = "classify"`.
@@ -133,10 +135,13 @@ impl DataConfig {
         };
         let mut fault = |key: &str, message: String| issues.push(Issue::new(&format!("data.{key}"), message));
         let synthetic = self.kind == DataKind::Synthetic;
-        let table = matches!(self.kind, DataKind::Jsonl | DataKind::Csv);
+        let table = matches!(self.kind, DataKind::Jsonl | DataKind::Csv | DataKind::Parquet);
         let classify = objective.kind == ObjectiveKind::Classify;
         let rows = self.row_kind(objective);
 
+        if self.kind == DataKind::Parquet && !cfg!(feature = "parquet") {
+            fault("kind", "\"parquet\" is not compiled in; build with --features parquet".into());
+        }
         if synthetic && !(self.train.is_empty() && self.validation.is_empty()) {
             fault("train", "kind = \"synthetic\" reads no files; remove train and validation".into());
         }
@@ -163,10 +168,7 @@ impl DataConfig {
                 fault("validation_fraction", "contradicts data.validation; give one of the two".into());
             }
             if matches!(self.kind, DataKind::Ids | DataKind::Synthetic) {
-                fault(
-                    "validation_fraction",
-                    "goes with text, jsonl and csv; give data.validation here".into(),
-                );
+                fault("validation_fraction", "goes with text and tables; give data.validation here".into());
             }
         }
         if self.validation_rows == Some(0) {
@@ -183,17 +185,20 @@ impl DataConfig {
         }
         for (key, given) in [("text_column", &self.text_column), ("pair_column", &self.pair_column)] {
             if given.is_some() && !table {
-                fault(key, "goes with kind = \"jsonl\" or \"csv\"".into());
+                fault(key, "goes with kind = \"jsonl\", \"csv\" or \"parquet\"".into());
             }
         }
         if self.label_column.is_some() && !(table && classify) {
             fault(
                 "label_column",
-                "goes with kind = \"jsonl\" or \"csv\" and objective.kind = \"classify\"".into(),
+                "goes with kind = \"jsonl\", \"csv\" or \"parquet\" and objective.kind = \"classify\"".into(),
             );
         }
         if classify && self.kind == DataKind::Text {
-            fault("kind", "classification needs labels: use \"jsonl\", \"csv\" or \"ids\"".into());
+            fault(
+                "kind",
+                "classification needs labels: use \"jsonl\", \"csv\", \"parquet\" or \"ids\"".into(),
+            );
         }
         if rows == RowKind::Windows && (self.kind == DataKind::Ids || classify) {
             fault(

@@ -6,6 +6,8 @@ mod cut;
 mod files;
 mod glob;
 mod ids;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod table;
 mod text;
 
@@ -53,6 +55,11 @@ pub(crate) fn read(
         DataKind::Text => text::read(source, &reading.config.document, reading.cut, each),
         DataKind::Jsonl => table::read_jsonl(source, reading, each),
         DataKind::Csv => table::read_csv(source, reading, each),
+        #[cfg(feature = "parquet")]
+        DataKind::Parquet => parquet::read_parquet(source, reading, each),
+        // Refused where the config is checked.
+        #[cfg(not(feature = "parquet"))]
+        DataKind::Parquet => Ok(()),
         DataKind::Ids | DataKind::Synthetic => Ok(()),
     }
 }

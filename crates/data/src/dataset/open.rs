@@ -60,7 +60,9 @@ impl Dataset {
         let sets = match data.kind {
             DataKind::Synthetic => synthetic(options)?,
             DataKind::Ids => ids(data, objective, options)?,
-            DataKind::Text | DataKind::Jsonl | DataKind::Csv => text::open(data, objective, options)?,
+            DataKind::Text | DataKind::Jsonl | DataKind::Csv | DataKind::Parquet => {
+                text::open(data, objective, options)?
+            }
         };
         let masks = objective.kind == ObjectiveKind::MaskedToken
             && !matches!(&sets.train, Rows::Ids { rows, .. } if rows.iter().all(|row| row.labels != Labels::None));

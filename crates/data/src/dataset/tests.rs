@@ -394,3 +394,123 @@ fn buckets_hold_rows_of_like_length_and_each_row_once() {
     let from_middle = bucketed.order.rows(rows, Cursor { epoch: 0, index: 1234 }, 20);
     assert_eq!(from_middle, order(0)[1234..1254]);
 }
+
+#[test]
+fn parquet_is_refused_where_it_is_not_compiled_in() {
+    let data = DataConfig { kind: DataKind::Parquet, train: "a.parquet".into(), ..DataConfig::default() };
+    let refused = data
+        .issues(&ObjectiveConfig::default())
+        .iter()
+        .any(|issue| issue.message.contains("--features parquet"));
+    assert_eq!(refused, !cfg!(feature = "parquet"));
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_columns_are_read() {
+    use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+    use parquet::file::writer::SerializedFileWriter;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let schema =
+        "message rows { REQUIRED BYTE_ARRAY review (UTF8); OPTIONAL INT64 other; REQUIRED INT64 stars; }";
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(schema).unwrap());
+    let file = std::fs::File::create(&path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let texts: Vec<ByteArray> = ["the fox", "the dog", "a fox"].map(ByteArray::from).to_vec();
+    column.typed::<ByteArrayType>().write_batch(&texts, None, None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int64Type>().write_batch(&[7], Some(&[0, 1, 0]), None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int64Type>().write_batch(&[5, 1, 5], None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    let mut data = DataConfig {
+        kind: DataKind::Parquet,
+        train: Paths(vec![path.display().to_string()]),
+        text_column: Some("review".into()),
+        label_column: Some("stars".into()),
+        shuffle: false,
+        ..DataConfig::default()
+    };
+    let dataset = open(&data, ObjectiveKind::Classify, 8).unwrap();
+    let batch = dataset.batch(Cursor::default(), 3).unwrap();
+    assert_eq!((batch.targets, dataset.labels()), (vec![1, 0, 1], &["1".to_owned(), "5".to_owned()][..]));
+    assert_eq!(dataset.tokenizer().unwrap().decode(&batch.ids[..2], true).unwrap(), "the fox");
+    data.text_column = None;
+    let error = open(&data, ObjectiveKind::Classify, 8).unwrap_err().to_string();
+    assert!(error.contains("no column \"text\"; it has review, other, stars"), "{error}");
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_the_tokenizer_or_the_tokens() {
+    for kind in [TokenizerKind::Word, TokenizerKind::Char, TokenizerKind::Bpe, TokenizerKind::Wordpiece] {
+        let data = DataConfig { tokenizer: TokenizerConfig { kind, ..TokenizerConfig::default() }, ..fox() };
+        let made: Vec<(String, Vec<Vec<u32>>)> = [1, 2, 4, 7]
+            .into_iter()
+            .map(|threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let dataset = pool.install(|| open(&data, ObjectiveKind::NextToken, 16)).unwrap();
+                (dataset.tokenizer().unwrap().to_json().to_owned(), all_ids(&dataset, 0))
+            })
+            .collect();
+        assert!(made.iter().all(|one| *one == made[0]), "{kind:?}");
+    }
+}
+
+/// A store over files with holes: more tokens than 32 bits can count, in shards that no disk has to hold.
+#[cfg(unix)]
+#[test]
+fn tokens_past_32_bits_are_addressed() {
+    use crate::store::{Column, Store, Width};
+    use std::os::unix::fs::FileExt;
+    let folder = tempfile::tempdir().unwrap();
+    let per_shard = 1u64 << 31;
+    let n_tokens = (1u64 << 32) + 1000;
+    let name = |number: u64| folder.path().join(format!("tokens-{number:05}.bin"));
+    for number in 0..3 {
+        let file = std::fs::File::create(name(number)).unwrap();
+        file.set_len(2 * per_shard.min(n_tokens - number * per_shard)).unwrap();
+    }
+    let set = |at: u64, id: u16| {
+        let file = std::fs::File::options().write(true).open(name(at / per_shard)).unwrap();
+        file.write_all_at(&id.to_le_bytes(), 2 * (at % per_shard)).unwrap();
+    };
+    let boundary = (1u64 << 32) - 3;
+    (0..8).for_each(|i| set(boundary + i, 100 + i as u16));
+    set(per_shard - 1, 7);
+    set(per_shard, 8);
+    set(n_tokens - 1, 9);
+    let mut ends = Vec::new();
+    Width::U64.write([5, boundary + 4, n_tokens].into_iter(), &mut ends);
+    let store = || Store {
+        tokens: Column::mapped(Width::U16, per_shard, &[name(0), name(1), name(2)]).unwrap(),
+        ends: Column::in_memory(Width::U64, ends.clone()),
+        labels: None,
+        seconds: None,
+    };
+    let len = 10;
+    let windows = rows::Rows::Windows(rows::Windows::new(store(), len, ObjectiveKind::NextToken, true, true));
+    assert_eq!((windows.n_tokens(), windows.len()), (n_tokens, (n_tokens - 1).div_ceil(10)));
+    let row = windows.row(boundary / 10);
+    let at = (boundary % 10) as usize;
+    let end = 8.min(10 - at);
+    assert_eq!(row.ids[at..at + end], (100..100 + end as u32).collect::<Vec<_>>()[..]);
+    assert_eq!(windows.row((per_shard - 1) / 10).ids.iter().filter(|&&id| id == 7 || id == 8).count(), 2);
+    let last = windows.row(windows.len() - 1);
+    assert_eq!(last.targets.last(), Some(&9));
+    let segments = windows.row((boundary + 4) / 10).segments.unwrap();
+    assert_eq!(segments.last(), Some(&1));
+    let documents =
+        rows::Rows::Documents(rows::Documents::new(store(), 1 << 20, ObjectiveKind::NextToken, vec![]));
+    assert_eq!(documents.row(documents.len() - 1).targets.last(), Some(&9));
+    // The order of so many windows is computed, and each of k processes has its own part of it.
+    let order = order::Order::new(Some(Key::new(1, "shuffle")), None);
+    let numbers = order.rows(&windows, Cursor { epoch: 3, index: windows.len() - 5 }, 10);
+    assert!(numbers.iter().all(|&number| number < windows.len()));
+}

@@ -10,7 +10,9 @@ use tokenizers::tokenizer::{
     Tokenizer as Inner,
 };
 
+use super::assemble::assemble;
 use super::{Tokenizer, merges};
+use crate::corpus::Cut;
 use crate::{Error, Result, TokenizerConfig, TokenizerKind};
 
 /// How often each word (or character, for `char`) occurs: all that a tokenizer is made from.
@@ -21,8 +23,15 @@ pub(crate) struct Counts {
     specials: Vec<String>,
     /// The normalizer and the word splitter of the tokenizer to be.
     frame: Option<Arc<Inner>>,
+    /// How often each stretch between blanks occurs: most come often, and are split into words once.
+    pieces: HashMap<Box<str>, u64>,
     counts: HashMap<String, u64>,
+    /// Where a text may be cut into pieces.
+    cut: Cut,
 }
+
+/// How many pieces are held before they are split into words.
+const N_PIECES: usize = 1 << 18;
 
 impl Counts {
     pub(crate) fn new(config: &TokenizerConfig) -> Result<Self> {
@@ -34,25 +43,53 @@ impl Counts {
                     .map_err(|error| Error::tokenizer(kind_name(kind), error))?,
             ),
         };
-        Ok(Self { config: config.clone(), specials, frame: frame.map(Arc::new), counts: HashMap::new() })
+        let spaced = specials.iter().any(|token| token.contains(char::is_whitespace));
+        Ok(Self {
+            config: config.clone(),
+            specials,
+            frame: frame.map(Arc::new),
+            pieces: HashMap::new(),
+            counts: HashMap::new(),
+            cut: if spaced { Cut::Never } else { Cut::Blanks },
+        })
     }
 
     /// Counts a text; special tokens in it are not words.
     pub(crate) fn add(&mut self, mut text: &str) {
-        loop {
-            let found =
-                self.specials.iter().filter_map(|token| Some((text.find(token.as_str())?, token.len())));
-            let Some((at, len)) = found.min_by_key(|&(at, len)| (at, std::cmp::Reverse(len))) else { break };
-            self.add_plain(&text[..at]);
-            text = &text[at + len..];
+        while !text.is_empty() {
+            let (piece, rest) = text.split_at(self.cut.first(text));
+            match self.pieces.get_mut(piece) {
+                Some(total) => *total += 1,
+                None => drop(self.pieces.insert(piece.into(), 1)),
+            }
+            text = rest;
         }
-        self.add_plain(text);
+        if self.pieces.len() > N_PIECES {
+            self.split();
+        }
     }
 
-    fn add_plain(&mut self, text: &str) {
+    /// Splits the pieces held into words.
+    fn split(&mut self) {
+        for (piece, n) in std::mem::take(&mut self.pieces) {
+            let mut text = &*piece;
+            loop {
+                let found =
+                    self.specials.iter().filter_map(|token| Some((text.find(token.as_str())?, token.len())));
+                let Some((at, len)) = found.min_by_key(|&(at, len)| (at, std::cmp::Reverse(len))) else {
+                    break;
+                };
+                self.words(&text[..at], n);
+                text = &text[at + len..];
+            }
+            self.words(text, n);
+        }
+    }
+
+    fn words(&mut self, text: &str, n: u64) {
         let Some(frame) = &self.frame else {
             let mut buffer = [0; 4];
-            return text.chars().for_each(|c| count(&mut self.counts, c.encode_utf8(&mut buffer), 1));
+            return text.chars().for_each(|c| count(&mut self.counts, c.encode_utf8(&mut buffer), n));
         };
         let mut normalized = NormalizedString::from(text);
         let normal =
@@ -62,7 +99,7 @@ impl Counts {
         // The splitters of these kinds have no way to fail; a text that one refused would only not be counted.
         if normal.is_ok() && split.is_ok() {
             for (word, ..) in words.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
-                count(&mut self.counts, word, 1);
+                count(&mut self.counts, word, n);
             }
         }
     }
@@ -73,19 +110,28 @@ impl Counts {
             config: self.config.clone(),
             specials: self.specials.clone(),
             frame: self.frame.clone(),
+            pieces: HashMap::new(),
             counts: HashMap::new(),
+            cut: self.cut,
         }
     }
 
     /// Takes over the counts of another part of the corpus.
     pub(crate) fn merge(&mut self, other: Self) {
+        for (piece, n) in other.pieces {
+            *self.pieces.entry(piece).or_default() += n;
+        }
         for (word, n) in other.counts {
             count(&mut self.counts, &word, n);
+        }
+        if self.pieces.len() > N_PIECES {
+            self.split();
         }
     }
 
     /// The tokenizer.
-    pub(crate) fn finish(self) -> Result<Tokenizer> {
+    pub(crate) fn finish(mut self) -> Result<Tokenizer> {
+        self.split();
         let config = &self.config;
         let subwords = matches!(config.kind, TokenizerKind::Bpe | TokenizerKind::Wordpiece);
         let min_frequency = config.min_frequency.unwrap_or(if subwords { 2 } else { 1 });
@@ -237,79 +283,4 @@ fn kind_name(kind: TokenizerKind) -> &'static str {
         TokenizerKind::Wordpiece => "wordpiece",
         TokenizerKind::File => "file",
     }
-}
-
-/// A whole tokenizer about a model, in the words of `tokenizer.json`.
-fn assemble(config: &TokenizerConfig, specials: &[String], model: Value) -> tokenizers::Result<Inner> {
-    let (normalizer, splitter, post_processor, decoder) = match config.kind {
-        TokenizerKind::Word | TokenizerKind::File => (
-            Value::Null,
-            json!({"type": "Sequence", "pretokenizers": [
-                {"type": "WhitespaceSplit"}, {"type": "Punctuation", "behavior": "Isolated"},
-            ]}),
-            Value::Null,
-            word_decoder(),
-        ),
-        TokenizerKind::Char => (Value::Null, Value::Null, Value::Null, json!({"type": "Fuse"})),
-        TokenizerKind::Bpe => {
-            let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true});
-            (Value::Null, byte_level.clone(), Value::Null, byte_level)
-        }
-        TokenizerKind::Wordpiece => {
-            let small = config.lowercase.unwrap_or(false);
-            let special = |id: &str, text: u32| json!({"SpecialToken": {"id": id, "type_id": text}});
-            let sequence = |id: &str, text: u32| json!({"Sequence": {"id": id, "type_id": text}});
-            let known = |token: &str| {
-                let id = specials.iter().position(|special| special == token);
-                json!({"id": token, "ids": [id], "tokens": [token]})
-            };
-            (
-                json!({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
-                    "strip_accents": null, "lowercase": small}),
-                json!({"type": "BertPreTokenizer"}),
-                json!({
-                    "type": "TemplateProcessing",
-                    "single": [special("[CLS]", 0), sequence("A", 0), special("[SEP]", 0)],
-                    "pair": [special("[CLS]", 0), sequence("A", 0), special("[SEP]", 0),
-                        sequence("B", 1), special("[SEP]", 1)],
-                    "special_tokens": {"[CLS]": known("[CLS]"), "[SEP]": known("[SEP]")},
-                }),
-                json!({"type": "WordPiece", "prefix": "##", "cleanup": true}),
-            )
-        }
-    };
-    let added: Vec<Value> = specials
-        .iter()
-        .enumerate()
-        .map(|(id, token)| {
-            json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": true})
-        })
-        .collect();
-    let whole = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": normalizer,
-        "pre_tokenizer": splitter, "post_processor": post_processor, "decoder": decoder, "model": model,
-    });
-    Inner::from_bytes(whole.to_string())
-}
-
-/// Joins words by spaces, and punctuation to its word.
-///
-/// Each rule looks at one token and the space beside it, so that the text of the first tokens never changes when
-/// more come: a stream of tokens decodes to the same text.
-fn word_decoder() -> Value {
-    let mut steps =
-        vec![json!({"type": "WordPiece", "prefix": "##", "cleanup": false}), json!({"type": "Fuse"})];
-    let mut rule = |from: &str, to: &str| {
-        steps.push(json!({"type": "Replace", "pattern": {"String": from}, "content": to}));
-    };
-    for mark in
-        [".", ",", ";", ":", "!", "?", ")", "]", "}", "%", "\u{2026}", "\u{201d}", "\u{2019}", "'", "-"]
-    {
-        rule(&format!(" {mark}"), mark);
-    }
-    for mark in ["(", "[", "{", "\u{201c}", "\u{2018}", "\u{2019}", "'", "-"] {
-        rule(&format!("{mark} "), mark);
-    }
-    json!({"type": "Sequence", "decoders": steps})
 }

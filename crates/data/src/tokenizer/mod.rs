@@ -3,6 +3,7 @@
 //! [`Tokenizer::train`] (or [`Tokenizer::from_file`]) → [`Tokenizer::encode`] → ids → [`Tokenizer::decode`], or
 //! [`DecodeStream`] one id at a time. Knows nothing of files of text or of batches.
 
+mod assemble;
 mod build;
 mod merges;
 mod pieces;
