@@ -1,0 +1,137 @@
+//! One section of the tree into its struct, reporting every unknown key and every value of a wrong type.
+//!
+//! serde stops at its first error. So the entry that the error points at is taken out of the tree and the section
+//! is decoded again, until nothing is left to complain about.
+
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
+
+use super::fault::{Fault, Place};
+use super::source::Source;
+
+/// Decodes the section `name`; an absent section is an empty one.
+pub(super) fn section<T: DeserializeOwned>(
+    name: &str,
+    source: &Source<'_>,
+    faults: &mut Vec<Fault>,
+) -> Option<T> {
+    let mut value = match source.tree.get(name) {
+        Some(value) => value.clone(),
+        None => Spanned::new(0..0, DeValue::Table(DeTable::new())),
+    };
+    if !value.get_ref().is_table() {
+        let found = value.get_ref().type_str();
+        faults.push(Fault::new(format!("`{name}` must be a section, found {found}")).on(name, "not a section"));
+        return None;
+    }
+    let mut sound = true;
+    loop {
+        match T::deserialize(ValueDeserializer::from(value.clone())) {
+            Ok(decoded) => return sound.then_some(decoded),
+            Err(error) => {
+                let missing = error.message().starts_with("missing field");
+                let entry = error
+                    .span()
+                    .filter(|_| !missing)
+                    .and_then(|span| take_out(&mut value, &span, name));
+                // After a fault, a key may be missing only because it was taken out.
+                if sound || entry.is_some() {
+                    faults.push(explain(name, &error, entry.as_ref()));
+                }
+                sound = false;
+                // Nothing was taken out: the same error would come again.
+                entry.as_ref()?;
+            }
+        }
+    }
+}
+
+/// The section names that the tree has and `known` lacks.
+pub(super) fn unknown_sections(source: &Source<'_>, known: &[&str], faults: &mut Vec<Fault>) {
+    for (key, value) in &source.tree {
+        if known.contains(&key.get_ref().as_ref()) {
+            continue;
+        }
+        let key_name = key.get_ref();
+        let what = if value.get_ref().is_table() { "section" } else { "key outside any section" };
+        let fault = Fault::new(format!("unknown {what} `{key_name}`"))
+            .at(Some(Place::span(key.span(), "not known")))
+            .help(nearest(key_name, known).map_or_else(
+                || format!("the sections are {}", known.join(", ")),
+                |near| format!("the nearest known section is `{near}`"),
+            ));
+        faults.push(fault);
+    }
+}
+
+/// An entry that was taken out: its dotted path and where the error lay.
+struct Entry {
+    path: String,
+    span: Range<usize>,
+}
+
+/// Takes the innermost entry whose key or value holds `span` out of the table at `path`.
+fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>, path: &str) -> Option<Entry> {
+    let holds = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
+    let DeValue::Table(table) = value.get_mut() else { return None };
+    // The span of a table with a header of its own is the header: its entries lie elsewhere, so it is entered first.
+    for (key, value) in table.iter_mut() {
+        if let Some(entry) = take_out(value, span, &format!("{path}.{}", key.get_ref())) {
+            return Some(entry);
+        }
+    }
+    let (key, _) = table.iter().find(|(key, value)| holds(key.span()) || holds(value.span()))?;
+    let key = key.get_ref().as_ref().to_owned();
+    table.remove(key.as_str());
+    Some(Entry { path: format!("{path}.{key}"), span: span.clone() })
+}
+
+/// serde's message as a fault: with the path of the value, and the nearest of the words that serde would have taken.
+fn explain(section: &str, error: &Error, entry: Option<&Entry>) -> Fault {
+    let message = error.message().trim();
+    let known = words(message);
+    let (unknown, known) = match known.split_first() {
+        Some((unknown, known)) if message.starts_with("unknown") => (unknown.as_str(), known),
+        _ => ("", &known[..]),
+    };
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let Some(entry) = entry else {
+        return Fault::new(format!("[{section}] {message}")).on(section, "");
+    };
+    let place = |label: &str| Some(Place::span(entry.span.clone(), label));
+    let path = &entry.path;
+    if message.starts_with("unknown field") {
+        return Fault::new(format!("unknown key `{path}`")).at(place("not known")).help(
+            nearest(unknown, &known).map_or_else(
+                || format!("the keys here are {}", known.join(", ")),
+                |near| format!("the nearest known key is `{near}`"),
+            ),
+        );
+    }
+    if message.starts_with("unknown variant") {
+        let fault = Fault::new(format!("{path} = \"{unknown}\" is not one of {}", known.join(", ")));
+        return match nearest(unknown, &known) {
+            Some(near) => fault.at(place("not known")).help(format!("the nearest known word is \"{near}\"")),
+            None => fault.at(place("not known")),
+        };
+    }
+    let wanted = message.split_once("expected ").map_or("", |(_, wanted)| wanted);
+    let label = if wanted.is_empty() { String::new() } else { format!("wanted {wanted}") };
+    Fault::new(format!("{path}: {message}")).at(place(&label))
+}
+
+/// The words between backquotes.
+fn words(message: &str) -> Vec<String> {
+    message.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The known word that is nearest to `word`, where one is near.
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let score = |candidate: &str| strsim::damerau_levenshtein(word, candidate);
+    let best = known.iter().copied().min_by_key(|candidate| score(candidate))?;
+    let contained = best.len() > 2 && (word.contains(best) || best.contains(word));
+    (score(best) <= 1 + word.chars().count() / 3 || contained).then_some(best)
+}

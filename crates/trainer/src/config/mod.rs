@@ -1,0 +1,124 @@
+//! A run's config: one TOML file, seven sections, every fault found at once.
+//!
+//! text and `--set` overrides → one tree with spans (`source`) → a struct a section (`decode`) → ranges and rules
+//! between keys (`sections`, and the crates that own the other sections) → [`RunConfig`], or all faults drawn with
+//! carets (`fault`).
+
+mod decode;
+mod embedded;
+mod fault;
+mod sections;
+mod source;
+
+pub use embedded::{EMBEDDED, find};
+pub use fault::Fault;
+pub use sections::{
+    DTypeName, OnFullDisk, OnSpike, OptimizerConfig, OptimizerKind, SampleConfig, ScheduleConfig, ScheduleKind,
+    TrainConfig,
+};
+
+use serde::{Deserialize, Serialize};
+use vulpes_data::{DataConfig, ObjectiveConfig};
+use vulpes_model::ModelSection;
+
+use source::{Source, Texts};
+
+/// Everything that decides a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// `[model]`: the transformer.
+    pub model: ModelSection,
+    /// `[data]`: where the text comes from and how it becomes rows of ids.
+    pub data: DataConfig,
+    /// `[objective]`: what the model is asked.
+    pub objective: ObjectiveConfig,
+    /// `[optimizer]`: how gradients become updates.
+    pub optimizer: OptimizerConfig,
+    /// `[schedule]`: the learning rate over the steps.
+    pub schedule: ScheduleConfig,
+    /// `[train]`: the run.
+    pub train: TrainConfig,
+    /// `[sample]`: what the trained model is asked first.
+    pub sample: SampleConfig,
+}
+
+/// All that is wrong with a config, drawn for a terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// The faults.
+    pub faults: Vec<Fault>,
+    drawn: String,
+}
+
+impl std::fmt::Display for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.drawn)
+    }
+}
+
+impl std::error::Error for Faults {}
+
+impl RunConfig {
+    /// Reads a config from `text`, which came from `path`, with `overrides` of the form `section.key=VALUE` on top.
+    ///
+    /// # Errors
+    /// All faults at once: syntax, unknown keys, wrong types, values out of range, keys that contradict each other.
+    pub fn parse(path: &str, text: &str, overrides: &[String], colour: bool) -> Result<Self, Faults> {
+        let mut faults = Vec::new();
+        let texts = Texts::gather(path, text, overrides, &mut faults);
+        let source = Source::parse(&texts, &mut faults);
+        // What the parser made of broken syntax says nothing about the keys.
+        let config = if faults.is_empty() { Self::decode(&source, &mut faults) } else { None };
+        match config {
+            Some(config) if faults.is_empty() => Ok(config),
+            _ => Err(Faults { drawn: fault::draw_all(&faults, &texts, &source, colour), faults }),
+        }
+    }
+
+    fn decode(source: &Source<'_>, faults: &mut Vec<Fault>) -> Option<Self> {
+        let known = ["model", "data", "objective", "optimizer", "schedule", "train", "sample"];
+        decode::unknown_sections(source, &known, faults);
+        let model: Option<ModelSection> = decode::section("model", source, faults);
+        let data: Option<DataConfig> = decode::section("data", source, faults);
+        let objective: Option<ObjectiveConfig> = decode::section("objective", source, faults);
+        let optimizer: Option<OptimizerConfig> = decode::section("optimizer", source, faults);
+        let schedule: Option<ScheduleConfig> = decode::section("schedule", source, faults);
+        let train: Option<TrainConfig> = decode::section("train", source, faults);
+        let sample: Option<SampleConfig> = decode::section("sample", source, faults);
+        // Rules within a section hold or fail whatever the other sections are like.
+        if let Some(model) = &model {
+            faults.extend(model.faults().into_iter().map(|fault| Fault::message(&fault.path, fault.message)));
+        }
+        if let Some(objective) = &objective {
+            faults.extend(objective.issues().into_iter().map(|issue| Fault::message(&issue.path, issue.message)));
+            if let Some(data) = &data {
+                let issues = data.issues(objective).into_iter();
+                faults.extend(issues.map(|issue| Fault::message(&issue.path, issue.message)));
+            }
+        }
+        if let (Some(optimizer), Some(schedule), Some(train)) = (&optimizer, &schedule, &train) {
+            faults.extend(sections::faults(optimizer, schedule, train));
+        }
+        Some(Self {
+            model: model?,
+            data: data?,
+            objective: objective?,
+            optimizer: optimizer?,
+            schedule: schedule?,
+            train: train?,
+            sample: sample?,
+        })
+    }
+
+    /// The config as TOML text, every default written out.
+    ///
+    /// # Errors
+    /// When a value has no form in TOML; a parsed config has none such.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

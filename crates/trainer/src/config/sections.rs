@@ -1,0 +1,299 @@
+//! The sections that this crate reads: `[optimizer]`, `[schedule]` and `[train]`.
+
+use serde::{Deserialize, Serialize};
+
+use super::fault::Fault;
+
+/// The rule by which gradients become updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Adam with decoupled decay ([Loshchilov and Hutter 2019](https://arxiv.org/abs/1711.05101)).
+    Adamw,
+    /// Gradient descent with momentum ([Polyak 1964](https://doi.org/10.1016/0041-5553(64)90137-5)).
+    Sgd,
+}
+
+/// `[optimizer]`: how a gradient becomes an update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// The rule.
+    pub kind: OptimizerKind,
+    /// The learning rate at the schedule's height.
+    pub lr: f64,
+    /// AdamW: how much of the old first and second moment is kept a step.
+    pub betas: [f64; 2],
+    /// AdamW: added to the root of the second moment.
+    pub eps: f64,
+    /// SGD: how much of the old velocity is kept a step.
+    pub momentum: f64,
+    /// Decoupled decay, of tensors of two or more dimensions only.
+    pub weight_decay: f64,
+    /// The gradient's greatest global norm; 0 leaves it as it is.
+    pub clip: f64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            kind: OptimizerKind::Adamw,
+            lr: 1e-3,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            momentum: 0.9,
+            weight_decay: 0.01,
+            clip: 1.0,
+        }
+    }
+}
+
+/// The learning rate's way through the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleKind {
+    /// `lr` throughout.
+    Constant,
+    /// Half a cosine from `lr` to `min_lr` ([Loshchilov and Hutter 2017](https://arxiv.org/abs/1608.03983)).
+    Cosine,
+    /// A straight line from `lr` to `min_lr`.
+    Linear,
+    /// Warm-up, stable, decay: `lr`, then a straight line to `min_lr` over the last `decay_steps`
+    /// ([Hu et al. 2024](https://arxiv.org/abs/2404.06395)).
+    Wsd,
+}
+
+/// `[schedule]`: the learning rate over the steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleConfig {
+    /// The way down.
+    pub kind: ScheduleKind,
+    /// Steps over which the rate climbs to `optimizer.lr`.
+    pub warmup_steps: u64,
+    /// The rate at the end.
+    pub min_lr: f64,
+    /// wsd: steps of the decay; a fifth of all where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decay_steps: Option<u64>,
+    /// The step at which `min_lr` is reached; `train.steps` where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_steps: Option<u64>,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self { kind: ScheduleKind::Constant, warmup_steps: 0, min_lr: 0.0, decay_steps: None, total_steps: None }
+    }
+}
+
+/// The number format of parameters and arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DTypeName {
+    /// IEEE binary32.
+    Float32,
+    /// IEEE binary64.
+    Float64,
+}
+
+/// What to do when the disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFullDisk {
+    /// Keep what is whole, say so, and exit with 1.
+    Stop,
+    /// Say so, and try again until there is room.
+    Wait,
+}
+
+/// What to do when the loss leaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnSpike {
+    /// Apply the step all the same.
+    Keep,
+    /// Drop the step's update, count it, and go on.
+    Skip,
+    /// Stop before the update is applied.
+    Stop,
+}
+
+/// `[train]`: the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Rows of one micro-batch.
+    pub batch_rows: usize,
+    /// Micro-batches of one step.
+    pub accumulate: usize,
+    /// Shards that a micro-batch is cut into; decided by the sizes where absent, never by the threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shards: Option<usize>,
+    /// The seed of every random stream.
+    pub seed: u64,
+    /// Threads; the machine's cores where absent. Any number gives the same bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// The number format.
+    pub dtype: DTypeName,
+    /// `"scratch"`, or a model folder to start from.
+    pub init_from: String,
+    /// Parameters that stay as they are: names, or beginnings of names that end in `*`.
+    pub freeze: Vec<String>,
+    /// Steps between evaluations; 0 evaluates at the end only.
+    pub eval_every: u64,
+    /// Steps between checkpoints; 0 saves at the end only.
+    pub checkpoint_every: u64,
+    /// How many of the newest checkpoints are kept.
+    pub keep_last: usize,
+    /// How many of the best checkpoints are kept beside them.
+    pub keep_best: usize,
+    /// Steps between metrics lines.
+    pub log_every: u64,
+    /// What a full disk does.
+    pub on_full_disk: OnFullDisk,
+    /// What a leap of the loss does.
+    pub on_spike: OnSpike,
+    /// A loss this many times the running mean is a leap, once `spike_after` steps have been averaged.
+    pub spike_factor: f64,
+    /// Steps before a leap can be told from the beginning of the run.
+    pub spike_after: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            steps: 1000,
+            batch_rows: 8,
+            accumulate: 1,
+            shards: None,
+            seed: 1,
+            threads: None,
+            dtype: DTypeName::Float32,
+            init_from: "scratch".to_owned(),
+            freeze: Vec::new(),
+            eval_every: 100,
+            checkpoint_every: 500,
+            keep_last: 2,
+            keep_best: 1,
+            log_every: 1,
+            on_full_disk: OnFullDisk::Stop,
+            on_spike: OnSpike::Keep,
+            spike_factor: 3.0,
+            spike_after: 50,
+        }
+    }
+}
+
+/// `[sample]`: what the trained model is asked first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SampleConfig {
+    /// The prompt of the commands that the run's last words suggest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+}
+
+/// The values that are out of range by themselves or beside each other.
+pub(super) fn faults(
+    optimizer: &OptimizerConfig,
+    schedule: &ScheduleConfig,
+    train: &TrainConfig,
+) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    optimizer_faults(optimizer, &mut faults);
+    schedule_faults(optimizer, schedule, train, &mut faults);
+    train_faults(train, &mut faults);
+    faults
+}
+
+fn optimizer_faults(o: &OptimizerConfig, faults: &mut Vec<Fault>) {
+    let mut wrong = |bad: bool, key: &str, value: f64, wanted: &str| {
+        if bad {
+            faults.push(Fault::value(&format!("optimizer.{key}"), value, wanted));
+        }
+    };
+    wrong(!(o.lr.is_finite() && o.lr > 0.0), "lr", o.lr, "must be greater than 0");
+    for beta in o.betas {
+        wrong(!(0.0..1.0).contains(&beta), "betas", beta, "must lie in [0, 1)");
+    }
+    wrong(!(o.eps.is_finite() && o.eps > 0.0), "eps", o.eps, "must be greater than 0");
+    wrong(!(0.0..1.0).contains(&o.momentum), "momentum", o.momentum, "must lie in [0, 1)");
+    wrong(!(o.weight_decay.is_finite() && o.weight_decay >= 0.0), "weight_decay", o.weight_decay, "must not be negative");
+    wrong(!(o.clip.is_finite() && o.clip >= 0.0), "clip", o.clip, "must not be negative (0 clips nothing)");
+}
+
+fn schedule_faults(o: &OptimizerConfig, s: &ScheduleConfig, t: &TrainConfig, faults: &mut Vec<Fault>) {
+    let total = s.total_steps.unwrap_or(t.steps);
+    let total_key = if s.total_steps.is_some() { "schedule.total_steps" } else { "train.steps" };
+    if !(s.min_lr.is_finite() && s.min_lr >= 0.0) {
+        faults.push(Fault::value("schedule.min_lr", s.min_lr, "must not be negative"));
+    } else if s.min_lr > o.lr {
+        let title = format!("schedule.min_lr = {} is greater than optimizer.lr = {}", s.min_lr, o.lr);
+        faults.push(Fault::new(title).on("schedule.min_lr", "the end").on("optimizer.lr", "the height"));
+    }
+    if s.total_steps == Some(0) {
+        faults.push(Fault::value("schedule.total_steps", 0, "must be at least 1"));
+    }
+    if s.warmup_steps > total {
+        let title = format!("schedule.warmup_steps = {} is more than {total_key} = {total}", s.warmup_steps);
+        faults.push(Fault::new(title).on("schedule.warmup_steps", "the climb").on(total_key, "the whole way"));
+    }
+    match s.decay_steps {
+        Some(_) if s.kind != ScheduleKind::Wsd => {
+            let title = "schedule.decay_steps belongs to schedule.kind = \"wsd\"";
+            faults.push(Fault::new(title).on("schedule.decay_steps", "without use").on("schedule.kind", "not wsd"));
+        }
+        Some(decay) if s.warmup_steps <= total && decay > total - s.warmup_steps => {
+            let title = format!(
+                "schedule.decay_steps = {decay} and schedule.warmup_steps = {} are more than {total_key} = {total}",
+                s.warmup_steps
+            );
+            faults.push(Fault::new(title).on("schedule.decay_steps", "").on(total_key, ""));
+        }
+        _ => {}
+    }
+}
+
+fn train_faults(t: &TrainConfig, faults: &mut Vec<Fault>) {
+    let mut least_one = |key: &str, value: Option<u64>| {
+        if value == Some(0) {
+            faults.push(Fault::value(&format!("train.{key}"), 0, "must be at least 1"));
+        }
+    };
+    least_one("steps", Some(t.steps));
+    least_one("batch_rows", Some(t.batch_rows as u64));
+    least_one("accumulate", Some(t.accumulate as u64));
+    least_one("shards", t.shards.map(|n| n as u64));
+    least_one("threads", t.threads.map(|n| n as u64));
+    least_one("keep_last", Some(t.keep_last as u64));
+    least_one("log_every", Some(t.log_every));
+    if t.shards.is_some_and(|shards| shards > t.batch_rows) {
+        let title = format!(
+            "train.shards = {} is more than train.batch_rows = {}",
+            t.shards.unwrap_or(0),
+            t.batch_rows
+        );
+        faults.push(
+            Fault::new(title).on("train.shards", "each shard needs a row").on("train.batch_rows", "the rows"),
+        );
+    }
+    if !(t.spike_factor.is_finite() && t.spike_factor > 1.0) {
+        faults.push(Fault::value("train.spike_factor", t.spike_factor, "must be greater than 1"));
+    }
+    if t.init_from.is_empty() {
+        faults.push(
+            Fault::new("train.init_from = \"\" names nothing")
+                .on("train.init_from", "wanted \"scratch\" or a model folder"),
+        );
+    }
+    // The safetensors and TOML formats hold whole numbers up to 2^63 - 1.
+    for (key, value) in [("steps", t.steps), ("seed", t.seed)] {
+        if value > i64::MAX as u64 {
+            faults.push(Fault::value(&format!("train.{key}"), value, "must be below 2^63"));
+        }
+    }
+}

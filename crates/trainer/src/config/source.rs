@@ -1,0 +1,125 @@
+//! The text that a config came from: the file and the `--set` overrides, as one tree whose spans find the place again.
+//!
+//! Every override is parsed as a small TOML document of its own that starts where the text before it ends, so that
+//! one offset says both which text is meant and where in it. Overrides replace the file's values in the tree.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::fault::{Fault, Place};
+
+/// One text: where it came from, and itself after as many blanks as there is text before it.
+pub(super) struct Text {
+    pub(super) path: String,
+    padded: String,
+    start: usize,
+}
+
+impl Text {
+    /// The text as it was given.
+    pub(super) fn as_str(&self) -> &str {
+        &self.padded[self.start..]
+    }
+}
+
+/// The file's text first, then each override's.
+pub(super) struct Texts(Vec<Text>);
+
+impl Texts {
+    /// Gathers the texts; an override that is not of the form `section.key=VALUE` is a fault.
+    pub(super) fn gather(path: &str, text: &str, overrides: &[String], faults: &mut Vec<Fault>) -> Self {
+        let mut texts = Self(Vec::new());
+        texts.push(path, text);
+        for item in overrides {
+            match override_text(item) {
+                Ok(text) => texts.push("--set", &text),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        texts
+    }
+
+    fn push(&mut self, path: &str, text: &str) {
+        let start = self.0.last().map_or(0, |last| last.padded.len() + 1);
+        let padded = " ".repeat(start) + text;
+        self.0.push(Text { path: path.to_owned(), padded, start });
+    }
+
+    /// The text that holds `span`, and the span within it.
+    pub(super) fn locate(&self, span: &Range<usize>) -> Option<(&Text, Range<usize>)> {
+        let text = self.0.iter().rev().find(|text| text.start <= span.start)?;
+        let at = |offset: usize| (offset - text.start).min(text.as_str().len());
+        Some((text, at(span.start)..at(span.end.max(span.start))))
+    }
+}
+
+/// The values of all texts as one tree.
+pub(super) struct Source<'a> {
+    pub(super) tree: DeTable<'a>,
+}
+
+impl<'a> Source<'a> {
+    /// Parses the file and lays the overrides over it; every syntax error is a fault.
+    pub(super) fn parse(texts: &'a Texts, faults: &mut Vec<Fault>) -> Self {
+        let mut tree = DeTable::new();
+        for text in &texts.0 {
+            let (layer, errors) = DeTable::parse_recoverable(&text.padded);
+            faults.extend(errors.into_iter().map(|error| {
+                Fault::new(format!("not valid TOML: {}", error.message()))
+                    .at(error.span().map(|span| Place::span(span, "")))
+            }));
+            merge(&mut tree, layer.into_inner());
+        }
+        Self { tree }
+    }
+
+    /// The span of the value at a dotted `path`, or of what stands nearest around it.
+    pub(super) fn span(&self, path: &str) -> Option<Range<usize>> {
+        let mut table = &self.tree;
+        let mut span = None;
+        for part in path.split('.') {
+            let Some(value) = table.get(part) else { break };
+            span = Some(value.span());
+            let DeValue::Table(inner) = value.get_ref() else { break };
+            table = inner;
+        }
+        span
+    }
+}
+
+/// The TOML text of an override `section.key=VALUE`; a VALUE that is no TOML value is taken for a string.
+fn override_text(item: &str) -> Result<String, Fault> {
+    let wanted = || {
+        Fault::new(format!("`--set {item}` is not of the form section.key=VALUE"))
+            .help("for example --set train.steps=100")
+    };
+    let (key, value) = item.split_once('=').ok_or_else(wanted)?;
+    let (key, value) = (key.trim(), value.trim());
+    let is_word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if key.split('.').count() < 2 || !key.split('.').all(is_word) {
+        return Err(wanted());
+    }
+    let line = format!("{key} = {value}");
+    // A line break would let one override set several keys.
+    if !value.contains('\n') && DeTable::parse(&line).is_ok() {
+        return Ok(line);
+    }
+    Ok(format!("{key} = {}", toml::Value::String(value.to_owned())))
+}
+
+/// Lays `over` on `under`: tables are merged, all else is replaced.
+fn merge<'a>(under: &mut DeTable<'a>, over: DeTable<'a>) {
+    for (key, value) in over {
+        let span = value.span();
+        match (under.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut), value.into_inner()) {
+            (Some(DeValue::Table(inner)), DeValue::Table(value)) => merge(inner, value),
+            (_, value) => {
+                // The key goes too: its span says where the value in force was given.
+                under.remove(key.get_ref().as_ref());
+                under.insert(key, Spanned::new(span, value));
+            }
+        }
+    }
+}

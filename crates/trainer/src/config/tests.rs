@@ -1,0 +1,150 @@
+//! One test a kind of fault.
+
+use super::*;
+
+const GOOD: &str = "\
+[model]
+family = \"fox\"
+
+[data]
+train = \"data/fox.txt\"
+
+[train]
+steps = 100
+batch_rows = 4
+";
+
+fn faults(text: &str, overrides: &[&str]) -> Faults {
+    let overrides: Vec<String> = overrides.iter().map(|item| (*item).to_owned()).collect();
+    RunConfig::parse("x.toml", text, &overrides, false).expect_err("a fault")
+}
+
+fn titles(text: &str, overrides: &[&str]) -> Vec<String> {
+    faults(text, overrides).faults.iter().map(|fault| fault.title().to_owned()).collect()
+}
+
+fn good(overrides: &[&str]) -> RunConfig {
+    let overrides: Vec<String> = overrides.iter().map(|item| (*item).to_owned()).collect();
+    RunConfig::parse("x.toml", GOOD, &overrides, false).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+#[test]
+fn a_good_config_reads_and_survives_the_way_back() {
+    let config = good(&[]);
+    assert_eq!((config.train.steps, config.train.batch_rows), (100, 4));
+    let text = config.to_toml().expect("TOML");
+    assert_eq!(RunConfig::parse("resolved", &text, &[], false), Ok(config));
+}
+
+#[test]
+fn an_unknown_key_is_shown_with_its_place_and_the_nearest_key() {
+    let text = GOOD.replace("batch_rows", "batch_row");
+    let drawn = faults(&text, &[]).to_string();
+    assert!(drawn.contains("error: unknown key `train.batch_row`"), "{drawn}");
+    assert!(drawn.contains("--> x.toml:9:1"), "{drawn}");
+    assert!(drawn.contains("9 | batch_row = 4\n  | ^^^^^^^^^ not known"), "{drawn}");
+    assert!(drawn.contains("help: the nearest known key is `batch_rows`"), "{drawn}");
+}
+
+#[test]
+fn an_unknown_section_is_shown() {
+    let drawn = faults(&GOOD.replace("[train]", "[trian]"), &[]).to_string();
+    assert!(drawn.contains("unknown section `trian`") && drawn.contains("nearest known section is `train`"), "{drawn}");
+    assert_eq!(titles(&format!("steps = 3\n{GOOD}"), &[]), ["unknown key outside any section `steps`"]);
+}
+
+#[test]
+fn a_wrong_type_is_shown_under_the_value() {
+    let drawn = faults(&GOOD.replace("= 100", "= \"many\""), &[]).to_string();
+    assert!(drawn.contains("train.steps: invalid type: string \"many\", expected u64"), "{drawn}");
+    assert!(drawn.contains("8 | steps = \"many\"\n  |         ^^^^^^ wanted u64"), "{drawn}");
+    assert!(titles(GOOD, &["train.steps=-5"])[0].contains("train.steps: invalid value: integer `-5`"));
+    assert!(titles("model = 3", &[])[0].contains("`model` must be a section"));
+}
+
+#[test]
+fn an_unknown_word_is_shown_with_the_words_there_are() {
+    let titles = titles(GOOD, &["schedule.kind=cosin"]);
+    assert_eq!(titles, ["schedule.kind = \"cosin\" is not one of constant, cosine, linear, wsd"]);
+    let drawn = faults(GOOD, &["schedule.kind=cosin"]).to_string();
+    assert!(drawn.contains("nearest known word is \"cosine\""), "{drawn}");
+}
+
+#[test]
+fn a_value_out_of_range_is_shown() {
+    for (item, wanted) in [
+        ("train.steps=0", "train.steps = 0 must be at least 1"),
+        ("train.accumulate=0", "train.accumulate = 0 must be at least 1"),
+        ("train.threads=0", "train.threads = 0 must be at least 1"),
+        ("optimizer.lr=0", "optimizer.lr = 0 must be greater than 0"),
+        ("optimizer.lr=nan", "optimizer.lr = NaN must be greater than 0"),
+        ("optimizer.betas=[0.9, 1.5]", "optimizer.betas = 1.5 must lie in [0, 1)"),
+        ("optimizer.clip=-1", "optimizer.clip = -1 must not be negative (0 clips nothing)"),
+        ("model.dropout=1.5", "model.dropout = 1.5 is outside [0, 1)"),
+    ] {
+        assert_eq!(titles(GOOD, &[item]), [wanted]);
+    }
+}
+
+#[test]
+fn keys_that_contradict_each_other_are_shown_together() {
+    let drawn = faults(
+        GOOD,
+        &["model.n_head=5", "model.d_model=128", "schedule.warmup_steps=200", "schedule.min_lr=1", "train.shards=9"],
+    )
+    .to_string();
+    for wanted in [
+        "model.n_head = 5 does not divide model.d_model = 128",
+        "schedule.warmup_steps = 200 is more than train.steps = 100",
+        "schedule.min_lr = 1 is greater than optimizer.lr = 0.001",
+        "train.shards = 9 is more than train.batch_rows = 4",
+    ] {
+        assert!(drawn.contains(wanted), "{wanted} is not in\n{drawn}");
+    }
+}
+
+#[test]
+fn faults_of_every_kind_come_at_once_in_the_order_of_the_text() {
+    let text = "[model]\nfamily = \"foxx\"\nn_heads = 2\n[data]\ntrain = 5\n[train]\nsteps = 0\nbatch_rows = 2.5\n";
+    let drawn = faults(text, &["optimizer.lr=-1", "nonsense"]).to_string();
+    assert!(drawn.contains("`--set nonsense` is not of the form section.key=VALUE"), "{drawn}");
+    let drawn = faults(text, &["optimizer.lr=-1"]).to_string();
+    let places: Vec<Option<usize>> =
+        ["model.family", "model.n_heads", "data.train", "train.batch_rows"].map(|key| drawn.find(key)).into();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}\n{drawn}");
+}
+
+#[test]
+fn broken_syntax_is_shown_with_its_place() {
+    let drawn = faults("[model\nfamily = \"fox\"\n", &[]).to_string();
+    assert!(drawn.contains("not valid TOML") && drawn.contains("x.toml:1:"), "{drawn}");
+    assert!(faults("[train]\nsteps = 1\nsteps = 2\n", &[]).to_string().contains("x.toml:3:1"));
+}
+
+#[test]
+fn overrides_are_toml_values_else_strings_and_go_through_the_same_checks() {
+    let config = good(&["train.steps=7", "sample.prompt=The quick", "model.n_layer = 1", "optimizer.lr=1e-2"]);
+    assert_eq!((config.train.steps, config.optimizer.lr), (7, 1e-2));
+    assert_eq!(config.sample.prompt.as_deref(), Some("The quick"));
+    assert_eq!(good(&["sample.prompt=\"7\""]).sample.prompt.as_deref(), Some("7"));
+    assert_eq!(good(&["sample.prompt=a\"b\nc"]).sample.prompt.as_deref(), Some("a\"b\nc"));
+    assert_eq!(good(&["data.tokenizer.eos=</s>"]).data.tokenizer.eos.as_deref(), Some("</s>"));
+    let drawn = faults(GOOD, &["train.stepz=7"]).to_string();
+    assert!(drawn.contains("--> --set:1:7") && drawn.contains("nearest known key is `steps`"), "{drawn}");
+    for bad in ["", "train.steps", "steps=3", "train..steps=3", "=3", "a b.c=1"] {
+        assert!(titles(GOOD, &[bad])[0].contains("is not of the form"), "{bad}");
+    }
+}
+
+#[test]
+fn the_later_override_wins() {
+    assert_eq!(good(&["train.steps=7", "train.steps=9"]).train.steps, 9);
+}
+
+#[test]
+fn every_config_that_is_built_in_is_sound() {
+    for (name, text) in EMBEDDED {
+        let config = RunConfig::parse(name, text, &[], false).unwrap_or_else(|faults| panic!("{faults}"));
+        assert!(config.train.steps > 0);
+    }
+}

@@ -1,0 +1,146 @@
+//! `loss.svg`: the training loss and the validation loss over the steps, as one self-contained picture.
+
+use std::fmt::Write as _;
+
+const WIDTH: f64 = 720.0;
+const HEIGHT: f64 = 400.0;
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = 16.0;
+const TOP: f64 = 32.0;
+const BOTTOM: f64 = 48.0;
+
+/// Points beyond this many are thinned by taking means of neighbours.
+const MAX_POINTS: usize = 1000;
+
+/// Draws the two curves; values that are not finite are left out.
+pub fn loss_svg(title: &str, train: &[(u64, f64)], validation: &[(u64, f64)]) -> String {
+    let train = thin(train);
+    let validation = thin(validation);
+    let all = || train.iter().chain(&validation);
+    let (x_low, x_high) = range(all().map(|point| point.0), 0.0, 1.0);
+    let (y_low, y_high) = range(all().map(|point| point.1), 0.0, 1.0);
+    let (y_low, y_high, y_step) = nice(y_low.min(0.0).max(y_low * 0.9), y_high);
+    let (_, _, x_step) = nice(x_low, x_high);
+    let x = |value: f64| LEFT + (value - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT);
+    let y = |value: f64| HEIGHT - BOTTOM - (value - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" \
+         height=\"{HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+         <text x=\"{LEFT}\" y=\"20\" font-size=\"14\">{}</text>\n",
+        escape(title)
+    );
+    for tick in ticks(y_low, y_high, y_step) {
+        let at = y(tick);
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{LEFT} {at:.1}H{:.1}\" stroke=\"#ddd\"/><text x=\"{:.1}\" y=\"{:.1}\" \
+             text-anchor=\"end\">{}</text>",
+            WIDTH - RIGHT,
+            LEFT - 6.0,
+            at + 4.0,
+            label(tick)
+        );
+    }
+    for tick in ticks(x_low, x_high, x_step) {
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            x(tick),
+            HEIGHT - BOTTOM + 18.0,
+            label(tick)
+        );
+    }
+    let _ = writeln!(
+        svg,
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">step</text>",
+        (LEFT + WIDTH - RIGHT) / 2.0,
+        HEIGHT - 10.0
+    );
+    for (place, (points, colour, name)) in
+        [(&train, "#4477aa", "training loss"), (&validation, "#cc6611", "validation loss")].into_iter().enumerate()
+    {
+        if points.is_empty() {
+            continue;
+        }
+        let line: Vec<String> = points.iter().map(|(a, b)| format!("{:.1},{:.1}", x(*a), y(*b))).collect();
+        let legend = WIDTH - RIGHT - 240.0 + 125.0 * place as f64;
+        let _ = writeln!(
+            svg,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\n\
+             <text x=\"{legend}\" y=\"20\" fill=\"{colour}\">{name}</text>",
+            line.join(" ")
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn thin(points: &[(u64, f64)]) -> Vec<(f64, f64)> {
+    let finite: Vec<(f64, f64)> =
+        points.iter().filter(|point| point.1.is_finite()).map(|point| (point.0 as f64, point.1)).collect();
+    let chunk = finite.len().div_ceil(MAX_POINTS).max(1);
+    let mean = |chunk: &[(f64, f64)]| {
+        let n = chunk.len() as f64;
+        (chunk.iter().map(|p| p.0).sum::<f64>() / n, chunk.iter().map(|p| p.1).sum::<f64>() / n)
+    };
+    finite.chunks(chunk).map(mean).collect()
+}
+
+fn range(values: impl Iterator<Item = f64>, low: f64, high: f64) -> (f64, f64) {
+    let (a, b) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
+    match b - a {
+        width if width > 0.0 => (a, b),
+        _ if a.is_finite() => (a - 0.5, a + 0.5),
+        _ => (low, high),
+    }
+}
+
+/// The range widened to multiples of a round step, and the step.
+fn nice(low: f64, high: f64) -> (f64, f64, f64) {
+    let rough = (high - low) / 6.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|step| *step >= rough).unwrap_or(rough);
+    ((low / step).floor() * step, (high / step).ceil() * step, step)
+}
+
+fn ticks(low: f64, high: f64, step: f64) -> impl Iterator<Item = f64> {
+    let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);
+    (first..=last).map(move |n| n as f64 * step)
+}
+
+fn label(value: f64) -> String {
+    let text = format!("{value:.6}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_curves_are_drawn() {
+        let svg = loss_svg("a < b", &[(1, 4.0), (2, 3.0), (3, f64::NAN), (4, 2.0)], &[(2, 3.5), (4, 2.5)]);
+        assert_eq!(svg.matches("<polyline").count(), 2);
+        assert!(svg.contains("a &lt; b") && svg.contains("validation loss") && !svg.contains("NaN"));
+    }
+
+    #[test]
+    fn odd_inputs_draw_something_sound() {
+        for (train, validation) in [
+            (vec![], vec![]),
+            (vec![(1, 2.0)], vec![]),
+            (vec![(1, 2.0), (2, 2.0)], vec![(2, f64::INFINITY)]),
+            ((0..100_000).map(|i| (i, 1.0 / (1.0 + i as f64))).collect(), vec![]),
+        ] {
+            let svg = loss_svg("t", &train, &validation);
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+            assert!(svg.len() < 40_000);
+        }
+    }
+}
