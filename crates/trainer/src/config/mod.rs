@@ -13,12 +13,12 @@ mod source;
 pub use embedded::{EMBEDDED, find};
 pub use fault::Fault;
 pub use sections::{
-    DTypeName, OnFullDisk, OnSpike, OptimizerConfig, OptimizerKind, SampleConfig, ScheduleConfig, ScheduleKind,
-    TrainConfig,
+    DTypeName, OnFullDisk, OnSpike, OptimizerConfig, OptimizerKind, ScheduleConfig, ScheduleKind, TrainConfig,
 };
 
 use serde::{Deserialize, Serialize};
 use vulpes_data::{DataConfig, ObjectiveConfig};
+use vulpes_generate::SampleConfig;
 use vulpes_model::ModelSection;
 
 use source::{Source, Texts};
@@ -39,7 +39,7 @@ pub struct RunConfig {
     pub schedule: ScheduleConfig,
     /// `[train]`: the run.
     pub train: TrainConfig,
-    /// `[sample]`: what the trained model is asked first.
+    /// `[sample]`: how tokens are chosen where a command line doesn't say; goes into `generation_config.json`.
     pub sample: SampleConfig,
 }
 
@@ -99,6 +99,13 @@ impl RunConfig {
         }
         if let (Some(optimizer), Some(schedule), Some(train)) = (&optimizer, &schedule, &train) {
             faults.extend(sections::faults(optimizer, schedule, train));
+        }
+        if let Some(sample) = &sample {
+            let problems = sample.problems().into_iter();
+            faults.extend(problems.map(|problem| {
+                let path = format!("sample.{}", problem.key);
+                Fault::new(format!("{path} {}", problem.message)).on(&path, "")
+            }));
         }
         Some(Self {
             model: model?,

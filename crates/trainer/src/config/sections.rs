@@ -188,15 +188,6 @@ impl Default for TrainConfig {
     }
 }
 
-/// `[sample]`: what the trained model is asked first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SampleConfig {
-    /// The prompt of the commands that the run's last words suggest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prompt: Option<String>,
-}
-
 /// The values that are out of range by themselves or beside each other.
 pub(super) fn faults(
     optimizer: &OptimizerConfig,

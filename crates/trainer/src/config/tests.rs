@@ -80,6 +80,7 @@ fn a_value_out_of_range_is_shown() {
         ("optimizer.lr=nan", "optimizer.lr = NaN must be greater than 0"),
         ("optimizer.betas=[0.9, 1.5]", "optimizer.betas = 1.5 must lie in [0, 1)"),
         ("optimizer.clip=-1", "optimizer.clip = -1 must not be negative (0 clips nothing)"),
+        ("sample.top_p=1.5", "sample.top_p is 1.5; wanted 0 to 1; 1 keeps all"),
         ("model.dropout=1.5", "model.dropout = 1.5 is outside [0, 1)"),
     ] {
         assert_eq!(titles(GOOD, &[item]), [wanted]);
@@ -123,11 +124,11 @@ fn broken_syntax_is_shown_with_its_place() {
 
 #[test]
 fn overrides_are_toml_values_else_strings_and_go_through_the_same_checks() {
-    let config = good(&["train.steps=7", "sample.prompt=The quick", "model.n_layer = 1", "optimizer.lr=1e-2"]);
+    let config = good(&["train.steps=7", "train.init_from=The quick", "model.n_layer = 1", "optimizer.lr=1e-2"]);
     assert_eq!((config.train.steps, config.optimizer.lr), (7, 1e-2));
-    assert_eq!(config.sample.prompt.as_deref(), Some("The quick"));
-    assert_eq!(good(&["sample.prompt=\"7\""]).sample.prompt.as_deref(), Some("7"));
-    assert_eq!(good(&["sample.prompt=a\"b\nc"]).sample.prompt.as_deref(), Some("a\"b\nc"));
+    assert_eq!(config.train.init_from, "The quick");
+    assert_eq!(good(&["train.init_from=\"7\""]).train.init_from, "7");
+    assert_eq!(good(&["train.init_from=a\"b\nc"]).train.init_from, "a\"b\nc");
     assert_eq!(good(&["data.tokenizer.eos=</s>"]).data.tokenizer.eos.as_deref(), Some("</s>"));
     let drawn = faults(GOOD, &["train.stepz=7"]).to_string();
     assert!(drawn.contains("--> --set:1:7") && drawn.contains("nearest known key is `steps`"), "{drawn}");

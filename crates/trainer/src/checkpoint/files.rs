@@ -1,0 +1,74 @@
+//! The file operations that saving is made of, behind a trait so that tests can make any one of them fail.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// What saving asks of a file system.
+pub trait Files: Sync {
+    /// Makes a folder and those above it.
+    ///
+    /// # Errors
+    /// The system's.
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    /// Writes a whole new file.
+    ///
+    /// # Errors
+    /// The system's.
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        File::create(path)?.write_all(bytes)
+    }
+
+    /// Called when another writer has written the file at `path`.
+    ///
+    /// # Errors
+    /// The system's.
+    fn written(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Waits until a file, or a folder's list of names, is on the disk.
+    ///
+    /// # Errors
+    /// The system's.
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        match File::open(path)?.sync_all() {
+            // Some network file systems can't sync a folder; its rename is then as durable as they make it.
+            Err(error) if path.is_dir() && error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Gives a file or folder another name.
+    ///
+    /// # Errors
+    /// The system's.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    /// Removes a folder with all that is in it; an absent one is no error.
+    ///
+    /// # Errors
+    /// The system's.
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Bytes that may still be written below `path`; `None` where the system doesn't say.
+    fn free_space(&self, path: &Path) -> Option<u64> {
+        let stat = rustix::fs::statvfs(path).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// The file system as it is.
+pub struct Disk;
+
+impl Files for Disk {}

@@ -1,0 +1,60 @@
+//! Finding the newest checkpoint that is whole, and reading the optimizer's tensors.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+
+use super::manifest::Manifest;
+use super::state::{STATE_TENSORS, State};
+use crate::{Error, Result};
+
+/// A checkpoint whose every digest holds.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Its counters.
+    pub state: State,
+}
+
+/// Checks every digest of the checkpoint in `path` and reads its counters.
+///
+/// # Errors
+/// [`Error::Damaged`], naming file and tensor.
+pub fn verify(path: &Path) -> Result<Whole> {
+    let damaged = |what: String| Error::Damaged { path: path.to_path_buf(), what };
+    let manifest = Manifest::read(path).map_err(damaged)?;
+    manifest.verify(path).map_err(|faults| damaged(faults.join("; ")))?;
+    let state = State::read(path).map_err(damaged)?;
+    Ok(Whole { path: path.to_path_buf(), state })
+}
+
+/// The newest whole checkpoint under `root`, and what is wrong with each newer one.
+///
+/// # Errors
+/// [`Error::NoCheckpoint`] when none is whole.
+pub fn newest(root: &Path) -> Result<(Whole, Vec<Error>)> {
+    let mut passed_over = Vec::new();
+    for step in super::steps(root).into_iter().rev() {
+        match verify(&root.join(super::folder_name(step))) {
+            Ok(whole) if whole.state.step == step => return Ok((whole, passed_over)),
+            Ok(whole) => {
+                let what = format!("it is named after step {step} but holds step {}", whole.state.step);
+                passed_over.push(Error::Damaged { path: whole.path, what });
+            }
+            Err(error) => passed_over.push(error),
+        }
+    }
+    let detail = passed_over.iter().map(|error| format!("\n  {error}")).collect::<String>();
+    Err(Error::NoCheckpoint { path: root.to_path_buf(), detail })
+}
+
+/// Reads the optimizer's tensors of a verified checkpoint.
+///
+/// # Errors
+/// When the file can't be read as safetensors.
+pub fn tensors(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>> {
+    let file = path.join(STATE_TENSORS);
+    Ok(candle_core::safetensors::load(file, device)?.into_iter().collect())
+}

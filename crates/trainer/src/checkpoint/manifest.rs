@@ -1,0 +1,197 @@
+//! The list of a folder's files with a BLAKE3 digest of each, and of each tensor within them.
+//!
+//! The digests are checked whenever a checkpoint is read. Those of single tensors say which one is damaged.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::files::Files;
+
+/// The manifest's own name.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The format's number: what this version writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+
+/// Headers of safetensors files are never longer than this many bytes.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// What each file of a folder must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The format's number.
+    pub format: u32,
+    /// Every file but the manifest itself, by name.
+    pub files: BTreeMap<String, Entry>,
+}
+
+/// What one file must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Its length.
+    pub bytes: u64,
+    /// Its BLAKE3 digest, in hexadecimal.
+    pub blake3: String,
+    /// The digest of each tensor, for a safetensors file.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tensors: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// Digests every file that lies in `dir`.
+    ///
+    /// # Errors
+    /// When one can't be read.
+    pub fn of(dir: &Path) -> std::io::Result<Self> {
+        let mut files = BTreeMap::new();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name != MANIFEST {
+                files.insert(name, digest(&entry.path())?);
+            }
+        }
+        Ok(Self { format: FORMAT, files })
+    }
+
+    /// Reads a folder's manifest.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn read(dir: &Path) -> Result<Self, String> {
+        let path = dir.join(MANIFEST);
+        let length = std::fs::metadata(&path).map_err(|error| format!("{MANIFEST}: {error}"))?.len();
+        if length > MAX_HEADER {
+            return Err(format!("{MANIFEST}: {length} bytes are more than any manifest has"));
+        }
+        let text = std::fs::read(&path).map_err(|error| format!("{MANIFEST}: {error}"))?;
+        let manifest: Self = serde_json::from_slice(&text).map_err(|error| format!("{MANIFEST}: {error}"))?;
+        if manifest.format == 0 || manifest.format > FORMAT {
+            return Err(format!("{MANIFEST}: format {} is not known; this version reads 1 to {FORMAT}", manifest.format));
+        }
+        if let Some(name) = manifest.files.keys().find(|name| !is_plain(name)) {
+            return Err(format!("{MANIFEST}: `{name}` is no plain file name"));
+        }
+        Ok(manifest)
+    }
+
+    /// Compares a folder with its manifest: every file there, none too many, every byte as it was.
+    ///
+    /// # Errors
+    /// Every file that differs, and the first tensor of it that does.
+    pub fn verify(&self, dir: &Path) -> Result<(), Vec<String>> {
+        let mut faults = Vec::new();
+        for (name, wanted) in &self.files {
+            let path = dir.join(name);
+            match std::fs::symlink_metadata(&path) {
+                Err(error) => faults.push(format!("{name}: {error}")),
+                Ok(found) if !found.is_file() => faults.push(format!("{name}: is no plain file")),
+                Ok(found) if found.len() != wanted.bytes => {
+                    let what = format!("{name}: {} bytes instead of {}", found.len(), wanted.bytes);
+                    faults.push(what);
+                }
+                Ok(_) => match digest(&path) {
+                    Err(error) => faults.push(format!("{name}: {error}")),
+                    Ok(found) if found.blake3 != wanted.blake3 => faults.push(wanted.difference(name, &found)),
+                    Ok(_) => {}
+                },
+            }
+        }
+        let extra = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let extra = extra.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let extra = extra.filter(|name| name != MANIFEST && !self.files.contains_key(name));
+        faults.extend(extra.map(|name| format!("{name}: is not in the manifest")));
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// Writes the manifest into `dir`.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write(&self, dir: &Path, files: &dyn Files) -> std::io::Result<()> {
+        let mut text = serde_json::to_string_pretty(self).map_err(std::io::Error::other)?;
+        text.push('\n');
+        files.write(&dir.join(MANIFEST), text.as_bytes())
+    }
+}
+
+impl Entry {
+    fn difference(&self, name: &str, found: &Self) -> String {
+        let differs = |tensor: &&String| found.tensors.get(*tensor) != self.tensors.get(*tensor);
+        match self.tensors.keys().find(differs) {
+            Some(tensor) => format!("{name}: tensor `{tensor}` is not what was written"),
+            None if !self.tensors.is_empty() => format!("{name}: its header is not what was written"),
+            None => format!("{name}: is not what was written"),
+        }
+    }
+}
+
+/// A name that stays in its folder.
+pub(crate) fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None)) && !name.contains('\\')
+}
+
+fn digest(path: &Path) -> std::io::Result<Entry> {
+    let mut file = File::open(path)?;
+    let mut whole = blake3::Hasher::new();
+    let mut bytes = 0;
+    let mut take = |n: u64, into: &mut dyn FnMut(&[u8])| -> std::io::Result<u64> {
+        // A header may claim any length; memory is taken for what is there.
+        let mut buffer = vec![0; 1 << 16];
+        let mut left = n;
+        while left > 0 {
+            let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let got = file.read(&mut buffer[..wanted])?;
+            if got == 0 {
+                break;
+            }
+            whole.update(&buffer[..got]);
+            into(&buffer[..got]);
+            left -= got as u64;
+            bytes += got as u64;
+        }
+        Ok(n - left)
+    };
+    let mut tensors = BTreeMap::new();
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        let mut length = Vec::new();
+        take(8, &mut |part| length.extend_from_slice(part))?;
+        let length = length.try_into().map_or(0, u64::from_le_bytes).min(MAX_HEADER);
+        let mut header = Vec::new();
+        take(length, &mut |part| header.extend_from_slice(part))?;
+        let mut at = 0;
+        for (start, end, name) in places(&header) {
+            if start < at || end < start {
+                break;
+            }
+            let mut tensor = blake3::Hasher::new();
+            take(start - at, &mut |_| {})?;
+            take(end - start, &mut |part| {
+                tensor.update(part);
+            })?;
+            at = end;
+            tensors.insert(name, tensor.finalize().to_hex().to_string());
+        }
+    }
+    take(u64::MAX, &mut |_| {})?;
+    Ok(Entry { bytes, blake3: whole.finalize().to_hex().to_string(), tensors })
+}
+
+/// Start, end and name of every tensor of a safetensors header, in the order of the file.
+fn places(header: &[u8]) -> Vec<(u64, u64, String)> {
+    let Ok(serde_json::Value::Object(header)) = serde_json::from_slice(header) else { return Vec::new() };
+    let place = |(name, value): (String, serde_json::Value)| {
+        let offsets = value.get("data_offsets")?;
+        Some((offsets.get(0)?.as_u64()?, offsets.get(1)?.as_u64()?, name))
+    };
+    let mut places: Vec<_> = header.into_iter().filter_map(place).collect();
+    places.sort();
+    places
+}

@@ -1,0 +1,37 @@
+//! Checkpoints that are whole or absent, and say so.
+//!
+//! `checkpoints/step-00000500/` is a complete model folder with the optimizer's tensors ([`STATE_TENSORS`]), the
+//! counters ([`State`]) and a manifest of digests beside it. [`save_folder`] writes one, [`newest`] finds the one to
+//! go on from, [`prune`] keeps their number down.
+
+pub mod files;
+mod load;
+pub mod manifest;
+mod save;
+mod state;
+
+pub use load::{Whole, newest, tensors, verify};
+pub use save::{clean, point, prune, save_folder};
+pub use state::{Best, STATE_JSON, STATE_TENSORS, State};
+
+use std::path::Path;
+
+/// The folder of a step's checkpoint: names sort as steps do.
+pub fn folder_name(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+/// The step that a folder is named after.
+pub fn step_of(name: &str) -> Option<u64> {
+    let step = name.strip_prefix("step-")?.parse().ok()?;
+    (folder_name(step) == name).then_some(step)
+}
+
+/// The steps that `root` has folders of, in order.
+pub fn steps(root: &Path) -> Vec<u64> {
+    let names = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut steps: Vec<u64> =
+        names.filter_map(|entry| step_of(&entry.file_name().to_string_lossy())).collect();
+    steps.sort_unstable();
+    steps
+}

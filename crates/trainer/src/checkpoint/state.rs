@@ -1,0 +1,149 @@
+//! What a run must know to go on as if it had never stopped, beside the model itself.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+use vulpes_data::Cursor;
+
+use crate::spike::SpikeMean;
+
+/// `train_state.json`: counters, the data's cursor, and digests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// The format's number.
+    pub format: u32,
+    /// Optimizer steps done, skipped ones counted.
+    pub step: u64,
+    /// The next row of the training set.
+    pub cursor: Cursor,
+    /// Tokens seen.
+    pub tokens: u64,
+    /// Updates that the optimizer has applied.
+    pub updates: u64,
+    /// Steps whose update was dropped because the loss leapt.
+    pub skipped_steps: u64,
+    /// The running mean that a leap is told by.
+    pub spike: SpikeMean,
+    /// The validation loss at this very step, where it was evaluated.
+    pub val_loss: Option<f64>,
+    /// The best validation loss so far, and its step.
+    pub best: Option<Best>,
+    /// A chain of BLAKE3 digests over the losses and gradient norms of all steps so far.
+    pub losses: String,
+    /// BLAKE3 digest of parameters, optimizer state, cursor, counters and the chain of losses.
+    pub digest: String,
+    /// Seconds of work so far; no part of the digest.
+    pub elapsed_secs: f64,
+}
+
+/// The best validation loss of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// The step after which it was measured.
+    pub step: u64,
+    /// The loss.
+    pub val_loss: f64,
+}
+
+impl State {
+    /// The state before the first step.
+    pub fn start() -> Self {
+        Self {
+            format: super::manifest::FORMAT,
+            step: 0,
+            cursor: Cursor::default(),
+            tokens: 0,
+            updates: 0,
+            skipped_steps: 0,
+            spike: SpikeMean::default(),
+            val_loss: None,
+            best: None,
+            losses: blake3::hash(b"vulpes losses").to_hex().to_string(),
+            digest: String::new(),
+            elapsed_secs: 0.0,
+        }
+    }
+
+    /// Adds a step's loss and gradient norm to the chain.
+    pub fn chain(&mut self, loss: f64, grad_norm: f64) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.losses.as_bytes());
+        hasher.update(&self.step.to_le_bytes());
+        hasher.update(&loss.to_bits().to_le_bytes());
+        hasher.update(&grad_norm.to_bits().to_le_bytes());
+        self.losses = hasher.finalize().to_hex().to_string();
+    }
+
+    /// The digest of the whole state: `tensors` are the parameters and the optimizer's, by name.
+    ///
+    /// # Errors
+    /// When a tensor can't be read back from its device.
+    pub fn digest_with(&self, tensors: &BTreeMap<String, Tensor>) -> candle_core::Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        for (name, tensor) in tensors {
+            hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+            for n in tensor.dims() {
+                hasher.update(&(*n as u64).to_le_bytes());
+            }
+            hasher.update(&[0]);
+            update(&mut hasher, tensor)?;
+        }
+        for number in [
+            self.step,
+            self.cursor.epoch,
+            self.cursor.index,
+            self.tokens,
+            self.updates,
+            self.skipped_steps,
+            self.spike.mean.to_bits(),
+            self.spike.n_steps,
+            self.best.map_or(0, |best| best.step),
+            self.best.map_or(0, |best| best.val_loss.to_bits()),
+        ] {
+            hasher.update(&number.to_le_bytes());
+        }
+        hasher.update(self.losses.as_bytes());
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// Reads `train_state.json` of a checkpoint folder.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn read(dir: &Path) -> Result<Self, String> {
+        let text = std::fs::read(dir.join(STATE_JSON)).map_err(|error| format!("{STATE_JSON}: {error}"))?;
+        serde_json::from_slice(&text).map_err(|error| format!("{STATE_JSON}: {error}"))
+    }
+}
+
+/// The name of the counters' file.
+pub const STATE_JSON: &str = "train_state.json";
+
+/// The name of the optimizer's tensors' file.
+pub const STATE_TENSORS: &str = "train_state.safetensors";
+
+/// Feeds a tensor's numbers, as their little-endian bits.
+fn update(hasher: &mut blake3::Hasher, tensor: &Tensor) -> candle_core::Result<()> {
+    let flat = tensor.to_device(&Device::Cpu)?.flatten_all()?;
+    let mut buffer = Vec::with_capacity(1 << 16);
+    let mut feed = |bytes: &[u8], last: bool| {
+        buffer.extend_from_slice(bytes);
+        if last || buffer.len() >= 1 << 16 {
+            hasher.update(&buffer);
+            buffer.clear();
+        }
+    };
+    match flat.dtype() {
+        DType::F64 => flat.to_vec1::<f64>()?.iter().for_each(|x| feed(&x.to_bits().to_le_bytes(), false)),
+        _ => {
+            let values = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            values.iter().for_each(|x| feed(&x.to_bits().to_le_bytes(), false));
+        }
+    }
+    feed(&[], true);
+    Ok(())
+}

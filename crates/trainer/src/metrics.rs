@@ -1,0 +1,238 @@
+//! `metrics.jsonl`: one JSON object a line, the only record of a run's numbers that other files are drawn from.
+//!
+//! A training line has `step loss lr grad_norm tokens step_ms tokens_per_s elapsed_s` (`tokens` counts from the start
+//! of the run), an evaluation line `step val_loss` and its metric. A number that is not finite is `null`, and its
+//! name stands in the list `not_finite`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::evaluate::Evaluation;
+
+/// The file's name in a run folder.
+pub const METRICS: &str = "metrics.jsonl";
+
+/// The numbers of one training step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepLine {
+    /// The step, from 1.
+    pub step: u64,
+    /// Mean loss over the step's targets.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Tokens read since the start of the run.
+    pub tokens: u64,
+    /// Milliseconds that the step took.
+    pub step_ms: f64,
+    /// Tokens a second.
+    pub tokens_per_s: f64,
+    /// Seconds since the start of the run, pauses left out.
+    pub elapsed_s: f64,
+    /// Whether the update was dropped because the loss leapt.
+    pub skipped: bool,
+}
+
+/// A run's metrics file, open for more lines.
+pub struct Metrics {
+    file: File,
+    path: PathBuf,
+}
+
+impl Metrics {
+    /// Opens the metrics of the run in `dir`, cut back to what was written up to `step`.
+    ///
+    /// Lines beyond it come from a stretch that will be run again.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn open(dir: &Path, step: u64) -> io::Result<Self> {
+        let path = dir.join(METRICS);
+        let mut file = OpenOptions::new().create(true).truncate(false).write(true).read(true).open(&path)?;
+        let kept = kept_bytes(&io::read_to_string(&mut file).unwrap_or_default(), step);
+        file.set_len(kept as u64)?;
+        io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
+        Ok(Self { file, path })
+    }
+
+    /// Adds a training line.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn step(&mut self, line: &StepLine) -> io::Result<()> {
+        let mut object = Object::new(line.step);
+        object.number("loss", line.loss);
+        object.number("lr", line.lr);
+        object.number("grad_norm", line.grad_norm);
+        object.map.insert("tokens".into(), line.tokens.into());
+        object.number("step_ms", round(line.step_ms, 3));
+        object.number("tokens_per_s", round(line.tokens_per_s, 1));
+        object.number("elapsed_s", round(line.elapsed_s, 3));
+        if line.skipped {
+            object.map.insert("skipped".into(), true.into());
+        }
+        self.write(object)
+    }
+
+    /// Adds an evaluation line.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn evaluation(&mut self, step: u64, found: &Evaluation) -> io::Result<()> {
+        let mut object = Object::new(step);
+        object.number("val_loss", found.loss);
+        if let Some(perplexity) = found.perplexity {
+            object.number("val_perplexity", perplexity);
+        }
+        if let Some(accuracy) = found.accuracy {
+            object.number("val_accuracy", accuracy);
+        }
+        self.write(object)
+    }
+
+    /// Waits until all lines are on the disk.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn write(&mut self, object: Object) -> io::Result<()> {
+        let mut line = object.into_value().to_string();
+        line.push('\n');
+        self.file.write_all(line.as_bytes())
+    }
+}
+
+/// One line that is being made.
+struct Object {
+    map: Map<String, Value>,
+    not_finite: Vec<Value>,
+}
+
+impl Object {
+    fn new(step: u64) -> Self {
+        Self { map: Map::from_iter([("step".to_owned(), step.into())]), not_finite: Vec::new() }
+    }
+
+    fn number(&mut self, name: &str, value: f64) {
+        if !value.is_finite() {
+            self.not_finite.push(name.into());
+        }
+        self.map.insert(name.to_owned(), json!(value));
+    }
+
+    fn into_value(mut self) -> Value {
+        if !self.not_finite.is_empty() {
+            self.map.insert("not_finite".to_owned(), Value::Array(self.not_finite));
+        }
+        Value::Object(self.map)
+    }
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (value * scale).round() / scale
+}
+
+/// The bytes of the lines up to `step`; what follows the first line that is broken or later is left out.
+fn kept_bytes(text: &str, step: u64) -> usize {
+    let mut kept = 0;
+    for line in text.split_inclusive('\n') {
+        let whole = line.ends_with('\n');
+        let of_step = serde_json::from_str::<Value>(line).ok().and_then(|value| value.get("step")?.as_u64());
+        if !whole || of_step.is_none_or(|of_step| of_step > step) {
+            break;
+        }
+        kept += line.len();
+    }
+    kept
+}
+
+/// Training and validation losses by step, as a metrics file has them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Curves {
+    /// Step and training loss.
+    pub train: Vec<(u64, f64)>,
+    /// Step and validation loss.
+    pub validation: Vec<(u64, f64)>,
+    /// Step and gradient norm.
+    pub grad_norm: Vec<(u64, f64)>,
+}
+
+impl Curves {
+    /// Reads the curves of the run in `dir`; empty where there is no file. Broken lines are left out.
+    pub fn read(dir: &Path) -> Self {
+        let text = std::fs::read_to_string(dir.join(METRICS)).unwrap_or_default();
+        let mut curves = Self::default();
+        for line in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            let Some(step) = line.get("step").and_then(Value::as_u64) else { continue };
+            let number = |name: &str| line.get(name).map(|value| value.as_f64().unwrap_or(f64::NAN));
+            curves.train.extend(number("loss").map(|loss| (step, loss)));
+            curves.validation.extend(number("val_loss").map(|loss| (step, loss)));
+            curves.grad_norm.extend(number("grad_norm").map(|norm| (step, norm)));
+        }
+        curves
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(step: u64, loss: f64) -> StepLine {
+        StepLine {
+            step,
+            loss,
+            lr: 0.1,
+            grad_norm: 1.0,
+            tokens: step * 10,
+            step_ms: 1.23456,
+            tokens_per_s: 99.0,
+            elapsed_s: 0.5,
+            skipped: false,
+        }
+    }
+
+    #[test]
+    fn lines_are_cut_back_to_the_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::open(dir.path(), 0).unwrap();
+        for step in 1..=4 {
+            metrics.step(&line(step, 1.0 / step as f64)).unwrap();
+        }
+        let before = std::fs::read_to_string(metrics.path()).unwrap();
+        // A line that a crash cut short.
+        std::fs::write(metrics.path(), format!("{before}{{\"step\": 5, \"lo")).unwrap();
+        drop(metrics);
+        drop(Metrics::open(dir.path(), 9).unwrap());
+        assert_eq!(std::fs::read_to_string(dir.path().join(METRICS)).unwrap(), before);
+        let mut metrics = Metrics::open(dir.path(), 2).unwrap();
+        metrics.step(&line(3, 1.0 / 3.0)).unwrap();
+        metrics.step(&line(4, 0.25)).unwrap();
+        assert_eq!(std::fs::read_to_string(metrics.path()).unwrap(), before);
+        assert_eq!(Curves::read(dir.path()).train, [(1, 1.0), (2, 0.5), (3, 1.0 / 3.0), (4, 0.25)]);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_null_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::open(dir.path(), 0).unwrap();
+        metrics.step(&StepLine { grad_norm: f64::INFINITY, ..line(1, f64::NAN) }).unwrap();
+        let text = std::fs::read_to_string(metrics.path()).unwrap();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&value["loss"], &value["not_finite"]), (&Value::Null, &json!(["loss", "grad_norm"])));
+        assert!(Curves::read(dir.path()).train[0].1.is_nan());
+    }
+}

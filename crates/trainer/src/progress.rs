@@ -1,0 +1,154 @@
+//! What a person sees while a run goes on: a bar on a terminal, a plain line every so often elsewhere.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::evaluate::Evaluation;
+use crate::metrics::StepLine;
+
+/// Without a terminal, a line is printed about this many times a run, and at each evaluation.
+const PLAIN_LINES: u64 = 20;
+
+/// A run's progress on stderr.
+pub struct Progress {
+    /// `None` where nothing is to be shown.
+    shown: Option<Shown>,
+}
+
+struct Shown {
+    bar: ProgressBar,
+    /// Without a terminal: every how many steps a line is printed.
+    plain_every: Option<u64>,
+    first_step: u64,
+    steps: u64,
+    since: Instant,
+    val_loss: Option<f64>,
+}
+
+impl Progress {
+    /// Progress from `first_step` (done already) to `steps`; nothing at all with `quiet`.
+    pub fn new(first_step: u64, steps: u64, quiet: bool) -> Self {
+        if quiet {
+            return Self { shown: None };
+        }
+        let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(8));
+        let plain_every = bar.is_hidden().then(|| (steps / PLAIN_LINES).max(1));
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_position(first_step);
+        let since = Instant::now();
+        Self { shown: Some(Shown { bar, plain_every, first_step, steps, since, val_loss: None }) }
+    }
+
+    /// Shows a step.
+    pub fn step(&mut self, line: &StepLine) {
+        let Some(shown) = &mut self.shown else { return };
+        match shown.plain_every {
+            None => {
+                shown.bar.set_message(shown.words(line));
+                shown.bar.set_position(line.step);
+            }
+            Some(every) if line.step % every == 0 || line.step == shown.steps => {
+                eprintln!("step {}/{}  {}", line.step, shown.steps, shown.words(line));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Shows an evaluation.
+    pub fn evaluation(&mut self, step: u64, found: &Evaluation) {
+        let Some(shown) = &mut self.shown else { return };
+        shown.val_loss = Some(found.loss);
+        if shown.plain_every.is_some() {
+            let mut words = format!("step {step}/{}  validation loss {:.4}", shown.steps, found.loss);
+            if let Some(perplexity) = found.perplexity {
+                let _ = write!(words, "  perplexity {perplexity:.3}");
+            }
+            if let Some(accuracy) = found.accuracy {
+                let _ = write!(words, "  accuracy {accuracy:.4}");
+            }
+            eprintln!("{words}");
+        }
+    }
+
+    /// Prints a line about something else, above the bar.
+    pub fn say(&self, words: &str) {
+        match &self.shown {
+            Some(shown) if shown.plain_every.is_none() => shown.bar.suspend(|| eprintln!("{words}")),
+            Some(_) => eprintln!("{words}"),
+            None => {}
+        }
+    }
+
+    /// Prints a warning: also where nothing else is shown.
+    pub fn warn(&self, words: &str) {
+        let words = format!("warning: {words}");
+        match &self.shown {
+            Some(shown) if shown.plain_every.is_none() => shown.bar.suspend(|| eprintln!("{words}")),
+            _ => eprintln!("{words}"),
+        }
+    }
+
+    /// Removes the bar.
+    pub fn finish(&self) {
+        if let Some(shown) = &self.shown {
+            shown.bar.finish_and_clear();
+        }
+    }
+}
+
+impl Shown {
+    fn words(&self, line: &StepLine) -> String {
+        let mut words = format!("loss {:.4}", line.loss);
+        if let Some(val_loss) = self.val_loss {
+            let _ = write!(words, "  val {val_loss:.4}");
+        }
+        let _ = write!(words, "  {} tokens/s", thousands(line.tokens_per_s));
+        let done = line.step.saturating_sub(self.first_step);
+        if done > 0 && line.step < self.steps {
+            let each = self.since.elapsed().as_secs_f64() / done as f64;
+            let left = Duration::from_secs_f64(each * (self.steps - line.step) as f64);
+            let _ = write!(words, "  {} left", duration(left));
+        }
+        words
+    }
+}
+
+/// A count with a comma every three digits.
+pub(crate) fn thousands(value: f64) -> String {
+    let digits = format!("{:.0}", value.max(0.0));
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A duration in its two largest units.
+pub(crate) fn duration(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    match secs {
+        0..60 => format!("{secs} s"),
+        60..3600 => format!("{} min {:02} s", secs / 60, secs % 60),
+        3600..86_400 => format!("{} h {:02} min", secs / 3600, secs % 3600 / 60),
+        _ => format!("{} d {:02} h", secs / 86_400, secs % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(["0", "999", "1,000", "12,345,678"], [0.0, 999.0, 1000.0, 12_345_678.0].map(thousands)[..]);
+        let of = |secs| duration(Duration::from_secs(secs));
+        assert_eq!([of(5), of(65), of(3_700), of(90_000)], ["5 s", "1 min 05 s", "1 h 01 min", "1 d 01 h"]);
+    }
+}

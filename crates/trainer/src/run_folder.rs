@@ -1,0 +1,99 @@
+//! `runs/NAME/`: which files a run has, who works in it, and that nothing in it is ever written over by accident.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint;
+use crate::metrics::METRICS;
+use crate::{Error, Result};
+
+/// The resolved config's name.
+pub const CONFIG: &str = "config.toml";
+
+const LOCK: &str = ".lock";
+
+/// A run's folder, held by this process alone.
+pub struct RunFolder {
+    path: PathBuf,
+    /// The lock lasts as long as the file is open.
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Makes the folder if it isn't there, and locks it.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another process works in it, saying which.
+    pub fn open(path: &Path) -> Result<Self> {
+        std::fs::create_dir_all(path).map_err(|source| Error::io("create", path, source))?;
+        let lock_path = path.join(LOCK);
+        let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&lock_path);
+        let mut lock = open.map_err(|source| Error::io("open", &lock_path, source))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = lock.read_to_string(&mut holder);
+                let holder = if holder.trim().is_empty() { "another process" } else { holder.trim() };
+                return Err(Error::Locked { path: path.to_path_buf(), holder: holder.to_owned() });
+            }
+            Err(TryLockError::Error(source)) => return Err(Error::io("lock", &lock_path, source)),
+        }
+        let words = format!("process {} (since {} s after 1970 began, UTC)\n", std::process::id(), unix_secs() as u64);
+        let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(words.as_bytes()));
+        // The name of the holder is a courtesy: a full disk must not keep a run from going on.
+        let _ = written;
+        Ok(Self { path: path.to_path_buf(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder of checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        checkpoints(&self.path)
+    }
+}
+
+/// The checkpoints' folder of the run in `path`.
+pub fn checkpoints(path: &Path) -> PathBuf {
+    path.join("checkpoints")
+}
+
+/// What a folder holds of a run: `None` where it holds none, else words about it.
+pub fn holds_run(path: &Path) -> Option<String> {
+    let steps = checkpoint::steps(&checkpoints(path));
+    if let Some(last) = steps.last() {
+        return Some(format!(", up to step {last}"));
+    }
+    let begun = [CONFIG, METRICS, "model"].iter().any(|name| path.join(name).exists());
+    begun.then(|| ", without a checkpoint yet".to_owned())
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_secs() -> f64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs/a");
+        let first = RunFolder::open(&path).unwrap();
+        let error = RunFolder::open(&path).err().unwrap().to_string();
+        assert!(error.contains(&format!("in use by process {}", std::process::id())), "{error}");
+        drop(first);
+        assert!(RunFolder::open(&path).is_ok());
+        assert_eq!(holds_run(&path), None);
+        std::fs::write(path.join(CONFIG), "").unwrap();
+        assert!(holds_run(&path).is_some());
+    }
+}

@@ -1,0 +1,39 @@
+//! Stopping on request: the first SIGINT or SIGTERM asks for a checkpoint, the second leaves at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// What was asked for by signal.
+#[derive(Clone, Default)]
+pub struct Signals {
+    number: Arc<AtomicUsize>,
+}
+
+impl Signals {
+    /// Catches SIGINT and SIGTERM from now on.
+    ///
+    /// # Errors
+    /// When the system refuses the handlers.
+    pub fn install() -> std::io::Result<Self> {
+        let signals = Self::default();
+        let asked = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the first signal finds `asked` unset and sets it, the second finds it set and leaves.
+            flag::register_conditional_shutdown(signal, 128 + signal, asked.clone())?;
+            flag::register(signal, asked.clone())?;
+            flag::register_usize(signal, signals.number.clone(), signal as usize)?;
+        }
+        Ok(signals)
+    }
+
+    /// The exit code of the signal that came, 130 or 143; `None` where none came.
+    pub fn exit_code(&self) -> Option<u8> {
+        match self.number.load(Ordering::Relaxed) {
+            0 => None,
+            number => Some(128 + number as u8),
+        }
+    }
+}

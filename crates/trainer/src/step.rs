@@ -1,0 +1,260 @@
+//! One step's gradients: shards of rows on threads of their own, summed in an order that the config alone decides.
+//!
+//! micro-batches → each cut into the same shards of rows → shard `i` runs through all micro-batches on one tape a
+//! piece, adding into its own [`Gradients`] → the shards' gradients are added in the order of the shards. The number
+//! of threads decides only which thread runs which shard, so it can't change a bit.
+//!
+//! The loss is the sum over the target tokens of the whole step divided by their number: neither accumulation nor
+//! padding nor shards weigh any token differently.
+
+use std::ops::Range;
+
+use candle_core::{Device, Var};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use vulpes_data::Batch;
+use vulpes_model::{Input, Run, Transformer};
+use vulpes_ops::threads::with_kernel_threads;
+use vulpes_ops::{CrossEntropyOptions, Gradients, backward};
+use vulpes_random::Key;
+
+use crate::{Error, Result};
+
+/// candle's backward pass recurses once an operation.
+pub(crate) const STACK_BYTES: usize = 256 << 20;
+
+/// Tokens that a shard should have at least, to keep its matrix products large.
+const SHARD_TOKENS: usize = 384;
+
+/// The most shards that are chosen where the config doesn't say.
+const MAX_SHARDS: usize = 8;
+
+/// The most numbers that all shards' gradients may hold together, where the config doesn't say.
+const MAX_SHARD_VALUES: usize = 128 << 20;
+
+/// How many shards a micro-batch is cut into where `train.shards` doesn't say: by the sizes alone, never by the
+/// number of threads.
+pub fn default_shards(batch_rows: usize, context_len: usize, n_parameters: usize, device: &Device) -> usize {
+    if !device.is_cpu() {
+        return 1;
+    }
+    let by_tokens = batch_rows.saturating_mul(context_len) / SHARD_TOKENS;
+    let by_memory = MAX_SHARD_VALUES / n_parameters.max(1);
+    by_tokens.min(by_memory).min(MAX_SHARDS).clamp(1, batch_rows.max(1))
+}
+
+/// What computes the gradients of a step.
+pub struct Stepper {
+    transformer: Transformer,
+    shards: Vec<Gradients>,
+    /// Threads that run shards; `None` runs them one after the other where they are.
+    pool: Option<ThreadPool>,
+    kernel_threads: usize,
+    options: CrossEntropyOptions,
+    seed: u64,
+}
+
+/// The loss of one step's batches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepLoss {
+    /// Mean over the targets.
+    pub loss: f64,
+    /// The number of targets.
+    pub n_targets: usize,
+    /// Real tokens read.
+    pub n_tokens: usize,
+}
+
+impl Stepper {
+    /// Prepares `n_shards` sets of gradients for the parameters that `trainable` names, on up to `n_threads` threads.
+    ///
+    /// # Errors
+    /// When the threads can't be started.
+    pub fn new(
+        transformer: &Transformer,
+        trainable: &dyn Fn(&str) -> bool,
+        n_shards: usize,
+        n_threads: usize,
+        label_smoothing: f64,
+        seed: u64,
+    ) -> Result<Self> {
+        let transformer = transformer.with_trainable(trainable)?;
+        let all = transformer.parameters().iter().filter(|(name, _)| trainable(name));
+        let parameters: Vec<(String, Var)> = all.map(|(name, var)| (name.to_owned(), var.clone())).collect();
+        let shards = (0..n_shards.max(1)).map(|_| Gradients::new(&parameters)).collect::<Result<_, _>>()?;
+        let workers = n_threads.min(n_shards).max(1);
+        let pool = (workers > 1 && transformer.device().is_cpu()).then(|| {
+            let name = |i| format!("shard-{i}");
+            ThreadPoolBuilder::new().num_threads(workers).stack_size(STACK_BYTES).thread_name(name).build()
+        });
+        let pool = pool.transpose().map_err(|error| Error::Usage(format!("can't start {workers} threads: {error}")))?;
+        Ok(Self {
+            transformer,
+            shards,
+            pool,
+            kernel_threads: (n_threads / workers).max(1),
+            options: CrossEntropyOptions { label_smoothing, ..CrossEntropyOptions::default() },
+            seed,
+        })
+    }
+
+    /// Computes loss and gradients of step `step` over its micro-batches.
+    ///
+    /// # Errors
+    /// When no row has a target, or an operation fails.
+    pub fn gradients(&mut self, step: u64, batches: &[Batch]) -> Result<(StepLoss, &Gradients)> {
+        let n_targets: usize = batches.iter().map(Batch::n_targets).sum();
+        if n_targets == 0 {
+            return Err(Error::Numbers(format!(
+                "step {step}: none of its rows has a target; use larger batches (train.batch_rows, train.accumulate)"
+            )));
+        }
+        let n_shards = self.shards.len();
+        let shard = Shard {
+            transformer: &self.transformer,
+            options: self.options,
+            dropout: Key::new(self.seed, "dropout").with(&step),
+            first_row: batches.first().map_or(0, |batch| batch.first_row),
+            n_targets,
+        };
+        let kernel_threads = self.kernel_threads;
+        let run = |index: usize, gradients: &mut Gradients| {
+            gradients.zero();
+            with_kernel_threads(kernel_threads, || shard.run(index, n_shards, batches, gradients))
+        };
+        let mut sums: Vec<candle_core::Result<f64>> = Vec::new();
+        match &self.pool {
+            None => sums.extend(self.shards.iter_mut().enumerate().map(|(index, shard)| run(index, shard))),
+            Some(pool) => {
+                sums.resize_with(n_shards, || Ok(0.0));
+                pool.scope(|scope| {
+                    for ((index, gradients), sum) in self.shards.iter_mut().enumerate().zip(&mut sums) {
+                        let run = &run;
+                        scope.spawn(move |_| *sum = run(index, gradients));
+                    }
+                });
+            }
+        }
+        let mut sum = 0.0;
+        for shard in sums {
+            sum += shard?;
+        }
+        if let Some((first, others)) = self.shards.split_first_mut() {
+            for other in others {
+                with_kernel_threads(kernel_threads, || first.add(other))?;
+                other.zero();
+            }
+        }
+        let n_tokens = batches.iter().map(Batch::n_tokens).sum();
+        let loss = StepLoss { loss: sum / n_targets as f64, n_targets, n_tokens };
+        Ok((loss, &self.shards[0]))
+    }
+
+    /// The model that is trained.
+    pub fn transformer(&self) -> &Transformer {
+        &self.transformer
+    }
+
+    /// The threads that run shards, where there are several.
+    pub(crate) fn pool(&self) -> Option<&ThreadPool> {
+        self.pool.as_ref()
+    }
+
+    /// How many threads a kernel may use.
+    pub(crate) fn kernel_threads(&self) -> usize {
+        self.kernel_threads
+    }
+}
+
+/// What is the same for all shards of a step.
+struct Shard<'a> {
+    transformer: &'a Transformer,
+    options: CrossEntropyOptions,
+    dropout: Key,
+    first_row: u64,
+    n_targets: usize,
+}
+
+impl Shard<'_> {
+    /// Runs shard `index` of `n` through all micro-batches; the sum of its losses.
+    fn run(&self, index: usize, n: usize, batches: &[Batch], gradients: &mut Gradients) -> candle_core::Result<f64> {
+        let mut sum = 0.0;
+        for batch in batches {
+            let part = batch.slice(shard_rows(batch.rows, index, n));
+            if part.n_targets() == 0 {
+                continue;
+            }
+            let input = input(&part, self.transformer.device())?;
+            let mut run = Run::training(self.dropout.clone(), part.first_row - self.first_row);
+            let hidden = self.transformer.forward(&input, &mut run)?;
+            let loss = self.transformer.loss(&hidden, &part.targets, &self.options, &run)?;
+            backward(&loss.sum.affine(1.0 / self.n_targets as f64, 0.0)?, gradients)?;
+            sum += scalar(&loss.sum)?;
+        }
+        Ok(sum)
+    }
+}
+
+/// The rows of shard `index` of `n`: as even as can be, the larger ones first.
+fn shard_rows(rows: usize, index: usize, n: usize) -> Range<usize> {
+    let (each, more) = (rows / n, rows % n);
+    let start = index * each + index.min(more);
+    start..start + each + usize::from(index < more)
+}
+
+/// A batch as the model reads it.
+///
+/// # Errors
+/// When the device has no room.
+pub fn input(batch: &Batch, device: &Device) -> candle_core::Result<Input> {
+    let mut input = Input::new(&batch.ids, batch.rows, device)?;
+    if let Some(positions) = &batch.positions {
+        input = input.with_positions(positions)?;
+    }
+    if let Some(types) = &batch.token_types {
+        input = input.with_token_types(types)?;
+    }
+    if let Some(keep) = &batch.keep {
+        input = input.with_keep(keep.clone());
+    }
+    if let Some(segments) = &batch.segments {
+        input = input.with_segments(segments.clone());
+    }
+    Ok(input)
+}
+
+/// A scalar tensor's value.
+pub(crate) fn scalar(tensor: &candle_core::Tensor) -> candle_core::Result<f64> {
+    tensor.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_cover_all_rows_once() {
+        for rows in 0..20 {
+            for n in 1..8 {
+                let mut next = 0;
+                for index in 0..n {
+                    let shard = shard_rows(rows, index, n);
+                    assert_eq!(shard.start, next);
+                    assert!(shard.len().abs_diff(rows / n) <= 1);
+                    next = shard.end;
+                }
+                assert_eq!(next, rows);
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_follows_the_sizes() {
+        let shards = |rows, len, n| default_shards(rows, len, n, &Device::Cpu);
+        assert_eq!(shards(16, 16, 2_000), 1);
+        assert_eq!(shards(12, 64, 800_000), 2);
+        assert_eq!(shards(4, 256, 10_000_000), 2);
+        assert_eq!(shards(64, 256, 10_000_000), 8);
+        assert_eq!(shards(64, 1024, 124_000_000), 1);
+        assert_eq!(shards(1, 4096, 1_000), 1);
+    }
+}
