@@ -80,7 +80,7 @@ impl Stepper {
         let transformer = transformer.with_trainable(trainable)?;
         let all = transformer.parameters().iter().filter(|(name, _)| trainable(name));
         let parameters: Vec<(String, Var)> = all.map(|(name, var)| (name.to_owned(), var.clone())).collect();
-        let shards = (0..n_shards.max(1)).map(|_| Gradients::new(&parameters)).collect::<Result<_, _>>()?;
+        let shards = (0..n_shards.max(1)).map(|_| Gradients::new(&parameters)).collect::<candle_core::Result<_>>()?;
         let workers = n_threads.min(n_shards).max(1);
         let pool = (workers > 1 && transformer.device().is_cpu()).then(|| {
             let name = |i| format!("shard-{i}");

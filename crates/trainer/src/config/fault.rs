@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 
 use super::source::{Source, Texts};
 
@@ -87,7 +87,7 @@ impl Fault {
     }
 
     fn draw(&self, texts: &Texts, source: &Source<'_>, renderer: &Renderer) -> String {
-        let mut group = Level::ERROR.primary_title(self.title.as_str()).elements(Vec::<Snippet<'_, _>>::new());
+        let mut group = Level::ERROR.primary_title(self.title.as_str()).elements(std::iter::empty::<Snippet<'_, Annotation<'_>>>());
         let spans = self.spans(source);
         let mut drawn: Vec<*const super::source::Text> = Vec::new();
         for (span, _) in &spans {
