@@ -61,7 +61,7 @@ pub fn census(gradients: &Gradients, strict: bool) -> Result<()> {
 }
 
 /// The parameters whose gradient is absent or not finite: one cheap look a parameter, for a step gone wrong.
-pub fn not_finite(gradients: &Gradients) -> Result<Vec<String>> {
+pub(crate) fn not_finite(gradients: &Gradients) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for (name, gradient) in gradients.iter() {
         if matches!(examine(gradient)?, Some(Finding::NotFinite)) {

@@ -13,33 +13,33 @@ use serde_json::{Map, Value, json};
 use crate::evaluate::Evaluation;
 
 /// The file's name in a run folder.
-pub const METRICS: &str = "metrics.jsonl";
+pub(crate) const METRICS: &str = "metrics.jsonl";
 
 /// The numbers of one training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepLine {
+pub(crate) struct StepLine {
     /// The step, from 1.
-    pub step: u64,
+    pub(crate) step: u64,
     /// Mean loss over the step's targets.
-    pub loss: f64,
+    pub(crate) loss: f64,
     /// Learning rate.
-    pub lr: f64,
+    pub(crate) lr: f64,
     /// Global norm of the gradient before clipping.
-    pub grad_norm: f64,
+    pub(crate) grad_norm: f64,
     /// Tokens read since the start of the run.
-    pub tokens: u64,
+    pub(crate) tokens: u64,
     /// Milliseconds that the step took.
-    pub step_ms: f64,
+    pub(crate) step_ms: f64,
     /// Tokens a second.
-    pub tokens_per_s: f64,
+    pub(crate) tokens_per_s: f64,
     /// Seconds since the start of the run, pauses left out.
-    pub elapsed_s: f64,
+    pub(crate) elapsed_s: f64,
     /// Whether the update was dropped because the loss leapt.
-    pub skipped: bool,
+    pub(crate) skipped: bool,
 }
 
 /// A run's metrics file, open for more lines.
-pub struct Metrics {
+pub(crate) struct Metrics {
     file: File,
     path: PathBuf,
 }
@@ -51,7 +51,7 @@ impl Metrics {
     ///
     /// # Errors
     /// The file system's.
-    pub fn open(dir: &Path, step: u64) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, step: u64) -> io::Result<Self> {
         let path = dir.join(METRICS);
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).read(true).open(&path)?;
         let kept = kept_bytes(&io::read_to_string(&mut file).unwrap_or_default(), step);
@@ -64,7 +64,7 @@ impl Metrics {
     ///
     /// # Errors
     /// The file system's.
-    pub fn step(&mut self, line: &StepLine) -> io::Result<()> {
+    pub(crate) fn step(&mut self, line: &StepLine) -> io::Result<()> {
         let mut object = Object::new(line.step);
         object.number("loss", line.loss);
         object.number("lr", line.lr);
@@ -83,7 +83,7 @@ impl Metrics {
     ///
     /// # Errors
     /// The file system's.
-    pub fn evaluation(&mut self, step: u64, found: &Evaluation) -> io::Result<()> {
+    pub(crate) fn evaluation(&mut self, step: u64, found: &Evaluation) -> io::Result<()> {
         let mut object = Object::new(step);
         object.number("val_loss", found.loss);
         if let Some(perplexity) = found.perplexity {
@@ -99,12 +99,12 @@ impl Metrics {
     ///
     /// # Errors
     /// The file system's.
-    pub fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 
     /// Where the file is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -162,18 +162,18 @@ fn kept_bytes(text: &str, step: u64) -> usize {
 
 /// Training and validation losses by step, as a metrics file has them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Curves {
+pub(crate) struct Curves {
     /// Step and training loss.
-    pub train: Vec<(u64, f64)>,
+    pub(crate) train: Vec<(u64, f64)>,
     /// Step and validation loss.
-    pub validation: Vec<(u64, f64)>,
+    pub(crate) validation: Vec<(u64, f64)>,
     /// Step and gradient norm.
-    pub grad_norm: Vec<(u64, f64)>,
+    pub(crate) grad_norm: Vec<(u64, f64)>,
 }
 
 impl Curves {
     /// Reads the curves of the run in `dir`; empty where there is no file. Broken lines are left out.
-    pub fn read(dir: &Path) -> Self {
+    pub(crate) fn read(dir: &Path) -> Self {
         let text = std::fs::read_to_string(dir.join(METRICS)).unwrap_or_default();
         let mut curves = Self::default();
         for line in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {

@@ -13,7 +13,7 @@ const BOTTOM: f64 = 48.0;
 const MAX_POINTS: usize = 1000;
 
 /// Draws the two curves; values that are not finite are left out.
-pub fn loss_svg(title: &str, train: &[(u64, f64)], validation: &[(u64, f64)]) -> String {
+pub(crate) fn loss_svg(title: &str, train: &[(u64, f64)], validation: &[(u64, f64)]) -> String {
     let train = thin(train);
     let validation = thin(validation);
     let all = || train.iter().chain(&validation);

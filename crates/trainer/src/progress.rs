@@ -12,7 +12,7 @@ use crate::metrics::StepLine;
 const PLAIN_LINES: u64 = 20;
 
 /// A run's progress on stderr.
-pub struct Progress {
+pub(crate) struct Progress {
     /// `None` where nothing is to be shown.
     shown: Option<Shown>,
 }
@@ -29,7 +29,7 @@ struct Shown {
 
 impl Progress {
     /// Progress from `first_step` (done already) to `steps`; nothing at all with `quiet`.
-    pub fn new(first_step: u64, steps: u64, quiet: bool) -> Self {
+    pub(crate) fn new(first_step: u64, steps: u64, quiet: bool) -> Self {
         if quiet {
             return Self { shown: None };
         }
@@ -44,7 +44,7 @@ impl Progress {
     }
 
     /// Shows a step.
-    pub fn step(&mut self, line: &StepLine) {
+    pub(crate) fn step(&mut self, line: &StepLine) {
         let Some(shown) = &mut self.shown else { return };
         match shown.plain_every {
             None => {
@@ -59,7 +59,7 @@ impl Progress {
     }
 
     /// Shows an evaluation.
-    pub fn evaluation(&mut self, step: u64, found: &Evaluation) {
+    pub(crate) fn evaluation(&mut self, step: u64, found: &Evaluation) {
         let Some(shown) = &mut self.shown else { return };
         shown.val_loss = Some(found.loss);
         if shown.plain_every.is_some() {
@@ -75,7 +75,7 @@ impl Progress {
     }
 
     /// Prints a line about something else, above the bar.
-    pub fn say(&self, words: &str) {
+    pub(crate) fn say(&self, words: &str) {
         match &self.shown {
             Some(shown) if shown.plain_every.is_none() => shown.bar.suspend(|| eprintln!("{words}")),
             Some(_) => eprintln!("{words}"),
@@ -84,7 +84,7 @@ impl Progress {
     }
 
     /// Prints a warning: also where nothing else is shown.
-    pub fn warn(&self, words: &str) {
+    pub(crate) fn warn(&self, words: &str) {
         let words = format!("warning: {words}");
         match &self.shown {
             Some(shown) if shown.plain_every.is_none() => shown.bar.suspend(|| eprintln!("{words}")),
@@ -93,7 +93,7 @@ impl Progress {
     }
 
     /// Removes the bar.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         if let Some(shown) = &self.shown {
             shown.bar.finish_and_clear();
         }

@@ -9,12 +9,12 @@ use crate::metrics::METRICS;
 use crate::{Error, Result};
 
 /// The resolved config's name.
-pub const CONFIG: &str = "config.toml";
+pub(crate) const CONFIG: &str = "config.toml";
 
 const LOCK: &str = ".lock";
 
 /// A run's folder, held by this process alone.
-pub struct RunFolder {
+pub(crate) struct RunFolder {
     path: PathBuf,
     /// The lock lasts as long as the file is open.
     _lock: File,
@@ -25,7 +25,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// [`Error::Locked`] when another process works in it, saying which.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(|source| Error::io("create", path, source))?;
         let lock_path = path.join(LOCK);
         let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&lock_path);
@@ -48,23 +48,23 @@ impl RunFolder {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The folder of checkpoints.
-    pub fn checkpoints(&self) -> PathBuf {
+    pub(crate) fn checkpoints(&self) -> PathBuf {
         checkpoints(&self.path)
     }
 }
 
 /// The checkpoints' folder of the run in `path`.
-pub fn checkpoints(path: &Path) -> PathBuf {
+pub(crate) fn checkpoints(path: &Path) -> PathBuf {
     path.join("checkpoints")
 }
 
 /// What a folder holds of a run: `None` where it holds none, else words about it.
-pub fn holds_run(path: &Path) -> Option<String> {
+pub(crate) fn holds_run(path: &Path) -> Option<String> {
     let steps = checkpoint::steps(&checkpoints(path));
     if let Some(last) = steps.last() {
         return Some(format!(", up to step {last}"));

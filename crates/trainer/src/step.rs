@@ -205,7 +205,7 @@ fn shard_rows(rows: usize, index: usize, n: usize) -> Range<usize> {
 ///
 /// # Errors
 /// When the device has no room.
-pub fn input(batch: &Batch, device: &Device) -> candle_core::Result<Input> {
+pub(crate) fn input(batch: &Batch, device: &Device) -> candle_core::Result<Input> {
     let mut input = Input::new(&batch.ids, batch.rows, device)?;
     if let Some(positions) = &batch.positions {
         input = input.with_positions(positions)?;

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes one event file.
-pub struct EventWriter {
+pub(crate) struct EventWriter {
     file: File,
 }
 
@@ -21,7 +21,7 @@ impl EventWriter {
     ///
     /// # Errors
     /// When the file can't be made.
-    pub fn create(dir: &Path, unix_secs: f64, first_step: u64) -> io::Result<Self> {
+    pub(crate) fn create(dir: &Path, unix_secs: f64, first_step: u64) -> io::Result<Self> {
         let path = free_name(dir, unix_secs);
         let mut writer = Self { file: File::create_new(path)? };
         writer.record(&event(unix_secs, 0, |out| bytes(out, 3, b"brain.Event:2")))?;
@@ -37,7 +37,7 @@ impl EventWriter {
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn scalars(&mut self, unix_secs: f64, step: u64, scalars: &[(&str, f64)]) -> io::Result<()> {
+    pub(crate) fn scalars(&mut self, unix_secs: f64, step: u64, scalars: &[(&str, f64)]) -> io::Result<()> {
         let mut summary = Vec::new();
         for (tag, value) in scalars {
             let mut entry = Vec::new();
