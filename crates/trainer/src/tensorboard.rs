@@ -140,7 +140,7 @@ mod tests {
         }
         assert_eq!(records.len(), 2);
         assert!(records[0].ends_with(b"\x1a\x0dbrain.Event:2"));
-        let wanted = b"\x10\xac\x02\x2a\x34\x0a\x11\x0a\x0atrain/loss\x15\0\0\0\x3f";
+        let wanted = b"\x10\xac\x02\x2a\x32\x0a\x11\x0a\x0atrain/loss\x15\0\0\0\x3f";
         assert_eq!(&records[1][9..9 + wanted.len()], wanted);
     }
 

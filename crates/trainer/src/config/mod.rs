@@ -17,9 +17,9 @@ pub use sections::{
 };
 
 use serde::{Deserialize, Serialize};
-use vulpes_data::{DataConfig, ObjectiveConfig};
+use vulpes_data::{DataConfig, ObjectiveConfig, ObjectiveKind};
 use vulpes_generate::SampleConfig;
-use vulpes_model::ModelSection;
+use vulpes_model::{Head, ModelSection};
 
 use source::{Source, Texts};
 
@@ -88,7 +88,13 @@ impl RunConfig {
         let sample: Option<SampleConfig> = decode::section("sample", source, faults);
         // Rules within a section hold or fail whatever the other sections are like.
         if let Some(model) = &model {
-            faults.extend(model.faults().into_iter().map(|fault| Fault::message(&fault.path, fault.message)));
+            let mut found = model.faults();
+            if found.is_empty()
+                && let Some(objective) = &objective
+            {
+                found = model.resolve(1, head(objective, 2)).faults();
+            }
+            faults.extend(found.into_iter().map(|fault| Fault::message(&fault.path, fault.message)));
         }
         if let Some(objective) = &objective {
             faults.extend(objective.issues().into_iter().map(|issue| Fault::message(&issue.path, issue.message)));
@@ -124,6 +130,15 @@ impl RunConfig {
     /// When a value has no form in TOML; a parsed config has none such.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string_pretty(self)
+    }
+}
+
+/// The head that an objective needs.
+pub(crate) fn head(objective: &ObjectiveConfig, n_labels: usize) -> Head {
+    match objective.kind {
+        ObjectiveKind::NextToken => Head::NextToken,
+        ObjectiveKind::MaskedToken => Head::MaskedToken,
+        ObjectiveKind::Classify => Head::Classify { n_labels },
     }
 }
 

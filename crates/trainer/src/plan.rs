@@ -1,0 +1,309 @@
+//! From a config to all that a run needs, decided and opened: device, data, model, sizes.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use serde_json::json;
+use vulpes_data::{Dataset, OpenOptions, Tokenizer};
+use vulpes_model::folder::{self, LoadOptions};
+use vulpes_model::{ModelConfig, ModelSection, Transformer, declare, device};
+
+use crate::config::{DTypeName, RunConfig, head};
+use crate::optimizer::Optimizer;
+use crate::progress::thousands;
+use crate::step::default_shards;
+use crate::{Error, Result};
+
+/// What a config decides, with the data opened and counted; no parameter is allocated yet.
+pub struct Plan {
+    /// The config.
+    pub config: RunConfig,
+    /// The run's folder.
+    pub run_dir: PathBuf,
+    /// The model, the vocabulary's size filled in.
+    pub model: ModelConfig,
+    /// The corpus.
+    pub dataset: Arc<Dataset>,
+    /// Where the arithmetic is done.
+    pub device: Device,
+    /// The number format.
+    pub dtype: DType,
+    /// Shards of a micro-batch.
+    pub n_shards: usize,
+    /// Threads.
+    pub n_threads: usize,
+    /// What the data had to say.
+    pub warnings: Vec<String>,
+}
+
+/// What the command line decides beside the config.
+#[derive(Clone, Debug, Default)]
+pub struct PlanOptions {
+    /// `--device`.
+    pub device: Option<String>,
+    /// The run's folder.
+    pub run_dir: PathBuf,
+    /// A model folder whose tokenizer is used in place of a new one: that of the checkpoint a run goes on from.
+    pub tokenizer_from: Option<PathBuf>,
+}
+
+impl Plan {
+    /// Opens device and data, and settles the sizes.
+    ///
+    /// # Errors
+    /// Those of the device, the data, and contradictions that only the vocabulary shows.
+    pub fn new(config: RunConfig, options: &PlanOptions, progress: &dyn vulpes_data::Progress) -> Result<Self> {
+        let device = device::parse(options.device.as_deref())?;
+        let mut config = config;
+        let init = init_folder(&config)?;
+        let mut warnings = Vec::new();
+        if let Some(dir) = &init {
+            // The folder says what the model is; the config may name the same again, but nothing else.
+            let loaded = folder::load(dir)?;
+            config.model = overlay(&config.model, &ModelSection::from(&loaded.config), dir)?;
+        }
+        let tokenizer_dir = options.tokenizer_from.as_ref().or(init.as_ref());
+        let tokenizer = match tokenizer_dir.filter(|dir| dir.join("tokenizer.json").is_file()) {
+            Some(dir) => Some(Tokenizer::from_folder(dir)?),
+            None => None,
+        };
+        let open = OpenOptions {
+            context_len: config.model.resolve(1, head(&config.objective, 2)).context_len,
+            seed: config.train.seed,
+            vocab_size: config.model.vocab_size,
+            tokenizer: tokenizer.as_ref(),
+            progress,
+        };
+        let dataset = Dataset::open(&config.data, &config.objective, &open)?;
+        let model = config.model.resolve(dataset.vocab_size(), head(&config.objective, dataset.n_labels()));
+        check_model(&model, &dataset)?;
+        warnings.extend(dataset.warnings().iter().cloned());
+        let dtype = match config.train.dtype {
+            DTypeName::Float32 => DType::F32,
+            DTypeName::Float64 => DType::F64,
+        };
+        let n_parameters = declare(&model).iter().map(|declared| declared.shape.iter().product::<usize>()).sum();
+        let default = default_shards(config.train.batch_rows, model.context_len, n_parameters, &device);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            n_shards: config.train.shards.unwrap_or(default),
+            n_threads: config.train.threads.unwrap_or(cores),
+            run_dir: options.run_dir.clone(),
+            dataset: Arc::new(dataset),
+            config,
+            model,
+            device,
+            dtype,
+            warnings,
+        })
+    }
+
+    /// The model before the first step: drawn from the seed, or read from `train.init_from`.
+    ///
+    /// # Errors
+    /// When there is no room, or the folder is damaged.
+    pub fn init(&self) -> Result<(Transformer, Vec<String>)> {
+        match init_folder(&self.config)? {
+            None => {
+                let seed = self.config.train.seed;
+                Ok((Transformer::init(&self.model, seed, self.dtype, &self.device)?, Vec::new()))
+            }
+            Some(dir) => self.load(&dir),
+        }
+    }
+
+    /// The model of a folder, on this plan's device and with its head.
+    ///
+    /// # Errors
+    /// When the folder is damaged or holds another model.
+    pub fn load(&self, dir: &Path) -> Result<(Transformer, Vec<String>)> {
+        let options = LoadOptions {
+            device: self.device.clone(),
+            dtype: self.dtype,
+            head: Some(self.model.head),
+            seed: self.config.train.seed,
+        };
+        let loaded = folder::load_with(dir, &options)?;
+        // What a folder can't say (dropout, the spread of first values) is the config's to say.
+        let transformer = Transformer::from_parameters(&self.model, loaded.transformer.parameters().clone())?;
+        Ok((transformer, loaded.warnings))
+    }
+
+    /// Whether the parameter of that name is trained.
+    pub fn is_trainable(&self, name: &str) -> bool {
+        !self.config.train.freeze.iter().any(|frozen| match frozen.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => name == frozen,
+        })
+    }
+
+    /// How many numbers the parameters are, and how many of them are trained.
+    pub fn n_parameters(&self) -> (usize, usize) {
+        declare(&self.model).iter().fold((0, 0), |(all, trained), declared| {
+            let n: usize = declared.shape.iter().product();
+            (all + n, trained + if self.is_trainable(&declared.name) { n } else { 0 })
+        })
+    }
+
+    /// Entries of `train.freeze` that name no parameter.
+    pub fn unused_freezes(&self) -> Vec<&str> {
+        let declared = declare(&self.model);
+        let names = |frozen: &str| match frozen.strip_suffix('*') {
+            Some(beginning) => declared.iter().any(|parameter| parameter.name.starts_with(beginning)),
+            None => declared.iter().any(|parameter| parameter.name == frozen),
+        };
+        self.config.train.freeze.iter().map(String::as_str).filter(|frozen| !names(frozen)).collect()
+    }
+
+    /// Bytes that a checkpoint takes on disk, within a few thousand.
+    pub fn checkpoint_bytes(&self) -> u64 {
+        let (all, trained) = self.n_parameters();
+        let numbers = all + trained * Optimizer::n_memory(self.config.optimizer.kind);
+        let tokenizer = self.dataset.tokenizer().map_or(0, |tokenizer| tokenizer.to_json().len());
+        (numbers * self.dtype.size_in_bytes() + tokenizer + 64 * 1024) as u64
+    }
+
+    /// Bytes that the run takes in memory: parameters, optimizer and gradients exactly, activations roughly.
+    pub fn memory_bytes(&self) -> u64 {
+        let (all, trained) = self.n_parameters();
+        let per_trained = self.n_shards + 1 + Optimizer::n_memory(self.config.optimizer.kind);
+        let m = &self.model;
+        let at_once = self.n_shards.min(self.n_threads).max(1);
+        let tokens = self.config.train.batch_rows.div_ceil(self.n_shards) * m.context_len * at_once;
+        // A block keeps about ten tensors of the model's width a token, three of the feed-forward's, and its weights.
+        let per_token = m.n_layer * (10 * m.d_model + 3 * m.d_ff + 2 * m.n_head * m.context_len) + 4 * m.d_model;
+        ((all + trained * per_trained + tokens * per_token) * self.dtype.size_in_bytes()) as u64
+    }
+
+    /// The most tokens that one step reads.
+    pub fn tokens_per_step(&self) -> u64 {
+        (self.config.train.batch_rows * self.config.train.accumulate * self.model.context_len) as u64
+    }
+
+    /// The plan as one JSON object.
+    pub fn to_json(&self) -> serde_json::Value {
+        let (all, trained) = self.n_parameters();
+        json!({
+            "run": self.run_dir.display().to_string(),
+            "device": device::name(&self.device),
+            "threads": self.n_threads,
+            "shards": self.n_shards,
+            "dtype": self.dtype.as_str(),
+            "family": self.model.family,
+            "vocab_size": self.model.vocab_size,
+            "parameters": all,
+            "trained_parameters": trained,
+            "train_rows": self.dataset.n_rows(),
+            "train_tokens": self.dataset.n_tokens(),
+            "validation_rows": self.dataset.n_validation_rows(),
+            "steps": self.config.train.steps,
+            "rows_per_step": self.config.train.batch_rows * self.config.train.accumulate,
+            "tokens_per_step_at_most": self.tokens_per_step(),
+            "memory_bytes": self.memory_bytes(),
+            "checkpoint_bytes": self.checkpoint_bytes(),
+        })
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (all, trained) = self.n_parameters();
+        let t = &self.config.train;
+        let m = &self.model;
+        let number = |n: usize| thousands(n as f64);
+        let threads = format!("{} thread{}", self.n_threads, if self.n_threads == 1 { "" } else { "s" });
+        let shards = format!("{} shard{}", self.n_shards, if self.n_shards == 1 { "" } else { "s" });
+        writeln!(f, "run         {}", self.run_dir.display())?;
+        writeln!(f, "device      {}, {threads}, {shards} a micro-batch, {}", device::name(&self.device), self.dtype.as_str())?;
+        writeln!(
+            f,
+            "model       {:?}: {} layers, {} heads, width {}, context {}",
+            m.family, m.n_layer, m.n_head, m.d_model, m.context_len
+        )?;
+        writeln!(f, "vocabulary  {} tokens", number(m.vocab_size))?;
+        write!(f, "parameters  {}", number(all))?;
+        if trained != all {
+            write!(f, ", {} of them trained", number(trained))?;
+        }
+        writeln!(f)?;
+        writeln!(
+            f,
+            "data        {} rows, {} tokens; validation {} rows",
+            thousands(self.dataset.n_rows() as f64),
+            thousands(self.dataset.n_tokens() as f64),
+            thousands(self.dataset.n_validation_rows() as f64)
+        )?;
+        let rows = t.batch_rows * t.accumulate;
+        writeln!(
+            f,
+            "steps       {} of {} rows (at most {} tokens), {:.1} epochs",
+            thousands(t.steps as f64),
+            number(rows),
+            thousands(self.tokens_per_step() as f64),
+            t.steps as f64 * rows as f64 / self.dataset.n_rows().max(1) as f64
+        )?;
+        write!(
+            f,
+            "memory      about {}; {} a checkpoint",
+            bytes(self.memory_bytes()),
+            bytes(self.checkpoint_bytes())
+        )
+    }
+}
+
+/// The folder that `train.init_from` names; `None` for a model from scratch.
+fn init_folder(config: &RunConfig) -> Result<Option<PathBuf>> {
+    match config.train.init_from.as_str() {
+        "scratch" => Ok(None),
+        path => Ok(Some(folder::resolve(Path::new(path))?)),
+    }
+}
+
+/// The section of a folder's model, with the config's `dropout`; any other key that differs is a contradiction.
+fn overlay(written: &ModelSection, found: &ModelSection, dir: &Path) -> Result<ModelSection> {
+    let table = |section: &ModelSection| toml::Table::try_from(section).unwrap_or_default();
+    let found_table = table(found);
+    let differs = |(key, value): (&String, &toml::Value)| {
+        let there = found_table.get(key)?;
+        (key != "dropout" && there != value).then(|| format!("model.{key} = {value}, but it has {there}"))
+    };
+    let written_table = table(written);
+    let differences: Vec<String> = written_table.iter().filter_map(differs).collect();
+    if !differences.is_empty() {
+        return Err(Error::Usage(format!(
+            "[model] contradicts train.init_from = \"{}\": {}; leave those keys out",
+            dir.display(),
+            differences.join("; ")
+        )));
+    }
+    Ok(ModelSection { dropout: written.dropout.or(found.dropout), ..found.clone() })
+}
+
+fn check_model(model: &ModelConfig, dataset: &Dataset) -> Result<()> {
+    let faults = model.faults();
+    if !faults.is_empty() {
+        return Err(Error::Model(vulpes_model::Error::Config(faults)));
+    }
+    if model.vocab_size < dataset.vocab_size() {
+        return Err(Error::Usage(format!(
+            "model.vocab_size = {} is less than the tokenizer's {} tokens; leave it out, or raise it",
+            model.vocab_size,
+            dataset.vocab_size()
+        )));
+    }
+    Ok(())
+}
+
+/// A number of bytes in its unit.
+pub(crate) fn bytes(n: u64) -> String {
+    let mut value = n as f64;
+    for unit in ["bytes", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return format!("{value:.0} {unit}");
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
