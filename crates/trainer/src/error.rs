@@ -35,6 +35,9 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A file operation failed on a file that the caller knows.
+    #[error("{0}")]
+    BareIo(#[from] std::io::Error),
     /// The folder already holds a run.
     #[error(
         "{path} already holds a run{detail}; continue it with --resume, or choose another folder with --out",
@@ -100,6 +103,9 @@ pub enum Error {
     /// The model failed.
     #[error(transparent)]
     Model(#[from] vulpes_model::Error),
+    /// A model folder can't be read or written.
+    #[error(transparent)]
+    Folder(#[from] vulpes_model::folder::Error),
     /// The data failed.
     #[error(transparent)]
     Data(#[from] vulpes_data::Error),
@@ -127,7 +133,7 @@ impl Error {
     pub(crate) fn is_full_disk(&self) -> bool {
         match self {
             Self::DiskFull { .. } => true,
-            Self::Io { source, .. } => matches!(
+            Self::Io { source, .. } | Self::Folder(vulpes_model::folder::Error::Write { source, .. }) => matches!(
                 source.kind(),
                 std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
             ),

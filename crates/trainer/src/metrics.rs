@@ -5,7 +5,7 @@
 //! name stands in the list `not_finite`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -56,7 +56,7 @@ impl Metrics {
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).read(true).open(&path)?;
         let kept = kept_bytes(&io::read_to_string(&mut file).unwrap_or_default(), step);
         file.set_len(kept as u64)?;
-        io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
+        file.seek(SeekFrom::End(0))?;
         Ok(Self { file, path })
     }
 
@@ -111,7 +111,11 @@ impl Metrics {
     fn write(&mut self, object: Object) -> io::Result<()> {
         let mut line = object.into_value().to_string();
         line.push('\n');
-        self.file.write_all(line.as_bytes())
+        let before = self.file.metadata()?.len();
+        self.file.write_all(line.as_bytes()).inspect_err(|_| {
+            // Half a line is worse than none: what was written of it goes, and the line can be written again.
+            let _ = self.file.set_len(before).and_then(|()| self.file.seek(SeekFrom::End(0)).map(|_| ()));
+        })
     }
 }
 

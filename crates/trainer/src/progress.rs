@@ -1,6 +1,7 @@
 //! What a person sees while a run goes on: a bar on a terminal, a plain line every so often elsewhere.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -10,6 +11,13 @@ use crate::metrics::StepLine;
 
 /// Without a terminal, a line is printed about this many times a run, and at each evaluation.
 const PLAIN_LINES: u64 = 20;
+
+/// A line on stderr; nobody may be listening.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        let _ = writeln!(std::io::stderr().lock(), $($words)*);
+    }};
+}
 
 /// A run's progress on stderr.
 pub(crate) struct Progress {
@@ -52,7 +60,7 @@ impl Progress {
                 shown.bar.set_position(line.step);
             }
             Some(every) if line.step % every == 0 || line.step == shown.steps => {
-                eprintln!("step {}/{}  {}", line.step, shown.steps, shown.words(line));
+                say!("step {}/{}  {}", line.step, shown.steps, shown.words(line));
             }
             Some(_) => {}
         }
@@ -70,15 +78,15 @@ impl Progress {
             if let Some(accuracy) = found.accuracy {
                 let _ = write!(words, "  accuracy {accuracy:.4}");
             }
-            eprintln!("{words}");
+            say!("{words}");
         }
     }
 
     /// Prints a line about something else, above the bar.
     pub(crate) fn say(&self, words: &str) {
         match &self.shown {
-            Some(shown) if shown.plain_every.is_none() => shown.bar.suspend(|| eprintln!("{words}")),
-            Some(_) => eprintln!("{words}"),
+            Some(shown) if shown.plain_every.is_none() => shown.bar.suspend(|| say!("{words}")),
+            Some(_) => say!("{words}"),
             None => {}
         }
     }
@@ -87,8 +95,8 @@ impl Progress {
     pub(crate) fn warn(&self, words: &str) {
         let words = format!("warning: {words}");
         match &self.shown {
-            Some(shown) if shown.plain_every.is_none() => shown.bar.suspend(|| eprintln!("{words}")),
-            _ => eprintln!("{words}"),
+            Some(shown) if shown.plain_every.is_none() => shown.bar.suspend(|| say!("{words}")),
+            _ => say!("{words}"),
         }
     }
 

@@ -50,6 +50,14 @@ pub trait Files: Sync {
         fs::rename(from, to)
     }
 
+    /// Swaps two folders in one operation.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] or `InvalidInput` where the file system can't; the system's else.
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        exchange(one, other)
+    }
+
     /// Removes a folder with all that is in it; an absent one is no error.
     ///
     /// # Errors
@@ -72,3 +80,14 @@ pub trait Files: Sync {
 pub struct Disk;
 
 impl Files for Disk {}
+
+#[cfg(target_os = "linux")]
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}

@@ -4,6 +4,7 @@
 //! folder is fsynced, renamed, and its parent fsynced. Then it is read back against its manifest. Only after that do
 //! `latest` and `best` name it and are older checkpoints removed.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::files::Files;
@@ -59,21 +60,28 @@ fn fill_and_rename(
     verify_against(&manifest, target)
 }
 
-/// Renames `temporary` to `target`; a folder that stands there is moved aside first and removed last.
+/// Renames `temporary` to `target`; a folder that stands there changes places with it and is then removed.
 fn replace(temporary: &Path, target: &Path, files: &dyn Files) -> Result<()> {
     let rename = |from: &Path, to: &Path| files.rename(from, to).map_err(|source| Error::io("rename", from, source));
     if std::fs::symlink_metadata(target).is_err() {
         return rename(temporary, target);
     }
+    let remove = |path: &Path| files.remove_dir(path).map_err(|source| Error::io("remove", path, source));
+    match files.exchange(temporary, target) {
+        Ok(()) => return remove(temporary),
+        Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput) => {}
+        Err(source) => return Err(Error::io("rename", temporary, source)),
+    }
+    // A file system without that operation: there is a moment at which the old folder stands aside (see `clean`).
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let aside = target.with_file_name(format!("{TEMPORARY}old-{name}"));
-    files.remove_dir(&aside).map_err(|source| Error::io("remove", &aside, source))?;
+    remove(&aside)?;
     rename(target, &aside)?;
     if let Err(error) = rename(temporary, target) {
         let _ = files.rename(&aside, target);
         return Err(error);
     }
-    files.remove_dir(&aside).map_err(|source| Error::io("remove", &aside, source))
+    remove(&aside)
 }
 
 /// Reads the folder back: what the disk gives must be what was meant, and the manifest too.

@@ -1,0 +1,202 @@
+//! A step whose numbers went wrong: kept on disk, named, and ready to fail the same way again.
+//!
+//! `doctor/step-N/` holds the state before the step as a checkpoint, `batch.json` with the step's rows, `config.toml`,
+//! and `report.json`: what was found, the first operation whose result is not finite, and the command that does the
+//! step again.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use vulpes_data::Batch;
+use vulpes_model::{Probe, Run, Site};
+
+use crate::checkpoint::files::Files;
+use crate::checkpoint::{self, folder_name};
+use crate::plan::Plan;
+use crate::run_folder::CONFIG;
+use crate::session::{Session, Sick};
+use crate::step::input;
+use crate::{Error, Result};
+
+const BATCH: &str = "batch.json";
+const REPORT: &str = "report.json";
+/// The checkpoint within a doctor's folder.
+const BEFORE: &str = "before";
+
+/// One micro-batch as it lies in `batch.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    rows: usize,
+    len: usize,
+    ids: Vec<u32>,
+    targets: Vec<i64>,
+    keep: Option<Vec<u8>>,
+    token_types: Option<Vec<u32>>,
+    segments: Option<Vec<u32>>,
+    positions: Option<Vec<u32>>,
+    first_row: u64,
+}
+
+impl From<&Batch> for Stored {
+    fn from(batch: &Batch) -> Self {
+        Self {
+            rows: batch.rows,
+            len: batch.len,
+            ids: batch.ids.clone(),
+            targets: batch.targets.clone(),
+            keep: batch.keep.as_ref().map(|keep| keep.to_vec()),
+            token_types: batch.token_types.clone(),
+            segments: batch.segments.as_ref().map(|segments| segments.to_vec()),
+            positions: batch.positions.clone(),
+            first_row: batch.first_row,
+        }
+    }
+}
+
+impl From<Stored> for Batch {
+    fn from(stored: Stored) -> Self {
+        Self {
+            rows: stored.rows,
+            len: stored.len,
+            ids: stored.ids,
+            targets: stored.targets,
+            keep: stored.keep.map(Into::into),
+            token_types: stored.token_types,
+            segments: stored.segments.map(Into::into),
+            positions: stored.positions,
+            first_row: stored.first_row,
+        }
+    }
+}
+
+/// Keeps the sick step of `session` under `run/doctor/`, and gives the error that ends the run.
+pub(crate) fn admit(
+    session: &mut Session<'_>,
+    sick: &Sick,
+    batches: &[Batch],
+    run: &Path,
+    files: &dyn Files,
+) -> Error {
+    let step = session.state.step + 1;
+    let place = match first_not_finite(session, batches) {
+        Ok(Some(place)) => format!("; first not finite: {place}"),
+        Ok(None) => String::new(),
+        Err(error) => format!("; the search for the first such value failed: {error}"),
+    };
+    let words = format!("{}{place}", sick.words);
+    let dir = run.join("doctor").join(folder_name(step));
+    let kept = keep(session, sick, &words, batches, &dir, files);
+    Error::Numbers(match kept {
+        Ok(()) => format!("{words}\nthe step can be done again with: train --verify {}", dir.display()),
+        Err(error) => format!("{words}\n(its state could not be kept: {error})"),
+    })
+}
+
+fn keep(
+    session: &mut Session<'_>,
+    sick: &Sick,
+    words: &str,
+    batches: &[Batch],
+    dir: &Path,
+    files: &dyn Files,
+) -> Result<()> {
+    session.save(dir, BEFORE, files)?;
+    let write = |name: &str, bytes: &[u8]| {
+        let path = dir.join(name);
+        let written = files.write(&path, bytes).and_then(|()| files.sync(&path));
+        written.map_err(|source| Error::io("write", &path, source))
+    };
+    let stored: Vec<Stored> = batches.iter().map(Stored::from).collect();
+    let text = serde_json::to_vec(&stored).map_err(|error| Error::io("write", dir, std::io::Error::other(error)))?;
+    write(BATCH, &text)?;
+    let config = session.plan().config.to_toml();
+    write(CONFIG, config.map_err(|error| Error::Usage(error.to_string()))?.as_bytes())?;
+    let report = json!({
+        "step": session.state.step + 1,
+        "found": words,
+        "parameters": sick.parameters,
+        "replay": format!("train --verify {}", dir.display()),
+    });
+    write(REPORT, format!("{report:#}\n").as_bytes())
+}
+
+/// Whether `dir` is a doctor's folder.
+pub(crate) fn is_patient(dir: &Path) -> bool {
+    dir.join(BATCH).is_file() && dir.join(BEFORE).is_dir()
+}
+
+/// The checkpoint folder within a doctor's folder.
+pub(crate) fn before(dir: &Path) -> PathBuf {
+    dir.join(BEFORE)
+}
+
+/// Does the step of a doctor's folder again; what is wrong with it, or `None` where it now goes well.
+///
+/// # Errors
+/// When the folder is damaged.
+pub(crate) fn replay(plan: &Plan, dir: &Path) -> Result<Option<String>> {
+    let whole = checkpoint::verify(&before(dir))?;
+    let path = dir.join(BATCH);
+    let text = std::fs::read(&path).map_err(|source| Error::io("read", &path, source))?;
+    let stored: Vec<Stored> = serde_json::from_slice(&text)
+        .map_err(|error| Error::Damaged { path: dir.to_path_buf(), what: format!("{BATCH}: {error}") })?;
+    let batches: Vec<Batch> = stored.into_iter().map(Batch::from).collect();
+    let mut session = Session::restore(plan, &whole)?;
+    Ok(match session.advance(&batches)? {
+        Ok(_) => None,
+        Err(sick) => {
+            let place = first_not_finite(&session, &batches)?;
+            Some(place.map_or(sick.words.clone(), |place| format!("{}; first not finite: {place}", sick.words)))
+        }
+    })
+}
+
+/// The first parameter, else the first intermediate value of the forward pass, that is not finite.
+fn first_not_finite(session: &Session<'_>, batches: &[Batch]) -> Result<Option<String>> {
+    let transformer = session.transformer().without_gradients()?;
+    for (name, var) in transformer.parameters().iter() {
+        if !is_finite(var)? {
+            return Ok(Some(format!("parameter `{name}`")));
+        }
+    }
+    for (number, batch) in batches.iter().enumerate() {
+        let mut finder = Finder::default();
+        let mut run = Run::probed(&mut finder);
+        let hidden = transformer.forward(&input(batch, transformer.device())?, &mut run)?;
+        let logits = transformer.logits(&hidden, &mut run)?;
+        if let Some(site) = finder.found {
+            return Ok(Some(format!("{site:?} in the forward pass of micro-batch {number}")));
+        }
+        if !is_finite(&logits)? {
+            return Ok(Some(format!("the logits of micro-batch {number}")));
+        }
+    }
+    Ok(None)
+}
+
+/// A probe that keeps the first site whose value is not finite.
+#[derive(Default)]
+struct Finder {
+    found: Option<Site>,
+}
+
+impl Probe for Finder {
+    fn wants(&self, _: Site) -> bool {
+        self.found.is_none()
+    }
+
+    fn record(&mut self, site: Site, value: &Tensor) {
+        // Masked scores are minus infinity by intent, before the softmax that takes them away.
+        let by_intent = matches!(site, Site::Scores(_));
+        if self.found.is_none() && !by_intent && is_finite(value).is_ok_and(|finite| !finite) {
+            self.found = Some(site);
+        }
+    }
+}
+
+fn is_finite(value: &Tensor) -> candle_core::Result<bool> {
+    Ok(value.to_dtype(DType::F64)?.abs()?.sum_all()?.to_scalar::<f64>()?.is_finite())
+}

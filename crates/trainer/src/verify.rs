@@ -1,0 +1,191 @@
+//! `train --check` and `train --verify`: is what lies on the disk whole, and does it come out the same again?
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::Tensor;
+use serde::Serialize;
+use vulpes_data::{Batch, Batches, Rank};
+
+use crate::checkpoint::manifest::Manifest;
+use crate::checkpoint::{self, State, folder_name};
+use crate::doctor;
+use crate::metrics::Curves;
+use crate::plan::Plan;
+use crate::run_folder::checkpoints;
+use crate::session::Session;
+use crate::{Error, Result};
+
+/// What `--check` found of one folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// The folder, relative to the run's.
+    pub folder: String,
+    /// `None` where it is whole, else what is wrong.
+    pub fault: Option<String>,
+}
+
+/// Checks every checkpoint of the run in `dir`, and its model folder.
+///
+/// # Errors
+/// When there is nothing to check.
+pub fn check(dir: &Path) -> Result<Vec<Checked>> {
+    let root = checkpoints(dir);
+    let mut found: Vec<Checked> = checkpoint::steps(&root)
+        .into_iter()
+        .map(|step| {
+            let name = folder_name(step);
+            let fault = checkpoint::verify(&root.join(&name)).err().map(|error| error.to_string());
+            Checked { folder: format!("checkpoints/{name}"), fault }
+        })
+        .collect();
+    for pointer in ["latest", "best"] {
+        let Ok(name) = std::fs::read_to_string(root.join(pointer)) else { continue };
+        let name = name.trim();
+        let known = checkpoint::step_of(name).is_some() && root.join(name).is_dir();
+        let fault = (!known).then(|| format!("names `{name}`, which is not there"));
+        found.push(Checked { folder: format!("checkpoints/{pointer}"), fault });
+    }
+    let model = dir.join("model");
+    if model.exists() {
+        let verified = Manifest::read(&model).and_then(|manifest| {
+            manifest.verify(&model).map_err(|faults| faults.join("; "))
+        });
+        found.push(Checked { folder: "model".to_owned(), fault: verified.err() });
+    }
+    if found.is_empty() {
+        return Err(Error::NoCheckpoint { path: dir.to_path_buf(), detail: ": it holds no run".to_owned() });
+    }
+    Ok(found)
+}
+
+/// What a replay came to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verified {
+    /// The step that the replay began after.
+    pub from: u64,
+    /// The last step done again.
+    pub to: u64,
+    /// `None` where every loss, tensor and counter is the same to the bit, else the first difference.
+    pub difference: Option<String>,
+}
+
+/// Does the steps after `from` up to `to` again and compares all that the run has written about them.
+///
+/// `from` is 0 or the step of a checkpoint (the oldest whole one where absent); `to` is at most the newest.
+///
+/// # Errors
+/// When there is no such checkpoint, or an operation fails.
+pub fn verify(plan: &Plan, from: Option<u64>, to: Option<u64>) -> Result<Verified> {
+    let root = checkpoints(&plan.run_dir);
+    let whole: Vec<u64> = checkpoint::steps(&root)
+        .into_iter()
+        .filter(|step| checkpoint::verify(&root.join(folder_name(*step))).is_ok())
+        .collect();
+    let (Some(oldest), Some(newest)) = (whole.first(), whole.last()) else {
+        return Err(Error::NoCheckpoint { path: root, detail: String::new() });
+    };
+    let from = from.unwrap_or(if oldest == newest { 0 } else { *oldest });
+    let to = to.unwrap_or(*newest);
+    if (from != 0 && !whole.contains(&from)) || to <= from || to > *newest {
+        let known: Vec<String> = whole.iter().map(u64::to_string).collect();
+        return Err(Error::Usage(format!(
+            "--from {from} --to {to}: wanted a step of 0, {} and a later one up to {newest}",
+            known.join(", ")
+        )));
+    }
+    let mut session = match from {
+        0 => Session::start(plan)?.0,
+        from => Session::restore(plan, &checkpoint::verify(&root.join(folder_name(from)))?)?,
+    };
+    let difference = replay(&mut session, plan, &root, &whole, to)?;
+    Ok(Verified { from, to, difference })
+}
+
+fn replay(
+    session: &mut Session<'_>,
+    plan: &Plan,
+    root: &Path,
+    whole: &[u64],
+    to: u64,
+) -> Result<Option<String>> {
+    let train = &plan.config.train;
+    let curves = Curves::read(&plan.run_dir);
+    let by_step = |points: &[(u64, f64)]| points.iter().copied().collect::<BTreeMap<u64, f64>>();
+    let (losses, norms) = (by_step(&curves.train), by_step(&curves.grad_norm));
+    let cursor = session.state.cursor;
+    let mut batches = Batches::new(plan.dataset.clone(), cursor, train.batch_rows, Rank::default());
+    while session.state.step < to {
+        let micro: Vec<Batch> =
+            (0..train.accumulate).map(|_| batches.next_batch()).collect::<vulpes_data::Result<_>>()?;
+        let numbers = match session.advance(&micro)? {
+            Ok(numbers) => numbers,
+            Err(sick) => return Ok(Some(sick.words)),
+        };
+        session.state.cursor = batches.cursor();
+        let step = session.state.step;
+        for (name, found, written) in
+            [("loss", numbers.loss.loss, losses.get(&step)), ("grad_norm", numbers.grad_norm, norms.get(&step))]
+        {
+            if let Some(written) = written.filter(|written| written.to_bits() != found.to_bits()) {
+                return Ok(Some(format!("step {step}: {name} is {found}, and was {written}")));
+            }
+        }
+        if whole.contains(&step) {
+            let saved = checkpoint::verify(&root.join(folder_name(step)))?;
+            let saved = Session::restore(plan, &saved)?;
+            if let Some(words) = first_difference(session, &saved)? {
+                return Ok(Some(format!("step {step}: {words}")));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn first_difference(found: &Session<'_>, saved: &Session<'_>) -> Result<Option<String>> {
+    let theirs = saved.tensors();
+    for (name, tensor) in found.tensors() {
+        let same = theirs.get(&name).map(|other| same_bits(&tensor, other)).transpose()?;
+        if same != Some(true) {
+            return Ok(Some(format!("tensor `{name}` differs from the checkpoint's")));
+        }
+    }
+    let (a, b): (&State, &State) = (&found.state, &saved.state);
+    let same = (a.cursor, a.tokens, a.updates, a.skipped_steps, &a.losses)
+        == (b.cursor, b.tokens, b.updates, b.skipped_steps, &b.losses);
+    Ok((!same).then(|| "the counters or the chain of losses differ from the checkpoint's".to_owned()))
+}
+
+fn same_bits(one: &Tensor, other: &Tensor) -> candle_core::Result<bool> {
+    if one.dims() != other.dims() || one.dtype() != other.dtype() {
+        return Ok(false);
+    }
+    let bits = |tensor: &Tensor| -> candle_core::Result<Vec<u64>> {
+        // Every float32 is a float64, so this widening keeps each bit pattern apart from the others.
+        let values = tensor.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        Ok(values.into_iter().map(f64::to_bits).collect())
+    };
+    Ok(bits(one)? == bits(other)?)
+}
+
+/// Whether `dir` holds a sick step rather than a run.
+pub fn is_patient(dir: &Path) -> bool {
+    doctor::is_patient(dir)
+}
+
+/// Does the sick step kept in `dir` again; what is wrong with it, or `None` where it now goes well.
+///
+/// # Errors
+/// When the folder is damaged.
+pub fn replay_patient(plan: &Plan, dir: &Path) -> Result<Option<String>> {
+    doctor::replay(plan, dir)
+}
+
+/// The folder whose tokenizer a replay in `dir` uses: the oldest checkpoint's.
+pub fn tokenizer_folder(dir: &Path) -> Option<std::path::PathBuf> {
+    if is_patient(dir) {
+        return Some(doctor::before(dir));
+    }
+    let root = checkpoints(dir);
+    checkpoint::steps(&root).first().map(|step| root.join(folder_name(*step)))
+}
