@@ -1,5 +1,14 @@
 //! The workspace's own tests: the real programs, the shape of the repository, README's claims.
 
 mod architecture;
+mod bad_input;
+mod configs;
+mod damage;
+mod fuzz;
+mod golden;
 mod readme;
 mod repository;
+mod resume;
+mod support;
+mod threads;
+mod watch;

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 /// The repository's root.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
 /// The text of a file, by its path from the root.
-pub fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Names in a folder, by its path from the root, sorted; without hidden ones.
-pub fn names(folder: &str) -> Vec<String> {
+pub(crate) fn names(folder: &str) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(root().join(folder))
         .unwrap_or_else(|error| panic!("{folder}: {error}"))
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -24,7 +24,7 @@ pub fn names(folder: &str) -> Vec<String> {
 }
 
 /// Every Rust file below `crates` and `tests`, by its path from the root, sorted.
-pub fn rust_files() -> Vec<String> {
+pub(crate) fn rust_files() -> Vec<String> {
     fn walk(folder: &str, files: &mut Vec<String>) {
         for name in names(folder) {
             let path = format!("{folder}/{name}");
@@ -42,7 +42,7 @@ pub fn rust_files() -> Vec<String> {
 }
 
 /// The first sentence of a Rust file's `//!` documentation, on one line.
-pub fn first_sentence(path: &str) -> String {
+pub(crate) fn first_sentence(path: &str) -> String {
     let text = read(path);
     let lines = text.lines().skip_while(|line| !line.starts_with("//!"));
     let paragraph: Vec<&str> = lines.map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();

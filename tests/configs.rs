@@ -1,0 +1,62 @@
+//! Every file of `configs/` is sound, built into the program, and plans a run.
+
+use std::path::{Path, PathBuf};
+
+use vulpes_trainer::RunConfig;
+use vulpes_trainer::config::EMBEDDED;
+
+use crate::support::Place;
+
+fn files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).expect("configs").map(|entry| entry.expect("an entry").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    files
+}
+
+#[test]
+fn each_is_built_into_the_program_as_it_stands() {
+    let mut built_in: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
+    built_in.sort_unstable();
+    let names: Vec<String> =
+        files().iter().map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect();
+    assert_eq!(built_in, names, "list every config in crates/trainer/src/config/embedded.rs");
+    for (path, name) in files().iter().zip(&names) {
+        let text = std::fs::read_to_string(path).expect("text");
+        assert!(EMBEDDED.iter().any(|(known, theirs)| known == name && *theirs == text), "{name}");
+    }
+}
+
+/// In an empty folder: corpus and config come from the program itself.
+#[test]
+fn each_plans_a_run_where_its_corpus_is_built_in() {
+    let place = Place::new();
+    for (name, text) in EMBEDDED {
+        let config = RunConfig::parse(name, text, &[], false).unwrap_or_else(|faults| panic!("{faults}"));
+        if !config.data.train.0.iter().all(|path| vulpes_data::embedded(path).is_some()) {
+            continue;
+        }
+        let said = place.train(&["--config", name, "--dry-run"]);
+        assert!(said.succeeds().stdout.contains("parameters"), "{name}");
+    }
+}
+
+#[test]
+fn a_file_of_the_name_goes_before_the_one_built_in() {
+    let place = Place::new();
+    let steps = |wanted: u64| {
+        let plan = place.train(&["--config", "fox.toml", "--dry-run", "--json"]).json();
+        assert_eq!(plan["steps"], wanted);
+    };
+    let text = EMBEDDED.iter().find(|(name, _)| *name == "fox.toml").expect("the fox").1;
+    let with = |n: u64| {
+        let config = RunConfig::parse("fox.toml", text, &[format!("train.steps={n}")], false).expect("sound");
+        config.to_toml().expect("TOML")
+    };
+    place.write("configs/fox.toml", with(77));
+    steps(77);
+    place.write("fox.toml", with(78));
+    steps(78);
+}

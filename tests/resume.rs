@@ -1,0 +1,162 @@
+//! A run that was stopped and resumed is the run that never stopped, to the bit.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::support::{Place, SMALL, plan, timeless_metrics, train};
+
+const NEVER: u64 = u64::MAX;
+
+/// Digest and metrics of a run stopped after each of `stops`, then finished.
+fn run(dir: &Path, overrides: &[&str], stops: &[u64]) -> (String, Vec<String>) {
+    let plan = plan(dir, SMALL, overrides);
+    for (number, stop) in stops.iter().enumerate() {
+        let summary = train(&plan, number > 0, *stop).expect("a run");
+        assert_eq!((summary.step, summary.stopped), (*stop, Some(130)));
+    }
+    let summary = train(&plan, !stops.is_empty(), NEVER).expect("a run");
+    assert_eq!(summary.stopped, None);
+    (summary.digest, timeless_metrics(dir))
+}
+
+fn compare(overrides: &[&str], stops: &[Vec<u64>]) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let whole = run(&dir.path().join("whole"), overrides, &[]);
+    for stops in stops {
+        let name = format!("{stops:?}");
+        assert!(run(&dir.path().join(&name), overrides, stops) == whole, "stopped after {name} differs");
+    }
+}
+
+#[test]
+fn stopped_after_any_step_and_resumed_the_bits_are_the_same() {
+    compare(&[], &[vec![1], vec![2], vec![5], vec![7], vec![11], vec![1, 2, 3, 8]]);
+}
+
+#[test]
+fn so_it_is_for_sgd_in_float64_for_masked_words_and_for_windows() {
+    compare(&["optimizer.kind=sgd", "optimizer.lr=0.05", "train.dtype=float64"], &[vec![5]]);
+    compare(&["model.family=bert", "objective.kind=masked_token"], &[vec![5]]);
+    compare(&["data.rows=windows", "data.shuffle=false", "model.family=llama"], &[vec![7]]);
+}
+
+/// Every step of a run of 60.
+#[test]
+#[ignore = "about five minutes"]
+fn every_step_of_sixty() {
+    let stops: Vec<Vec<u64>> = (1..60).map(|k| vec![k]).collect();
+    compare(&["train.steps=60", "train.eval_every=7", "train.checkpoint_every=10"], &stops);
+}
+
+#[test]
+fn a_longer_run_after_a_shorter_one_takes_up_its_schedule() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let whole = run(&dir.path().join("whole"), &["train.eval_every=6"], &[]);
+    let short = dir.path().join("short");
+    let settings = ["train.eval_every=6", "train.steps=6", "schedule.total_steps=12"];
+    run(&short, &settings, &[]);
+    let longer = plan(&short, SMALL, &["train.eval_every=6", "schedule.total_steps=12"]);
+    let digest = train(&longer, true, NEVER).expect("a run").digest;
+    assert_eq!((digest, timeless_metrics(&short)), whole);
+}
+
+#[test]
+fn signals_end_in_a_checkpoint_and_their_own_exit_code() {
+    let whole = Place::new();
+    let args = ["--config", "small.toml", "--set", "train.steps=600", "--set", "train.eval_every=100", "--json"];
+    let digest = whole.train(&args).succeeds().json()["digest"].clone();
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let place = Place::new();
+        let child = place.start(&args);
+        while !place.path("runs/small/checkpoints/latest").exists() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        kill(signal, child.id());
+        let said = Place::wait(child);
+        said.fails(code, &["stopped by SIG", "--resume"]);
+        let step = said.json()["step"].as_u64().expect("a step");
+        assert!(step < 600, "the signal came too late to show anything");
+        let resumed = place.train(&[&args[..], &["--resume"]].concat());
+        assert_eq!(resumed.succeeds().json()["digest"], digest);
+        assert!(resumed.stderr.contains(&format!("resuming after step {step}")), "{}", resumed.stderr);
+    }
+}
+
+fn kill(signal: &str, id: u32) {
+    let status = std::process::Command::new("kill").args([format!("-{signal}"), id.to_string()]).status();
+    assert!(status.expect("kill runs").success());
+}
+
+/// Kills a run `kills` times at moments spread over its length, resumes it each time, and compares its end.
+fn survives(kills: u64) {
+    let args = ["--config", "small.toml", "--set", "train.steps=60", "--set", "train.checkpoint_every=2", "--json"];
+    let whole = Place::new();
+    let began = std::time::Instant::now();
+    let digest = whole.train(&args).succeeds().json()["digest"].clone();
+    let length = began.elapsed();
+    let mut moments = vulpes_random::Key::new(1, "kills").stream();
+    let mut done = 0;
+    while done < kills {
+        let place = Place::new();
+        // Each run is killed a few times on its way.
+        for _ in 0..4 {
+            let mut child = place.start(&[&args[..], &["--resume"]].concat());
+            std::thread::sleep(length.mul_f64(moments.uniform_f64()));
+            if child.try_wait().expect("a state").is_some() {
+                break;
+            }
+            kill("KILL", child.id());
+            assert_eq!(Place::wait(child).code, 137);
+            done += 1;
+        }
+        let resumed = place.train(&[&args[..], &["--resume"]].concat());
+        assert_eq!(resumed.succeeds().json()["digest"], digest, "after {done} kills");
+        assert_eq!(timeless_metrics(&place.path("runs/small")), timeless_metrics(&whole.path("runs/small")));
+    }
+    eprintln!("{done} kills survived");
+}
+
+#[test]
+fn kills_at_any_moment_change_nothing() {
+    survives(8);
+}
+
+#[test]
+#[ignore = "some minutes"]
+fn two_hundred_kills_at_any_moment_change_nothing() {
+    survives(200);
+}
+
+#[test]
+fn a_changed_config_is_refused_unless_it_is_insisted_on() {
+    let place = Place::new();
+    place.train(&["--config", "small.toml", "--set", "train.steps=3"]).succeeds();
+    let resume = ["--config", "small.toml", "--resume"];
+    place.write("small.toml", SMALL.replace("lr = 3e-3", "lr = 4e-3").replace("keep_last = 3", "keep_last = 5"));
+    place.train(&resume).fails(2, &["was started with another config", "optimizer.lr: 0.003 → 0.004"]);
+    let said = place.train(&[&resume[..], &["--set", "optimizer.lr=4e-3"]].concat());
+    said.fails(0, &["changed since the run began: optimizer.lr: 0.003 → 0.004", "train.keep_last: 3 → 5"]);
+}
+
+#[test]
+fn a_folder_that_holds_a_run_is_not_written_over() {
+    let place = Place::new();
+    place.train(&["--config", "small.toml"]).succeeds();
+    let before = place.read("runs/small/metrics.jsonl");
+    place.train(&["--config", "small.toml"]).fails(1, &["already holds a run, up to step 12", "--resume"]);
+    assert_eq!(place.read("runs/small/metrics.jsonl"), before);
+    place.train(&["--config", "small.toml", "--out", "runs/other"]).succeeds();
+}
+
+#[test]
+fn one_process_a_folder() {
+    let place = Place::new();
+    let child = place.start(&["--config", "small.toml", "--set", "train.steps=100000"]);
+    while !place.path("runs/small/checkpoints/latest").exists() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let words = format!("in use by process {}", child.id());
+    place.train(&["--config", "small.toml", "--resume"]).fails(1, &[&words]);
+    kill("INT", child.id());
+    assert_eq!(Place::wait(child).code, 130);
+}

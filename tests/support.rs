@@ -1,0 +1,170 @@
+//! Runs the real programs, and the library as the programs do, in folders of their own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use vulpes_trainer::checkpoint::files::{Disk, Files};
+use vulpes_trainer::{FitOptions, Plan, PlanOptions, RunConfig, Summary, fit};
+
+/// A small run with everything on: dropout, accumulation, clipping, schedule, shuffling over several epochs,
+/// evaluation in between, shards.
+pub(crate) const SMALL: &str = r#"
+[model]
+family = "gpt2"
+n_layer = 2
+n_head = 2
+d_model = 16
+context_len = 12
+dropout = 0.1
+
+[data]
+train = "data/fox.txt"
+validation = "data/fox.val.txt"
+document = "line"
+rows = "documents"
+
+[optimizer]
+lr = 3e-3
+clip = 0.5
+
+[schedule]
+kind = "cosine"
+warmup_steps = 3
+min_lr = 1e-4
+
+[train]
+steps = 12
+batch_rows = 4
+accumulate = 3
+shards = 3
+eval_every = 4
+checkpoint_every = 3
+keep_last = 3
+threads = 2
+"#;
+
+/// A folder with `small.toml` in it, in which programs run.
+pub(crate) struct Place {
+    dir: TempDir,
+}
+
+/// What a program said and how it ended.
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Said {
+    fn of(output: &Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let code = output.status.code().or_else(|| Some(128 + output.status.signal()?)).expect("an end");
+        Self { code, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// The exit code and that stderr holds all of `wanted`.
+    #[track_caller]
+    pub(crate) fn fails(&self, code: i32, wanted: &[&str]) {
+        assert_eq!(self.code, code, "{}", self.stderr);
+        for words in wanted {
+            assert!(self.stderr.contains(words), "{words:?} is not in\n{}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+    }
+
+    #[track_caller]
+    pub(crate) fn succeeds(&self) -> &Self {
+        assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {:?}", self.stdout))
+    }
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("small.toml"), SMALL).expect("a file");
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        std::fs::write(path, content).expect("a file");
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `train` to its end.
+    pub(crate) fn train(&self, args: &[&str]) -> Said {
+        Said::of(&self.command(args).output().expect("train runs"))
+    }
+
+    /// Starts `train`.
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
+        self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("train starts")
+    }
+
+    /// Waits for a started program.
+    pub(crate) fn wait(child: Child) -> Said {
+        Said::of(&child.wait_with_output().expect("an end"))
+    }
+}
+
+/// A plan for `text` with overrides, its run in `dir`.
+pub(crate) fn plan(dir: &Path, text: &str, overrides: &[&str]) -> Plan {
+    let overrides: Vec<String> = overrides.iter().map(|item| (*item).to_owned()).collect();
+    let config = RunConfig::parse("test", text, &overrides, false).unwrap_or_else(|faults| panic!("{faults}"));
+    let options = PlanOptions { device: Some("cpu".to_owned()), run_dir: dir.to_path_buf(), tokenizer_from: None };
+    Plan::new(config, &options, &()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Trains as the program does, until after step `stop_after`.
+pub(crate) fn train(plan: &Plan, resume: bool, stop_after: u64) -> vulpes_trainer::Result<Summary> {
+    train_on(plan, resume, stop_after, &Disk)
+}
+
+/// The same on other file operations.
+pub(crate) fn train_on(
+    plan: &Plan,
+    resume: bool,
+    stop_after: u64,
+    files: &dyn Files,
+) -> vulpes_trainer::Result<Summary> {
+    let stop = |step: u64| (step >= stop_after).then_some(130);
+    let options = FitOptions { resume, explicit: Vec::new(), quiet: true, stop: &stop, files };
+    fit(plan, &options)
+}
+
+/// The lines of a run's metrics without what depends on the clock.
+pub(crate) fn timeless_metrics(dir: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics");
+    let timeless = |line: &str| {
+        let mut value: Value = serde_json::from_str(line).expect("JSON");
+        let object = value.as_object_mut().expect("an object");
+        ["step_ms", "tokens_per_s", "elapsed_s"].iter().for_each(|key| {
+            object.remove(*key);
+        });
+        value.to_string()
+    };
+    text.lines().map(timeless).collect()
+}

@@ -1,0 +1,94 @@
+//! Neither threads, nor accumulation, nor padding decide what a run computes.
+
+use vulpes_trainer::{Session, StepNumbers};
+
+use crate::support::{Place, SMALL, plan, train};
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let digests: Vec<String> = [1, 2, 4, 7]
+        .iter()
+        .map(|threads| {
+            let dir = tempfile::tempdir().expect("a folder");
+            let threads = format!("train.threads={threads}");
+            let plan = plan(&dir.path().join("run"), SMALL, &[&threads, "train.batch_rows=8", "train.shards=5"]);
+            train(&plan, false, u64::MAX).expect("a run").digest
+        })
+        .collect();
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}
+
+#[test]
+fn the_program_says_so_too() {
+    let place = Place::new();
+    let digest = |threads: &str| {
+        let out = format!("runs/{threads}");
+        let args = ["--config", "small.toml", "--threads", threads, "--out", &out, "--json"];
+        place.train(&args).succeeds().json()["digest"].clone()
+    };
+    assert_eq!(digest("1"), digest("4"));
+}
+
+/// The first two steps of 8 rows, cut into micro-batches of `rows`.
+fn two_steps(rows: usize) -> Vec<StepNumbers> {
+    let dir = tempfile::tempdir().expect("a folder");
+    let settings = [
+        format!("train.batch_rows={rows}"),
+        format!("train.accumulate={}", 8 / rows),
+        "train.shards=1".to_owned(),
+        "train.dtype=float64".to_owned(),
+    ];
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let plan = plan(dir.path(), SMALL, &settings);
+    let (mut session, _) = Session::start(&plan).expect("a session");
+    let mut steps = Vec::new();
+    for _ in 0..2 {
+        let mut cursor = session.state.cursor;
+        let batches: Vec<_> = (0..8 / rows)
+            .map(|_| {
+                let batch = plan.dataset.batch(cursor, rows).expect("a batch");
+                cursor = plan.dataset.advance(cursor, rows as u64);
+                batch
+            })
+            .collect();
+        let lengths: Vec<usize> = batches.iter().map(|batch| batch.len).collect();
+        assert!(rows == 8 || lengths.iter().any(|len| *len != lengths[0]), "the padding is unequal");
+        session.state.cursor = cursor;
+        steps.push(session.advance(&batches).expect("a step").expect("sound numbers"));
+    }
+    steps
+}
+
+#[test]
+fn one_times_eight_is_two_times_four_is_eight_times_one() {
+    let whole = two_steps(8);
+    for rows in [4, 2, 1] {
+        for (cut, whole) in two_steps(rows).iter().zip(&whole) {
+            assert!((cut.loss.loss - whole.loss.loss).abs() < 1e-6, "{cut:?} {whole:?}");
+            assert!((cut.grad_norm - whole.grad_norm).abs() < 1e-6, "{cut:?} {whole:?}");
+            assert_eq!(cut.loss.n_targets, whole.loss.n_targets);
+        }
+    }
+}
+
+#[test]
+fn one_batch_is_learnt_by_heart() {
+    let place = Place::new();
+    place.write("one.txt", "The quick brown fox jumps over the lazy dog .\nA small hare sleeps under an old oak .\n");
+    let settings = [
+        "data.train=one.txt",
+        "data.validation=[]",
+        "model.dropout=0",
+        "model.d_model=32",
+        "train.accumulate=1",
+        "train.batch_rows=2",
+        "train.shards=1",
+        "train.steps=300",
+        "train.checkpoint_every=0",
+        "optimizer.lr=1e-2",
+    ];
+    let settings: Vec<&str> = settings.iter().flat_map(|item| ["--set", item]).collect();
+    let said = place.train(&[&["--config", "small.toml", "--json", "--quiet"][..], &settings].concat());
+    let loss = said.succeeds().json()["loss"].as_f64().expect("a loss");
+    assert!(loss < 0.01, "{loss}");
+}
