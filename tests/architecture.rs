@@ -21,7 +21,11 @@ const LONGEST_FILE: usize = 500;
 #[test]
 fn dependencies_follow_the_arrows() {
     let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
-    assert_eq!(names("crates"), allowed.keys().copied().collect::<Vec<_>>(), "every crate has its row in ARROWS");
+    assert_eq!(
+        names("crates"),
+        allowed.keys().copied().collect::<Vec<_>>(),
+        "every crate has its row in ARROWS"
+    );
     for (name, allowed) in allowed {
         let manifest: toml::Table = read(&format!("crates/{name}/Cargo.toml")).parse().unwrap();
         assert_eq!(manifest["package"]["name"].as_str().unwrap(), format!("vulpes-{name}"));
@@ -35,7 +39,9 @@ fn dependencies_follow_the_arrows() {
 
 #[test]
 fn data_and_random_know_no_tensor() {
-    for path in rust_files().iter().filter(|p| p.starts_with("crates/data/") || p.starts_with("crates/random/")) {
+    for path in
+        rust_files().iter().filter(|p| p.starts_with("crates/data/") || p.starts_with("crates/random/"))
+    {
         assert!(!read(path).contains("candle"), "{path} speaks of candle");
     }
 }
@@ -54,7 +60,13 @@ fn every_file_says_what_it_is_and_stays_short() {
 fn each_crate_names_what_is_public_and_how_data_flows() {
     for name in names("crates") {
         let text = read(&format!("crates/{name}/src/lib.rs"));
-        assert!(text.contains('→'), "crates/{name}/src/lib.rs doesn't open with the crate's data flow (a → b)");
-        assert!(text.lines().count() <= 150, "crates/{name}/src/lib.rs is more than a list of what is public");
+        assert!(
+            text.contains('→'),
+            "crates/{name}/src/lib.rs doesn't open with the crate's data flow (a → b)"
+        );
+        assert!(
+            text.lines().count() <= 150,
+            "crates/{name}/src/lib.rs is more than a list of what is public"
+        );
     }
 }

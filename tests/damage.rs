@@ -38,7 +38,11 @@ fn the_damaged_tensor_is_named_and_the_checkpoint_before_is_used() {
     std::fs::write(&latest, bytes).expect("written");
     let said = place.train(&["--check", "runs/small"]);
     assert_eq!(said.code, 1);
-    assert!(said.stdout.contains("step-00000012: checkpoint") && said.stdout.contains("tensor `v."), "{}", said.stdout);
+    assert!(
+        said.stdout.contains("step-00000012: checkpoint") && said.stdout.contains("tensor `v."),
+        "{}",
+        said.stdout
+    );
     assert!(said.stdout.contains("step-00000009: whole"), "{}", said.stdout);
     let said = place.train(&["--config", "small.toml", "--resume"]);
     said.fails(0, &["is damaged: train_state.safetensors: tensor `v.", "resuming after step 9"]);
@@ -82,7 +86,10 @@ fn mutate(dir: &Path, draw: &mut vulpes_random::Stream) -> String {
         }
         _ => {
             // A tensor's name within the header: same length, another letter.
-            match bytes.windows(5).position(|window| window == b".bloc" || window == b"h.0.a" || window == b"block") {
+            match bytes
+                .windows(5)
+                .position(|window| window == b".bloc" || window == b"h.0.a" || window == b"block")
+            {
                 Some(at) => {
                     bytes[at + 1] = b'z';
                     std::fs::write(&path, bytes).expect("written");
@@ -112,7 +119,9 @@ fn mutants(n: u64) {
         match checkpoint::verify(&folder) {
             Err(error) => {
                 let words = error.to_string();
-                let named = good.keys().any(|path| words.contains(&*path.file_name().expect("a name").to_string_lossy()));
+                let named = good
+                    .keys()
+                    .any(|path| words.contains(&*path.file_name().expect("a name").to_string_lossy()));
                 assert!(named, "mutant {number} ({what}) is not named: {words}");
                 detected += 1;
             }
@@ -232,7 +241,8 @@ fn faults(every: usize, ways: usize) {
                 return;
             }
             failed += 1;
-            let error = result.err().unwrap_or_else(|| panic!("the fault at operation {at} was not reported"));
+            let error =
+                result.err().unwrap_or_else(|| panic!("the fault at operation {at} was not reported"));
             assert!(!error.to_string().is_empty());
             // Everything that is named as a checkpoint is whole, or is told from one that is.
             let steps = checkpoint::steps(&plan.run_dir.join("checkpoints"));
@@ -240,7 +250,8 @@ fn faults(every: usize, ways: usize) {
                 let (found, _) = checkpoint::newest(&plan.run_dir.join("checkpoints")).expect("a whole one");
                 assert!(found.state.step == *newest, "operation {at}: step {newest} is not whole: {error}");
             }
-            let finished = train(&plan, true, u64::MAX).unwrap_or_else(|error| panic!("operation {at}: {error}"));
+            let finished =
+                train(&plan, true, u64::MAX).unwrap_or_else(|error| panic!("operation {at}: {error}"));
             assert_eq!(finished.digest, good.digest, "operation {at}");
             assert!(check(&plan.run_dir).expect("a run").iter().all(|one| one.fault.is_none()));
         }
@@ -286,8 +297,11 @@ fn verify_names_the_step_and_tensor_that_differ() {
     // The same run with another seed for its checkpoint at step 9: whole, but not this run's.
     place.train(&["--config", "small.toml", "--set", "train.seed=2", "--out", "other"]).succeeds();
     std::fs::remove_dir_all(place.path("runs/small/checkpoints/step-00000009")).expect("removed");
-    std::fs::rename(place.path("other/checkpoints/step-00000009"), place.path("runs/small/checkpoints/step-00000009"))
-        .expect("renamed");
+    std::fs::rename(
+        place.path("other/checkpoints/step-00000009"),
+        place.path("runs/small/checkpoints/step-00000009"),
+    )
+    .expect("renamed");
     let said = place.train(&["--verify", "runs/small", "--from", "6"]);
     assert_eq!(said.code, 1);
     assert!(said.stdout.contains("step 9: tensor `m.blocks.0.attention."), "{}", said.stdout);

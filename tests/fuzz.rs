@@ -8,8 +8,8 @@ use std::path::Path;
 use vulpes_data::{DataConfig, DataKind, Dataset, ObjectiveConfig, OpenOptions, Tokenizer};
 use vulpes_model::folder;
 use vulpes_random::{Key, Stream};
-use vulpes_trainer::checkpoint::{State, manifest::Manifest};
 use vulpes_trainer::RunConfig;
+use vulpes_trainer::checkpoint::{State, manifest::Manifest};
 
 use crate::support::{SMALL, plan, train};
 
@@ -63,7 +63,8 @@ fn made_up(fond_of: &[u8], draw: &mut Stream) -> Vec<u8> {
 const JSON: &[u8] = b"{}[]\":,0123456789.-eEtruefalsn \n\\u\"id_vocab";
 
 fn configs(n: u64) {
-    let seeds = [SMALL.as_bytes().to_vec(), b"[model]\nfamily = \"fox\"\n[data]\ntrain = [\"a\", 'b']\n".to_vec()];
+    let seeds =
+        [SMALL.as_bytes().to_vec(), b"[model]\nfamily = \"fox\"\n[data]\ntrain = [\"a\", 'b']\n".to_vec()];
     feed("config", n, &seeds, b"[]=\"'\n.# model_train stepsn123-+{}\\", |input| {
         let text = String::from_utf8_lossy(input);
         let set = text.chars().rev().take(40).collect::<String>();
@@ -76,7 +77,11 @@ fn configs(n: u64) {
 
 fn checkpoints(n: u64) {
     let dir = tempfile::tempdir().expect("a folder");
-    let plan = plan(&dir.path().join("run"), SMALL, &["train.steps=1", "model.d_model=4", "model.n_layer=1"]);
+    let plan = plan(
+        &dir.path().join("run"),
+        SMALL,
+        &["train.steps=1", "model.d_model=4", "model.n_layer=1", "schedule.warmup_steps=0"],
+    );
     train(&plan, false, u64::MAX).expect("a run");
     let folder = plan.run_dir.join("checkpoints/step-00000001");
     let read = |name: &str| std::fs::read(folder.join(name)).expect("a file");
@@ -94,9 +99,15 @@ fn checkpoints(n: u64) {
         with("config.json", input, &|dir| drop(folder::load(dir)));
     });
     let seeds = [read("model.safetensors")];
-    feed("model.safetensors", n, &seeds, b"\0\0\0\0\x08{}\":[],F32dtypeshapedata_offsets0123456789", |input| {
-        with("model.safetensors", input, &|dir| drop(folder::load(dir)));
-    });
+    feed(
+        "model.safetensors",
+        n,
+        &seeds,
+        b"\0\0\0\0\x08{}\":[],F32dtypeshapedata_offsets0123456789",
+        |input| {
+            with("model.safetensors", input, &|dir| drop(folder::load(dir)));
+        },
+    );
     feed("train_state.json", n, &[read("train_state.json")], JSON, |input| {
         with("train_state.json", input, &|dir| drop(State::read(dir)));
     });
@@ -118,9 +129,10 @@ fn rows(n: u64) {
         cache: Some(dir.path().join("cache").display().to_string()),
         ..DataConfig::default()
     };
-    let options =
-        OpenOptions { context_len: 8, seed: 1, vocab_size: None, tokenizer: None, progress: &() };
-    let seeds = [b"{\"text\": \"The quick brown fox jumps over the lazy dog\"}\n{\"text\": \"a b c d\", \"n\": 1}\n".to_vec()];
+    let options = OpenOptions { context_len: 8, seed: 1, vocab_size: None, tokenizer: None, progress: &() };
+    let seeds =
+        [b"{\"text\": \"The quick brown fox jumps over the lazy dog\"}\n{\"text\": \"a b c d\", \"n\": 1}\n"
+            .to_vec()];
     feed("rows.jsonl", n, &seeds, b"{}\":,text ab\n\\u00[]1", |input| {
         std::fs::write(&path, input).expect("written");
         if let Ok(dataset) = Dataset::open(&config, &ObjectiveConfig::default(), &options) {

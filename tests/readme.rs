@@ -9,8 +9,14 @@ const TEST: &str = "cargo test --release --workspace";
 fn ci_runs_the_two_commands() {
     let (readme, ci) = (read("README.md"), read(".ci/run"));
     for command in [TRAIN, TEST] {
-        assert!(readme.lines().any(|line| line.trim() == command), "README doesn't give `{command}` on its own line");
-        assert!(ci.lines().any(|line| line.starts_with(&format!("run {command}"))), ".ci/run doesn't run `{command}`");
+        assert!(
+            readme.lines().any(|line| line.trim() == command),
+            "README doesn't give `{command}` on its own line"
+        );
+        assert!(
+            ci.lines().any(|line| line.starts_with(&format!("run {command}"))),
+            ".ci/run doesn't run `{command}`"
+        );
     }
 }
 

@@ -63,7 +63,8 @@ fn a_longer_run_after_a_shorter_one_takes_up_its_schedule() {
 #[test]
 fn signals_end_in_a_checkpoint_and_their_own_exit_code() {
     let whole = Place::new();
-    let args = ["--config", "small.toml", "--set", "train.steps=600", "--set", "train.eval_every=100", "--json"];
+    let args =
+        ["--config", "small.toml", "--set", "train.steps=600", "--set", "train.eval_every=100", "--json"];
     let digest = whole.train(&args).succeeds().json()["digest"].clone();
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let place = Place::new();
@@ -89,7 +90,8 @@ fn kill(signal: &str, id: u32) {
 
 /// Kills a run `kills` times at moments spread over its length, resumes it each time, and compares its end.
 fn survives(kills: u64) {
-    let args = ["--config", "small.toml", "--set", "train.steps=60", "--set", "train.checkpoint_every=2", "--json"];
+    let args =
+        ["--config", "small.toml", "--set", "train.steps=60", "--set", "train.checkpoint_every=2", "--json"];
     let whole = Place::new();
     let began = std::time::Instant::now();
     let digest = whole.train(&args).succeeds().json()["digest"].clone();
@@ -106,8 +108,11 @@ fn survives(kills: u64) {
                 break;
             }
             kill("KILL", child.id());
-            assert_eq!(Place::wait(child).code, 137);
-            done += 1;
+            // It may just have come to its end by itself.
+            match Place::wait(child).code {
+                137 => done += 1,
+                code => assert_eq!(code, 0),
+            }
         }
         let resumed = place.train(&[&args[..], &["--resume"]].concat());
         assert_eq!(resumed.succeeds().json()["digest"], digest, "after {done} kills");
@@ -132,7 +137,10 @@ fn a_changed_config_is_refused_unless_it_is_insisted_on() {
     let place = Place::new();
     place.train(&["--config", "small.toml", "--set", "train.steps=3"]).succeeds();
     let resume = ["--config", "small.toml", "--resume"];
-    place.write("small.toml", SMALL.replace("lr = 3e-3", "lr = 4e-3").replace("keep_last = 3", "keep_last = 5"));
+    place.write(
+        "small.toml",
+        SMALL.replace("lr = 3e-3", "lr = 4e-3").replace("keep_last = 3", "keep_last = 5"),
+    );
     place.train(&resume).fails(2, &["was started with another config", "optimizer.lr: 0.003 → 0.004"]);
     let said = place.train(&[&resume[..], &["--set", "optimizer.lr=4e-3"]].concat());
     said.fails(0, &["changed since the run began: optimizer.lr: 0.003 → 0.004", "train.keep_last: 3 → 5"]);

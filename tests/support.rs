@@ -39,7 +39,7 @@ steps = 12
 batch_rows = 4
 accumulate = 3
 shards = 3
-eval_every = 4
+eval_every = 6
 checkpoint_every = 3
 keep_last = 3
 threads = 2
@@ -133,8 +133,10 @@ impl Place {
 /// A plan for `text` with overrides, its run in `dir`.
 pub(crate) fn plan(dir: &Path, text: &str, overrides: &[&str]) -> Plan {
     let overrides: Vec<String> = overrides.iter().map(|item| (*item).to_owned()).collect();
-    let config = RunConfig::parse("test", text, &overrides, false).unwrap_or_else(|faults| panic!("{faults}"));
-    let options = PlanOptions { device: Some("cpu".to_owned()), run_dir: dir.to_path_buf(), tokenizer_from: None };
+    let config =
+        RunConfig::parse("test", text, &overrides, false).unwrap_or_else(|faults| panic!("{faults}"));
+    let options =
+        PlanOptions { device: Some("cpu".to_owned()), run_dir: dir.to_path_buf(), tokenizer_from: None };
     Plan::new(config, &options, &()).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -11,7 +11,8 @@ fn any_number_of_threads_gives_the_same_bits() {
         .map(|threads| {
             let dir = tempfile::tempdir().expect("a folder");
             let threads = format!("train.threads={threads}");
-            let plan = plan(&dir.path().join("run"), SMALL, &[&threads, "train.batch_rows=8", "train.shards=5"]);
+            let plan =
+                plan(&dir.path().join("run"), SMALL, &[&threads, "train.batch_rows=8", "train.shards=5"]);
             train(&plan, false, u64::MAX).expect("a run").digest
         })
         .collect();
@@ -52,7 +53,7 @@ fn two_steps(rows: usize) -> Vec<StepNumbers> {
             })
             .collect();
         let lengths: Vec<usize> = batches.iter().map(|batch| batch.len).collect();
-        assert!(rows == 8 || lengths.iter().any(|len| *len != lengths[0]), "the padding is unequal");
+        assert!(rows > 2 || lengths.iter().any(|len| *len != lengths[0]), "the padding is unequal");
         session.state.cursor = cursor;
         steps.push(session.advance(&batches).expect("a step").expect("sound numbers"));
     }
@@ -74,7 +75,10 @@ fn one_times_eight_is_two_times_four_is_eight_times_one() {
 #[test]
 fn one_batch_is_learnt_by_heart() {
     let place = Place::new();
-    place.write("one.txt", "The quick brown fox jumps over the lazy dog .\nA small hare sleeps under an old oak .\n");
+    place.write(
+        "one.txt",
+        "The quick brown fox jumps over the lazy dog .\nA small hare sleeps under an old oak .\n",
+    );
     let settings = [
         "data.train=one.txt",
         "data.validation=[]",

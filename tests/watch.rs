@@ -10,14 +10,17 @@ use crate::support::{Place, SMALL};
 fn metrics_picture_and_pointers_are_there() {
     let place = Place::new();
     place.train(&["--config", "small.toml"]).succeeds();
-    let lines: Vec<Value> =
-        place.read("runs/small/metrics.jsonl").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let lines: Vec<Value> = place
+        .read("runs/small/metrics.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
     let steps: Vec<&Value> = lines.iter().filter(|line| line.get("loss").is_some()).collect();
     assert_eq!(steps.len(), 12);
     for key in ["step", "loss", "lr", "grad_norm", "tokens", "step_ms", "tokens_per_s", "elapsed_s"] {
         assert!(steps.iter().all(|line| line[key].is_number()), "{key}");
     }
-    assert_eq!(lines.iter().filter(|line| line["val_loss"].is_number()).count(), 3);
+    assert_eq!(lines.iter().filter(|line| line["val_loss"].is_number()).count(), 2);
     assert!(place.read("runs/small/loss.svg").matches("<polyline").count() == 2);
     assert_eq!(place.read("runs/small/checkpoints/latest").trim(), "step-00000012");
     assert!(place.read("runs/small/checkpoints/best").starts_with("step-"));
@@ -34,9 +37,15 @@ fn metrics_picture_and_pointers_are_there() {
 #[test]
 fn a_step_gone_wrong_is_kept_and_fails_the_same_way_again() {
     let place = Place::new();
-    place.write("small.toml", SMALL.replace("lr = 3e-3", "lr = 1e30\nweight_decay = 0.0").replace("clip = 0.5", "clip = 0"));
+    place.write(
+        "small.toml",
+        SMALL.replace("lr = 3e-3", "lr = 1e30\nweight_decay = 0.0").replace("clip = 0.5", "clip = 0"),
+    );
     let said = place.train(&["--config", "small.toml", "--set", "schedule.warmup_steps=0"]);
-    said.fails(1, &["not finite, and not applied", "first not finite", "train --verify runs/small/doctor/step-"]);
+    said.fails(
+        1,
+        &["not finite, and not applied", "first not finite", "train --verify runs/small/doctor/step-"],
+    );
     let command = said.stderr.lines().last().expect("a line").split("train ").nth(1).expect("a command");
     let again = place.train(&command.split_whitespace().collect::<Vec<_>>());
     assert_eq!(again.code, 1, "{}", again.stderr);
@@ -47,13 +56,15 @@ fn a_step_gone_wrong_is_kept_and_fails_the_same_way_again() {
 #[test]
 fn leaps_are_skipped_counted_and_resumed() {
     let place = Place::new();
-    let leapy = ["train.on_spike=skip", "train.spike_factor=1.0000001", "train.spike_after=1", "optimizer.lr=0.05"];
+    let leapy =
+        ["train.on_spike=skip", "train.spike_factor=1.0000001", "train.spike_after=1", "optimizer.lr=1.0"];
     let leapy: Vec<&str> = leapy.iter().flat_map(|item| ["--set", item]).collect();
     let args = [&["--config", "small.toml", "--json"][..], &leapy].concat();
     let whole = place.train(&args).succeeds().json();
     assert!(whole["skipped_steps"].as_u64().expect("a count") > 0, "{whole}");
     assert!(place.read("runs/small/metrics.jsonl").contains("\"skipped\":true"));
-    let part = [&args[..], &["--out", "part", "--set", "train.steps=6", "--set", "schedule.total_steps=12"]].concat();
+    let part = [&args[..], &["--out", "part", "--set", "train.steps=6", "--set", "schedule.total_steps=12"]]
+        .concat();
     place.train(&part).succeeds();
     let rest = [&args[..], &["--out", "part", "--resume", "--set", "schedule.total_steps=12"]].concat();
     assert_eq!(place.train(&rest).succeeds().json()["skipped_steps"], whole["skipped_steps"]);
@@ -66,21 +77,23 @@ fn leaps_are_skipped_counted_and_resumed() {
 fn tensorboard_reads_the_event_files() {
     let Some(python) = std::env::var_os("VULPES_TENSORBOARD_PYTHON") else { return };
     let place = Place::new();
-    place.train(&["--config", "small.toml", "--set", "train.steps=6", "--set", "schedule.total_steps=12"]).succeeds();
     place
-        .train(&["--config", "small.toml", "--resume", "--set", "schedule.total_steps=12"])
+        .train(&["--config", "small.toml", "--set", "train.steps=6", "--set", "schedule.total_steps=12"])
         .succeeds();
+    place.train(&["--config", "small.toml", "--resume", "--set", "schedule.total_steps=12"]).succeeds();
     let script = "
 import json, sys
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 events = EventAccumulator(sys.argv[1]); events.Reload()
 print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag in events.Tags()['scalars']}))";
-    let output = Command::new(python).args(["-c", script]).arg(place.path("runs/small")).output().expect("python");
+    let output =
+        Command::new(python).args(["-c", script]).arg(place.path("runs/small")).output().expect("python");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let read: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     for tag in ["train/loss", "train/learning_rate", "train/grad_norm", "perf/tokens_per_second"] {
-        let steps: Vec<u64> = read[tag].as_array().expect(tag).iter().filter_map(|point| point[0].as_u64()).collect();
+        let steps: Vec<u64> =
+            read[tag].as_array().expect(tag).iter().filter_map(|point| point[0].as_u64()).collect();
         assert_eq!(steps, (1..=12).collect::<Vec<_>>(), "{tag}");
     }
-    assert!(read["eval/loss"].as_array().is_some_and(|points| points.len() >= 3));
+    assert!(read["eval/loss"].as_array().is_some_and(|points| points.len() == 2));
 }

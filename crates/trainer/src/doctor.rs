@@ -110,7 +110,8 @@ fn keep(
         written.map_err(|source| Error::io("write", &path, source))
     };
     let stored: Vec<Stored> = batches.iter().map(Stored::from).collect();
-    let text = serde_json::to_vec(&stored).map_err(|error| Error::io("write", dir, std::io::Error::other(error)))?;
+    let text =
+        serde_json::to_vec(&stored).map_err(|error| Error::io("write", dir, std::io::Error::other(error)))?;
     write(BATCH, &text)?;
     let config = session.plan().config.to_toml();
     write(CONFIG, config.map_err(|error| Error::Usage(error.to_string()))?.as_bytes())?;
@@ -149,7 +150,10 @@ pub(crate) fn replay(plan: &Plan, dir: &Path) -> Result<Option<String>> {
         Ok(_) => None,
         Err(sick) => {
             let place = first_not_finite(&session, &batches)?;
-            Some(place.map_or(sick.words.clone(), |place| format!("{}; first not finite: {place}", sick.words)))
+            Some(
+                place
+                    .map_or(sick.words.clone(), |place| format!("{}; first not finite: {place}", sick.words)),
+            )
         }
     })
 }

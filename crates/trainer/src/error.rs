@@ -133,10 +133,9 @@ impl Error {
     pub(crate) fn is_full_disk(&self) -> bool {
         match self {
             Self::DiskFull { .. } => true,
-            Self::Io { source, .. } | Self::Folder(vulpes_model::folder::Error::Write { source, .. }) => matches!(
-                source.kind(),
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-            ),
+            Self::Io { source, .. } | Self::Folder(vulpes_model::folder::Error::Write { source, .. }) => {
+                matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+            }
             _ => false,
         }
     }

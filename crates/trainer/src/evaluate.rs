@@ -47,7 +47,8 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let transformer = transformer.without_gradients()?;
     let asks_accuracy = !matches!(transformer.config().head, Head::NextToken);
-    let one = |batch: &Batch| with_kernel_threads(kernel_threads, || sums(&transformer, batch, asks_accuracy));
+    let one =
+        |batch: &Batch| with_kernel_threads(kernel_threads, || sums(&transformer, batch, asks_accuracy));
     let mut total = Sums::default();
     let wave = pool.map_or(1, ThreadPool::current_num_threads);
     let mut batches = batches.peekable();
@@ -99,7 +100,12 @@ fn n_right(transformer: &Transformer, hidden: &Tensor, targets: &[i64]) -> candl
         hidden.reshape((b * t, d))?.index_select(&index, 0)?.unsqueeze(0)?
     };
     let logits = transformer.logits(&hidden, &mut Run::inference())?;
-    let chosen = logits.to_dtype(DType::F32)?.argmax(candle_core::D::Minus1)?.flatten_all()?.to_vec1::<u32>()?;
+    let chosen =
+        logits.to_dtype(DType::F32)?.argmax(candle_core::D::Minus1)?.flatten_all()?.to_vec1::<u32>()?;
     let chosen_at = |place: usize, i: u32| if of_rows { chosen[i as usize] } else { chosen[place] };
-    Ok(asked.iter().enumerate().filter(|(place, i)| i64::from(chosen_at(*place, **i)) == targets[**i as usize]).count())
+    Ok(asked
+        .iter()
+        .enumerate()
+        .filter(|(place, i)| i64::from(chosen_at(*place, **i)) == targets[**i as usize])
+        .count())
 }

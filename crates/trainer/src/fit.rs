@@ -99,7 +99,11 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>) -> Result<Summary> {
 }
 
 /// The run before its next step, and what there is to say about where it comes from.
-fn begin<'a>(plan: &'a Plan, folder: &RunFolder, options: &FitOptions<'_>) -> Result<(Session<'a>, Vec<String>)> {
+fn begin<'a>(
+    plan: &'a Plan,
+    folder: &RunFolder,
+    options: &FitOptions<'_>,
+) -> Result<(Session<'a>, Vec<String>)> {
     let root = folder.checkpoints();
     checkpoint::clean(&root, options.files)?;
     let mut notes = Vec::new();
@@ -125,7 +129,10 @@ fn begin<'a>(plan: &'a Plan, folder: &RunFolder, options: &FitOptions<'_>) -> Re
 
 /// Writes the resolved config, whole or not at all.
 fn write_config(dir: &Path, plan: &Plan, files: &dyn Files) -> Result<()> {
-    let text = plan.config.to_toml().map_err(|error| Error::Usage(format!("the config has no TOML form: {error}")))?;
+    let text = plan
+        .config
+        .to_toml()
+        .map_err(|error| Error::Usage(format!("the config has no TOML form: {error}")))?;
     let (temporary, target) = (dir.join(".tmp-config"), dir.join(CONFIG));
     let written = files
         .write(&temporary, text.as_bytes())
@@ -148,7 +155,8 @@ struct Watch {
 impl Watch {
     fn open(plan: &Plan, folder: &RunFolder, step: u64, quiet: bool) -> Result<Self> {
         let dir = folder.path();
-        let metrics = Metrics::open(dir, step).map_err(|source| Error::io("open the metrics of", dir, source))?;
+        let metrics =
+            Metrics::open(dir, step).map_err(|source| Error::io("open the metrics of", dir, source))?;
         let next = if step == 0 { 0 } else { step + 1 };
         let events = EventWriter::create(dir, unix_secs(), next)
             .map_err(|source| Error::io("open the event file of", dir, source))?;
@@ -212,7 +220,8 @@ fn run(
     let began = Instant::now();
     while session.state.step < train.steps {
         let step_began = Instant::now();
-        let micro: Vec<Batch> = (0..train.accumulate).map(|_| batches.next_batch()).collect::<vulpes_data::Result<_>>()?;
+        let micro: Vec<Batch> =
+            (0..train.accumulate).map(|_| batches.next_batch()).collect::<vulpes_data::Result<_>>()?;
         let numbers = match session.advance(&micro)? {
             Ok(numbers) => numbers,
             Err(sick) => return Err(doctor::admit(session, &sick, &micro, folder.path(), options.files)),
@@ -236,7 +245,9 @@ fn run(
         }
         if due(train.checkpoint_every) || stopped.is_some() || (new_best && train.keep_best > 0) {
             session.state.elapsed_secs = before + began.elapsed().as_secs_f64();
-            retrying(plan, watch, options, folder.path(), |watch| save(session, folder, watch, options.files))?;
+            retrying(plan, watch, options, folder.path(), |watch| {
+                save(session, folder, watch, options.files)
+            })?;
         }
         if stopped.is_some() {
             return Ok((loss, evaluation, stopped));
@@ -333,11 +344,14 @@ fn publish(session: &Session<'_>, folder: &RunFolder, files: &dyn Files) -> Resu
     let root = folder.checkpoints();
     let best = session.state.best.map(|best| best.step);
     let steps = checkpoint::steps(&root);
-    let Some(step) = best.filter(|step| steps.contains(step)).or(steps.last().copied()) else { return Ok(()) };
+    let Some(step) = best.filter(|step| steps.contains(step)).or(steps.last().copied()) else {
+        return Ok(());
+    };
     let source = root.join(folder_name(step));
     checkpoint::verify(&source)?;
     checkpoint::save_folder(folder.path(), "model", files, &|dir, files| {
-        for entry in std::fs::read_dir(&source).map_err(|error| Error::io("read", &source, error))?.flatten() {
+        for entry in std::fs::read_dir(&source).map_err(|error| Error::io("read", &source, error))?.flatten()
+        {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with("train_state") || name == checkpoint::manifest::MANIFEST {
                 continue;

@@ -31,10 +31,15 @@ impl Optimizer {
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn new(config: &OptimizerConfig, parameters: &Parameters, trainable: &dyn Fn(&str) -> bool) -> Result<Self> {
+    pub fn new(
+        config: &OptimizerConfig,
+        parameters: &Parameters,
+        trainable: &dyn Fn(&str) -> bool,
+    ) -> Result<Self> {
         let n = Self::names(config.kind).len();
         let slot = |(name, param): (&str, &Var)| -> Result<Slot> {
-            let memory = (0..n).map(|_| Var::from_tensor(&param.zeros_like()?)).collect::<candle_core::Result<_>>()?;
+            let memory =
+                (0..n).map(|_| Var::from_tensor(&param.zeros_like()?)).collect::<candle_core::Result<_>>()?;
             Ok(Slot { name: name.to_owned(), param: param.clone(), memory })
         };
         let slots = parameters.iter().filter(|(name, _)| trainable(name)).map(slot).collect::<Result<_>>()?;
@@ -68,12 +73,20 @@ impl Optimizer {
             match (o.kind, slot.memory.as_slice()) {
                 (OptimizerKind::Adamw, [m, v]) => {
                     let [beta1, beta2] = o.betas;
-                    let step =
-                        AdamwStep { lr, beta1, beta2, eps: o.eps, weight_decay, step: self.updates, grad_scale };
+                    let step = AdamwStep {
+                        lr,
+                        beta1,
+                        beta2,
+                        eps: o.eps,
+                        weight_decay,
+                        step: self.updates,
+                        grad_scale,
+                    };
                     adamw(&slot.param, m, v, grad, &step)?;
                 }
                 (OptimizerKind::Sgd, [velocity]) => {
-                    let step = SgdStep { lr, momentum: o.momentum, nesterov: false, weight_decay, grad_scale };
+                    let step =
+                        SgdStep { lr, momentum: o.momentum, nesterov: false, weight_decay, grad_scale };
                     sgd(&slot.param, velocity, grad, &step)?;
                 }
                 _ => return Err(Error::Census(format!("parameter `{}` has the wrong state", slot.name))),
@@ -101,7 +114,11 @@ impl Optimizer {
     ///
     /// # Errors
     /// When a tensor is missing, or has another shape or type than its parameter.
-    pub fn set_state(&mut self, state: &BTreeMap<String, Tensor>, updates: u64) -> std::result::Result<(), String> {
+    pub fn set_state(
+        &mut self,
+        state: &BTreeMap<String, Tensor>,
+        updates: u64,
+    ) -> std::result::Result<(), String> {
         let names = Self::names(self.config.kind);
         for slot in &self.slots {
             for (kind, var) in names.iter().zip(&slot.memory) {

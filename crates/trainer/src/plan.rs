@@ -54,7 +54,11 @@ impl Plan {
     ///
     /// # Errors
     /// Those of the device, the data, and contradictions that only the vocabulary shows.
-    pub fn new(config: RunConfig, options: &PlanOptions, progress: &dyn vulpes_data::Progress) -> Result<Self> {
+    pub fn new(
+        config: RunConfig,
+        options: &PlanOptions,
+        progress: &dyn vulpes_data::Progress,
+    ) -> Result<Self> {
         let device = device::parse(options.device.as_deref())?;
         let mut config = config;
         let init = init_folder(&config)?;
@@ -84,7 +88,8 @@ impl Plan {
             DTypeName::Float32 => DType::F32,
             DTypeName::Float64 => DType::F64,
         };
-        let n_parameters = declare(&model).iter().map(|declared| declared.shape.iter().product::<usize>()).sum();
+        let n_parameters =
+            declare(&model).iter().map(|declared| declared.shape.iter().product::<usize>()).sum();
         let default = default_shards(config.train.batch_rows, model.context_len, n_parameters, &device);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
@@ -173,7 +178,8 @@ impl Plan {
         let at_once = self.n_shards.min(self.n_threads).max(1);
         let tokens = self.config.train.batch_rows.div_ceil(self.n_shards) * m.context_len * at_once;
         // A block keeps about ten tensors of the model's width a token, three of the feed-forward's, and its weights.
-        let per_token = m.n_layer * (10 * m.d_model + 3 * m.d_ff + 2 * m.n_head * m.context_len) + 4 * m.d_model;
+        let per_token =
+            m.n_layer * (10 * m.d_model + 3 * m.d_ff + 2 * m.n_head * m.context_len) + 4 * m.d_model;
         ((all + trained * per_trained + tokens * per_token) * self.dtype.size_in_bytes()) as u64
     }
 
@@ -216,7 +222,12 @@ impl fmt::Display for Plan {
         let threads = format!("{} thread{}", self.n_threads, if self.n_threads == 1 { "" } else { "s" });
         let shards = format!("{} shard{}", self.n_shards, if self.n_shards == 1 { "" } else { "s" });
         writeln!(f, "run         {}", self.run_dir.display())?;
-        writeln!(f, "device      {}, {threads}, {shards} a micro-batch, {}", device::name(&self.device), self.dtype.as_str())?;
+        writeln!(
+            f,
+            "device      {}, {threads}, {shards} a micro-batch, {}",
+            device::name(&self.device),
+            self.dtype.as_str()
+        )?;
         writeln!(
             f,
             "model       {:?}: {} layers, {} heads, width {}, context {}",

@@ -58,7 +58,9 @@ pub(crate) fn loss_svg(title: &str, train: &[(u64, f64)], validation: &[(u64, f6
         HEIGHT - 10.0
     );
     for (place, (points, colour, name)) in
-        [(&train, "#4477aa", "training loss"), (&validation, "#cc6611", "validation loss")].into_iter().enumerate()
+        [(&train, "#4477aa", "training loss"), (&validation, "#cc6611", "validation loss")]
+            .into_iter()
+            .enumerate()
     {
         if points.is_empty() {
             continue;
@@ -100,7 +102,8 @@ fn range(values: impl Iterator<Item = f64>, low: f64, high: f64) -> (f64, f64) {
 fn nice(low: f64, high: f64) -> (f64, f64, f64) {
     let rough = (high - low) / 6.0;
     let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|step| *step >= rough).unwrap_or(rough);
+    let step =
+        [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|step| *step >= rough).unwrap_or(rough);
     ((low / step).floor() * step, (high / step).ceil() * step, step)
 }
 

@@ -155,7 +155,10 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!(["0", "999", "1,000", "12,345,678"], [0.0, 999.0, 1000.0, 12_345_678.0].map(thousands)[..]);
+        assert_eq!(
+            ["0", "999", "1,000", "12,345,678"],
+            [0.0, 999.0, 1000.0, 12_345_678.0].map(thousands)[..]
+        );
         let of = |secs| duration(Duration::from_secs(secs));
         assert_eq!([of(5), of(65), of(3_700), of(90_000)], ["5 s", "1 min 05 s", "1 h 01 min", "1 d 01 h"]);
     }

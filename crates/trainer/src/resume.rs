@@ -43,7 +43,8 @@ pub(crate) fn changes(dir: &Path, config: &RunConfig, explicit: &[String]) -> Re
     let mut differences = Vec::new();
     compare("", &Value::Table(before), &Value::Table(after), &mut differences);
     let may = |key: &str| {
-        let names = |name: &str| key == name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+        let names =
+            |name: &str| key == name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
         MAY_CHANGE.iter().any(|name| names(name)) || explicit.iter().any(|name| names(name))
     };
     let (allowed, refused): (Vec<_>, Vec<_>) = differences.into_iter().partition(|(key, _)| may(key));
@@ -82,7 +83,13 @@ mod tests {
 
     fn config(overrides: &[&str]) -> RunConfig {
         let overrides: Vec<String> = overrides.iter().map(|item| (*item).to_owned()).collect();
-        RunConfig::parse("t", "[model]\nfamily = \"fox\"\n[data]\ntrain = \"data/fox.txt\"\n", &overrides, false).unwrap()
+        RunConfig::parse(
+            "t",
+            "[model]\nfamily = \"fox\"\n[data]\ntrain = \"data/fox.txt\"\n",
+            &overrides,
+            false,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -91,7 +98,10 @@ mod tests {
         std::fs::write(dir.path().join(CONFIG), config(&[]).to_toml().unwrap()).unwrap();
         assert_eq!(changes(dir.path(), &config(&[]), &[]).unwrap(), Vec::<String>::new());
         let told = changes(dir.path(), &config(&["train.steps=7", "sample.temp=0"]), &[]).unwrap();
-        assert_eq!(told, ["sample.temp: 0.8 → 0", "train.steps: 1000 → 7"].map(|s| s.replace("→ 0", "→ 0.0")));
+        assert_eq!(
+            told,
+            ["sample.temp: 0.8 → 0", "train.steps: 1000 → 7"].map(|s| s.replace("→ 0", "→ 0.0"))
+        );
         let changed = config(&["train.seed=7", "model.d_model=8", "optimizer.lr=0.5"]);
         let error = changes(dir.path(), &changed, &[]).unwrap_err();
         assert_eq!(error.exit_code(), 2);

@@ -40,8 +40,13 @@ impl RunFolder {
             }
             Err(TryLockError::Error(source)) => return Err(Error::io("lock", &lock_path, source)),
         }
-        let words = format!("process {} (since {} s after 1970 began, UTC)\n", std::process::id(), unix_secs() as u64);
-        let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(words.as_bytes()));
+        let words = format!(
+            "process {} (since {} s after 1970 began, UTC)\n",
+            std::process::id(),
+            unix_secs() as u64
+        );
+        let written =
+            lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(words.as_bytes()));
         // The name of the holder is a courtesy: a full disk must not keep a run from going on.
         let _ = written;
         Ok(Self { path: path.to_path_buf(), _lock: lock })

@@ -70,7 +70,12 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    fn rates(kind: ScheduleKind, warmup_steps: u64, decay_steps: Option<u64>, total: Option<u64>) -> Vec<f64> {
+    fn rates(
+        kind: ScheduleKind,
+        warmup_steps: u64,
+        decay_steps: Option<u64>,
+        total: Option<u64>,
+    ) -> Vec<f64> {
         let config = ScheduleConfig { kind, warmup_steps, min_lr: 0.1, decay_steps, total_steps: total };
         let schedule = Schedule::new(&config, 1.0, 10);
         (1..=12).map(|step| schedule.lr(step)).collect()
@@ -82,7 +87,10 @@ mod tests {
 
     #[test]
     fn constant_climbs_and_stays() {
-        near(&rates(ScheduleKind::Constant, 4, None, None), &[0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+        near(
+            &rates(ScheduleKind::Constant, 4, None, None),
+            &[0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+        );
     }
 
     #[test]
@@ -108,7 +116,8 @@ mod tests {
 
     #[test]
     fn the_horizon_may_lie_beyond_the_run() {
-        let config = |total_steps| ScheduleConfig { kind: ScheduleKind::Cosine, total_steps, ..Default::default() };
+        let config =
+            |total_steps| ScheduleConfig { kind: ScheduleKind::Cosine, total_steps, ..Default::default() };
         let short = Schedule::new(&config(Some(60)), 1.0, 20);
         let long = Schedule::new(&config(None), 1.0, 60);
         assert!((1..=60).all(|step| short.lr(step) == long.lr(step)));

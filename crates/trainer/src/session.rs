@@ -75,7 +75,8 @@ impl<'a> Session<'a> {
             // A model folder holds float32 where transformers wants it; the state holds every bit.
             for (name, var) in transformer.parameters().iter() {
                 let exact = tensors.remove(&format!("param.{name}"));
-                let exact = exact.ok_or_else(|| damaged(format!("{STATE_TENSORS}: `param.{name}` is missing")))?;
+                let exact =
+                    exact.ok_or_else(|| damaged(format!("{STATE_TENSORS}: `param.{name}` is missing")))?;
                 var.set(&exact)?;
             }
         }

@@ -80,13 +80,16 @@ impl Stepper {
         let transformer = transformer.with_trainable(trainable)?;
         let all = transformer.parameters().iter().filter(|(name, _)| trainable(name));
         let parameters: Vec<(String, Var)> = all.map(|(name, var)| (name.to_owned(), var.clone())).collect();
-        let shards = (0..n_shards.max(1)).map(|_| Gradients::new(&parameters)).collect::<candle_core::Result<_>>()?;
+        let shards =
+            (0..n_shards.max(1)).map(|_| Gradients::new(&parameters)).collect::<candle_core::Result<_>>()?;
         let workers = n_threads.min(n_shards).max(1);
         let pool = (workers > 1 && transformer.device().is_cpu()).then(|| {
             let name = |i| format!("shard-{i}");
             ThreadPoolBuilder::new().num_threads(workers).stack_size(STACK_BYTES).thread_name(name).build()
         });
-        let pool = pool.transpose().map_err(|error| Error::Usage(format!("can't start {workers} threads: {error}")))?;
+        let pool = pool
+            .transpose()
+            .map_err(|error| Error::Usage(format!("can't start {workers} threads: {error}")))?;
         Ok(Self {
             transformer,
             shards,
@@ -176,7 +179,13 @@ struct Shard<'a> {
 
 impl Shard<'_> {
     /// Runs shard `index` of `n` through all micro-batches; the sum of its losses.
-    fn run(&self, index: usize, n: usize, batches: &[Batch], gradients: &mut Gradients) -> candle_core::Result<f64> {
+    fn run(
+        &self,
+        index: usize,
+        n: usize,
+        batches: &[Batch],
+        gradients: &mut Gradients,
+    ) -> candle_core::Result<f64> {
         let mut sum = 0.0;
         for batch in batches {
             let part = batch.slice(shard_rows(batch.rows, index, n));

@@ -124,7 +124,9 @@ mod tests {
     fn a_record_reads_back() {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = EventWriter::create(dir.path(), 1_700_000_000.5, 0).unwrap();
-        writer.scalars(1_700_000_001.0, 300, &[("train/loss", 0.5), ("perf/tokens_per_second", 2.0)]).unwrap();
+        writer
+            .scalars(1_700_000_001.0, 300, &[("train/loss", 0.5), ("perf/tokens_per_second", 2.0)])
+            .unwrap();
         let path = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
         assert!(path.file_name().unwrap().to_str().unwrap().starts_with("events.out.tfevents.1700000000."));
         let data = std::fs::read(path).unwrap();

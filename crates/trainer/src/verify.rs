@@ -48,9 +48,8 @@ pub fn check(dir: &Path) -> Result<Vec<Checked>> {
     }
     let model = dir.join("model");
     if model.exists() {
-        let verified = Manifest::read(&model).and_then(|manifest| {
-            manifest.verify(&model).map_err(|faults| faults.join("; "))
-        });
+        let verified = Manifest::read(&model)
+            .and_then(|manifest| manifest.verify(&model).map_err(|faults| faults.join("; ")));
         found.push(Checked { folder: "model".to_owned(), fault: verified.err() });
     }
     if found.is_empty() {
@@ -124,9 +123,10 @@ fn replay(
         };
         session.state.cursor = batches.cursor();
         let step = session.state.step;
-        for (name, found, written) in
-            [("loss", numbers.loss.loss, losses.get(&step)), ("grad_norm", numbers.grad_norm, norms.get(&step))]
-        {
+        for (name, found, written) in [
+            ("loss", numbers.loss.loss, losses.get(&step)),
+            ("grad_norm", numbers.grad_norm, norms.get(&step)),
+        ] {
             if let Some(written) = written.filter(|written| written.to_bits() != found.to_bits()) {
                 return Ok(Some(format!("step {step}: {name} is {found}, and was {written}")));
             }

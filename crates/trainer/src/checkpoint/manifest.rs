@@ -73,7 +73,10 @@ impl Manifest {
         let text = std::fs::read(&path).map_err(|error| format!("{MANIFEST}: {error}"))?;
         let manifest: Self = serde_json::from_slice(&text).map_err(|error| format!("{MANIFEST}: {error}"))?;
         if manifest.format == 0 || manifest.format > FORMAT {
-            return Err(format!("{MANIFEST}: format {} is not known; this version reads 1 to {FORMAT}", manifest.format));
+            return Err(format!(
+                "{MANIFEST}: format {} is not known; this version reads 1 to {FORMAT}",
+                manifest.format
+            ));
         }
         if let Some(name) = manifest.files.keys().find(|name| !is_plain(name)) {
             return Err(format!("{MANIFEST}: `{name}` is no plain file name"));
@@ -98,7 +101,9 @@ impl Manifest {
                 }
                 Ok(_) => match digest(&path) {
                     Err(error) => faults.push(format!("{name}: {error}")),
-                    Ok(found) if found.blake3 != wanted.blake3 => faults.push(wanted.difference(name, &found)),
+                    Ok(found) if found.blake3 != wanted.blake3 => {
+                        faults.push(wanted.difference(name, &found))
+                    }
                     Ok(_) => {}
                 },
             }
@@ -135,7 +140,8 @@ impl Entry {
 /// A name that stays in its folder.
 pub(crate) fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None)) && !name.contains('\\')
+    matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None))
+        && !name.contains('\\')
 }
 
 fn digest(path: &Path) -> std::io::Result<Entry> {

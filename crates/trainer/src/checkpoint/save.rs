@@ -50,7 +50,9 @@ fn fill_and_rename(
     files.create_dir(temporary).map_err(|source| Error::io("create", temporary, source))?;
     fill(temporary, files)?;
     let manifest = Manifest::of(temporary).map_err(|source| Error::io("read", temporary, source))?;
-    manifest.write(temporary, files).map_err(|source| Error::io("write the manifest of", temporary, source))?;
+    manifest
+        .write(temporary, files)
+        .map_err(|source| Error::io("write the manifest of", temporary, source))?;
     for name in manifest.files.keys().map(String::as_str).chain([super::manifest::MANIFEST]) {
         sync(&temporary.join(name))?;
     }
@@ -62,7 +64,8 @@ fn fill_and_rename(
 
 /// Renames `temporary` to `target`; a folder that stands there changes places with it and is then removed.
 fn replace(temporary: &Path, target: &Path, files: &dyn Files) -> Result<()> {
-    let rename = |from: &Path, to: &Path| files.rename(from, to).map_err(|source| Error::io("rename", from, source));
+    let rename =
+        |from: &Path, to: &Path| files.rename(from, to).map_err(|source| Error::io("rename", from, source));
     if std::fs::symlink_metadata(target).is_err() {
         return rename(temporary, target);
     }
@@ -101,7 +104,9 @@ fn verify_against(manifest: &Manifest, dir: &Path) -> Result<()> {
 pub fn point(root: &Path, pointer: &str, name: &str, files: &dyn Files) -> Result<()> {
     let temporary = root.join(format!("{TEMPORARY}{pointer}"));
     let target = root.join(pointer);
-    files.write(&temporary, format!("{name}\n").as_bytes()).map_err(|source| Error::io("write", &temporary, source))?;
+    files
+        .write(&temporary, format!("{name}\n").as_bytes())
+        .map_err(|source| Error::io("write", &temporary, source))?;
     files.sync(&temporary).map_err(|source| Error::io("sync", &temporary, source))?;
     files.rename(&temporary, &target).map_err(|source| Error::io("rename", &temporary, source))?;
     files.sync(root).map_err(|source| Error::io("sync", root, source))
@@ -123,8 +128,11 @@ pub fn prune(root: &Path, keep_last: usize, keep_best: usize, also: &[u64], file
     // Of equally good ones the earlier counts as better, as it does for `best`.
     best.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let newest = steps.iter().rev().take(keep_last);
-    let kept: Vec<u64> =
-        newest.copied().chain(best.iter().take(keep_best).map(|(_, step)| *step)).chain(also.iter().copied()).collect();
+    let kept: Vec<u64> = newest
+        .copied()
+        .chain(best.iter().take(keep_best).map(|(_, step)| *step))
+        .chain(also.iter().copied())
+        .collect();
     for step in steps.iter().filter(|step| !kept.contains(step)) {
         let path = root.join(folder_name(*step));
         // Renamed first, so that a half removed folder is never taken for a checkpoint.

@@ -105,7 +105,8 @@ fn train_command(args: &Args, plan: &Plan) -> Result<u8> {
     if !args.quiet {
         say(&plan.to_string());
     }
-    let explicit = args.set.iter().filter_map(|item| Some(item.split_once('=')?.0.trim().to_owned())).collect();
+    let explicit =
+        args.set.iter().filter_map(|item| Some(item.split_once('=')?.0.trim().to_owned())).collect();
     let options = FitOptions {
         resume: args.resume,
         explicit,
@@ -129,7 +130,9 @@ fn eval_command(args: &Args, config: RunConfig, run_dir: &Path) -> Result<u8> {
     passed_over.iter().for_each(|error| say(&format!("warning: {error}; the one before it is used")));
     let plan = plan(args, config, run_dir.to_path_buf(), Some(whole.path.clone()))?;
     if plan.dataset.n_validation_rows() == 0 {
-        return Err(Error::Usage("there is no validation set: give data.validation or data.validation_fraction".into()));
+        return Err(Error::Usage(
+            "there is no validation set: give data.validation or data.validation_fraction".into(),
+        ));
     }
     let session = Session::restore(&plan, &whole)?;
     let found = evaluate_session(&session)?;

@@ -38,7 +38,9 @@ impl Progress for Reading {
                 bar.finish_and_clear();
             }
             let bar = ProgressBar::new(total);
-            if let Ok(style) = ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes} {msg}, {eta} left") {
+            if let Ok(style) =
+                ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes} {msg}, {eta} left")
+            {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar.set_message(stage.to_string());

@@ -24,7 +24,8 @@ pub(super) fn section<T: DeserializeOwned>(
     };
     if !value.get_ref().is_table() {
         let found = value.get_ref().type_str();
-        faults.push(Fault::new(format!("`{name}` must be a section, found {found}")).on(name, "not a section"));
+        faults
+            .push(Fault::new(format!("`{name}` must be a section, found {found}")).on(name, "not a section"));
         return None;
     }
     let mut sound = true;
@@ -33,10 +34,8 @@ pub(super) fn section<T: DeserializeOwned>(
             Ok(decoded) => return sound.then_some(decoded),
             Err(error) => {
                 let missing = error.message().starts_with("missing field");
-                let entry = error
-                    .span()
-                    .filter(|_| !missing)
-                    .and_then(|span| take_out(&mut value, &span, name));
+                let entry =
+                    error.span().filter(|_| !missing).and_then(|span| take_out(&mut value, &span, name));
                 // After a fault, a key may be missing only because it was taken out.
                 if sound || entry.is_some() {
                     faults.push(explain(name, &error, entry.as_ref()));

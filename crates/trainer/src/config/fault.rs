@@ -87,7 +87,9 @@ impl Fault {
     }
 
     fn draw(&self, texts: &Texts, source: &Source<'_>, renderer: &Renderer) -> String {
-        let mut group = Level::ERROR.primary_title(self.title.as_str()).elements(std::iter::empty::<Snippet<'_, Annotation<'_>>>());
+        let mut group = Level::ERROR
+            .primary_title(self.title.as_str())
+            .elements(std::iter::empty::<Snippet<'_, Annotation<'_>>>());
         let spans = self.spans(source);
         let mut drawn: Vec<*const super::source::Text> = Vec::new();
         for (span, _) in &spans {

@@ -19,6 +19,7 @@ pub use sections::{
 use serde::{Deserialize, Serialize};
 use vulpes_data::{DataConfig, ObjectiveConfig, ObjectiveKind};
 use vulpes_generate::SampleConfig;
+use vulpes_model::config::MaskKind;
 use vulpes_model::{Head, ModelSection};
 
 use source::{Source, Texts};
@@ -97,7 +98,9 @@ impl RunConfig {
             faults.extend(found.into_iter().map(|fault| Fault::message(&fault.path, fault.message)));
         }
         if let Some(objective) = &objective {
-            faults.extend(objective.issues().into_iter().map(|issue| Fault::message(&issue.path, issue.message)));
+            faults.extend(
+                objective.issues().into_iter().map(|issue| Fault::message(&issue.path, issue.message)),
+            );
             if let Some(data) = &data {
                 let issues = data.issues(objective).into_iter();
                 faults.extend(issues.map(|issue| Fault::message(&issue.path, issue.message)));
@@ -105,6 +108,18 @@ impl RunConfig {
         }
         if let (Some(optimizer), Some(schedule), Some(train)) = (&optimizer, &schedule, &train) {
             faults.extend(sections::faults(optimizer, schedule, train));
+        }
+        if let (Some(model), Some(objective)) = (&model, &objective)
+            && objective.kind == ObjectiveKind::NextToken
+            && model.resolve(1, Head::NextToken).mask == MaskKind::Full
+        {
+            let title = "objective.kind = \"next_token\" under model.mask = \"full\" would see the token that it is asked for";
+            faults.push(
+                Fault::new(title)
+                    .on("objective.kind", "")
+                    .on("model.mask", "")
+                    .help("use objective.kind = \"masked_token\", or model.mask = \"causal\""),
+            );
         }
         if let Some(sample) = &sample {
             let problems = sample.problems().into_iter();

@@ -83,7 +83,13 @@ pub struct ScheduleConfig {
 
 impl Default for ScheduleConfig {
     fn default() -> Self {
-        Self { kind: ScheduleKind::Constant, warmup_steps: 0, min_lr: 0.0, decay_steps: None, total_steps: None }
+        Self {
+            kind: ScheduleKind::Constant,
+            warmup_steps: 0,
+            min_lr: 0.0,
+            decay_steps: None,
+            total_steps: None,
+        }
     }
 }
 
@@ -213,7 +219,12 @@ fn optimizer_faults(o: &OptimizerConfig, faults: &mut Vec<Fault>) {
     }
     wrong(!(o.eps.is_finite() && o.eps > 0.0), "eps", o.eps, "must be greater than 0");
     wrong(!(0.0..1.0).contains(&o.momentum), "momentum", o.momentum, "must lie in [0, 1)");
-    wrong(!(o.weight_decay.is_finite() && o.weight_decay >= 0.0), "weight_decay", o.weight_decay, "must not be negative");
+    wrong(
+        !(o.weight_decay.is_finite() && o.weight_decay >= 0.0),
+        "weight_decay",
+        o.weight_decay,
+        "must not be negative",
+    );
     wrong(!(o.clip.is_finite() && o.clip >= 0.0), "clip", o.clip, "must not be negative (0 clips nothing)");
 }
 
@@ -231,12 +242,15 @@ fn schedule_faults(o: &OptimizerConfig, s: &ScheduleConfig, t: &TrainConfig, fau
     }
     if s.warmup_steps > total {
         let title = format!("schedule.warmup_steps = {} is more than {total_key} = {total}", s.warmup_steps);
-        faults.push(Fault::new(title).on("schedule.warmup_steps", "the climb").on(total_key, "the whole way"));
+        faults
+            .push(Fault::new(title).on("schedule.warmup_steps", "the climb").on(total_key, "the whole way"));
     }
     match s.decay_steps {
         Some(_) if s.kind != ScheduleKind::Wsd => {
             let title = "schedule.decay_steps belongs to schedule.kind = \"wsd\"";
-            faults.push(Fault::new(title).on("schedule.decay_steps", "without use").on("schedule.kind", "not wsd"));
+            faults.push(
+                Fault::new(title).on("schedule.decay_steps", "without use").on("schedule.kind", "not wsd"),
+            );
         }
         Some(decay) if s.warmup_steps <= total && decay > total - s.warmup_steps => {
             let title = format!(

@@ -97,7 +97,8 @@ fn override_text(item: &str) -> Result<String, Fault> {
     };
     let (key, value) = item.split_once('=').ok_or_else(wanted)?;
     let (key, value) = (key.trim(), value.trim());
-    let is_word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let is_word =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if key.split('.').count() < 2 || !key.split('.').all(is_word) {
         return Err(wanted());
     }

@@ -49,7 +49,10 @@ fn an_unknown_key_is_shown_with_its_place_and_the_nearest_key() {
 #[test]
 fn an_unknown_section_is_shown() {
     let drawn = faults(&GOOD.replace("[train]", "[trian]"), &[]).to_string();
-    assert!(drawn.contains("unknown section `trian`") && drawn.contains("nearest known section is `train`"), "{drawn}");
+    assert!(
+        drawn.contains("unknown section `trian`") && drawn.contains("nearest known section is `train`"),
+        "{drawn}"
+    );
     assert_eq!(titles(&format!("steps = 3\n{GOOD}"), &[]), ["unknown key outside any section `steps`"]);
 }
 
@@ -91,7 +94,13 @@ fn a_value_out_of_range_is_shown() {
 fn keys_that_contradict_each_other_are_shown_together() {
     let drawn = faults(
         GOOD,
-        &["model.n_head=5", "model.d_model=128", "schedule.warmup_steps=200", "schedule.min_lr=1", "train.shards=9"],
+        &[
+            "model.n_head=5",
+            "model.d_model=128",
+            "schedule.warmup_steps=200",
+            "schedule.min_lr=1",
+            "train.shards=9",
+        ],
     )
     .to_string();
     for wanted in [
@@ -106,7 +115,8 @@ fn keys_that_contradict_each_other_are_shown_together() {
 
 #[test]
 fn faults_of_every_kind_come_at_once_in_the_order_of_the_text() {
-    let text = "[model]\nfamily = \"foxx\"\nn_heads = 2\n[data]\ntrain = 5\n[train]\nsteps = 0\nbatch_rows = 2.5\n";
+    let text =
+        "[model]\nfamily = \"foxx\"\nn_heads = 2\n[data]\ntrain = 5\n[train]\nsteps = 0\nbatch_rows = 2.5\n";
     let drawn = faults(text, &["optimizer.lr=-1", "nonsense"]).to_string();
     assert!(drawn.contains("`--set nonsense` is not of the form section.key=VALUE"), "{drawn}");
     let drawn = faults(text, &["optimizer.lr=-1"]).to_string();
@@ -124,7 +134,8 @@ fn broken_syntax_is_shown_with_its_place() {
 
 #[test]
 fn overrides_are_toml_values_else_strings_and_go_through_the_same_checks() {
-    let config = good(&["train.steps=7", "train.init_from=The quick", "model.n_layer = 1", "optimizer.lr=1e-2"]);
+    let config =
+        good(&["train.steps=7", "train.init_from=The quick", "model.n_layer = 1", "optimizer.lr=1e-2"]);
     assert_eq!((config.train.steps, config.optimizer.lr), (7, 1e-2));
     assert_eq!(config.train.init_from, "The quick");
     assert_eq!(good(&["train.init_from=\"7\""]).train.init_from, "7");
