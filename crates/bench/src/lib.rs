@@ -1,1 +1,19 @@
-//! Placeholder.
+//! Times training steps of named configs, and those of peers beside them in the same session.
+//!
+//! configs → a worker process each of Vulpes and of every peer ([`Worker`]) → rounds in turn ([`compare`]) → medians,
+//! ratios round by round, peak memory ([`Comparison`]) → table or JSON ([`report`]).
+//!
+//! Each worker is a process of its own, so that its memory is its own; they never run at the same time, and each round
+//! runs all of them one after another, so that a machine whose speed drifts is the same machine for all.
+
+mod compare;
+mod machine;
+mod report;
+mod step;
+mod worker;
+
+pub use compare::{Comparison, Timings, compare};
+pub use machine::{MatrixPeak, matrix_peak};
+pub use report::{json, table};
+pub use step::{StepBench, flops_per_step};
+pub use worker::{Request, Worker, serve};

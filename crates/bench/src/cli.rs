@@ -1,0 +1,123 @@
+//! The command line of `bench`.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use vulpes_bench::{Comparison, StepBench, Worker, compare, json, matrix_peak, serve, table};
+
+const TORCH: &str = include_str!("../peers/torch_gpt.py");
+
+/// Times training steps of named configs, and peers beside them in the same run.
+///
+/// Every worker (Vulpes, the same on candle's plain operations, PyTorch eager and compiled) is a process of its own.
+/// In each round each does its steps, one after the other, so a machine whose speed drifts drifts for all; ratios are
+/// taken round by round. Below 1 is ahead of the peer.
+#[derive(Parser)]
+#[command(name = "bench", version)]
+struct Args {
+    /// A config to time; again for more
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Vec<String>,
+    /// Steps a round; as many as take about a second where this isn't given
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Rounds
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    rounds: usize,
+    /// Time a peer beside it: torch=PYTHON, a Python that has torch (eager and compiled)
+    #[arg(long, value_name = "torch=PYTHON")]
+    peer: Option<String>,
+    /// Time the plain candle operations beside it, too
+    #[arg(long)]
+    plain: bool,
+    /// Threads of every worker; all cores where this isn't given
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print one JSON document instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Be the worker that is timed
+    #[arg(long, hide = true)]
+    worker: bool,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if args.worker {
+        return work(args, threads);
+    }
+    let python = match args.peer.as_deref().map(|peer| peer.split_once('=')) {
+        None => None,
+        Some(Some(("torch", python))) => Some(python),
+        Some(_) => bail!("--peer takes torch=PYTHON, as in --peer torch=python3"),
+    };
+    let peak = matrix_peak(threads)?;
+    let mut comparisons = Vec::new();
+    for config in &args.config {
+        comparisons.push(one(args, config, threads, python, peak.gflops)?);
+    }
+    if args.json {
+        println!("{}", json(&comparisons, &peak));
+    } else {
+        print!("{}", table(&comparisons, &peak));
+    }
+    Ok(())
+}
+
+/// All workers at one config.
+fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, gflops: f64) -> Result<Comparison> {
+    let bench = StepBench::sizes(config)?;
+    let mut workers = vec![ours(config, threads, false)?];
+    if args.plain {
+        workers.push(ours(config, threads, true)?);
+    }
+    if let Some(python) = python {
+        for compiled in [false, true] {
+            let mut command = Command::new(python);
+            command.args(["-c", TORCH]).args(bench.torch_arguments(threads)?);
+            if compiled {
+                command.arg("--compile");
+            }
+            workers.push(Worker::start(&mut command, if compiled { " compiled" } else { " eager" })?);
+        }
+    }
+    let steps = match args.steps {
+        Some(steps) => steps.max(1),
+        None => {
+            let (ms, _) = workers[0].ask(vulpes_bench::Request::Step(3))?;
+            (1000.0 / ms[ms.len() - 1]).clamp(1.0, 2000.0) as usize
+        }
+    };
+    eprintln!("{config}: {} rounds of {steps} steps on {threads} threads", args.rounds);
+    let timings = compare(&mut workers, steps, args.rounds.max(1))?;
+    let name = Path::new(config).file_stem().map_or(config.into(), |stem| stem.to_string_lossy());
+    Ok(Comparison::new(&name, timings, bench.tokens(), bench.flops(), gflops))
+}
+
+fn ours(config: &str, threads: usize, plain: bool) -> Result<Worker> {
+    let mut command = Command::new(std::env::current_exe().context("where this program lies is unknown")?);
+    command.args(["--worker", "--config", config, "--threads", &threads.to_string()]);
+    if plain {
+        command.arg("--plain");
+    }
+    Worker::start(&mut command, "")
+}
+
+fn work(args: &Args, threads: usize) -> Result<()> {
+    let config = args.config.first().context("--worker needs --config")?;
+    let mut bench = StepBench::start(config, threads, args.plain)?;
+    serve(if args.plain { "candle, plain operations" } else { "Vulpes" }, || bench.step())
+}

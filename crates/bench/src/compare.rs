@@ -1,0 +1,129 @@
+//! Rounds of steps in turn, and what follows from them.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::worker::{Request, Worker};
+
+/// Steps before the first that counts: allocators fill, caches warm, compilers compile.
+const WARM_UP: usize = 3;
+
+/// One worker's times.
+#[derive(Clone, Debug, Serialize)]
+pub struct Timings {
+    /// The worker's name.
+    pub name: String,
+    /// Milliseconds a step, the median over all rounds.
+    pub median_ms: f64,
+    /// The fastest step.
+    pub best_ms: f64,
+    /// The median of each round, in order.
+    pub rounds_ms: Vec<f64>,
+    /// The most memory that the process held.
+    pub peak_rss_mib: f64,
+}
+
+/// All workers' times at one config; the first worker is the one that the others are held against.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// The config's name.
+    pub config: String,
+    /// A worker each.
+    pub workers: Vec<Timings>,
+    /// For each worker after the first: the first one's time divided by its, round by round (smallest, median,
+    /// largest).
+    pub ratios: Vec<[f64; 3]>,
+    /// Tokens that the first worker trains on a second.
+    pub tokens_per_s: f64,
+    /// The share of the machine's measured matrix-product peak that the first worker's step reaches.
+    pub peak_share: f64,
+}
+
+/// Lets each worker do `steps` steps a round, one worker after another, for `rounds` rounds.
+///
+/// # Errors
+/// When a worker fails.
+pub fn compare(workers: &mut [Worker], steps: usize, rounds: usize) -> Result<Vec<Timings>> {
+    let mut all: Vec<(Vec<f64>, Vec<f64>, f64)> = vec![Default::default(); workers.len()];
+    for worker in workers.iter_mut() {
+        worker.ask(Request::Step(WARM_UP))?;
+    }
+    for _ in 0..rounds {
+        for (worker, (times, medians, peak)) in workers.iter_mut().zip(&mut all) {
+            let (ms, peak_rss_mib) = worker.ask(Request::Step(steps))?;
+            medians.push(median(&ms));
+            times.extend(ms);
+            *peak = peak_rss_mib;
+        }
+    }
+    Ok(workers
+        .iter()
+        .zip(all)
+        .map(|(worker, (times, rounds_ms, peak_rss_mib))| Timings {
+            name: worker.name().to_owned(),
+            median_ms: median(&times),
+            best_ms: times.iter().copied().fold(f64::INFINITY, f64::min),
+            rounds_ms,
+            peak_rss_mib,
+        })
+        .collect())
+}
+
+impl Comparison {
+    /// The comparison of the first worker with the others.
+    ///
+    /// `tokens` and `flops` are those of one step; `gflops` is the machine's peak.
+    pub fn new(config: &str, workers: Vec<Timings>, tokens: usize, flops: f64, gflops: f64) -> Self {
+        let (ours, seconds) = match workers.first() {
+            Some(first) => (first.rounds_ms.clone(), first.median_ms / 1e3),
+            None => (Vec::new(), f64::NAN),
+        };
+        let ratios = workers.iter().skip(1).map(|peer| {
+            let mut pairs: Vec<f64> = ours.iter().zip(&peer.rounds_ms).map(|(a, b)| a / b).collect();
+            pairs.sort_by(f64::total_cmp);
+            [pairs.first().copied().unwrap_or(f64::NAN), median(&pairs), pairs.last().copied().unwrap_or(f64::NAN)]
+        });
+        Self {
+            config: config.to_owned(),
+            ratios: ratios.collect(),
+            tokens_per_s: tokens as f64 / seconds,
+            peak_share: flops / seconds / (gflops * 1e9),
+            workers,
+        }
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => 0.5 * (sorted[n / 2 - 1] + sorted[n / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timings(name: &str, rounds_ms: &[f64]) -> Timings {
+        let (median_ms, best_ms) = (median(rounds_ms), rounds_ms[0]);
+        Timings { name: name.into(), median_ms, best_ms, rounds_ms: rounds_ms.into(), peak_rss_mib: 1.0 }
+    }
+
+    #[test]
+    fn ratios_are_taken_round_by_round() {
+        let workers = vec![timings("ours", &[10.0, 20.0, 30.0]), timings("peer", &[20.0, 80.0, 30.0])];
+        let comparison = Comparison::new("a", workers, 100, 1e9, 100.0);
+        assert_eq!(comparison.ratios, [[0.25, 0.5, 1.0]]);
+        assert_eq!(comparison.tokens_per_s, 5000.0);
+        assert_eq!(comparison.peak_share, 0.5);
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between() {
+        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
+        assert!(median(&[]).is_nan());
+    }
+}

@@ -1,0 +1,46 @@
+//! What this machine can do: its matrix product at best, and the memory that this process has held.
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor};
+use serde::Serialize;
+
+/// The best rate of a large float32 matrix product on this machine.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct MatrixPeak {
+    /// Billions of floating-point operations a second, all threads together.
+    pub gflops: f64,
+    /// The threads that it was measured on.
+    pub threads: usize,
+}
+
+/// Measures the product of two 1024 × 1024 matrices, the best of several, on `threads` threads at once.
+///
+/// # Errors
+/// When a thread can't be started.
+pub fn matrix_peak(threads: usize) -> Result<MatrixPeak> {
+    const N: usize = 1024;
+    const ROUNDS: usize = 8;
+    let one = || -> Result<f64> {
+        let a = Tensor::ones((N, N), DType::F32, &Device::Cpu)?;
+        let mut best = f64::INFINITY;
+        for _ in 0..ROUNDS {
+            let start = std::time::Instant::now();
+            std::hint::black_box(vulpes_ops::linear(&a, &a, None)?);
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        Ok(2.0 * (N as f64).powi(3) / best / 1e9)
+    };
+    let rates = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        all.into_iter().map(|thread| thread.join().ok().context("the measuring thread failed")?).collect::<Result<Vec<_>>>()
+    })?;
+    Ok(MatrixPeak { gflops: rates.iter().sum(), threads })
+}
+
+/// The most memory that this process has held, in MiB, as the kernel counts it.
+pub(crate) fn peak_rss_mib() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("the peak memory is read from /proc, which only Linux has")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("/proc/self/status has no VmHWM")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse().context("VmHWM is no number")?;
+    Ok(kib / 1024.0)
+}

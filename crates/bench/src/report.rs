@@ -1,0 +1,36 @@
+//! The comparison as a table for people and as JSON for programs.
+
+use std::fmt::Write;
+
+use crate::compare::Comparison;
+use crate::machine::MatrixPeak;
+
+/// A Markdown table, a row a worker and config; ratios are ours divided by the worker's, so below 1 is ahead.
+pub fn table(comparisons: &[Comparison], peak: &MatrixPeak) -> String {
+    let mut out = String::from("| config | worker | median ms | best ms | ratio to it (min–max) | peak MiB |\n");
+    out += "|---|---|--:|--:|---|--:|\n";
+    for comparison in comparisons {
+        for (i, worker) in comparison.workers.iter().enumerate() {
+            let ratio = match i.checked_sub(1).and_then(|i| comparison.ratios.get(i)) {
+                Some([least, median, most]) => format!("{median:.3} ({least:.3}–{most:.3})"),
+                None => format!(
+                    "{:.0} tokens/s, {:.0} % of peak",
+                    comparison.tokens_per_s,
+                    100.0 * comparison.peak_share
+                ),
+            };
+            let _ = writeln!(
+                out,
+                "| {} | {} | {:.3} | {:.3} | {ratio} | {:.0} |",
+                comparison.config, worker.name, worker.median_ms, worker.best_ms, worker.peak_rss_mib
+            );
+        }
+    }
+    let _ = writeln!(out, "\nMatrix product at best: {:.0} GFLOP/s on {} threads.", peak.gflops, peak.threads);
+    out
+}
+
+/// Everything measured, as one JSON document.
+pub fn json(comparisons: &[Comparison], peak: &MatrixPeak) -> serde_json::Value {
+    serde_json::json!({ "matrix_peak": peak, "comparisons": comparisons })
+}

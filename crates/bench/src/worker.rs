@@ -1,0 +1,120 @@
+//! A process that runs steps on request: Vulpes itself, Vulpes on its plain operations, or a peer.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// What a worker is asked to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// That many training steps.
+    Step(usize),
+}
+
+/// What a worker answers.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer {
+    /// Milliseconds of each step.
+    ms: Vec<f64>,
+    /// The most memory that the process has held, in MiB.
+    peak_rss_mib: f64,
+}
+
+/// How a worker introduces itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Hello {
+    name: String,
+}
+
+/// A worker process, waiting for requests on its standard input.
+pub struct Worker {
+    name: String,
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    /// Starts `command` and waits until it says its name, to which `suffix` is added.
+    ///
+    /// # Errors
+    /// When the program can't be started, or ends before it has said anything.
+    pub fn start(command: &mut Command, suffix: &str) -> Result<Self> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("can't start `{program}`"))?;
+        let requests = child.stdin.take().context("the worker has no standard input")?;
+        let answers = BufReader::new(child.stdout.take().context("the worker has no standard output")?);
+        let mut worker = Self { name: program, child, requests, answers };
+        let hello: Hello = serde_json::from_str(&worker.line()?)?;
+        worker.name = format!("{}{suffix}", hello.name);
+        Ok(worker)
+    }
+
+    /// What the worker calls itself.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Has `request` done; milliseconds of each step, and the process's peak memory in MiB.
+    ///
+    /// # Errors
+    /// When the worker ends or answers something else.
+    pub fn ask(&mut self, request: Request) -> Result<(Vec<f64>, f64)> {
+        let Request::Step(n) = request;
+        writeln!(self.requests, "step {n}").with_context(|| format!("{} has ended", self.name))?;
+        self.requests.flush()?;
+        let answer: Answer = serde_json::from_str(&self.line()?)?;
+        Ok((answer.ms, answer.peak_rss_mib))
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            bail!("{} ended before it answered (what it said on stderr stands above)", self.name);
+        }
+        Ok(line)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // A worker ends when its standard input closes; one that doesn't is ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Answers requests on standard input until it closes: the other side of [`Worker`].
+///
+/// `step` runs one training step.
+///
+/// # Errors
+/// When a step fails, or a request is not understood.
+pub fn serve(name: &str, mut step: impl FnMut() -> Result<()>) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let mut say = |value: serde_json::Value| -> Result<()> {
+        writeln!(out, "{value}")?;
+        Ok(out.flush()?)
+    };
+    say(serde_json::json!({ "name": name }))?;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let Some(n) = line.strip_prefix("step ").and_then(|n| n.parse::<usize>().ok()) else {
+            bail!("`{line}` is no request; `step N` is");
+        };
+        let mut ms = Vec::with_capacity(n);
+        for _ in 0..n {
+            let start = std::time::Instant::now();
+            step()?;
+            ms.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        say(serde_json::to_value(Answer { ms, peak_rss_mib: crate::machine::peak_rss_mib()? })?)?;
+    }
+    Ok(())
+}
