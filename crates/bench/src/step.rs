@@ -47,7 +47,7 @@ impl StepBench {
         let config = RunConfig::parse(&path.display().to_string(), &text, &overrides, false)?;
         let options = PlanOptions { device: Some("cpu".into()), run_dir: PathBuf::new(), tokenizer_from: None };
         // The plan lives as long as the process, which exists to time this one config.
-        let plan: &'static Plan = Box::leak(Box::new(Plan::new(config, &options, &|_| ())?));
+        let plan: &'static Plan = Box::leak(Box::new(Plan::new(config, &options, &())?));
         let train = &plan.config.train;
         let mut cursor = Cursor::default();
         let mut batches = Vec::new();
