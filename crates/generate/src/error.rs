@@ -24,6 +24,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The film of a run can't be written.
+    #[error("{path}: can't be written: {source}")]
+    Film {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// A setting out of its range.
     #[error("sample.{key} {message}")]
     Config {

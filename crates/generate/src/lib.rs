@@ -1,13 +1,15 @@
 //! Text from a model, one token at a time.
 //!
 //! [`Prompt`] → ids → model → logits of the last position → [`Sampler`] (penalties, top-k, top-p, min-p, temperature,
-//! draw) → token → text, as soon as it is certain. A masked model fills its masks instead ([`mask_tables`]).
+//! draw) → token → text, as soon as it is certain. A masked model fills its masks instead ([`mask_tables`]). [`Film`]
+//! keeps what a model in training makes of a few sentences.
 //!
 //! Knows nothing of optimizers or training.
 
 mod config;
 mod engine;
 mod error;
+mod film;
 mod generate;
 mod generation_config;
 mod next;
@@ -18,6 +20,7 @@ mod tables;
 
 pub use config::{Problem, SampleConfig};
 pub use error::Error;
+pub use film::Film;
 pub use generate::{Finish, Request, Sample, generate};
 pub use generation_config::{GenerationConfig, OneOrMany};
 pub use next::{NextToken, next_tokens};

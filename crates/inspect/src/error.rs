@@ -29,4 +29,14 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A film that is not what the training program writes.
+    #[error("{path}, line {line}: {what}", path = path.display())]
+    Film {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
+    },
 }

@@ -17,7 +17,7 @@ mod walkthrough;
 
 pub use error::Error;
 pub use explanation::{Explanation, NextToken, Subject, explain, print as print_explanation};
-pub use html::{Extras, page as html_page};
+pub use html::{Extras, film_page, page as html_page};
 pub use influence::{Flow, GradientFlow, Knockout, LensLayer, gradient_flow, knockouts, logit_lens};
 pub use influence_page::{print_gradients, print_knockouts, print_lens};
 pub use svg::{grid_svg, head_svg};

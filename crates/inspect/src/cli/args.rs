@@ -16,6 +16,10 @@ pub(crate) struct Args {
     /// A model folder, or a run folder (its model/ is used)
     #[arg(long, value_name = "DIR", group = "what", requires = "input")]
     pub(crate) model: Option<PathBuf>,
+    /// A run folder whose film (train.film = true) is to be made a page
+    #[arg(long, value_name = "DIR", group = "what", requires = "html",
+          conflicts_with_all = ["input", "layer", "head", "json", "svg", "gradients", "target"])]
+    pub(crate) film: Option<PathBuf>,
     /// The text to read
     #[arg(long, value_name = "TEXT", group = "input", allow_hyphen_values = true)]
     pub(crate) text: Option<String>,
@@ -60,7 +64,7 @@ mod tests {
             command.get_arguments().map(|arg| format!("--{}", arg.get_long().unwrap())).collect();
         assert_eq!(
             flags.join(" "),
-            "--walkthrough --model --text --ids --layer --head --json --all-logits --svg --html --gradients --target"
+            "--walkthrough --model --film --text --ids --layer --head --json --all-logits --svg --html --gradients --target"
         );
         command.debug_assert();
     }
@@ -72,6 +76,7 @@ mod tests {
         assert_eq!(kind("explain --model m"), ErrorKind::MissingRequiredArgument);
         assert_eq!(kind("explain --walkthrough --text a"), ErrorKind::ArgumentConflict);
         assert_eq!(kind("explain --model m --text a --ids 1"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind("explain --film runs/fox"), ErrorKind::MissingRequiredArgument);
         assert_eq!(kind("explain --model m --text a --gradients"), ErrorKind::MissingRequiredArgument);
         assert_eq!(kind("explain --model m --text a --all-logits"), ErrorKind::MissingRequiredArgument);
     }

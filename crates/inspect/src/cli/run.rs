@@ -16,9 +16,10 @@ use vulpes_model::folder::{self, Loaded};
 use super::{Args, Failure};
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    match &args.model {
-        Some(model) => look(args, model),
-        None => {
+    match (&args.model, &args.film, &args.html) {
+        (Some(model), ..) => look(args, model),
+        (None, Some(run), Some(file)) => write_file(file, &film_page(run)?),
+        _ => {
             let walkthrough = walkthrough()?;
             if args.json {
                 document(&walkthrough)

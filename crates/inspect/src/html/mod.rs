@@ -5,8 +5,12 @@
 //! of the reader. Scores are there for every cell. Queries, keys and values are there for as many heads as the size
 //! allows: those of the head that was asked for first, then those of a head in each layer, then the others.
 
+mod film;
+
 use serde::Serialize;
 use serde_json::json;
+
+pub use film::film_page;
 
 use crate::influence::{GradientFlow, Knockout, LensLayer};
 use crate::{Explanation, NextToken};
@@ -157,5 +161,44 @@ mod tests {
     fn data_cannot_end_its_script() {
         let page = filled("<script><!--DATA--></script>", "t", &"</script><!--DATA-->").unwrap();
         assert_eq!(page.matches("</script>").count(), 1);
+    }
+
+    #[test]
+    fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
+        use vulpes_model::{Head, ModelSection, config::Family};
+        let section = ModelSection { family: Some(Family::Gpt2), ..ModelSection::default() };
+        let (n, l, h, k) = (64, 12, 12, 64);
+        let grid = |rows: usize, columns: usize| vec![vec![vec![vec![0.123_456_79f32; columns]; rows]; h]; l];
+        let line = NextToken { id: 0, text: "word".into(), probability: 0.5, logit: 1.0 };
+        let mut config = section.resolve(50_257, Head::NextToken);
+        (config.n_layer, config.n_head, config.n_kv_head, config.d_head) = (l, h, h, k);
+        let explanation = Explanation {
+            model: config,
+            tokens: vec!["word".into(); n],
+            ids: vec![50_000; n],
+            position: n - 1,
+            scale: 0.125,
+            mask: (0..n).map(|q| (0..n).map(|k| u8::from(k <= q)).collect()).collect(),
+            scores: grid(n, n),
+            attentions: grid(n, n),
+            queries: grid(n, k),
+            keys: grid(n, k),
+            values: grid(n, k),
+            contexts: grid(n, k),
+            logits: vec![vec![0.0; 10]; n],
+            next: vec![line.clone(); 50],
+        };
+        let lens = |after| LensLayer { after, next: vec![line.clone(); 5], probability: 0.1 };
+        let extras = Extras {
+            lens: (0..13).map(|layer| lens(format!("block {layer}"))).collect(),
+            knockouts: (0..63).map(|position| Knockout { position, change: -0.123_456_789 }).collect(),
+            target: line.clone(),
+            gradients: None,
+            first: (11, 3),
+        };
+        let page = page(&explanation, &extras).unwrap();
+        assert!(page.len() < 3_000_000, "{} bytes", page.len());
+        // The asked head and one of each layer have their vectors.
+        assert!((0..12).all(|layer| page.contains(&format!("\"{layer}.3\":"))));
     }
 }

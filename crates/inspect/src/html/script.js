@@ -225,3 +225,71 @@ function explain(data) {
   show();
 }
 if ($('data') && $('heads')) explain(JSON.parse($('data').textContent));
+
+function playFilm(film) {
+  const slider = $('step'), choice = $('probe'), frames = film.frames;
+  slider.max = frames.length - 1;
+  film.probes.forEach((probe, i) => add(choice, 'option', probe.text, {value: i}));
+  const shape = 'http://www.w3.org/2000/svg';
+  const draw = (parent, name, options, text) => {
+    const element = document.createElementNS(shape, name);
+    for (const [key, value] of Object.entries(options)) element.setAttribute(key, value);
+    if (text !== undefined) element.textContent = text;
+    parent.append(element);
+    return element;
+  };
+  function curve(title, values, least, most, now) {
+    const svg = draw($('curves'), 'svg', {viewBox: '0 0 420 130', width: 420, height: 130, role: 'img', 'aria-label': title});
+    draw(svg, 'text', {x: 4, y: 14}, title);
+    const x = i => 40 + 360 * i / Math.max(1, frames.length - 1), y = v => 110 - 85 * (v - least) / (most - least || 1);
+    draw(svg, 'text', {x: 34, y: 114, 'text-anchor': 'end'}, least.toFixed(least % 1 ? 1 : 0));
+    draw(svg, 'text', {x: 34, y: 29, 'text-anchor': 'end'}, most.toFixed(most % 1 ? 1 : 0));
+    draw(svg, 'polyline', {points: values.map((v, i) => `${x(i)},${y(v)}`).join(' '), fill: 'none', stroke: 'var(--bar)', 'stroke-width': 2});
+    draw(svg, 'circle', {cx: x(now), cy: y(values[now]), r: 5, fill: 'var(--minus)'});
+  }
+  function show() {
+    const now = Number(slider.value), frame = frames[now], which = Number(choice.value || 0), probe = film.probes[which], seen = frame.probes[which];
+    $('at').textContent = `step ${frame.step}` + (frame.val_loss === null ? '' : `, validation loss ${fixed(frame.val_loss, 3)}`);
+    $('question').textContent = `“${probe.tokens.join(' ')}” → ${shown(seen.next[0].text)}${seen.next[0].id === probe.target ? ' ✓' : ` (true: ${probe.answer})`}`;
+    $('sentence').replaceChildren();
+    probe.tokens.forEach((token, t) => add($('sentence'), 'span', shown(token), t === probe.position ? {class: 'asked'} : {}));
+    $('next').replaceChildren();
+    seen.next.forEach(line => {
+      const row = add($('next'), 'tr');
+      [shown(line.text), fixed(line.probability)].forEach(text => add(row, 'td', text, line.id === probe.target ? {class: 'result'} : {}));
+      bar(add(row, 'td', null, {class: 'wide'}), line.probability, false);
+    });
+    $('curves').replaceChildren();
+    const all = key => frames.map(f => f.probes[which][key]);
+    curve(`probability of “${probe.answer}”`, all('probability'), 0, 1, now);
+    const angles = all('angle');
+    if (angles.every(angle => angle !== null)) {
+      curve(`angle between the context vector and the row of “${probe.answer}” (degrees)`, angles, 0, Math.ceil(Math.max(90, ...angles)), now);
+    }
+    $('way-note').textContent = `As it learns, the context vector turns towards the row of “${probe.answer}” in the vocabulary head.`;
+    $('heads').replaceChildren();
+    $('heads').style.gridTemplateColumns = `repeat(${seen.attentions[0].length}, max-content)`;
+    const causal = probe.tokens.map((_, q) => probe.tokens.map((_, k) => k <= q || seen.attentions[0][0][q][k] > 0 ? '1' : '0').join(''));
+    seen.attentions.forEach((layer, l) => layer.forEach((weights, h) => {
+      const box = add($('heads'), 'div', null, {class: 'step'});
+      drawMap(add(box, 'canvas', null, {role: 'img', 'aria-label': `layer ${l}, head ${h}`}), weights, causal);
+      add(box, 'span', `${l}.${h}: ${fixed(seen.entropies[l][h], 2)}`);
+    }));
+  }
+  slider.oninput = choice.onchange = show;
+  let timer = null;
+  $('play').onclick = () => {
+    const stop = () => { clearInterval(timer); timer = null; $('play').textContent = 'Play'; };
+    if (timer) return stop();
+    if (Number(slider.value) >= frames.length - 1) slider.value = 0;
+    $('play').textContent = 'Pause';
+    timer = setInterval(() => {
+      slider.value = Number(slider.value) + 1;
+      show();
+      if (Number(slider.value) >= frames.length - 1) stop();
+    }, 700);
+  };
+  slider.value = frames.length - 1;
+  show();
+}
+if ($('film')) playFilm(JSON.parse($('film').textContent));

@@ -1,0 +1,246 @@
+//! The film of a run: at chosen steps, what the model makes of a few sentences.
+//!
+//! Each probe is a sentence whose last word is the answer: the model reads the words before it, or the sentence with
+//! its last word masked. A frame holds attention maps, entropies of heads, the likeliest words, and how far the hidden
+//! state has turned towards the answer's row of the vocabulary head. One JSON object a line: the probes first, then
+//! the frames.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use candle_core::DType;
+use serde::{Deserialize, Serialize};
+use vulpes_data::Tokenizer;
+use vulpes_model::{Head, Input, Recorder, Run, Site, Transformer};
+
+use crate::prompt::token_text;
+use crate::{Error, NextToken, next_tokens};
+
+/// The file's name in a run folder.
+const FILE: &str = "film.jsonl";
+
+/// A film that is being made.
+#[derive(Debug)]
+pub struct Film {
+    path: PathBuf,
+    probes: Vec<Probe>,
+}
+
+/// A sentence with its answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Probe {
+    text: String,
+    /// What the model reads.
+    ids: Vec<u32>,
+    tokens: Vec<String>,
+    /// The token that is asked.
+    position: usize,
+    target: u32,
+    answer: String,
+}
+
+/// The first line of the file.
+#[derive(Serialize, Deserialize)]
+struct Opening {
+    probes: Vec<Probe>,
+}
+
+/// What the model makes of the probes at one step.
+#[derive(Serialize)]
+struct Frame {
+    step: u64,
+    val_loss: Option<f64>,
+    probes: Vec<Seen>,
+}
+
+/// What the model makes of one probe.
+#[derive(Serialize)]
+struct Seen {
+    /// `[layer][head][query][key]`, to four decimals.
+    attentions: Vec<Vec<Vec<Vec<f32>>>>,
+    /// Entropy in nats of what the asked token looks at, `[layer][head]`.
+    entropies: Vec<Vec<f32>>,
+    next: Vec<NextToken>,
+    /// Of the answer.
+    probability: f64,
+    /// Between hidden state and the answer's row of the vocabulary head, in degrees.
+    angle: Option<f64>,
+}
+
+impl Film {
+    /// Opens `film.jsonl` of a run folder; `step` is where the run stands: later frames, which a run to be resumed may
+    /// have left, are cut off.
+    ///
+    /// # Errors
+    /// Where the file can't be written, or a probe has fewer than two tokens or more than the model reads.
+    pub fn open(
+        run: &Path,
+        probes: &[String],
+        tokenizer: &Tokenizer,
+        model: &Transformer,
+        step: u64,
+    ) -> Result<Self, Error> {
+        let probes: Vec<Probe> =
+            probes.iter().map(|text| probe(text, tokenizer, model)).collect::<Result<_, _>>()?;
+        let path = run.join(FILE);
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut kept = line(&Opening { probes: probes.clone() })?;
+        let is_the_same = before.lines().next().is_some_and(|first| first == kept.trim_end());
+        for frame in before.lines().skip(1).filter(|_| is_the_same) {
+            let at = serde_json::from_str::<serde_json::Value>(frame)
+                .ok()
+                .and_then(|frame| frame["step"].as_u64());
+            // A line that was cut short by a crash is no frame.
+            if at.is_some_and(|at| at <= step) {
+                kept += frame;
+                kept.push('\n');
+            }
+        }
+        std::fs::write(&path, kept).map_err(|source| fail(&path, source))?;
+        Ok(Self { path, probes })
+    }
+
+    /// Adds the frame of a step; a step that has one already keeps it.
+    ///
+    /// # Errors
+    /// Where the file can't be written, or the model fails.
+    pub fn record(
+        &self,
+        model: &Transformer,
+        tokenizer: &Tokenizer,
+        step: u64,
+        val_loss: Option<f64>,
+    ) -> Result<(), Error> {
+        let model = model.without_gradients()?;
+        let probes =
+            self.probes.iter().map(|probe| look(probe, &model, tokenizer)).collect::<Result<_, _>>()?;
+        let line = line(&Frame { step, val_loss, probes })?;
+        let mut file =
+            OpenOptions::new().append(true).open(&self.path).map_err(|source| fail(&self.path, source))?;
+        file.write_all(line.as_bytes()).map_err(|source| fail(&self.path, source))
+    }
+}
+
+fn fail(path: &Path, source: std::io::Error) -> Error {
+    Error::Film { path: path.to_path_buf(), source }
+}
+
+fn line(value: &impl Serialize) -> Result<String, Error> {
+    let json = serde_json::to_string(value).map_err(|error| fail(Path::new(FILE), error.into()))?;
+    Ok(json + "\n")
+}
+
+fn probe(text: &str, tokenizer: &Tokenizer, model: &Transformer) -> Result<Probe, Error> {
+    let mut ids = tokenizer.encode(text)?;
+    let context = model.config().context_len;
+    let (Some(&target), true) = (ids.last(), ids.len() >= 2 && ids.len() <= context + 1) else {
+        let n = ids.len();
+        return Err(Error::Prompt(format!(
+            "the probe {text:?} has {n} tokens; wanted 2 to {}: words to read, and the answer as the last",
+            context + 1
+        )));
+    };
+    ids.pop();
+    if let (Head::MaskedToken, Some(mask)) = (model.config().head, tokenizer.mask_id()) {
+        ids.push(mask);
+    }
+    Ok(Probe {
+        text: text.to_owned(),
+        tokens: ids.iter().map(|&id| token_text(tokenizer, id)).collect(),
+        position: ids.len() - 1,
+        ids,
+        target,
+        answer: token_text(tokenizer, target),
+    })
+}
+
+fn look(probe: &Probe, model: &Transformer, tokenizer: &Tokenizer) -> Result<Seen, Error> {
+    let n_layer = model.config().n_layer;
+    let mut recorder = Recorder::of(&(0..n_layer).map(Site::Weights).collect::<Vec<_>>());
+    let hidden_btd =
+        model.forward(&Input::new(&probe.ids, 1, model.device())?, &mut Run::probed(&mut recorder))?;
+    let asked = hidden_btd.narrow(1, probe.position, 1)?;
+    let logits: Vec<f32> =
+        model.logits(&asked, &mut Run::inference())?.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+    let mut attentions = Vec::new();
+    for layer in 0..n_layer {
+        if let Some(weights) = recorder.get(Site::Weights(layer)) {
+            attentions.push(weights.squeeze(0)?.to_dtype(DType::F32)?.to_vec3::<f32>()?);
+        }
+    }
+    let entropy = |row: &[f32]| row.iter().filter(|w| **w > 0.0).map(|w| -w * w.ln()).sum::<f32>();
+    let entropies = attentions
+        .iter()
+        .map(|layer| {
+            layer.iter().map(|head| head.get(probe.position).map_or(0.0, |row| entropy(row))).collect()
+        })
+        .collect();
+    attentions.iter_mut().flatten().flatten().flatten().for_each(|w| *w = (*w * 1e4).round() / 1e4);
+    let all = next_tokens(&logits, logits.len(), &|id| token_text(tokenizer, id))?;
+    let probability = all.iter().find(|line| line.id == probe.target).map_or(0.0, |line| line.probability);
+    let hidden: Vec<f32> = asked.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+    Ok(Seen {
+        attentions,
+        entropies,
+        next: all.into_iter().take(5).collect(),
+        probability,
+        angle: angle(model, probe.target, &hidden)?,
+    })
+}
+
+/// The angle between the hidden state and a token's row of the vocabulary head; none where a layer stands between them.
+fn angle(model: &Transformer, target: u32, hidden: &[f32]) -> Result<Option<f64>, Error> {
+    if model.config().head != Head::NextToken {
+        return Ok(None);
+    }
+    let name = if model.config().tied_head { "embedding.token.weight" } else { "head.weight" };
+    let row = model.parameters().get(name)?.get(target as usize)?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let cosine = dot(hidden, &row) / (dot(hidden, hidden) * dot(&row, &row)).sqrt();
+    Ok(cosine.is_finite().then(|| cosine.clamp(-1.0, 1.0).acos().to_degrees()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+    use vulpes_data::TokenizerConfig;
+    use vulpes_model::{ModelSection, config::Family};
+
+    #[test]
+    fn frames_are_added_and_those_after_the_step_of_a_resume_are_cut() {
+        let text = "The quick brown fox jumps over the lazy dog .";
+        let tokenizer = Tokenizer::train(&TokenizerConfig::default(), [text]).unwrap();
+        let section =
+            ModelSection { family: Some(Family::Fox), context_len: Some(8), ..ModelSection::default() };
+        let config = section.resolve(tokenizer.vocab_size(), Head::NextToken);
+        let model = Transformer::init(&config, 1, DType::F32, &Device::Cpu).unwrap();
+        let run = std::env::temp_dir().join(format!("vulpes-film-{}", std::process::id()));
+        std::fs::create_dir_all(&run).unwrap();
+        let probes = ["The quick brown fox jumps".to_owned()];
+        let film = Film::open(&run, &probes, &tokenizer, &model, 0).unwrap();
+        for step in [0, 50, 100] {
+            film.record(&model, &tokenizer, step, Some(2.0)).unwrap();
+        }
+        Film::open(&run, &probes, &tokenizer, &model, 50).unwrap();
+        let lines: Vec<serde_json::Value> = std::fs::read_to_string(run.join(FILE))
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines[0]["probes"][0]["answer"], "jumps");
+        assert_eq!(
+            lines[1..].iter().map(|frame| frame["step"].as_u64().unwrap()).collect::<Vec<_>>(),
+            [0, 50]
+        );
+        let seen = &lines[1]["probes"][0];
+        assert_eq!(seen["attentions"][0][0].as_array().unwrap().len(), 4);
+        assert!(seen["angle"].as_f64().unwrap() > 0.0 && seen["probability"].as_f64().unwrap() > 0.0);
+        // Another film is not continued.
+        Film::open(&run, &["The lazy dog".to_owned()], &tokenizer, &model, 50).unwrap();
+        assert_eq!(std::fs::read_to_string(run.join(FILE)).unwrap().lines().count(), 1);
+        assert!(Film::open(&run, &["fox".to_owned()], &tokenizer, &model, 0).is_err());
+        std::fs::remove_dir_all(run).unwrap();
+    }
+}
