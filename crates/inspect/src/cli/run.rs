@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use serde::Serialize;
 use vulpes_data::Tokenizer;
 use vulpes_inspect::{
-    Explanation, Extras, GradientFlow, Knockout, LensLayer, NextToken, Paper, Subject, explain,
+    Explanation, Extras, GradientFlow, Knockout, LensLayer, NextToken, Paper, Subject, explain, film_page,
     gradient_flow, grid_svg, head_svg, html_page, knockouts, logit_lens, print_explanation, print_gradients,
     print_knockouts, print_lens, print_walkthrough, walkthrough,
 };
