@@ -271,6 +271,20 @@ fn a_fault_at_every_operation_in_every_way_is_reported_and_survived() {
 }
 
 #[test]
+fn a_full_disk_is_waited_for_where_the_config_wants_that() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let good = plan(&dir.path().join("good"), SMALL, &[]);
+    let digest = train(&good, false, u64::MAX).expect("a run").digest;
+    let waiting = plan(&dir.path().join("waiting"), SMALL, &["train.on_full_disk=wait"]);
+    // Some write of the first checkpoint finds the disk full, once.
+    let disk = BadDisk::new(9, 0);
+    assert_eq!(train_on(&waiting, false, u64::MAX, &disk).expect("a run").digest, digest);
+    let stopping = plan(&dir.path().join("stopping"), SMALL, &[]);
+    let error = train_on(&stopping, false, u64::MAX, &BadDisk::new(9, 0)).expect_err("a full disk");
+    assert_eq!(error.exit_code(), 1);
+}
+
+#[test]
 fn a_finished_run_comes_out_the_same_again() {
     let dir = tempfile::tempdir().expect("a folder");
     let plan = plan(&dir.path().join("run"), SMALL, &[]);

@@ -147,6 +147,22 @@ fn a_changed_config_is_refused_unless_it_is_insisted_on() {
 }
 
 #[test]
+fn a_changed_corpus_is_refused_unless_it_is_insisted_on() {
+    let place = Place::new();
+    let corpus = vulpes_data::embedded("data/fox.txt").expect("the fox");
+    place.write("own.txt", corpus);
+    let own = |steps: &str| SMALL.replace("data/fox.txt", "own.txt").replace("steps = 12", steps);
+    place.write("small.toml", own("steps = 6"));
+    place.train(&["--config", "small.toml"]).succeeds();
+    place.write("small.toml", own("steps = 12"));
+    place.write("own.txt", corpus.replace("The", "the"));
+    let resume = ["--config", "small.toml", "--resume"];
+    place.train(&resume).fails(2, &["the corpus itself", "--set data.train"]);
+    let insisted = place.train(&[&resume[..], &["--set", "data.train=own.txt"]].concat());
+    insisted.fails(0, &["changed since the run began: the corpus itself", "resuming after step 6"]);
+}
+
+#[test]
 fn a_folder_that_holds_a_run_is_not_written_over() {
     let place = Place::new();
     place.train(&["--config", "small.toml"]).succeeds();

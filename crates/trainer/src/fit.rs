@@ -121,6 +121,19 @@ fn begin<'a>(
         notes.extend(passed_over.iter().map(|error| format!("warning: {error}; the one before it is used")));
         notes.extend(changes.iter().map(|change| format!("changed since the run began: {change}")));
         notes.push(format!("resuming after step {}", whole.state.step));
+        let mut whole = whole;
+        let mark = plan.data_mark()?;
+        if whole.state.data != mark {
+            if !options.explicit.iter().any(|key| key.starts_with("data.")) {
+                let changes = "  the corpus itself: its sizes or rows are others\nput it back, or insist with --set data.train=…";
+                return Err(Error::ConfigChanged {
+                    path: folder.path().to_path_buf(),
+                    changes: changes.to_owned(),
+                });
+            }
+            notes.push("changed since the run began: the corpus itself".to_owned());
+            whole.state.data = mark;
+        }
         Session::restore(plan, &whole)?
     };
     write_config(folder.path(), plan, options.files)?;
@@ -328,7 +341,7 @@ fn retrying(
         if !error.is_full_disk() || plan.config.train.on_full_disk == OnFullDisk::Stop {
             return Err(error);
         }
-        if (options.stop)(u64::MAX).is_some() {
+        if (options.stop)(0).is_some() {
             return Err(error);
         }
         if !told {

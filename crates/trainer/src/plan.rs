@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use serde_json::json;
-use vulpes_data::{Dataset, OpenOptions, Tokenizer};
+use vulpes_data::{Cursor, Dataset, OpenOptions, Tokenizer};
 use vulpes_model::folder::{self, LoadOptions};
 use vulpes_model::{ModelConfig, ModelSection, Transformer, declare, device};
 
@@ -15,6 +15,9 @@ use crate::optimizer::Optimizer;
 use crate::progress::thousands;
 use crate::step::default_shards;
 use crate::{Error, Result};
+
+/// How many rows the mark of a corpus is made from.
+const MARKED_ROWS: u64 = 64;
 
 /// What a config decides, with the data opened and counted; no parameter is allocated yet.
 pub struct Plan {
@@ -134,6 +137,30 @@ impl Plan {
         // What a folder can't say (dropout, the spread of first values) is the config's to say.
         let transformer = Transformer::from_parameters(&self.model, loaded.transformer.parameters().clone())?;
         Ok((transformer, loaded.warnings))
+    }
+
+    /// A digest that another corpus, or another tokenizer, would not have: sizes, and rows from all over the corpus.
+    ///
+    /// # Errors
+    /// When the corpus changed while it was open.
+    pub fn data_mark(&self) -> Result<String> {
+        let dataset = &self.dataset;
+        let mut hasher = blake3::Hasher::new();
+        let sizes = [dataset.n_rows(), dataset.n_tokens(), dataset.vocab_size() as u64];
+        sizes.iter().for_each(|size| {
+            hasher.update(&size.to_le_bytes());
+        });
+        for part in 0..MARKED_ROWS {
+            let index = dataset.n_rows() * part / MARKED_ROWS;
+            let row = dataset.batch(Cursor { epoch: 0, index }, 1)?;
+            row.ids.iter().for_each(|id| {
+                hasher.update(&id.to_le_bytes());
+            });
+            row.targets.iter().for_each(|target| {
+                hasher.update(&target.to_le_bytes());
+            });
+        }
+        Ok(hasher.finalize().to_hex().to_string())
     }
 
     /// Whether the parameter of that name is trained.

@@ -60,7 +60,8 @@ impl<'a> Session<'a> {
     /// When the model can't be made or read.
     pub fn start(plan: &'a Plan) -> Result<(Self, Vec<String>)> {
         let (transformer, warnings) = plan.init()?;
-        Ok((Self::new(plan, &transformer, State::start())?, warnings))
+        let state = State { data: plan.data_mark()?, ..State::start() };
+        Ok((Self::new(plan, &transformer, state)?, warnings))
     }
 
     /// The run at a whole checkpoint.

@@ -24,6 +24,9 @@ pub struct Whole {
 /// [`Error::Damaged`], naming file and tensor.
 pub fn verify(path: &Path) -> Result<Whole> {
     let damaged = |what: String| Error::Damaged { path: path.to_path_buf(), what };
+    // A link is followed once, here: what is verified is what is read.
+    let path = path.canonicalize().map_err(|error| damaged(error.to_string()))?;
+    let path = path.as_path();
     let manifest = Manifest::read(path).map_err(damaged)?;
     manifest.verify(path).map_err(|faults| damaged(faults.join("; ")))?;
     let state = State::read(path).map_err(damaged)?;

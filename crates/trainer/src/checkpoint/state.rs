@@ -31,6 +31,8 @@ pub struct State {
     pub val_loss: Option<f64>,
     /// The best validation loss so far, and its step.
     pub best: Option<Best>,
+    /// BLAKE3 digest of the corpus's sizes and of rows from all over it.
+    pub data: String,
     /// A chain of BLAKE3 digests over the losses and gradient norms of all steps so far.
     pub losses: String,
     /// BLAKE3 digest of parameters, optimizer state, cursor, counters and the chain of losses.
@@ -62,6 +64,7 @@ impl State {
             spike: SpikeMean::default(),
             val_loss: None,
             best: None,
+            data: String::new(),
             losses: blake3::hash(b"vulpes losses").to_hex().to_string(),
             digest: String::new(),
             elapsed_secs: 0.0,
