@@ -105,13 +105,19 @@ pub enum Error {
     Model(#[from] vulpes_model::Error),
     /// A model folder can't be read or written.
     #[error(transparent)]
-    Folder(#[from] vulpes_model::folder::Error),
+    Folder(Box<vulpes_model::folder::Error>),
     /// The data failed.
     #[error(transparent)]
     Data(#[from] vulpes_data::Error),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+impl From<vulpes_model::folder::Error> for Error {
+    fn from(error: vulpes_model::folder::Error) -> Self {
+        Self::Folder(Box::new(error))
+    }
 }
 
 impl Error {
@@ -131,11 +137,16 @@ impl Error {
 
     /// Whether the disk (or a quota) was full.
     pub(crate) fn is_full_disk(&self) -> bool {
+        let is_full = |source: &std::io::Error| {
+            matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        };
         match self {
             Self::DiskFull { .. } => true,
-            Self::Io { source, .. } | Self::Folder(vulpes_model::folder::Error::Write { source, .. }) => {
-                matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
-            }
+            Self::Io { source, .. } => is_full(source),
+            Self::Folder(error) => match &**error {
+                vulpes_model::folder::Error::Write { source, .. } => is_full(source),
+                _ => false,
+            },
             _ => false,
         }
     }

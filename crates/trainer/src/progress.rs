@@ -59,7 +59,7 @@ impl Progress {
                 shown.bar.set_message(shown.words(line));
                 shown.bar.set_position(line.step);
             }
-            Some(every) if line.step % every == 0 || line.step == shown.steps => {
+            Some(every) if line.step.is_multiple_of(every) || line.step == shown.steps => {
                 say!("step {}/{}  {}", line.step, shown.steps, shown.words(line));
             }
             Some(_) => {}
