@@ -81,7 +81,11 @@ impl Comparison {
         let ratios = workers.iter().skip(1).map(|peer| {
             let mut pairs: Vec<f64> = ours.iter().zip(&peer.rounds_ms).map(|(a, b)| a / b).collect();
             pairs.sort_by(f64::total_cmp);
-            [pairs.first().copied().unwrap_or(f64::NAN), median(&pairs), pairs.last().copied().unwrap_or(f64::NAN)]
+            [
+                pairs.first().copied().unwrap_or(f64::NAN),
+                median(&pairs),
+                pairs.last().copied().unwrap_or(f64::NAN),
+            ]
         });
         Self {
             config: config.to_owned(),

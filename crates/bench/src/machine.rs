@@ -32,15 +32,21 @@ pub fn matrix_peak(threads: usize) -> Result<MatrixPeak> {
     };
     let rates = std::thread::scope(|scope| {
         let all: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
-        all.into_iter().map(|thread| thread.join().ok().context("the measuring thread failed")?).collect::<Result<Vec<_>>>()
+        all.into_iter()
+            .map(|thread| thread.join().ok().context("the measuring thread failed")?)
+            .collect::<Result<Vec<_>>>()
     })?;
     Ok(MatrixPeak { gflops: rates.iter().sum(), threads })
 }
 
 /// The most memory that this process has held, in MiB, as the kernel counts it.
 pub(crate) fn peak_rss_mib() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("the peak memory is read from /proc, which only Linux has")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("/proc/self/status has no VmHWM")?;
+    let status = std::fs::read_to_string("/proc/self/status")
+        .context("the peak memory is read from /proc, which only Linux has")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .context("/proc/self/status has no VmHWM")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse().context("VmHWM is no number")?;
     Ok(kib / 1024.0)
 }

@@ -7,7 +7,8 @@ use crate::machine::MatrixPeak;
 
 /// A Markdown table, a row a worker and config; ratios are ours divided by the worker's, so below 1 is ahead.
 pub fn table(comparisons: &[Comparison], peak: &MatrixPeak) -> String {
-    let mut out = String::from("| config | worker | median ms | best ms | ratio to it (min–max) | peak MiB |\n");
+    let mut out =
+        String::from("| config | worker | median ms | best ms | ratio to it (min–max) | peak MiB |\n");
     out += "|---|---|--:|--:|---|--:|\n";
     for comparison in comparisons {
         for (i, worker) in comparison.workers.iter().enumerate() {
@@ -26,7 +27,8 @@ pub fn table(comparisons: &[Comparison], peak: &MatrixPeak) -> String {
             );
         }
     }
-    let _ = writeln!(out, "\nMatrix product at best: {:.0} GFLOP/s on {} threads.", peak.gflops, peak.threads);
+    let _ =
+        writeln!(out, "\nMatrix product at best: {:.0} GFLOP/s on {} threads.", peak.gflops, peak.threads);
     out
 }
 

@@ -45,7 +45,8 @@ impl StepBench {
             overrides.push("train.shards=1".into());
         }
         let config = RunConfig::parse(&path.display().to_string(), &text, &overrides, false)?;
-        let options = PlanOptions { device: Some("cpu".into()), run_dir: PathBuf::new(), tokenizer_from: None };
+        let options =
+            PlanOptions { device: Some("cpu".into()), run_dir: PathBuf::new(), tokenizer_from: None };
         // The plan lives as long as the process, which exists to time this one config.
         let plan: &'static Plan = Box::leak(Box::new(Plan::new(config, &options, &())?));
         let train = &plan.config.train;
@@ -65,7 +66,8 @@ impl StepBench {
     pub fn step(&mut self) -> Result<()> {
         let session = self.session.as_mut().context("the bench was opened for its sizes alone")?;
         let batches = &self.batches;
-        let done = if self.plain { with_reference(|| session.advance(batches)) } else { session.advance(batches) };
+        let done =
+            if self.plain { with_reference(|| session.advance(batches)) } else { session.advance(batches) };
         match done? {
             Ok(_) => Ok(()),
             Err(sick) => bail!("{}", sick.words),
@@ -114,7 +116,9 @@ pub fn flops_per_step(model: &ModelConfig, rows: usize, len: usize) -> f64 {
     let in_products: usize = declare(model)
         .iter()
         .filter(|declared| declared.shape.len() == 2)
-        .filter(|declared| !declared.name.starts_with("embedding.") || (model.tied_head && declared.name.contains(".token.")))
+        .filter(|declared| {
+            !declared.name.starts_with("embedding.") || (model.tied_head && declared.name.contains(".token."))
+        })
         .map(|declared| declared.shape.iter().product::<usize>())
         .sum();
     let keys = if model.mask == MaskKind::Causal { len as f64 / 2.0 } else { len as f64 };

@@ -10,13 +10,11 @@ use crate::checkpoint::files::Files;
 use crate::checkpoint::{self, Best, folder_name};
 use crate::config::OnFullDisk;
 use crate::evaluate::{Evaluation, evaluate};
-use crate::metrics::{Curves, Metrics, StepLine};
+use crate::metrics::StepLine;
 use crate::plan::Plan;
-use crate::plot::loss_svg;
-use crate::progress::Progress;
-use crate::run_folder::{CONFIG, RunFolder, holds_run, unix_secs};
+use crate::run_folder::{CONFIG, RunFolder, holds_run};
 use crate::session::{Session, StepNumbers};
-use crate::tensorboard::EventWriter;
+use crate::watch::Watch;
 use crate::{Error, Result, doctor, resume};
 
 /// How long a run waits before it tries a full disk again.
@@ -153,66 +151,6 @@ fn write_config(dir: &Path, plan: &Plan, files: &dyn Files) -> Result<()> {
         .and_then(|()| files.rename(&temporary, &target))
         .and_then(|()| files.sync(dir));
     written.map_err(|source| Error::io("write", &target, source))
-}
-
-/// What is written and shown beside the steps themselves.
-struct Watch {
-    metrics: Metrics,
-    events: EventWriter,
-    curves: Curves,
-    progress: Progress,
-    title: String,
-    svg: PathBuf,
-}
-
-impl Watch {
-    fn open(plan: &Plan, folder: &RunFolder, step: u64, quiet: bool) -> Result<Self> {
-        let dir = folder.path();
-        let metrics =
-            Metrics::open(dir, step).map_err(|source| Error::io("open the metrics of", dir, source))?;
-        let next = if step == 0 { 0 } else { step + 1 };
-        let events = EventWriter::create(dir, unix_secs(), next)
-            .map_err(|source| Error::io("open the event file of", dir, source))?;
-        let name = dir.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy());
-        Ok(Self {
-            metrics,
-            events,
-            curves: Curves::read(dir),
-            progress: Progress::new(step, plan.config.train.steps, quiet),
-            title: format!("{name}: loss"),
-            svg: dir.join("loss.svg"),
-        })
-    }
-
-    fn step(&mut self, line: &StepLine, log: bool) -> std::io::Result<()> {
-        self.progress.step(line);
-        if !log {
-            return Ok(());
-        }
-        self.metrics.step(line)?;
-        self.curves.train.push((line.step, line.loss));
-        self.events.scalars(
-            unix_secs(),
-            line.step,
-            &[
-                ("train/loss", line.loss),
-                ("train/learning_rate", line.lr),
-                ("train/grad_norm", line.grad_norm),
-                ("perf/tokens_per_second", line.tokens_per_s),
-            ],
-        )
-    }
-
-    fn evaluation(&mut self, step: u64, found: &Evaluation) -> std::io::Result<()> {
-        self.progress.evaluation(step, found);
-        self.metrics.evaluation(step, found)?;
-        self.curves.validation.push((step, found.loss));
-        let mut scalars = vec![("eval/loss", found.loss)];
-        scalars.extend(found.perplexity.map(|value| ("eval/perplexity", value)));
-        scalars.extend(found.accuracy.map(|value| ("eval/accuracy", value)));
-        self.events.scalars(unix_secs(), step, &scalars)?;
-        std::fs::write(&self.svg, loss_svg(&self.title, &self.curves.train, &self.curves.validation))
-    }
 }
 
 type Finished = (Option<f64>, Option<Evaluation>, Option<u8>);

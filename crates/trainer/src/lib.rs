@@ -27,6 +27,7 @@ mod spike;
 mod step;
 mod tensorboard;
 mod verify;
+mod watch;
 
 pub use census::census;
 pub use config::RunConfig;

@@ -1,0 +1,84 @@
+//! What a run writes and shows beside its checkpoints: metrics, event file, loss picture, progress.
+
+use std::path::PathBuf;
+
+use crate::evaluate::Evaluation;
+use crate::metrics::{Curves, Metrics, StepLine};
+use crate::plan::Plan;
+use crate::plot::loss_svg;
+use crate::progress::Progress;
+use crate::run_folder::{RunFolder, unix_secs};
+use crate::tensorboard::EventWriter;
+use crate::{Error, Result};
+
+/// What is written and shown beside the steps themselves.
+pub(crate) struct Watch {
+    pub(crate) metrics: Metrics,
+    events: EventWriter,
+    curves: Curves,
+    pub(crate) progress: Progress,
+    title: String,
+    svg: PathBuf,
+}
+
+impl Watch {
+    /// Opens the run's metrics, cut back to `step`, and a new event file.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn open(plan: &Plan, folder: &RunFolder, step: u64, quiet: bool) -> Result<Self> {
+        let dir = folder.path();
+        let metrics =
+            Metrics::open(dir, step).map_err(|source| Error::io("open the metrics of", dir, source))?;
+        let next = if step == 0 { 0 } else { step + 1 };
+        let events = EventWriter::create(dir, unix_secs(), next)
+            .map_err(|source| Error::io("open the event file of", dir, source))?;
+        let name = dir.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy());
+        Ok(Self {
+            metrics,
+            events,
+            curves: Curves::read(dir),
+            progress: Progress::new(step, plan.config.train.steps, quiet),
+            title: format!("{name}: loss"),
+            svg: dir.join("loss.svg"),
+        })
+    }
+
+    /// Shows a step, and writes it down if `log` says so.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn step(&mut self, line: &StepLine, log: bool) -> std::io::Result<()> {
+        self.progress.step(line);
+        if !log {
+            return Ok(());
+        }
+        self.metrics.step(line)?;
+        self.curves.train.push((line.step, line.loss));
+        self.events.scalars(
+            unix_secs(),
+            line.step,
+            &[
+                ("train/loss", line.loss),
+                ("train/learning_rate", line.lr),
+                ("train/grad_norm", line.grad_norm),
+                ("perf/tokens_per_second", line.tokens_per_s),
+            ],
+        )
+    }
+
+    /// Shows an evaluation, writes it down, and draws the losses so far.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn evaluation(&mut self, step: u64, found: &Evaluation) -> std::io::Result<()> {
+        self.progress.evaluation(step, found);
+        self.metrics.evaluation(step, found)?;
+        self.curves.validation.push((step, found.loss));
+        let mut scalars = vec![("eval/loss", found.loss)];
+        scalars.extend(found.perplexity.map(|value| ("eval/perplexity", value)));
+        scalars.extend(found.accuracy.map(|value| ("eval/accuracy", value)));
+        self.events.scalars(unix_secs(), step, &scalars)?;
+        std::fs::write(&self.svg, loss_svg(&self.title, &self.curves.train, &self.curves.validation))
+    }
+}
