@@ -111,12 +111,13 @@ impl Tokenizer {
     /// # Errors
     /// Where the bytes are not what the `tokenizers` crate writes.
     pub fn from_bytes(bytes: &[u8], what: &str) -> Result<Self> {
-        let mut inner = Inner::from_bytes(bytes).map_err(|error| {
-            Error::tokenizer(
-                what,
-                format!("{error}; wanted a tokenizer.json as the tokenizers library writes it"),
-            )
-        })?;
+        let unfit = |error: &dyn std::fmt::Display| {
+            let wanted = "wanted a tokenizer.json as the tokenizers library writes it";
+            Error::tokenizer(what, format!("{error}; {wanted}"))
+        };
+        // The library panics on a decoder that is no JSON at all, so that is found out first.
+        serde_json::from_slice::<serde_json::Value>(bytes).map_err(|error| unfit(&error))?;
+        let mut inner = Inner::from_bytes(bytes).map_err(|error| unfit(&error))?;
         inner.with_truncation(None).map_err(|error| Error::tokenizer(what, error))?;
         inner.with_padding(None);
         Self::new(inner, what)
