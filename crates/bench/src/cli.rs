@@ -5,7 +5,10 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use vulpes_bench::{Comparison, StepBench, Worker, compare, json, matrix_peak, serve, table};
+use vulpes_bench::{
+    Comparison, StepBench, Worker, compare, generation_json, generation_table, json, matrix_peak,
+    memory_peak, serve, table,
+};
 
 const TORCH: &str = include_str!("../peers/torch_gpt.py");
 
@@ -32,6 +35,9 @@ struct Args {
     /// Time the plain candle operations beside it, too
     #[arg(long)]
     plain: bool,
+    /// Time generation instead: tokens one at a time, from a cache
+    #[arg(long, conflicts_with = "plain")]
+    generate: bool,
     /// Threads of every worker; all cores where this isn't given
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -64,8 +70,20 @@ fn run(args: &Args) -> Result<()> {
         Some(Some(("torch", python))) => Some(python),
         Some(_) => bail!("--peer takes torch=PYTHON, as in --peer torch=python3"),
     };
-    let peak = matrix_peak(threads)?;
     let mut comparisons = Vec::new();
+    if args.generate {
+        let peak = memory_peak(threads);
+        for config in &args.config {
+            comparisons.push(one(args, config, threads, python, peak.gb_per_s)?);
+        }
+        if args.json {
+            println!("{}", generation_json(&comparisons, &peak));
+        } else {
+            print!("{}", generation_table(&comparisons, &peak));
+        }
+        return Ok(());
+    }
+    let peak = matrix_peak(threads)?;
     for config in &args.config {
         comparisons.push(one(args, config, threads, python, peak.gflops)?);
     }
@@ -78,14 +96,15 @@ fn run(args: &Args) -> Result<()> {
 }
 
 /// All workers at one config.
-fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, gflops: f64) -> Result<Comparison> {
+fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, peak: f64) -> Result<Comparison> {
     let bench = StepBench::sizes(config)?;
     let mut workers = vec![ours(config, threads, false)?];
     if args.plain {
         workers.push(ours(config, threads, true)?);
     }
     if let Some(python) = python {
-        for compiled in [false, true] {
+        // Generation grows its cache token by token, which PyTorch would compile anew each time.
+        for compiled in if args.generate { vec![false] } else { vec![false, true] } {
             let mut command = Command::new(python);
             command.args(["-c", TORCH]).args(bench.torch_arguments(threads)?);
             if compiled {
@@ -93,6 +112,13 @@ fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, gflops: 
             }
             workers.push(Worker::start(&mut command, if compiled { " compiled" } else { " eager" })?);
         }
+    }
+    let name = Path::new(config).file_stem().map_or(config.into(), |stem| stem.to_string_lossy());
+    if args.generate {
+        let n = args.steps.unwrap_or(200).clamp(1, bench.context_len() - 1);
+        eprintln!("{config}: {} rounds of {n} tokens on {threads} threads", args.rounds);
+        let timings = compare(&mut workers, vulpes_bench::Request::Generate(n), args.rounds.max(1))?;
+        return Ok(Comparison::new(&name, timings, 1, bench.bytes_per_token(), peak));
     }
     let steps = match args.steps {
         Some(steps) => steps.max(1),
@@ -102,9 +128,8 @@ fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, gflops: 
         }
     };
     eprintln!("{config}: {} rounds of {steps} steps on {threads} threads", args.rounds);
-    let timings = compare(&mut workers, steps, args.rounds.max(1))?;
-    let name = Path::new(config).file_stem().map_or(config.into(), |stem| stem.to_string_lossy());
-    Ok(Comparison::new(&name, timings, bench.tokens(), bench.flops(), gflops))
+    let timings = compare(&mut workers, vulpes_bench::Request::Step(steps), args.rounds.max(1))?;
+    Ok(Comparison::new(&name, timings, bench.tokens(), bench.flops(), peak))
 }
 
 fn ours(config: &str, threads: usize, plain: bool) -> Result<Worker> {
@@ -119,5 +144,6 @@ fn ours(config: &str, threads: usize, plain: bool) -> Result<Worker> {
 fn work(args: &Args, threads: usize) -> Result<()> {
     let config = args.config.first().context("--worker needs --config")?;
     let mut bench = StepBench::start(config, threads, args.plain)?;
-    serve(if args.plain { "candle, plain operations" } else { "Vulpes" }, || bench.step())
+    let name = if args.plain { "candle, plain operations" } else { "Vulpes" };
+    serve(name, &mut bench, StepBench::step, |bench, n| bench.generate(n, threads))
 }

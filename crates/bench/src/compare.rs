@@ -33,24 +33,28 @@ pub struct Comparison {
     /// For each worker after the first: the first one's time divided by its, round by round (smallest, median,
     /// largest).
     pub ratios: Vec<[f64; 3]>,
-    /// Tokens that the first worker trains on a second.
+    /// Tokens that the first worker trains on, or makes, a second.
     pub tokens_per_s: f64,
-    /// The share of the machine's measured matrix-product peak that the first worker's step reaches.
+    /// The share of the machine's measured peak that the first worker reaches: of its matrix product in training, of
+    /// its memory's bandwidth in generation.
     pub peak_share: f64,
 }
 
-/// Lets each worker do `steps` steps a round, one worker after another, for `rounds` rounds.
+/// Lets each worker do `request` once a round, one worker after another, for `rounds` rounds.
 ///
 /// # Errors
 /// When a worker fails.
-pub fn compare(workers: &mut [Worker], steps: usize, rounds: usize) -> Result<Vec<Timings>> {
+pub fn compare(workers: &mut [Worker], request: Request, rounds: usize) -> Result<Vec<Timings>> {
     let mut all: Vec<(Vec<f64>, Vec<f64>, f64)> = vec![Default::default(); workers.len()];
     for worker in workers.iter_mut() {
-        worker.ask(Request::Step(WARM_UP))?;
+        worker.ask(match request {
+            Request::Step(_) => Request::Step(WARM_UP),
+            Request::Generate(_) => Request::Generate(WARM_UP),
+        })?;
     }
     for _ in 0..rounds {
         for (worker, (times, medians, peak)) in workers.iter_mut().zip(&mut all) {
-            let (ms, peak_rss_mib) = worker.ask(Request::Step(steps))?;
+            let (ms, peak_rss_mib) = worker.ask(request)?;
             medians.push(median(&ms));
             times.extend(ms);
             *peak = peak_rss_mib;
@@ -72,8 +76,9 @@ pub fn compare(workers: &mut [Worker], steps: usize, rounds: usize) -> Result<Ve
 impl Comparison {
     /// The comparison of the first worker with the others.
     ///
-    /// `tokens` and `flops` are those of one step; `gflops` is the machine's peak.
-    pub fn new(config: &str, workers: Vec<Timings>, tokens: usize, flops: f64, gflops: f64) -> Self {
+    /// `tokens` and `work` are those of one step; `peak` is the machine's most, in billions a second: operations in
+    /// training, bytes in generation.
+    pub fn new(config: &str, workers: Vec<Timings>, tokens: usize, work: f64, peak: f64) -> Self {
         let (ours, seconds) = match workers.first() {
             Some(first) => (first.rounds_ms.clone(), first.median_ms / 1e3),
             None => (Vec::new(), f64::NAN),
@@ -91,7 +96,7 @@ impl Comparison {
             config: config.to_owned(),
             ratios: ratios.collect(),
             tokens_per_s: tokens as f64 / seconds,
-            peak_share: flops / seconds / (gflops * 1e9),
+            peak_share: work / seconds / (peak * 1e9),
             workers,
         }
     }

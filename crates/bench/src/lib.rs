@@ -1,4 +1,4 @@
-//! Times training steps of named configs, and those of peers beside them in the same session.
+//! Times training steps and generation of named configs, and those of peers beside them in the same session.
 //!
 //! configs → a worker process each of Vulpes and of every peer ([`Worker`]) → rounds in turn ([`compare`]) → medians,
 //! ratios round by round, peak memory ([`Comparison`]) → table or JSON ([`report`]).
@@ -13,7 +13,7 @@ mod step;
 mod worker;
 
 pub use compare::{Comparison, Timings, compare};
-pub use machine::{MatrixPeak, matrix_peak};
-pub use report::{json, table};
+pub use machine::{MatrixPeak, MemoryPeak, matrix_peak, memory_peak};
+pub use report::{generation_json, generation_table, json, table};
 pub use step::{StepBench, flops_per_step};
 pub use worker::{Request, Worker, serve};

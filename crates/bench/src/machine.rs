@@ -39,6 +39,41 @@ pub fn matrix_peak(threads: usize) -> Result<MatrixPeak> {
     Ok(MatrixPeak { gflops: rates.iter().sum(), threads })
 }
 
+/// The best rate at which this machine's threads read memory.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct MemoryPeak {
+    /// Billions of bytes a second, all threads together.
+    pub gb_per_s: f64,
+    /// The threads that it was measured on.
+    pub threads: usize,
+}
+
+/// Measures adding up 512 MiB of numbers, more than any cache holds, the best of several, on `threads` threads at once.
+pub fn memory_peak(threads: usize) -> MemoryPeak {
+    const ROUNDS: usize = 6;
+    let numbers = vec![1.0f32; 128 << 20];
+    let mut best = f64::INFINITY;
+    for _ in 0..ROUNDS {
+        let start = std::time::Instant::now();
+        std::thread::scope(|scope| {
+            for part in numbers.chunks(numbers.len().div_ceil(threads.max(1))) {
+                scope.spawn(move || std::hint::black_box(sum(part)));
+            }
+        });
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    MemoryPeak { gb_per_s: (numbers.len() * 4) as f64 / best / 1e9, threads }
+}
+
+/// In so many partial sums that adding is never what is waited for.
+fn sum(numbers: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 64];
+    for block in numbers.chunks_exact(64) {
+        lanes.iter_mut().zip(block).for_each(|(lane, number)| *lane += number);
+    }
+    lanes.iter().sum()
+}
+
 /// The most memory that this process has held, in MiB, as the kernel counts it.
 pub(crate) fn peak_rss_mib() -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")

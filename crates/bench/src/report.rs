@@ -3,10 +3,21 @@
 use std::fmt::Write;
 
 use crate::compare::Comparison;
-use crate::machine::MatrixPeak;
+use crate::machine::{MatrixPeak, MemoryPeak};
 
 /// A Markdown table, a row a worker and config; ratios are ours divided by the worker's, so below 1 is ahead.
 pub fn table(comparisons: &[Comparison], peak: &MatrixPeak) -> String {
+    let best = format!("Matrix product at best: {:.0} GFLOP/s on {} threads.", peak.gflops, peak.threads);
+    format!("{}\n{best}\n", rows(comparisons))
+}
+
+/// The same for generation: milliseconds are those of a token, the peak is the memory's.
+pub fn generation_table(comparisons: &[Comparison], peak: &MemoryPeak) -> String {
+    let best = format!("Reading memory at best: {:.1} GB/s on {} threads.", peak.gb_per_s, peak.threads);
+    format!("{}\n{best}\n", rows(comparisons))
+}
+
+fn rows(comparisons: &[Comparison]) -> String {
     let mut out =
         String::from("| config | worker | median ms | best ms | ratio to it (min–max) | peak MiB |\n");
     out += "|---|---|--:|--:|---|--:|\n";
@@ -27,12 +38,15 @@ pub fn table(comparisons: &[Comparison], peak: &MatrixPeak) -> String {
             );
         }
     }
-    let _ =
-        writeln!(out, "\nMatrix product at best: {:.0} GFLOP/s on {} threads.", peak.gflops, peak.threads);
     out
 }
 
 /// Everything measured, as one JSON document.
 pub fn json(comparisons: &[Comparison], peak: &MatrixPeak) -> serde_json::Value {
     serde_json::json!({ "matrix_peak": peak, "comparisons": comparisons })
+}
+
+/// Everything measured of generation, as one JSON document.
+pub fn generation_json(comparisons: &[Comparison], peak: &MemoryPeak) -> serde_json::Value {
+    serde_json::json!({ "memory_peak": peak, "comparisons": comparisons })
 }

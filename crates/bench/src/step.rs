@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use vulpes_data::{Batch, Cursor};
 use vulpes_model::config::{Family, MaskKind};
-use vulpes_model::{ModelConfig, declare};
+use vulpes_model::{Decoder, ModelConfig, declare};
 use vulpes_ops::reference::with_reference;
 use vulpes_trainer::{Plan, PlanOptions, RunConfig, Session};
 
@@ -72,6 +72,42 @@ impl StepBench {
             Ok(_) => Ok(()),
             Err(sick) => bail!("{}", sick.words),
         }
+    }
+
+    /// Makes `n` tokens one at a time from a cache, greedily, as many as the context holds; milliseconds of each.
+    ///
+    /// # Errors
+    /// When the model has no decoder, or an operation fails.
+    pub fn generate(&mut self, n: usize, threads: usize) -> Result<Vec<f64>> {
+        let session = self.session.as_ref().context("the bench was opened for its sizes alone")?;
+        let model = session.transformer().without_gradients()?;
+        let mut decoder = Decoder::new(&model, threads)?.context("this config's model has no decoder")?;
+        let mut row = decoder.empty_row();
+        let (mut token, mut times) = (1, Vec::new());
+        for _ in 0..n.min(model.config().context_len - 1) {
+            let start = std::time::Instant::now();
+            let logits = decoder.step(&mut row, token)?;
+            let best = (0..logits.len()).reduce(|a, b| if logits[b] > logits[a] { b } else { a });
+            token = best.unwrap_or(0) as u32;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(times)
+    }
+
+    /// Bytes of the parameters that every token reads: all but the rows of tables that are looked up.
+    pub fn bytes_per_token(&self) -> f64 {
+        let model = &self.plan.model;
+        let read =
+            |name: &str| !name.starts_with("embedding.") || (model.tied_head && name.contains(".token."));
+        let all = declare(model);
+        let numbers: usize =
+            all.iter().filter(|d| read(&d.name)).map(|d| d.shape.iter().product::<usize>()).sum();
+        (numbers * 4) as f64
+    }
+
+    /// Tokens that a row has room for.
+    pub fn context_len(&self) -> usize {
+        self.plan.model.context_len
     }
 
     /// Tokens of one step.

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// That many training steps.
     Step(usize),
+    /// That many tokens, one at a time, greedily, from a cache.
+    Generate(usize),
 }
 
 /// What a worker answers.
@@ -66,8 +68,11 @@ impl Worker {
     /// # Errors
     /// When the worker ends or answers something else.
     pub fn ask(&mut self, request: Request) -> Result<(Vec<f64>, f64)> {
-        let Request::Step(n) = request;
-        writeln!(self.requests, "step {n}").with_context(|| format!("{} has ended", self.name))?;
+        let line = match request {
+            Request::Step(n) => format!("step {n}"),
+            Request::Generate(n) => format!("generate {n}"),
+        };
+        writeln!(self.requests, "{line}").with_context(|| format!("{} has ended", self.name))?;
         self.requests.flush()?;
         let answer: Answer = serde_json::from_str(&self.line()?)?;
         Ok((answer.ms, answer.peak_rss_mib))
@@ -92,11 +97,16 @@ impl Drop for Worker {
 
 /// Answers requests on standard input until it closes: the other side of [`Worker`].
 ///
-/// `step` runs one training step.
+/// `step` runs one training step; `generate` makes that many tokens and says how many milliseconds each took.
 ///
 /// # Errors
 /// When a step fails, or a request is not understood.
-pub fn serve(name: &str, mut step: impl FnMut() -> Result<()>) -> Result<()> {
+pub fn serve<W>(
+    name: &str,
+    worker: &mut W,
+    step: impl Fn(&mut W) -> Result<()>,
+    generate: impl Fn(&mut W, usize) -> Result<Vec<f64>>,
+) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let mut say = |value: serde_json::Value| -> Result<()> {
         writeln!(out, "{value}")?;
@@ -105,15 +115,19 @@ pub fn serve(name: &str, mut step: impl FnMut() -> Result<()>) -> Result<()> {
     say(serde_json::json!({ "name": name }))?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
-        let Some(n) = line.strip_prefix("step ").and_then(|n| n.parse::<usize>().ok()) else {
-            bail!("`{line}` is no request; `step N` is");
+        let request = line.split_once(' ').and_then(|(what, n)| Some((what, n.parse::<usize>().ok()?)));
+        let ms = match request {
+            Some(("step", n)) => {
+                let timed = |_| {
+                    let start = std::time::Instant::now();
+                    step(worker)?;
+                    Ok(start.elapsed().as_secs_f64() * 1e3)
+                };
+                (0..n).map(timed).collect::<Result<_>>()?
+            }
+            Some(("generate", n)) => generate(worker, n)?,
+            _ => bail!("`{line}` is no request; `step N` and `generate N` are"),
         };
-        let mut ms = Vec::with_capacity(n);
-        for _ in 0..n {
-            let start = std::time::Instant::now();
-            step()?;
-            ms.push(start.elapsed().as_secs_f64() * 1e3);
-        }
         say(serde_json::to_value(Answer { ms, peak_rss_mib: crate::machine::peak_rss_mib()? })?)?;
     }
     Ok(())

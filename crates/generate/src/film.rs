@@ -101,7 +101,7 @@ impl Film {
         Ok(Self { path, probes })
     }
 
-    /// Adds the frame of a step; a step that has one already keeps it.
+    /// Adds the frame of a step.
     ///
     /// # Errors
     /// Where the file can't be written, or the model fails.

@@ -168,16 +168,23 @@ impl<'m> Decoder<'m> {
         }))
     }
 
+    /// A row that has read nothing.
+    pub fn empty_row(&self) -> DecoderRow {
+        let config = self.config;
+        let n_slot = config.window.unwrap_or(usize::MAX).min(config.context_len).max(1);
+        let n = config.n_layer * config.n_kv_head * n_slot * config.d_head;
+        DecoderRow { keys: vec![0.0; n], values: vec![0.0; n], n_slot, n_seen: 0 }
+    }
+
     /// Takes over what row `row` of a cache holds.
     ///
     /// # Errors
     /// Where the cache is empty or another model's.
     pub fn take_over(&self, cache: &KvCache, row: usize) -> Result<DecoderRow> {
         let config = self.config;
-        let n_slot = config.window.unwrap_or(usize::MAX).min(config.context_len).max(1);
+        let mut taken = DecoderRow { n_seen: cache.n_seen(), ..self.empty_row() };
+        let n_slot = taken.n_slot;
         let per_layer = config.n_kv_head * n_slot * config.d_head;
-        let room = || vec![0.0; config.n_layer * per_layer];
-        let mut taken = DecoderRow { keys: room(), values: room(), n_slot, n_seen: cache.n_seen() };
         for layer in 0..config.n_layer {
             let Some((keys, values)) = cache.layer(layer) else {
                 candle_core::bail!("the cache holds nothing of layer {layer}");

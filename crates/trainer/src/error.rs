@@ -35,6 +35,9 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The film could not be kept.
+    #[error("the film: {0}")]
+    Film(#[from] vulpes_generate::Error),
     /// A file operation failed on a file that the caller knows.
     #[error("{0}")]
     BareIo(#[from] std::io::Error),

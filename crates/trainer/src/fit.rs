@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use vulpes_data::{Batch, Batches, Rank};
+use vulpes_generate::Film;
 
 use crate::checkpoint::files::Files;
 use crate::checkpoint::{self, Best, folder_name};
@@ -165,6 +166,7 @@ fn run(
     let train = &plan.config.train;
     let mut batches =
         Batches::new(plan.dataset.clone(), session.state.cursor, train.batch_rows, Rank::default());
+    let film = film(session, folder)?;
     let mut loss = None;
     let mut evaluation = None;
     let before = session.state.elapsed_secs;
@@ -192,6 +194,7 @@ fn run(
             let found = evaluate_session(session)?;
             new_best = note_evaluation(session, &found);
             retrying(plan, watch, options, folder.path(), |watch| Ok(watch.evaluation(step, &found)?))?;
+            frame(session, film.as_ref(), Some(found.loss))?;
             evaluation = Some(found);
         }
         if due(train.checkpoint_every) || stopped.is_some() || (new_best && train.keep_best > 0) {
@@ -205,6 +208,33 @@ fn run(
         }
     }
     Ok((loss, evaluation, None))
+}
+
+/// The film of the run, where the config wants one, with its frame of the beginning.
+fn film(session: &Session<'_>, folder: &RunFolder) -> Result<Option<Film>> {
+    let (plan, step) = (session.plan(), session.state.step);
+    let train = &plan.config.train;
+    if !train.film {
+        return Ok(None);
+    }
+    let Some(tokenizer) = plan.dataset.tokenizer() else {
+        return Err(Error::Usage("train.film needs a tokenizer, which made-up ids don't have".to_owned()));
+    };
+    let film = Film::open(folder.path(), &train.probes, tokenizer, session.transformer(), step)?;
+    if step == 0 {
+        frame(session, Some(&film), None)?;
+    }
+    Ok(Some(film))
+}
+
+/// Keeps a frame of the film.
+fn frame(session: &Session<'_>, film: Option<&Film>, val_loss: Option<f64>) -> Result<()> {
+    match (film, session.plan().dataset.tokenizer()) {
+        (Some(film), Some(tokenizer)) => {
+            Ok(film.record(session.transformer(), tokenizer, session.state.step, val_loss)?)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn line(session: &Session<'_>, numbers: &StepNumbers, took: Duration) -> StepLine {

@@ -17,6 +17,8 @@ const MAY_CHANGE: &[&str] = &[
     "train.keep_last",
     "train.keep_best",
     "train.log_every",
+    "train.film",
+    "train.probes",
     "train.on_full_disk",
     "train.on_spike",
     "train.spike_factor",

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, Thread};
 
-/// Turns of spinning before a thread sleeps: some tens of microseconds.
-const SPINS: u32 = 20_000;
+/// Turns of spinning before a thread gives way to others: some tens of microseconds.
+const SPINS: u32 = 2_000;
+/// Turns of giving way before a worker sleeps.
+const YIELDS: u32 = 200;
 
 type Job = *const (dyn Fn(usize) + Sync);
 
@@ -170,12 +172,13 @@ impl Shared {
 
     /// Waits for a round after `seen`.
     fn wait(&self, seen: usize, number: usize) -> usize {
-        for _ in 0..SPINS {
+        for turn in 0..SPINS + YIELDS {
             let round = self.round.load(Ordering::SeqCst);
             if round != seen {
                 return round;
             }
-            std::hint::spin_loop();
+            // On a busy machine whoever has the next piece of work may be waiting for this very core.
+            if turn < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         self.asleep[number].store(true, Ordering::SeqCst);
         loop {

@@ -159,6 +159,10 @@ pub struct TrainConfig {
     pub keep_best: usize,
     /// Steps between metrics lines.
     pub log_every: u64,
+    /// Whether `film.jsonl` keeps what the model makes of the probes at the beginning and at each evaluation.
+    pub film: bool,
+    /// The sentences of the film, each with its answer as the last word.
+    pub probes: Vec<String>,
     /// What a full disk does.
     pub on_full_disk: OnFullDisk,
     /// What a leap of the loss does.
@@ -186,6 +190,8 @@ impl Default for TrainConfig {
             keep_last: 2,
             keep_best: 1,
             log_every: 1,
+            film: false,
+            probes: Vec::new(),
             on_full_disk: OnFullDisk::Stop,
             on_spike: OnSpike::Keep,
             spike_factor: 3.0,
@@ -285,6 +291,10 @@ fn train_faults(t: &TrainConfig, faults: &mut Vec<Fault>) {
         faults.push(
             Fault::new(title).on("train.shards", "each shard needs a row").on("train.batch_rows", "the rows"),
         );
+    }
+    if t.film && t.probes.is_empty() {
+        let title = "train.film needs sentences to film: train.probes = [\"The quick brown fox jumps\"]";
+        faults.push(Fault::new(title).on("train.film", "of what?"));
     }
     if !(t.spike_factor.is_finite() && t.spike_factor > 1.0) {
         faults.push(Fault::value("train.spike_factor", t.spike_factor, "must be greater than 1"));
