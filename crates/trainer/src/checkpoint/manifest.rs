@@ -81,7 +81,16 @@ impl Manifest {
         if let Some(name) = manifest.files.keys().find(|name| !is_plain(name)) {
             return Err(format!("{MANIFEST}: `{name}` is no plain file name"));
         }
+        let as_written = manifest.to_text().map_err(|error| format!("{MANIFEST}: {error}"))?;
+        if as_written.as_bytes() != text {
+            return Err(format!("{MANIFEST}: is not as it was written"));
+        }
         Ok(manifest)
+    }
+
+    /// The only text that says what the manifest says.
+    fn to_text(&self) -> serde_json::Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 
     /// Compares a folder with its manifest: every file there, none too many, every byte as it was.
@@ -101,9 +110,8 @@ impl Manifest {
                 }
                 Ok(_) => match digest(&path) {
                     Err(error) => faults.push(format!("{name}: {error}")),
-                    Ok(found) if found.blake3 != wanted.blake3 => {
-                        faults.push(wanted.difference(name, &found))
-                    }
+                    // The tensors' digests too: one that differs alone is damage of the manifest.
+                    Ok(found) if found != *wanted => faults.push(wanted.difference(name, &found)),
                     Ok(_) => {}
                 },
             }
@@ -120,14 +128,16 @@ impl Manifest {
     /// # Errors
     /// The file system's.
     pub fn write(&self, dir: &Path, files: &dyn Files) -> std::io::Result<()> {
-        let mut text = serde_json::to_string_pretty(self).map_err(std::io::Error::other)?;
-        text.push('\n');
+        let text = self.to_text().map_err(std::io::Error::other)?;
         files.write(&dir.join(MANIFEST), text.as_bytes())
     }
 }
 
 impl Entry {
     fn difference(&self, name: &str, found: &Self) -> String {
+        if found.blake3 == self.blake3 {
+            return format!("{name}: its tensors are not those that {MANIFEST} lists");
+        }
         let differs = |tensor: &&String| found.tensors.get(*tensor) != self.tensors.get(*tensor);
         match self.tensors.keys().find(differs) {
             Some(tensor) => format!("{name}: tensor `{tensor}` is not what was written"),
