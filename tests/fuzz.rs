@@ -92,7 +92,7 @@ fn checkpoints(n: u64) {
         std::fs::write(folder.join(name), good).expect("written");
     };
     let seeds = [read("tokenizer.json")];
-    feed("tokenizer.json", n / 4, &seeds, JSON, |input| {
+    feed("tokenizer.json", n, &seeds, JSON, |input| {
         let _ = Tokenizer::from_bytes(input, "fuzz");
     });
     feed("config.json", n, &[read("config.json")], JSON, |input| {
@@ -111,7 +111,7 @@ fn checkpoints(n: u64) {
     feed("train_state.json", n, &[read("train_state.json")], JSON, |input| {
         with("train_state.json", input, &|dir| drop(State::read(dir)));
     });
-    feed("manifest.json", n / 4, &[read("manifest.json")], JSON, |input| {
+    feed("manifest.json", n, &[read("manifest.json")], JSON, |input| {
         with("manifest.json", input, &|dir| {
             if let Ok(manifest) = Manifest::read(dir) {
                 let _ = manifest.verify(dir);
@@ -149,9 +149,19 @@ fn no_reader_panics() {
 }
 
 #[test]
-#[ignore = "an hour or more"]
-fn no_reader_panics_on_a_million_inputs() {
+#[ignore = "some minutes"]
+fn a_million_configs() {
     configs(1_000_000);
+}
+
+#[test]
+#[ignore = "an hour or more"]
+fn a_million_files_of_each_kind_in_a_checkpoint() {
     checkpoints(1_000_000);
+}
+
+#[test]
+#[ignore = "an hour or more"]
+fn a_million_files_of_rows() {
     rows(1_000_000);
 }
