@@ -6,6 +6,7 @@ mod configs;
 mod damage;
 mod fuzz;
 mod golden;
+mod lessons;
 mod readme;
 mod repository;
 mod resume;

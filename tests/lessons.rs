@@ -1,0 +1,108 @@
+//! The lessons of `configs/lessons`: each is run, and what its README claims is checked.
+
+use serde_json::Value;
+
+use crate::support::Place;
+
+/// A place with the lessons and their data in it.
+fn place() -> Place {
+    let place = Place::new();
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
+    for folder in ["configs/lessons", "data"] {
+        for entry in std::fs::read_dir(format!("{root}{folder}")).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            if path.is_file() {
+                place.write(&format!("{folder}/{name}"), std::fs::read(&path).expect("content"));
+            }
+        }
+    }
+    place
+}
+
+/// Runs a lesson; its last evaluation.
+fn run(place: &Place, lesson: &str) -> Value {
+    let config = format!("configs/lessons/{lesson}.toml");
+    place.train(&["--config", &config, "--out", lesson, "--quiet"]).succeeds();
+    let lines = place.read(&format!("{lesson}/metrics.jsonl"));
+    let evaluation =
+        lines.lines().filter(|line| line.contains("val_loss")).next_back().expect("an evaluation");
+    serde_json::from_str(evaluation).expect("JSON")
+}
+
+/// The first and the last frame of the lesson's film, of its one probe.
+fn film(place: &Place, lesson: &str) -> [Value; 2] {
+    let lines = place.read(&format!("{lesson}/film.jsonl"));
+    let frame = |line: &str| {
+        let mut value: Value = serde_json::from_str(line).expect("JSON");
+        value["probes"][0].take()
+    };
+    [frame(lines.lines().nth(1).expect("a first frame")), frame(lines.lines().next_back().expect("a last"))]
+}
+
+/// The greatest weight that the last word of the probe gives in the first head.
+fn greatest_weight(frame: &Value) -> f64 {
+    let rows = frame["attentions"][0][0].as_array().expect("rows");
+    let last = rows.last().and_then(Value::as_array).expect("a row");
+    last.iter().filter_map(Value::as_f64).fold(0.0, f64::max)
+}
+
+fn number(value: &Value, key: &str) -> f64 {
+    value[key].as_f64().unwrap_or_else(|| panic!("no {key} in {value}"))
+}
+
+#[test]
+fn one_head_learns_where_to_look_and_its_context_turns_to_the_word() {
+    let place = place();
+    let loss = number(&run(&place, "01-weights"), "val_loss");
+    let [before, after] = film(&place, "01-weights");
+    assert!(greatest_weight(&before) < 0.5 && greatest_weight(&after) > 0.9);
+
+    run(&place, "02-context");
+    let [before, after] = film(&place, "02-context");
+    assert!(number(&before, "angle") > 80.0 && number(&after, "angle") < 45.0);
+    assert_eq!(after["next"][0]["text"], "jumps");
+    assert!(place.read("02-context/film.jsonl").lines().count() > 20);
+
+    let slow = number(&run(&place, "04-learning"), "val_loss");
+    assert!(slow < 4.0 && slow > loss + 0.5, "{slow} and {loss}");
+
+    run(&place, "05-query-key-value");
+    let [_, after] = film(&place, "05-query-key-value");
+    assert!(greatest_weight(&after) < 0.6);
+    assert_eq!(after["next"][0]["text"], "jumps");
+
+    let heads = number(&run(&place, "06-heads"), "val_loss");
+    assert!(heads < loss - 0.1, "{heads} and {loss}");
+}
+
+#[test]
+fn after_one_step_no_word_is_likely() {
+    let place = place();
+    let found = run(&place, "03-prediction");
+    // Even odds over the fox's some 180 words are a loss of 5.2.
+    assert!(number(&found, "val_loss") > 5.0, "{found}");
+}
+
+#[test]
+fn a_full_mask_asks_for_hidden_words() {
+    let place = place();
+    let config = "configs/lessons/07-bert.toml";
+    let peeking = place.train(&[
+        "--config",
+        config,
+        "--set",
+        "objective.kind=next_token",
+        "--out",
+        "peeking",
+        "--quiet",
+    ]);
+    peeking.fails(2, &["mask"]);
+    assert!(number(&run(&place, "07-bert"), "val_accuracy") > 0.6);
+}
+
+#[test]
+fn a_sentence_gets_its_label() {
+    let place = place();
+    assert!(number(&run(&place, "08-classify"), "val_accuracy") > 0.9);
+}
