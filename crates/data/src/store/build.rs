@@ -6,12 +6,13 @@ use std::sync::mpsc::sync_channel;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::round::{Job, Place, Round};
 use super::{Finished, Target, Writer};
 use super::{Store, Width};
-use crate::corpus::{Document, Reading, Sources, read};
+use crate::corpus::{Reading, Sources, read};
 use crate::progress::{Progress, Stage};
 use crate::tokenizer::{Encoder, Session};
-use crate::{DataKind, DocumentConfig, Error, Result, Tokenizer};
+use crate::{Error, Result, Tokenizer};
 
 /// How a document becomes tokens.
 #[derive(Clone, Debug)]
@@ -99,21 +100,6 @@ impl Made {
     }
 }
 
-/// A part of a document on its way to the encoder.
-struct Job {
-    text: String,
-    pair: Option<String>,
-    label: Option<String>,
-    /// The number of its file.
-    source: usize,
-    line: u64,
-    last: bool,
-    /// Whether it goes to the validation set.
-    apart: bool,
-    /// How many bytes of the files it stands for, for the progress.
-    n_bytes: u64,
-}
-
 /// How many bytes of text one round of the encoders takes at most.
 const ROUND: usize = 4 << 20;
 
@@ -127,24 +113,29 @@ impl Build<'_> {
         let total = self.sources.n_bytes();
         let mut done = 0;
         self.progress.report(Stage::Tokenize, 0, total);
-        self.rounds(&mut |jobs| {
-            let encoded: Vec<Encoded> = jobs
+        self.rounds(&mut |round| {
+            let groups = round.groups();
+            let encoded: Vec<Encoded> = groups
                 .par_iter()
-                .map_init(|| encoder.session(), |session, job| self.encode(session, job))
+                .map_init(|| encoder.session(), |session, group| self.encode(session, &round, group))
                 .collect::<Result<_>>()?;
-            for (job, encoded) in jobs.iter().zip(encoded) {
-                let sink = &mut sinks[usize::from(job.apart)];
-                sink.tokens.push(encoded.ids.iter().map(|&id| u64::from(id)))?;
-                if n_documents == 0 {
-                    first_len += job.text.len() as u64;
+            for (group, encoded) in groups.into_iter().zip(encoded) {
+                let mut start = 0;
+                for (job, (end, second)) in group.iter().zip(encoded.ends) {
+                    let sink = &mut sinks[usize::from(job.apart)];
+                    sink.tokens.push(encoded.ids[start..end].iter().map(|&id| u64::from(id)))?;
+                    start = end;
+                    if n_documents == 0 {
+                        first_len += job.text.len() as u64;
+                    }
+                    if job.last {
+                        let label = job.label.as_ref().map(|label| round.text(label));
+                        let label = label.map(|label| self.number(&mut labels, label, job)).transpose()?;
+                        sink.end(label, second)?;
+                        n_documents += 1;
+                    }
+                    done += job.text.len() as u64 + 1;
                 }
-                if job.last {
-                    let label =
-                        job.label.as_deref().map(|label| self.number(&mut labels, label, job)).transpose()?;
-                    sink.end(label, encoded.second)?;
-                    n_documents += 1;
-                }
-                done += job.n_bytes;
             }
             self.progress.report(Stage::Tokenize, done.min(total), total);
             Ok(())
@@ -166,30 +157,25 @@ impl Build<'_> {
     }
 
     /// Reads on a thread of its own and hands the documents over in rounds.
-    fn rounds(&self, each: &mut dyn FnMut(Vec<Job>) -> Result<()>) -> Result<()> {
+    fn rounds(&self, each: &mut dyn FnMut(Round) -> Result<()>) -> Result<()> {
         std::thread::scope(|scope| {
-            let (sender, receiver) = sync_channel::<Vec<Job>>(1);
+            let (sender, receiver) = sync_channel::<Round>(1);
             let reader = scope.spawn(move || {
-                let mut round = Vec::new();
-                let mut size = 0;
+                // A receiver that is gone has met an error of its own, which is the one that is reported.
+                let stopped = |_| Error::config("data", "the encoders stopped");
+                let mut round = Round::default();
                 for (number, source) in self.sources.files.iter().enumerate() {
                     let mut place = Place::new(self, number)?;
                     read(source, &self.reading, &mut |document| {
-                        for job in place.jobs(document) {
-                            size += job.text.len();
-                            round.push(job);
+                        place.push(document, &mut round);
+                        match round.len() >= ROUND {
+                            true => sender.send(std::mem::take(&mut round)).map_err(stopped),
+                            false => Ok(()),
                         }
-                        if size >= ROUND {
-                            size = 0;
-                            // A receiver that is gone has met an error of its own, which is the one to report.
-                            sender.send(std::mem::take(&mut round)).ok();
-                        }
-                        Ok(())
                     })?;
                     source.check()?;
                 }
-                sender.send(round).ok();
-                Ok(())
+                sender.send(round).map_err(stopped)
             });
             let encoded = receiver.into_iter().try_for_each(each);
             let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -197,28 +183,32 @@ impl Build<'_> {
         })
     }
 
-    fn encode(&self, session: &mut Session<'_>, job: &Job) -> Result<Encoded> {
+    fn encode(&self, session: &mut Session<'_>, round: &Round, group: &[Job]) -> Result<Encoded> {
         let Encoding { tokenizer, frame } = self.encoding;
-        let context = |error: Error| match error {
-            Error::Tokenizer { message, .. } => Error::row(self.path(job), job.line, message),
-            other => other,
-        };
-        match frame {
-            Some(frame) => {
-                let (ids, types) = tokenizer
-                    .encode_framed(&job.text, job.pair.as_deref(), frame.max_len)
-                    .map_err(context)?;
-                let second = types.iter().position(|&text| text == 1).unwrap_or(ids.len());
-                Ok(Encoded { ids, second: Some(second as u64) })
-            }
-            None => {
-                let mut ids = session.encode(&job.text).map_err(context)?;
-                if job.last {
-                    ids.extend(tokenizer.eos_id());
+        let mut ids = Vec::new();
+        let mut ends = Vec::with_capacity(group.len());
+        for job in group {
+            let context = |error: Error| match error {
+                Error::Tokenizer { message, .. } => Error::row(self.path(job), job.line, message),
+                other => other,
+            };
+            let text = round.text(&job.text);
+            let second = match frame {
+                Some(frame) => {
+                    let pair = job.pair.as_ref().map(|pair| round.text(pair));
+                    let (own, types) = tokenizer.encode_framed(text, pair, frame.max_len).map_err(context)?;
+                    ids.extend_from_slice(&own);
+                    Some(types.iter().position(|&text| text == 1).unwrap_or(own.len()) as u64)
                 }
-                Ok(Encoded { ids, second: None })
-            }
+                None => {
+                    session.encode(text, &mut ids).map_err(context)?;
+                    ids.extend(tokenizer.eos_id().filter(|_| job.last));
+                    None
+                }
+            };
+            ends.push((ids.len(), second));
         }
+        Ok(Encoded { ids, ends })
     }
 
     fn path(&self, job: &Job) -> &Path {
@@ -243,75 +233,11 @@ impl Build<'_> {
     }
 }
 
+/// The tokens of a group of documents, end to end.
 struct Encoded {
     ids: Vec<u32>,
-    second: Option<u64>,
-}
-
-/// Where the reader stands in a file: how far in the document, and which set the document goes to.
-struct Place<'a> {
-    build: &'a Build<'a>,
-    source: usize,
-    n_read: u64,
-    /// The set of a file that is one document, known from the digest of all of it.
-    file_apart: Option<bool>,
-}
-
-impl<'a> Place<'a> {
-    fn new(build: &'a Build<'a>, source: usize) -> Result<Self> {
-        let whole = build.reading.config.kind == DataKind::Text
-            && build.reading.config.document == DocumentConfig::File;
-        let file_apart = match build.split {
-            Split::Content(fraction) if whole => {
-                Some(is_apart(&build.sources.files[source].digest(&mut |_| {})?, fraction))
-            }
-            _ => None,
-        };
-        Ok(Self { build, source, n_read: 0, file_apart })
-    }
-
-    /// A document, or part of one, as one job, or as two where the set changes within it.
-    fn jobs(&mut self, document: Document<'_>) -> impl Iterator<Item = Job> {
-        let text = document.text;
-        let start = self.n_read;
-        self.n_read = if document.last { 0 } else { start + text.len() as u64 };
-        let job = |text: &str, last: bool, apart: bool| Job {
-            text: text.into(),
-            pair: document.pair.map(String::from),
-            label: document.label.map(String::from),
-            source: self.source,
-            line: document.line,
-            last,
-            apart,
-            n_bytes: text.len() as u64 + 1,
-        };
-        let (first, second) = match self.build.split {
-            Split::None => (Some(job(text, document.last, false)), None),
-            Split::Content(fraction) => {
-                let apart =
-                    self.file_apart.unwrap_or_else(|| is_apart(&blake3::hash(text.as_bytes()), fraction));
-                (Some(job(text, document.last, apart)), None)
-            }
-            Split::Position(at) => {
-                let mut cut = at.saturating_sub(start).min(text.len() as u64) as usize;
-                while !text.is_char_boundary(cut) {
-                    cut -= 1;
-                }
-                let crosses = at >= start && at < start + text.len() as u64;
-                let first = (cut > 0 || crosses).then(|| job(&text[..cut], crosses || document.last, false));
-                let second = (cut < text.len()).then(|| job(&text[cut..], document.last, true));
-                (first, second)
-            }
-        };
-        first.into_iter().chain(second)
-    }
-}
-
-/// Whether a document with this digest is in the share that is set apart: no other document has a say in it.
-fn is_apart(digest: &blake3::Hash, fraction: f64) -> bool {
-    let [a, b, c, d, e, f, g, h, ..] = *digest.as_bytes();
-    let number = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    (number >> 11) as f64 * (1.0 / (1u64 << 53) as f64) < fraction
+    /// Where each document ends, and where in it the second text of a pair begins.
+    ends: Vec<(usize, Option<u64>)>,
 }
 
 /// A store that grows.

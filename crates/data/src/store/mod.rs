@@ -5,6 +5,7 @@
 mod build;
 mod column;
 mod map;
+mod round;
 mod writer;
 
 use std::ops::Range;

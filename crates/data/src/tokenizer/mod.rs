@@ -15,6 +15,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokenizers::models::ModelWrapper;
 use tokenizers::tokenizer::{PostProcessor, Tokenizer as Inner};
 use tokenizers::utils::truncation::TruncationDirection;
 
@@ -42,8 +43,8 @@ pub struct Encoded {
 
 /// A tokenizer: what `tokenizer.json` describes, with its special tokens found.
 ///
-/// Truncation and padding that a file switches on are switched off: batches are cut and padded elsewhere, and a
-/// corpus must never be cut in silence.
+/// Truncation, padding and merges left out at random that a file switches on are switched off: batches are cut and
+/// padded elsewhere, a corpus must never be cut in silence, and the same text always gives the same ids.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
@@ -116,8 +117,13 @@ impl Tokenizer {
             Error::tokenizer(what, format!("{error}; {wanted}"))
         };
         // The library panics on a decoder that is no JSON at all, so that is found out first.
-        serde_json::from_slice::<serde_json::Value>(bytes).map_err(|error| unfit(&error))?;
+        serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|error| unfit(&error))?;
         let mut inner = Inner::from_bytes(bytes).map_err(|error| unfit(&error))?;
+        if matches!(inner.get_model(), ModelWrapper::BPE(bpe) if bpe.dropout.is_some()) {
+            let mut json: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| unfit(&error))?;
+            json["model"]["dropout"] = serde_json::Value::Null;
+            inner = Inner::from_bytes(json.to_string()).map_err(|error| unfit(&error))?;
+        }
         inner.with_truncation(None).map_err(|error| Error::tokenizer(what, error))?;
         inner.with_padding(None);
         Self::new(inner, what)

@@ -2,7 +2,7 @@
 //!
 //! In running text most pieces (a word with the space before it and the marks after it) have been seen already, so
 //! that the tokenizer itself works on new ones only. The ids are those of the whole text, as the cuts are placed
-//! where [`Cut`] allows them alone.
+//! where the tokenizer's own splitter would cut.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -10,7 +10,6 @@ use std::sync::Mutex;
 
 use super::Tokenizer;
 use crate::Result;
-use crate::corpus::Cut;
 
 /// How many pieces a cache holds, and the longest that it takes.
 const N_PIECES: usize = 1 << 17;
@@ -51,21 +50,17 @@ pub(crate) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// The same ids as [`Tokenizer::encode`] gives.
-    pub(crate) fn encode(&mut self, text: &str) -> Result<Vec<u32>> {
+    /// Adds the ids of a text, the same as [`Tokenizer::encode`] gives.
+    pub(crate) fn encode(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         let tokenizer = self.encoder.tokenizer;
         let cut = tokenizer.cut();
-        if cut == Cut::Never {
-            return tokenizer.encode(text);
-        }
-        let mut ids = Vec::with_capacity(text.len() / 3 + 1);
         let mut rest = text;
         while !rest.is_empty() {
             let (piece, after) = rest.split_at(cut.first(rest));
-            self.cache.encode(tokenizer, piece, &mut ids)?;
+            self.cache.encode(tokenizer, piece, ids)?;
             rest = after;
         }
-        Ok(ids)
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The special tokens of a tokenizer, found by what files call them.
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokenizers::tokenizer::{PostProcessor, Tokenizer as Inner};
 
@@ -28,10 +30,8 @@ const EOS: [&str; 7] = ["[EOS]", "</s>", "<|endoftext|>", "<|end_of_text|>", "<e
 impl Special {
     pub(super) fn find(inner: &Inner, json: &str) -> Self {
         let first = |names: &[&str]| names.iter().find_map(|name| inner.token_to_id(name));
-        let model: Value = serde_json::from_str(json).unwrap_or_default();
-        let named = model["model"]["unk_token"].as_str().and_then(|token| inner.token_to_id(token));
-        // Unigram models give the id itself.
-        let by_id = model["model"]["unk_id"].as_u64().and_then(|id| u32::try_from(id).ok());
+        let file: File = serde_json::from_str(json).unwrap_or_default();
+        let named = file.model.unk_token.as_deref().and_then(|token| inner.token_to_id(token));
         let mut all: Vec<u32> = inner
             .get_added_tokens_decoder()
             .into_iter()
@@ -41,13 +41,13 @@ impl Special {
         all.sort_unstable();
         let n_ids = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         Self {
-            unk: named.or(by_id).or_else(|| first(&UNK)),
+            unk: named.or(file.model.unk_id).or_else(|| first(&UNK)),
             pad: first(&PAD),
             mask: first(&MASK),
             eos: first(&EOS),
             all,
             n_ids,
-            cut: cut(&model),
+            cut: cut(&file),
             frame: inner.get_post_processor().is_some_and(|frame| frame.added_tokens(false) > 0),
         }
     }
@@ -66,22 +66,41 @@ impl Special {
     }
 }
 
+/// What of a `tokenizer.json` tells more than the loaded tokenizer does; the vocabulary is passed over.
+#[derive(Default, Deserialize)]
+struct File {
+    added_tokens: Vec<Value>,
+    normalizer: Value,
+    pre_tokenizer: Value,
+    model: Model,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Model {
+    r#type: Option<String>,
+    unk_token: Option<String>,
+    /// Unigram models give the id itself.
+    unk_id: Option<u32>,
+    merges: Option<Vec<IgnoredAny>>,
+}
+
 /// Where a text may be cut without a change to its tokens, as far as `tokenizer.json` shows it.
 ///
 /// The splitters named here end every word before a blank, unless a normalizer or an added token reaches across it.
 /// Where in doubt, nothing is cut.
-fn cut(json: &Value) -> Cut {
+fn cut(file: &File) -> Cut {
     let plain = |token: &Value| {
         let spaced = token["content"].as_str().is_none_or(|content| content.contains(char::is_whitespace));
         !spaced && token["lstrip"] != Value::Bool(true) && token["rstrip"] != Value::Bool(true)
     };
-    let normal = match &json["normalizer"] {
+    let normal = match &file.normalizer {
         Value::Null => true,
         normalizer => {
             matches!(normalizer["type"].as_str(), Some("BertNormalizer" | "Lowercase" | "NFC" | "NFD"))
         }
     };
-    if !normal || !json["added_tokens"].as_array().is_none_or(|tokens| tokens.iter().all(plain)) {
+    if !normal || !file.added_tokens.iter().all(plain) {
         return Cut::Never;
     }
     let of_splitter = |splitter: &Value| match splitter["type"].as_str() {
@@ -90,12 +109,12 @@ fn cut(json: &Value) -> Cut {
         Some("ByteLevel" | "Whitespace" | "WhitespaceSplit" | "BertPreTokenizer") => Cut::Blanks,
         _ => Cut::Never,
     };
-    let splitter = &json["pre_tokenizer"];
-    let no_merges = json["model"]["merges"].as_array().is_some_and(Vec::is_empty);
+    let splitter = &file.pre_tokenizer;
+    let no_merges = file.model.merges.as_ref().is_some_and(Vec::is_empty);
     match splitter["type"].as_str() {
         Some("Sequence") => of_splitter(&splitter["pretokenizers"][0]),
         // Characters without a splitter: any cut would do, but for special tokens in the text.
-        None if json["model"]["type"] == "BPE" && no_merges => Cut::Blanks,
+        None if file.model.r#type.as_deref() == Some("BPE") && no_merges => Cut::Blanks,
         _ => of_splitter(splitter),
     }
 }
