@@ -2,10 +2,10 @@
 
 use crate::kernel::Float;
 use crate::kernel::read::{buffer, with_option};
+use crate::kernel::scratch::{Scratch, Values, scratch};
 use crate::norm::cpu::{self, Statistics};
 use crate::{Dropout, dropout, layer_norm, linear, norm, reference, rms_norm};
 use candle_core::{Result, Tensor};
-use std::borrow::Cow;
 
 /// A linear projection's parameters: weight [o, i], bias [o].
 #[derive(Clone, Copy, Debug)]
@@ -109,13 +109,13 @@ impl<'a> Norm<'a> {
     }
 
     /// The normed rows, and what the backward pass needs to make them again.
-    pub(crate) fn forward<T: Float>(&self, x: &[T]) -> Result<(Vec<T>, KeptNorm<T>)> {
+    pub(crate) fn forward<T: Float>(&self, x: &[T]) -> Result<(Scratch<T>, KeptNorm<T>)> {
         let (weight, bias) = self.parameters();
         let (eps, center) = match *self {
             Self::Layer { eps, .. } => (eps, true),
             Self::Rms { eps, .. } => (eps, false),
         };
-        let mut y = buffer::<T>(x.len());
+        let mut y = scratch::<T>(x.len());
         let statistics = crate::kernel::read::with(weight, |weight: &[T]| {
             with_option(bias, |bias| Ok(cpu::forward(x, weight, bias, eps, center, &mut y)))
         })?;
@@ -134,8 +134,8 @@ pub(crate) struct KeptNorm<T> {
 
 impl<T: Float> KeptNorm<T> {
     /// The normed rows again.
-    pub(crate) fn again(&self, x: &[T]) -> Result<Vec<T>> {
-        let mut y = buffer::<T>(x.len());
+    pub(crate) fn again(&self, x: &[T]) -> Result<Scratch<T>> {
+        let mut y = scratch::<T>(x.len());
         crate::kernel::read::with(&self.weight, |weight: &[T]| {
             with_option(self.bias.as_ref(), |bias| {
                 cpu::again(x, weight, bias, &self.statistics, &mut y);
@@ -159,16 +159,16 @@ impl<T: Float> KeptNorm<T> {
 pub(crate) fn normed<'x, T: Float>(
     norm: Option<Norm<'_>>,
     x: &'x [T],
-) -> Result<(Cow<'x, [T]>, Option<KeptNorm<T>>)> {
+) -> Result<(Values<'x, T>, Option<KeptNorm<T>>)> {
     match norm {
-        Some(norm) => norm.forward(x).map(|(rows, kept)| (Cow::Owned(rows), Some(kept))),
-        None => Ok((Cow::Borrowed(x), None)),
+        Some(norm) => norm.forward(x).map(|(rows, kept)| (Values::Owned(rows), Some(kept))),
+        None => Ok((Values::Borrowed(x), None)),
     }
 }
 
 /// [`normed`] again, in the backward pass.
-pub(crate) fn normed_again<'x, T: Float>(norm: Option<&KeptNorm<T>>, x: &'x [T]) -> Result<Cow<'x, [T]>> {
-    norm.map_or(Ok(Cow::Borrowed(x)), |norm| norm.again(x).map(Cow::Owned))
+pub(crate) fn normed_again<'x, T: Float>(norm: Option<&KeptNorm<T>>, x: &'x [T]) -> Result<Values<'x, T>> {
+    norm.map_or(Ok(Values::Borrowed(x)), |norm| norm.again(x).map(Values::Owned))
 }
 
 /// `x + dropout(y)`, in plain candle operations.
@@ -231,14 +231,14 @@ impl Ending {
     }
 
     /// The gradient of the projection's result.
-    pub(crate) fn dprojected<'d, T: Float>(&self, dy: &'d [T]) -> Cow<'d, [T]> {
+    pub(crate) fn dprojected<'d, T: Float>(&self, dy: &'d [T]) -> Values<'d, T> {
         match &self.dropout {
             Some(rule) => {
-                let mut dropped = buffer::<T>(dy.len());
+                let mut dropped = scratch::<T>(dy.len());
                 dropout::cpu::apply(rule, self.rows, dy, None, &mut dropped);
-                Cow::Owned(dropped)
+                Values::Owned(dropped)
             }
-            None => Cow::Borrowed(dy),
+            None => Values::Borrowed(dy),
         }
     }
 

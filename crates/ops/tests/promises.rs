@@ -1,4 +1,5 @@
 //! What the operations promise beyond being the same as their reference.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use vulpes_ops::{

@@ -7,7 +7,7 @@ use super::rows::{self, Row};
 use crate::kernel::Float;
 use crate::kernel::matmul::{View, Write, matmul, matmul_at};
 use crate::kernel::parallel::{Shared, for_ranges};
-use crate::kernel::read::buffer;
+use crate::kernel::scratch::scratch;
 use crate::{Dropout, Mask};
 use std::ops::Range;
 
@@ -105,8 +105,8 @@ pub(crate) fn forward<T: Float>(
     }
     let (out, log_sums) = (Shared::new(out), Shared::new(log_sums));
     for_ranges(b * h, 1, |places| {
-        let mut scores = buffer::<T>(QUERIES * KEYS.min(problem.sizes.s.max(1)));
-        let mut context = buffer::<T>(QUERIES * width);
+        let mut scores = scratch::<T>(QUERIES * KEYS.min(problem.sizes.s.max(1)));
+        let mut context = scratch::<T>(QUERIES * width);
         let mut words = Vec::new();
         for place in places.map(|at| Place { b: at / h, head: at % h }) {
             for tile in problem.tiles() {
@@ -188,7 +188,7 @@ pub(crate) unsafe fn backward<T: Float>(
     // Keys and values of a group get sums over its query heads, so a group is what a thread takes.
     for_ranges(b * g, 1, |groups| {
         let size = QUERIES * KEYS.min(s.max(1));
-        let (mut weights, mut dscores) = (buffer::<T>(size), buffer::<T>(size));
+        let (mut weights, mut dscores) = (scratch::<T>(size), scratch::<T>(size));
         let mut words = Vec::new();
         let heads =
             groups.flat_map(|at| (0..h / g).map(move |i| Place { b: at / g, head: at % g * (h / g) + i }));

@@ -7,6 +7,7 @@ use crate::attention::reference::Sizes;
 use crate::kernel::matmul::Write;
 use crate::kernel::parallel::Shared;
 use crate::kernel::read::{buffer, tensor, with, with2};
+use crate::kernel::scratch::{Scratch, cleared, scratch};
 use crate::kernel::{Float, elementwise};
 use crate::linear::cpu::{input, parameters, product};
 use crate::parts::{Ending, KeptNorm, OwnedProjection, normed, normed_again};
@@ -16,15 +17,15 @@ use crate::tape::{self, InputGradients};
 use candle_core::{Result, Tensor, bail};
 
 /// What the node keeps for its backward pass.
-struct Kept<T> {
+struct Kept<T: Float> {
     x: Tensor,
     norm: Option<KeptNorm<T>>,
     /// Query, key and value: each with where its part of a row of `qkv` starts, and its width.
     sides: [(OwnedProjection, usize, usize); 3],
     turns: Option<Turns<T>>,
     problem: Problem,
-    qkv: Vec<T>,
-    context: Vec<T>,
+    qkv: Scratch<T>,
+    context: Scratch<T>,
     log_sums: Vec<T>,
     ending: Ending,
 }
@@ -69,7 +70,7 @@ pub(super) fn node<T: Float>(
     };
     let (y, kept) = with(x, |values: &[T]| {
         let (rows, norm) = normed(parts.norm, values)?;
-        let mut qkv = buffer::<T>(n * wide);
+        let mut qkv = scratch::<T>(n * wide);
         let mut bias = buffer::<T>(wide);
         for (projection, at, width) in &sides {
             with(&projection.weight, |weight: &[T]| {
@@ -92,7 +93,7 @@ pub(super) fn node<T: Float>(
             // Query heads and key heads stand side by side.
             turns.turn(&mut qkv, wide, h + g, k, false);
         }
-        let (mut context, mut log_sums) = (buffer::<T>(n * h * k), buffer::<T>(b * h * t));
+        let (mut context, mut log_sums) = (scratch::<T>(n * h * k), buffer::<T>(b * h * t));
         if n > 0 {
             let (keys, values) = (&qkv[h * k..], &qkv[(h + g) * k..]);
             forward(&problem, &qkv, keys, values, &mut context, &mut log_sums);
@@ -120,12 +121,12 @@ impl<T: Float> Kept<T> {
                 &output.weight,
                 output.bias.as_ref(),
             )?;
-            let mut dcontext = buffer::<T>(n * h * k);
+            let mut dcontext = scratch::<T>(n * h * k);
             with(&output.weight, |weight: &[T]| {
                 input(&dprojected, o, (n, h * k, o), weight, &mut dcontext, Write::Store);
                 Ok(())
             })?;
-            let mut dqkv = buffer::<T>(n * wide);
+            let mut dqkv = cleared::<T>(n * wide);
             if n > 0 {
                 let all = Shared::new(&mut dqkv);
                 let gradients = Gradients { dq: all.from(0), dk: all.from(h * k), dv: all.from((h + g) * k) };
@@ -144,7 +145,7 @@ impl<T: Float> Kept<T> {
             }
             let rows = normed_again(self.norm.as_ref(), x)?;
             let mut dx = self.ending.dx(dy, x.len());
-            let mut drows = if self.norm.is_some() { buffer::<T>(n * d) } else { Vec::new() };
+            let mut drows = scratch::<T>(if self.norm.is_some() { n * d } else { 0 });
             let mut write = if self.norm.is_some() { Write::Store } else { Write::Add };
             let mut of_sides = Vec::new();
             for (OwnedProjection { weight, bias }, at, width) in &self.sides {
@@ -153,7 +154,7 @@ impl<T: Float> Kept<T> {
                 let (dweight, dbias) = parameters(&rows, sizes, dside, wide, weight, bias.as_ref())?;
                 of_sides.push(dweight);
                 of_sides.extend(bias.as_ref().map(|_| dbias));
-                let to = if self.norm.is_some() { &mut drows } else { &mut dx };
+                let to: &mut [T] = if self.norm.is_some() { &mut drows } else { &mut dx };
                 with(weight, |weight: &[T]| {
                     input(dside, wide, sizes, weight, to, write);
                     Ok(())

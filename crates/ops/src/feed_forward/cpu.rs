@@ -4,7 +4,8 @@ use super::FeedForward;
 use crate::activation::cpu::{gated_slopes, gated_values, slopes, values, values_of_biased};
 use crate::kernel::Float;
 use crate::kernel::matmul::Write;
-use crate::kernel::read::{buffer, tensor, with, with_option, with2};
+use crate::kernel::read::{tensor, with, with_option, with2};
+use crate::kernel::scratch::{Scratch, scratch};
 use crate::linear::cpu::{forward, input, parameters, product};
 use crate::parts::{Ending, KeptNorm, OwnedProjection, normed, normed_again};
 use crate::tape::{self, InputGradients};
@@ -12,11 +13,11 @@ use crate::{Activation, Projection};
 use candle_core::{Result, Tensor};
 
 /// What the node keeps for its backward pass.
-struct Kept<T> {
+struct Kept<T: Float> {
     x: Tensor,
     norm: Option<KeptNorm<T>>,
-    gate: Option<(OwnedProjection, Vec<T>)>,
-    up: (OwnedProjection, Vec<T>),
+    gate: Option<(OwnedProjection, Scratch<T>)>,
+    up: (OwnedProjection, Scratch<T>),
     activation: Activation,
     ending: Ending,
     /// Rows, width of x, width between the projections.
@@ -38,7 +39,7 @@ pub(super) fn node<T: Float>(x: &Tensor, parts: &FeedForward, inputs: &[&Tensor]
     };
     let (y, kept) = with(x, |values_of_x: &[T]| {
         let (rows, norm) = normed(parts.norm, values_of_x)?;
-        let mut inner = buffer::<T>(n * f);
+        let mut inner = scratch::<T>(n * f);
         let (gate, up) = match parts.gate {
             Some(gate) => {
                 let held = (project(&rows, (n, d, f), gate)?, project(&rows, (n, d, f), parts.up)?);
@@ -55,8 +56,8 @@ pub(super) fn node<T: Float>(x: &Tensor, parts: &FeedForward, inputs: &[&Tensor]
     tape::record(inputs, y, shape, move |dy| kept.backward(dy))
 }
 
-fn project<T: Float>(rows: &[T], sizes: (usize, usize, usize), projection: Projection) -> Result<Vec<T>> {
-    let mut out = buffer::<T>(sizes.0 * sizes.2);
+fn project<T: Float>(rows: &[T], sizes: (usize, usize, usize), projection: Projection) -> Result<Scratch<T>> {
+    let mut out = scratch::<T>(sizes.0 * sizes.2);
     with(projection.weight, |weight: &[T]| {
         with_option(projection.bias, |bias| {
             forward(rows, sizes, weight, bias, &mut out, sizes.2);
@@ -72,8 +73,8 @@ fn activated<T: Float>(
     sizes: (usize, usize, usize),
     parts: &FeedForward,
     inner: &mut [T],
-) -> Result<Vec<T>> {
-    let mut up = buffer::<T>(inner.len());
+) -> Result<Scratch<T>> {
+    let mut up = scratch::<T>(inner.len());
     with(parts.up.weight, |weight: &[T]| {
         with_option(parts.up.bias, |bias| {
             product(rows, sizes, weight, &mut up, sizes.2, Write::Store);
@@ -94,14 +95,14 @@ impl<T: Float> Kept<T> {
             let down = &self.ending.projection;
             let o = down.weight.dim(0)?;
             let dprojected = self.ending.dprojected(dy);
-            let (mut inner, mut dup) = (buffer::<T>(n * f), buffer::<T>(n * f));
+            let (mut inner, mut dup) = (scratch::<T>(n * f), scratch::<T>(n * f));
             with(&down.weight, |weight: &[T]| {
                 input(&dprojected, o, (n, f, o), weight, &mut dup, Write::Store);
                 Ok(())
             })?;
             let dgate = match &self.gate {
                 Some((_, gate)) => {
-                    let mut dgate = buffer::<T>(n * f);
+                    let mut dgate = scratch::<T>(n * f);
                     let inner = Some(&mut inner[..]);
                     gated_slopes(self.activation, gate, &self.up.1, inner, &mut dgate, &mut dup);
                     Some(dgate)
@@ -115,7 +116,7 @@ impl<T: Float> Kept<T> {
             drop(inner);
             let rows = normed_again(self.norm.as_ref(), x)?;
             let mut dx = self.ending.dx(dy, x.len());
-            let mut drows = if self.norm.is_some() { buffer::<T>(n * d) } else { Vec::new() };
+            let mut drows = scratch::<T>(if self.norm.is_some() { n * d } else { 0 });
             let mut of_projections = Vec::new();
             let sides = [(self.gate.as_ref().map(|(gate, _)| gate), dgate), (Some(&self.up.0), Some(dup))];
             let mut write = if self.norm.is_some() { Write::Store } else { Write::Add };
@@ -125,7 +126,7 @@ impl<T: Float> Kept<T> {
                 let (dweight, dbias) = parameters(&rows, (n, d, f), &dside, f, weight, bias.as_ref())?;
                 of_projections.push(dweight);
                 of_projections.extend(bias.as_ref().map(|_| dbias));
-                let to = if self.norm.is_some() { &mut drows } else { &mut dx };
+                let to: &mut [T] = if self.norm.is_some() { &mut drows } else { &mut dx };
                 with(weight, |weight: &[T]| {
                     input(&dside, f, (n, d, f), weight, to, write);
                     Ok(())

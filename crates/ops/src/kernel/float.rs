@@ -1,5 +1,6 @@
 //! The two numbers that kernels are written for, and the functions of them that vectorize.
 
+use super::scratch::Shelf;
 use candle_core::WithDType;
 use std::ops::Neg;
 
@@ -11,6 +12,8 @@ pub(crate) trait Float: WithDType + Neg<Output = Self> + Default {
     const NEG_INFINITY: Self;
     const INFINITY: Self;
 
+    /// Where used buffers wait.
+    fn shelf() -> &'static Shelf<Self>;
     fn of(x: f64) -> Self;
     /// `self · b + c`.
     fn fma<const FMA: bool>(self, b: Self, c: Self) -> Self;
@@ -24,6 +27,11 @@ pub(crate) trait Float: WithDType + Neg<Output = Self> + Default {
 impl Float for f64 {
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
     const INFINITY: Self = f64::INFINITY;
+
+    fn shelf() -> &'static Shelf<Self> {
+        static SHELF: Shelf<f64> = Shelf::new();
+        &SHELF
+    }
 
     #[inline(always)]
     fn of(x: f64) -> Self {
@@ -54,6 +62,11 @@ impl Float for f64 {
 impl Float for f32 {
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
     const INFINITY: Self = f32::INFINITY;
+
+    fn shelf() -> &'static Shelf<Self> {
+        static SHELF: Shelf<f32> = Shelf::new();
+        &SHELF
+    }
 
     #[inline(always)]
     fn of(x: f64) -> Self {

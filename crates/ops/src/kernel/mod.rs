@@ -5,6 +5,7 @@ pub(crate) mod float;
 pub(crate) mod matmul;
 pub(crate) mod parallel;
 pub(crate) mod read;
+pub(crate) mod scratch;
 pub(crate) mod simd;
 
 pub(crate) use float::Float;

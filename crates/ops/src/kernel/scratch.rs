@@ -1,0 +1,126 @@
+//! Buffers that are used again: what a node keeps and what a kernel works in, from step to step.
+//!
+//! A fresh vector has to be filled with zeros, which for the wide buffers of a step costs a pass over memory each.
+//! A [`Scratch`] comes from a shelf of those given back, with whatever they held, and goes back when it is dropped.
+
+use super::Float;
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
+/// Shorter buffers come from the allocator: they are cheap to clear.
+const SHORTEST: usize = 4 * 1024;
+/// A shelf holds no more elements than this, the latest.
+const MOST: usize = 64 << 20;
+
+/// The buffers of one number type that wait to be used again, the latest at the back.
+pub(crate) struct Shelf<T>(Mutex<VecDeque<Vec<T>>>);
+
+impl<T: Float> Shelf<T> {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(VecDeque::new()))
+    }
+
+    fn take(&self, len: usize) -> Option<Vec<T>> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = held.iter().rposition(|buffer| buffer.len() >= len && buffer.len() - len <= len / 4)?;
+        held.remove(at)
+    }
+
+    fn give_back(&self, buffer: Vec<T>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.push_back(buffer);
+        let mut elements: usize = held.iter().map(Vec::len).sum();
+        while elements > MOST {
+            let Some(oldest) = held.pop_front() else { break };
+            elements -= oldest.len();
+        }
+    }
+}
+
+/// A buffer of which nothing may be read before it has been written.
+#[derive(Debug)]
+pub(crate) struct Scratch<T: Float> {
+    buffer: Vec<T>,
+    len: usize,
+}
+
+/// A buffer of `len` elements that hold anything.
+pub(crate) fn scratch<T: Float>(len: usize) -> Scratch<T> {
+    let used = if len >= SHORTEST { T::shelf().take(len) } else { None };
+    Scratch { buffer: used.unwrap_or_else(|| vec![T::default(); len]), len }
+}
+
+/// A buffer of `len` zeros.
+pub(crate) fn cleared<T: Float>(len: usize) -> Scratch<T> {
+    let mut scratch = scratch(len);
+    scratch.fill(T::default());
+    scratch
+}
+
+impl<T: Float> Deref for Scratch<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl<T: Float> DerefMut for Scratch<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.buffer[..self.len]
+    }
+}
+
+impl<T: Float> Drop for Scratch<T> {
+    fn drop(&mut self) {
+        if self.buffer.len() >= SHORTEST {
+            T::shelf().give_back(std::mem::take(&mut self.buffer));
+        }
+    }
+}
+
+/// Values that are somebody else's, or in a buffer of our own.
+pub(crate) enum Values<'a, T: Float> {
+    Borrowed(&'a [T]),
+    Owned(Scratch<T>),
+}
+
+impl<T: Float> Deref for Values<'_, T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::Borrowed(values) => values,
+            Self::Owned(values) => values,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_come_back_and_fit() {
+        // A length that no other test asks for.
+        let len = 123_457;
+        let mut first = scratch::<f64>(len);
+        first.fill(3.0);
+        let place = first.as_ptr();
+        drop(first);
+        let again = scratch::<f64>(len - 1000);
+        assert_eq!((again.as_ptr(), again.len(), again[7]), (place, len - 1000, 3.0));
+        drop(again);
+        assert_ne!(scratch::<f64>(len / 2).as_ptr(), place, "half a buffer would be wasted");
+        assert!(cleared::<f64>(len).iter().all(|&x| x == 0.0));
+        assert_eq!(scratch::<f32>(0).len(), 0);
+    }
+
+    #[test]
+    fn a_shelf_holds_so_much_and_no_more() {
+        let shelf = Shelf::<f32>::new();
+        for _ in 0..5 {
+            shelf.give_back(vec![0.0; MOST / 3]);
+        }
+        assert_eq!(shelf.0.lock().unwrap().len(), 3);
+    }
+}
