@@ -39,3 +39,8 @@ pub use vulpes_ops::{
     candle_on_one_thread,
     threads::{kernel_threads, with_kernel_threads},
 };
+
+/// README's example, compiled and run with the doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct ReadmeExample;

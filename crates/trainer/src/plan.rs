@@ -246,8 +246,7 @@ impl fmt::Display for Plan {
         let t = &self.config.train;
         let m = &self.model;
         let number = |n: usize| thousands(n as f64);
-        let threads = format!("{} thread{}", self.n_threads, if self.n_threads == 1 { "" } else { "s" });
-        let shards = format!("{} shard{}", self.n_shards, if self.n_shards == 1 { "" } else { "s" });
+        let (threads, shards) = (counted(self.n_threads, "thread"), counted(self.n_shards, "shard"));
         writeln!(f, "run         {}", self.run_dir.display())?;
         writeln!(
             f,
@@ -257,8 +256,12 @@ impl fmt::Display for Plan {
         )?;
         writeln!(
             f,
-            "model       {:?}: {} layers, {} heads, width {}, context {}",
-            m.family, m.n_layer, m.n_head, m.d_model, m.context_len
+            "model       {:?}: {}, {}, width {}, context {}",
+            m.family,
+            counted(m.n_layer, "layer"),
+            counted(m.n_head, "head"),
+            m.d_model,
+            m.context_len
         )?;
         writeln!(f, "vocabulary  {} tokens", number(m.vocab_size))?;
         write!(f, "parameters  {}", number(all))?;
@@ -289,6 +292,11 @@ impl fmt::Display for Plan {
             bytes(self.checkpoint_bytes())
         )
     }
+}
+
+/// `1 layer`, `2 layers`.
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// The folder that `train.init_from` names; `None` for a model from scratch.

@@ -33,15 +33,23 @@ pub(crate) fn last(plan: &Plan, summary: &Summary) -> String {
         text.push_str("\ngo on with the same command and --resume");
         return text;
     }
-    let prompt = quoted(&prompt(plan).unwrap_or_else(|| "The".to_owned()));
+    let text_of_corpus = prompt(plan).unwrap_or_else(|| "The".to_owned());
+    let prompt = quoted(&text_of_corpus);
     // `cargo run` has built this program alone; `cargo run` builds the others.
     let program = |name: &str| match std::env::var_os("CARGO_MANIFEST_DIR") {
         Some(_) => format!("cargo run --release --bin {name} --"),
         None => name.to_owned(),
     };
     text.push_str("\ntry:");
-    if plan.config.objective.kind == ObjectiveKind::NextToken {
-        let _ = write!(text, "\n  {} --model {run} --prompt {prompt} --next 5", program("sample"));
+    let asked = match plan.config.objective.kind {
+        ObjectiveKind::NextToken => Some(prompt.clone()),
+        ObjectiveKind::MaskedToken => {
+            text_of_corpus.rsplit_once(' ').map(|(start, _)| quoted(&format!("{start} [MASK]")))
+        }
+        ObjectiveKind::Classify => None,
+    };
+    if let Some(asked) = asked {
+        let _ = write!(text, "\n  {} --model {run} --prompt {asked} --next 5", program("sample"));
     }
     let _ = write!(text, "\n  {} --model {run} --text {prompt}", program("explain"));
     text
