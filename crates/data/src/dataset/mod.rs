@@ -7,6 +7,8 @@ mod order;
 mod row;
 mod rows;
 #[cfg(test)]
+mod scale_tests;
+#[cfg(test)]
 mod tests;
 mod text;
 
