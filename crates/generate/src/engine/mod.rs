@@ -84,6 +84,9 @@ impl<'m> Engine<'m> {
                 None => Ok(()),
             });
         }
+        if self.rows.iter().all(|row| row.is_done) {
+            return Ok(());
+        }
         let context = self.model.config().context_len;
         if self.cache.n_seen() < context
             && self.rows.iter().all(|row| row.is_done || row.window.len() <= context)
