@@ -3,7 +3,9 @@
 use candle_core::{Result, Tensor};
 use vulpes_ops::{self as ops, AttentionOptions, Mask};
 
+use crate::block::Wrap;
 use crate::config::{BlockKind, ModelConfig};
+use crate::norm::Norm;
 use crate::rotary::Rotary;
 use crate::transformer::{Linear, Weights};
 use crate::{Run, Site};
@@ -46,9 +48,50 @@ impl Attention {
         })
     }
 
+    /// `x + dropout(f(norm(x)))`, or without what is not given; as one operation, unless somebody looks inside or
+    /// keys and values come from a cache.
+    ///
     /// # Shape
     /// `x` `[b, t, d]` to the same (bare: to `[b, t, h · k]`).
-    pub(crate) fn forward(&self, x: &Tensor, shared: &Shared, run: &mut Run) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor, wrap: Wrap, shared: &Shared, run: &mut Run) -> Result<Tensor> {
+        if run.cache.is_some() || self.sites().into_iter().any(|site| run.wants(site)) {
+            let y = self.in_pieces(&wrap.before(x)?, shared, run)?;
+            return wrap.join(x, &y);
+        }
+        let weights_dropout = run.dropout_at("attention.weights", self.layer, self.dropout);
+        let parts = ops::AttentionLayer {
+            norm: wrap.norm.map(Norm::part),
+            query: self.query.part(),
+            key: self.key.part(),
+            value: self.value.part(),
+            output: self.output.as_ref().map(Linear::part),
+            d_head: self.d_head,
+            rotary: shared.rotary.map(|rotary| rotary.tables(shared.positions)),
+            attention: AttentionOptions {
+                scale: self.scale,
+                mask: shared.mask,
+                dropout: weights_dropout.as_ref(),
+            },
+            residual: wrap.residual,
+            dropout: wrap.dropout.as_ref(),
+        };
+        ops::attention_layer(x, &parts)
+    }
+
+    fn sites(&self) -> [Site; 7] {
+        let at = [
+            Site::Query,
+            Site::Key,
+            Site::Value,
+            Site::Scores,
+            Site::Weights,
+            Site::Context,
+            Site::AttentionOutput,
+        ];
+        at.map(|site| site(self.layer))
+    }
+
+    fn in_pieces(&self, x: &Tensor, shared: &Shared, run: &mut Run) -> Result<Tensor> {
         let heads = |linear: &Linear| -> Result<Tensor> {
             let (b, t, _) = x.dims3()?;
             linear.forward(x)?.reshape((b, t, (), self.d_head))

@@ -1,7 +1,7 @@
 //! One block: an attention sublayer and a feed-forward sublayer around the residual stream.
 
 use candle_core::{Result, Tensor};
-use vulpes_ops as ops;
+use vulpes_ops::{self as ops, Dropout};
 
 use crate::attention::{Attention, Shared};
 use crate::config::{BlockKind, ModelConfig};
@@ -42,36 +42,56 @@ impl Block {
     /// # Shape
     /// `[b, t, d]` to the same.
     pub(crate) fn forward(&self, x: &Tensor, shared: &Shared, run: &mut Run) -> Result<Tensor> {
-        let mut x = self.sublayer("attention", x, &self.attention_norm, run, |x, run| {
-            self.attention.forward(x, shared, run)
-        })?;
+        let wrap = self.wrap("attention", &self.attention_norm, run);
+        let mut x = self.after(self.attention.forward(x, wrap, shared, run)?, &self.attention_norm)?;
         if let Some(feed_forward) = &self.feed_forward {
-            x = self
-                .sublayer("feed_forward", &x, &self.feed_forward_norm, run, |x, _| feed_forward.forward(x))?;
+            let wrap = self.wrap("feed_forward", &self.feed_forward_norm, run);
+            x = self.after(feed_forward.forward(&x, wrap)?, &self.feed_forward_norm)?;
         }
         run.record(Site::Block(self.layer), &x);
         Ok(x)
     }
 
-    /// `x + f(norm(x))`, `norm(x + f(x))` or `f(x)`, with dropout on what `f` adds.
-    fn sublayer(
-        &self,
-        name: &str,
-        x: &Tensor,
-        norm: &Option<Norm>,
-        run: &mut Run,
-        f: impl FnOnce(&Tensor, &mut Run) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        let normed = |x: &Tensor| norm.as_ref().map_or_else(|| Ok(x.clone()), |norm| norm.forward(x));
-        let dropout = run.dropout_at(name, self.layer, self.dropout);
-        let dropped = |y: Tensor| match &dropout {
-            Some(dropout) => ops::dropout(&y, dropout),
-            None => Ok(y),
-        };
+    fn wrap<'a>(&self, name: &str, norm: &'a Option<Norm>, run: &Run) -> Wrap<'a> {
         match self.kind {
-            BlockKind::Bare => f(x, run),
-            BlockKind::Pre => x + dropped(f(&normed(x)?, run)?)?,
-            BlockKind::Post => normed(&(x + dropped(f(x, run)?)?)?),
+            BlockKind::Bare => Wrap { norm: None, residual: false, dropout: None },
+            BlockKind::Pre | BlockKind::Post => Wrap {
+                norm: norm.as_ref().filter(|_| self.kind == BlockKind::Pre),
+                residual: true,
+                dropout: run.dropout_at(name, self.layer, self.dropout),
+            },
         }
+    }
+
+    /// What stands behind a sublayer: the norm of a post-norm block.
+    fn after(&self, x: Tensor, norm: &Option<Norm>) -> Result<Tensor> {
+        match norm {
+            Some(norm) if self.kind == BlockKind::Post => norm.forward(&x),
+            _ => Ok(x),
+        }
+    }
+}
+
+/// What stands around a sublayer `f`: `x + dropout(f(norm(x)))`, each where it is given.
+#[derive(Clone, Debug)]
+pub(crate) struct Wrap<'a> {
+    pub(crate) norm: Option<&'a Norm>,
+    pub(crate) residual: bool,
+    pub(crate) dropout: Option<Dropout>,
+}
+
+impl Wrap<'_> {
+    /// The input of the sublayer.
+    pub(crate) fn before(&self, x: &Tensor) -> Result<Tensor> {
+        self.norm.map_or_else(|| Ok(x.clone()), |norm| norm.forward(x))
+    }
+
+    /// Its result, joined to the stream.
+    pub(crate) fn join(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let y = match &self.dropout {
+            Some(dropout) => ops::dropout(y, dropout)?,
+            None => y.clone(),
+        };
+        if self.residual { x + y } else { Ok(y) }
     }
 }

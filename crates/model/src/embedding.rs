@@ -36,17 +36,14 @@ impl Embedding {
     /// # Shape
     /// Ids `[b, t]` to `[b, t, d]`; `positions` `[b, t]`.
     pub(crate) fn forward(&self, input: &Input, positions: &Tensor, run: &Run) -> Result<Tensor> {
-        let mut x = ops::embedding(&input.ids, &self.token)?;
-        if let Some(position) = &self.position {
-            x = (x + ops::embedding(positions, position)?)?;
-        }
-        if let Some(token_type) = &self.token_type {
-            let types = match &input.token_types {
-                Some(types) => types.clone(),
-                None => input.ids.zeros_like()?,
-            };
-            x = (x + ops::embedding(&types, token_type)?)?;
-        }
+        let types = match &input.token_types {
+            Some(types) => types.clone(),
+            None => input.ids.zeros_like()?,
+        };
+        let mut tables = vec![(&input.ids, &self.token)];
+        tables.extend(self.position.iter().map(|position| (positions, position)));
+        tables.extend(self.token_type.iter().map(|token_type| (&types, token_type)));
+        let mut x = ops::embedding_sum(&tables)?;
         if let Some(norm) = &self.norm {
             x = norm.forward(&x)?;
         }

@@ -1,11 +1,11 @@
 //! What stands on the last hidden state: vocabulary logits, label logits, or nothing.
 
 use candle_core::{Result, Tensor};
-use vulpes_ops::{self as ops, CrossEntropyOptions, Loss};
+use vulpes_ops::{self as ops, Activation, CrossEntropyOptions, Loss};
 
 use crate::Run;
-use crate::config::{FeedForwardKind, Head, ModelConfig, NormKind};
-use crate::feed_forward::activate;
+use crate::config::{Head, ModelConfig, NormKind};
+use crate::feed_forward::activation;
 use crate::norm::Norm;
 use crate::transformer::{Linear, Weights};
 
@@ -22,7 +22,7 @@ pub(crate) enum HeadLayer {
 #[derive(Clone, Debug)]
 pub(crate) struct Transform {
     dense: Linear,
-    activation: FeedForwardKind,
+    activation: Option<Activation>,
     norm: Option<Norm>,
 }
 
@@ -35,7 +35,7 @@ impl HeadLayer {
             Head::MaskedToken => Self::Vocabulary {
                 transform: Some(Transform {
                     dense: Linear::new(weights, "head.transform", true)?,
-                    activation: config.feed_forward,
+                    activation: activation(config.feed_forward),
                     norm: Norm::of_kind(NormKind::Layer, config.norm_eps, "head.norm", weights)?,
                 }),
                 weight: vocabulary()?,
@@ -108,6 +108,7 @@ fn pool(pooler: &Linear, hidden: &Tensor) -> Result<Tensor> {
 
 fn transformed(transform: &Option<Transform>, hidden: &Tensor) -> Result<Tensor> {
     let Some(Transform { dense, activation, norm }) = transform else { return Ok(hidden.clone()) };
-    let x = activate(*activation, &dense.forward(hidden)?)?;
+    let x = dense.forward(hidden)?;
+    let x = activation.map_or_else(|| Ok(x.clone()), |activation| activation.apply(&x))?;
     norm.as_ref().map_or(Ok(x.clone()), |norm| norm.forward(&x))
 }

@@ -39,9 +39,14 @@ impl Norm {
     /// # Shape
     /// `[.., d]` to the same.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.part().apply(x)
+    }
+
+    /// The norm as a part of a sublayer.
+    pub(crate) fn part(&self) -> ops::Norm<'_> {
         match self {
-            Norm::Layer { weight, bias, eps } => ops::layer_norm(x, weight, Some(bias), *eps),
-            Norm::Rms { weight, eps } => ops::rms_norm(x, weight, *eps),
+            Norm::Layer { weight, bias, eps } => ops::Norm::Layer { weight, bias: Some(bias), eps: *eps },
+            Norm::Rms { weight, eps } => ops::Norm::Rms { weight, eps: *eps },
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Rotary positions: the table of angles, and the stretching of it to longer contexts.
 
 use candle_core::{DType, Device, Result, Tensor};
-use vulpes_ops as ops;
+use vulpes_ops::{self as ops, RotaryTables};
 
 use crate::config::{ModelConfig, RopeScaling};
 
@@ -35,6 +35,11 @@ impl Rotary {
     /// The table: cosines and sines, `[context_len, k/2]` each.
     pub(crate) fn table(&self) -> (Tensor, Tensor) {
         (self.cos.clone(), self.sin.clone())
+    }
+
+    /// The table, and the places to turn by.
+    pub(crate) fn tables<'a>(&'a self, positions: &'a Tensor) -> RotaryTables<'a> {
+        RotaryTables { cos: &self.cos, sin: &self.sin, positions: Some(positions) }
     }
 
     /// Turns the heads of `x` by their tokens' places.

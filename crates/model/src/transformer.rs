@@ -45,6 +45,11 @@ impl Linear {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         ops::linear(x, &self.weight, self.bias.as_ref())
     }
+
+    /// The projection as a part of a sublayer.
+    pub(crate) fn part(&self) -> ops::Projection<'_> {
+        ops::Projection { weight: &self.weight, bias: self.bias.as_ref() }
+    }
 }
 
 /// A transformer of any family.
