@@ -25,8 +25,7 @@ fn run(place: &Place, lesson: &str) -> Value {
     let config = format!("configs/lessons/{lesson}.toml");
     place.train(&["--config", &config, "--out", lesson, "--quiet"]).succeeds();
     let lines = place.read(&format!("{lesson}/metrics.jsonl"));
-    let evaluation =
-        lines.lines().filter(|line| line.contains("val_loss")).next_back().expect("an evaluation");
+    let evaluation = lines.lines().rfind(|line| line.contains("val_loss")).expect("an evaluation");
     serde_json::from_str(evaluation).expect("JSON")
 }
 

@@ -1,4 +1,5 @@
 //! The program `sample` on folders that are no model, and on words that it doesn't know.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -1,4 +1,5 @@
 //! The program `explain`: the walkthrough as anyone sees it, and what it refuses.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::process::{Command, Output};
 

@@ -1,4 +1,5 @@
 //! `explain` on small models: the JSON, the terminal, and the page in a real browser.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -143,7 +143,7 @@ pub(crate) fn forward<T: Float>(
                     let at = (place.b * t + tile.start + i) * problem.out_stride + place.head * width;
                     // SAFETY: as above.
                     let out = unsafe { out.part(at..at + width) };
-                    let seen = sum[i] > T::default() || sum[i] != sum[i];
+                    let seen = sum[i] > T::default() || sum[i].is_nan();
                     let inverse = if seen { T::of(1.0) / sum[i] } else { T::default() };
                     rows::scaled(out, context, inverse);
                     log_sums[i] = if seen { max[i] + Float::ln(sum[i]) } else { T::INFINITY };

@@ -84,7 +84,7 @@ fn exp_step_body<T: Float, const FMA: bool>(x: &mut [T], max: &mut T, sum: &mut 
         // Nothing is allowed yet. A NaN among the scores is above nothing, and must still be met.
         let poison = reduce(x, |sum, x| sum + x);
         x.fill(T::default());
-        if poison != poison {
+        if poison.is_nan() {
             *sum = poison;
             *max = T::default();
         }

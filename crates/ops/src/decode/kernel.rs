@@ -99,9 +99,9 @@ mod avx2 {
             let sums = unsafe { rows::<ROWS>(weight.as_ptr().add(first * n), x) };
             out[first..first + ROWS].copy_from_slice(&sums);
         }
-        for row in full..out.len() {
+        for (row, out) in out.iter_mut().enumerate().skip(full) {
             // SAFETY: the row lies inside the weight.
-            out[row] = unsafe { rows::<1>(weight.as_ptr().add(row * n), x) }[0];
+            *out = unsafe { rows::<1>(weight.as_ptr().add(row * n), x) }[0];
         }
     }
 
@@ -135,9 +135,9 @@ mod avx2 {
             // SAFETY: there is room for eight numbers.
             unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), _mm256_add_ps(low[r], high[r])) };
             let mut sum: f32 = lanes.iter().sum();
-            for j in i..n {
+            for (j, x) in x.iter().enumerate().skip(i) {
                 // SAFETY: j < n, inside the row.
-                sum += unsafe { *weight.add(r * n + j) } * x[j];
+                sum += unsafe { *weight.add(r * n + j) } * x;
             }
             sum
         })

@@ -20,6 +20,7 @@ pub(crate) trait Float: WithDType + Neg<Output = Self> + Default {
     /// `e^self`; float32 by a polynomial that vectorizes.
     fn exp<const FMA: bool>(self) -> Self;
     fn ln(self) -> Self;
+    fn is_nan(self) -> bool;
     fn sqrt(self) -> Self;
     fn erf(self) -> Self;
 }
@@ -45,6 +46,11 @@ impl Float for f64 {
     fn exp<const FMA: bool>(self) -> Self {
         f64::exp(self)
     }
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        f64::is_nan(self)
+    }
+
     #[inline(always)]
     fn ln(self) -> Self {
         f64::ln(self)
@@ -80,6 +86,11 @@ impl Float for f32 {
     fn exp<const FMA: bool>(self) -> Self {
         exp_f32::<FMA>(self)
     }
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        f32::is_nan(self)
+    }
+
     #[inline(always)]
     fn ln(self) -> Self {
         f32::ln(self)

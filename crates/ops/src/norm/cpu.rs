@@ -29,7 +29,7 @@ pub(crate) fn forward<T: Float>(
     y: &mut [T],
 ) -> Statistics<T> {
     let width = weight.len();
-    let rows = if width == 0 { 0 } else { x.len() / width };
+    let rows = x.len().checked_div(width).unwrap_or(0);
     let mut statistics = Statistics { mean: buffer(rows), scale: buffer(rows) };
     let (y, mean, scale) =
         (Shared::new(y), Shared::new(&mut statistics.mean), Shared::new(&mut statistics.scale));

@@ -48,8 +48,11 @@ enum Layout {
     Narrowed,
 }
 
+/// What makes the tensor that an operation is given out of the variable that is differentiated.
+type Rearranged = Box<dyn Fn(&Var) -> Result<Tensor>>;
+
 /// The parameter behind an input, and what makes the input of it.
-fn arrange(x: &Tensor, layout: Layout) -> (Var, Box<dyn Fn(&Var) -> Result<Tensor>>) {
+fn arrange(x: &Tensor, layout: Layout) -> (Var, Rearranged) {
     let rank = x.rank();
     match layout {
         Layout::Transposed if rank >= 2 => {
@@ -72,7 +75,7 @@ fn arrange(x: &Tensor, layout: Layout) -> (Var, Box<dyn Fn(&Var) -> Result<Tenso
 fn run(
     f: Function,
     vars: &[Var],
-    make: &[Box<dyn Fn(&Var) -> Result<Tensor>>],
+    make: &[Rearranged],
     twice: bool,
 ) -> Result<(Tensor, Vec<Tensor>, Vec<Tensor>)> {
     let forward = || -> Result<(Tensor, Tensor)> {
