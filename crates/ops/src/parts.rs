@@ -7,7 +7,7 @@ use crate::norm::cpu::{self, Statistics};
 use crate::{Dropout, dropout, layer_norm, linear, norm, reference, rms_norm};
 use candle_core::{Result, Tensor};
 
-/// A linear projection's parameters: weight [o, i], bias [o].
+/// A linear projection's parameters: weight `[o, i]`, bias `[o]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Projection<'a> {
     /// One output a row.
@@ -21,16 +21,16 @@ pub struct Projection<'a> {
 pub enum Norm<'a> {
     /// [`layer_norm`].
     Layer {
-        /// The scale of each element, [d].
+        /// The scale of each element, `[d]`.
         weight: &'a Tensor,
-        /// Added to each element, [d].
+        /// Added to each element, `[d]`.
         bias: Option<&'a Tensor>,
         /// Added to the variance.
         eps: f64,
     },
     /// [`rms_norm`].
     Rms {
-        /// The scale of each element, [d].
+        /// The scale of each element, `[d]`.
         weight: &'a Tensor,
         /// Added to the mean square.
         eps: f64,

@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// A model folder, or a run folder (its model/ is used)
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// The text to continue; with a masked model, a text with [MASK] in it
+    /// The text to continue; with a masked model, a text with `[MASK]` in it
     #[arg(long, value_name = "TEXT", group = "input", allow_hyphen_values = true)]
     pub(crate) prompt: Option<String>,
     /// A file with the text; - is standard input

@@ -9,7 +9,7 @@ const LANES: usize = 16;
 /// `out_o = Σ_i weight_oi x_i + bias_o`, for as many rows of the weight as there are outputs.
 ///
 /// # Shape
-/// weight [o, i], x [i], bias [o] → [o].
+/// weight `[o, i]`, x `[i]`, bias `[o]` → `[o]`.
 ///
 /// # Gradient
 /// None.
@@ -33,7 +33,7 @@ pub fn matvec_no_grad(weight_oi: &[f32], x_i: &[f32], bias_o: Option<&[f32]>, ou
 /// `scores` is room for one number a key.
 ///
 /// # Shape
-/// q [k], keys and values [s, k] → [k].
+/// q `[k]`, keys and values `[s, k]` → `[k]`.
 ///
 /// # Gradient
 /// None.

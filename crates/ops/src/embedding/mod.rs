@@ -24,7 +24,7 @@ pub fn embedding(ids: &Tensor, weight_vd: &Tensor) -> Result<Tensor> {
 /// The sum of one row of each of several tables for each place: tokens, positions, types.
 ///
 /// # Shape
-/// The first ids u32 [..], the others the same or broadcast to it ([t] to [b, t]); tables [rows, d] → [.., d].
+/// The first ids u32 `[..]`, the others the same or broadcast to it (`[t]` to `[b, t]`); tables `[rows, d]` → `[.., d]`.
 ///
 /// # Gradient
 /// As of [`embedding()`], to each table.

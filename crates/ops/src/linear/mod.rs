@@ -9,7 +9,7 @@ use candle_core::{Result, Tensor};
 /// `y = x Wᵀ + b`, the weight stored with one output a row.
 ///
 /// # Shape
-/// x [.., i], weight [o, i], bias [o] → [.., o].
+/// x `[.., i]`, weight `[o, i]`, bias `[o]` → `[.., o]`.
 ///
 /// # Errors
 /// Where the widths don't fit together.

@@ -11,7 +11,7 @@ use cpu::node;
 /// `cross_entropy(linear(hidden, weight, bias), targets)` without ever holding the logits of a large vocabulary.
 ///
 /// # Shape
-/// hidden [n, d], weight [v, d], bias [v], n targets → a scalar and a count.
+/// hidden `[n, d]`, weight `[v, d]`, bias `[v]`, n targets → a scalar and a count.
 ///
 /// # Errors
 /// Those of [`crate::linear()`] and [`crate::cross_entropy()`].

@@ -11,7 +11,7 @@ use cpu::norm;
 /// ([Ba, Kiros and Hinton 2016](https://arxiv.org/abs/1607.06450)).
 ///
 /// # Shape
-/// x [.., d], weight [d], bias [d] → [.., d].
+/// x `[.., d]`, weight `[d]`, bias `[d]` → `[.., d]`.
 ///
 /// # Errors
 /// Where the widths don't fit together.
@@ -28,7 +28,7 @@ pub fn layer_norm(x_xd: &Tensor, weight_d: &Tensor, bias_d: Option<&Tensor>, eps
 /// ([Zhang and Sennrich 2019](https://arxiv.org/abs/1910.07467)).
 ///
 /// # Shape
-/// x [.., d], weight [d] → [.., d].
+/// x `[.., d]`, weight `[d]` → `[.., d]`.
 ///
 /// # Errors
 /// Where the widths don't fit together.

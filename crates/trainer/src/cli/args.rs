@@ -28,14 +28,14 @@ pub(crate) struct Args {
     pub(crate) config: Option<PathBuf>,
 
     /// Change a key of the config; VALUE is TOML, else a string
-    #[arg(long, value_name = "section.key=VALUE", requires = "config")]
+    #[arg(long, value_name = "section.key=VALUE", conflicts_with_all = ["check", "verify"])]
     pub(crate) set: Vec<String>,
 
     /// Go on from the newest whole checkpoint of the run
-    #[arg(long, requires = "config")]
+    #[arg(long, conflicts_with_all = ["check", "verify"])]
     pub(crate) resume: bool,
 
-    /// Where to compute: cpu, cuda[:N] or metal [default: the best there is]
+    /// Where to compute: cpu, cuda, cuda:N or metal [default: the best there is]
     #[arg(long, value_name = "DEVICE", conflicts_with = "check")]
     pub(crate) device: Option<String>,
 
@@ -44,15 +44,15 @@ pub(crate) struct Args {
     pub(crate) threads: Option<usize>,
 
     /// The run's folder [default: runs/NAME, after the config]
-    #[arg(long, value_name = "DIR", requires = "config")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["check", "verify"])]
     pub(crate) out: Option<PathBuf>,
 
     /// Evaluate the latest checkpoint on the validation set, and stop
-    #[arg(long, requires = "config", conflicts_with_all = ["resume", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["resume", "dry_run", "check", "verify"])]
     pub(crate) eval: bool,
 
     /// Show device, vocabulary, parameters, steps and memory, and stop
-    #[arg(long, requires = "config")]
+    #[arg(long, conflicts_with_all = ["check", "verify"])]
     pub(crate) dry_run: bool,
 
     /// Show nothing but warnings and errors
