@@ -72,11 +72,11 @@ pub(crate) struct Args {
     pub(crate) verify: Option<PathBuf>,
 
     /// The checkpoint to begin after [default: the oldest]
-    #[arg(long, value_name = "STEP", requires = "verify")]
+    #[arg(long, value_name = "STEP", conflicts_with_all = ["config", "check"])]
     pub(crate) from: Option<u64>,
 
     /// The last step to do again [default: the newest checkpoint]
-    #[arg(long, value_name = "STEP", requires = "verify")]
+    #[arg(long, value_name = "STEP", conflicts_with_all = ["config", "check"])]
     pub(crate) to: Option<u64>,
 }
 
