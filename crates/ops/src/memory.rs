@@ -16,8 +16,8 @@ const PURGE_DELAY: c_int = 15;
 /// Lets mimalloc keep freed memory for the next step rather than hand it back to the system.
 ///
 /// A training step frees everything that it allocates and the next one asks for the same again; by default mimalloc
-/// gives freed memory back within milliseconds, and the system clears each page before it hands it out once more,
-/// which costs a third of a small model's step. The process stays at its largest size instead.
+/// gives freed memory back within milliseconds, and the system clears each page before it hands it out once more.
+/// What that costs a step was not measured well enough to state. The process stays at its largest size instead.
 ///
 /// To be called first in `main`, by programs whose global allocator is mimalloc; it does nothing for others.
 pub fn keep_freed_memory() {
