@@ -9,6 +9,7 @@ use vulpes_bench::{
     Comparison, StepBench, Worker, compare, generation_json, generation_table, json, matrix_peak,
     memory_peak, serve, table,
 };
+use vulpes_model::candle_on_one_thread;
 
 const TORCH: &str = include_str!("../peers/torch_gpt.py");
 
@@ -61,6 +62,10 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    if !args.plain {
+        // As `train` does; who writes a step in plain candle leaves candle's pool as it is.
+        candle_on_one_thread();
+    }
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     if args.worker {
         return work(args, threads);

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
+use rayon::prelude::*;
 use vulpes_random::Key;
 
 use crate::config::{BlockKind, FeedForwardKind, Head, ModelConfig, NormKind, Positions};
@@ -40,18 +41,35 @@ impl Declared {
     /// The parameter with its first value: drawn from a stream keyed by `seed` and its name, in float64, then rounded
     /// to `dtype`.
     pub(crate) fn draw(&self, seed: u64, dtype: DType, device: &Device) -> candle_core::Result<Var> {
-        let n = self.shape.iter().product();
-        let values: Vec<f64> = match self.first_value {
-            FirstValue::Zeros => vec![0.0; n],
-            FirstValue::Ones => vec![1.0; n],
+        let shape = self.shape.as_slice();
+        let tensor = match self.first_value {
+            FirstValue::Zeros => Tensor::zeros(shape, dtype, device)?,
+            FirstValue::Ones => Tensor::ones(shape, dtype, device)?,
             FirstValue::Normal { std } => {
-                let mut stream = Key::new(seed, "init").with(self.name.as_str()).stream();
-                (0..n).map(|_| std * stream.normal()).collect()
+                let key = Key::new(seed, "init").with(self.name.as_str());
+                let n = shape.iter().product();
+                // What is trained as float32 is rounded as it is drawn: a large table would take three times its size.
+                let drawn = match dtype {
+                    DType::F64 => Tensor::from_vec(normals(&key, n, |x| std * x), shape, &Device::Cpu)?,
+                    _ => Tensor::from_vec(normals(&key, n, |x| (std * x) as f32), shape, &Device::Cpu)?,
+                };
+                drawn.to_dtype(dtype)?.to_device(device)?
             }
         };
-        let tensor = Tensor::from_vec(values, self.shape.as_slice(), &Device::Cpu)?;
-        Var::from_tensor(&tensor.to_dtype(dtype)?.to_device(device)?)
+        Var::from_tensor(&tensor)
     }
+}
+
+/// `n` draws from N(0, 1) under one key, each seen through `f`: the same numbers on any number of threads.
+fn normals<T: Copy + Default + Send>(key: &Key, n: usize, f: impl Fn(f64) -> T + Sync) -> Vec<T> {
+    const PART: usize = 64 * 1024;
+    let mut values = vec![T::default(); n];
+    values.par_chunks_mut(PART).enumerate().for_each(|(part, values)| {
+        let mut stream = key.stream();
+        stream.skip_normals((part * PART) as u64);
+        values.iter_mut().for_each(|value| *value = f(stream.normal()));
+    });
+    values
 }
 
 /// Every parameter of the model that `config` describes, in the order of the data's way through it.

@@ -1,6 +1,6 @@
 //! Gradients of named parameters: one buffer each, that backward passes add to.
 
-use crate::kernel::read::{with, with_mut};
+use crate::kernel::read::{MOST_AT_ONCE, with, with_all, with_all_mut, with_mut};
 use crate::kernel::{by_dtype, elementwise, fits};
 use crate::sink;
 use candle_core::{DType, Device, Result, Tensor, TensorId, Var, bail};
@@ -85,6 +85,24 @@ impl Gradients {
         self.entries[*self.by_name.get(name)?].sum()
     }
 
+    /// The names of the gradients that are not finite: that hold an infinity or a NaN.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn not_finite(&self) -> Result<Vec<&str>> {
+        let mut names = Vec::new();
+        for entry in &self.entries {
+            // Of float32 numbers that are finite, the float64 sum of squares is, too; of float64 numbers beyond 1e154
+            // it isn't, and neither is the norm of such gradients.
+            if let Some(gradient) = entry.sum()
+                && !sum_of_squares(gradient)?.is_finite()
+            {
+                names.push(entry.name.as_str());
+            }
+        }
+        Ok(names)
+    }
+
     /// Names and gradients in the order of [`Gradients::new`].
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&Tensor>)> {
         self.entries.iter().map(|entry| (entry.name.as_str(), entry.sum()))
@@ -95,15 +113,16 @@ impl Gradients {
     /// # Errors
     /// Where `other` has other parameters.
     pub fn add(&mut self, other: &Self) -> Result<()> {
+        sum_gradients(self, std::slice::from_ref(other)).map(drop)
+    }
+
+    fn check(&self, other: &Self) -> Result<()> {
         if self.entries.len() != other.entries.len() {
             bail!("gradients: {} parameters can't take those of {}", self.entries.len(), other.entries.len());
         }
-        for (to, from) in self.entries.iter_mut().zip(&other.entries) {
+        for (to, from) in self.entries.iter().zip(&other.entries) {
             if to.name != from.name {
                 bail!("gradients: {} stands where {} should", from.name, to.name);
-            }
-            if let Some(gradient) = from.sum() {
-                to.add(gradient)?;
             }
         }
         Ok(())
@@ -138,6 +157,68 @@ pub fn backward(loss: &Tensor, gradients: &mut Gradients) -> Result<()> {
     Ok(())
 }
 
+/// Adds the gradients of `others` to those of `first`, one after the other, and gives the norm of the sum
+/// ([`grad_norm`]), in one pass over memory.
+///
+/// # Errors
+/// Where they were made from other parameters than `first`, and those of the device.
+pub fn sum_gradients(first: &mut Gradients, others: &[Gradients]) -> Result<f64> {
+    let mut sources: Vec<Vec<&Tensor>> = vec![Vec::new(); first.entries.len()];
+    for other in others {
+        first.check(other)?;
+        for ((to, from), sources) in first.entries.iter_mut().zip(&other.entries).zip(&mut sources) {
+            match from.sum() {
+                Some(gradient) if to.reached => sources.push(gradient),
+                Some(gradient) => to.add(gradient)?,
+                None => {}
+            }
+        }
+    }
+    let all: Vec<&Tensor> =
+        first.entries.iter().filter_map(Entry::sum).chain(sources.iter().flatten().copied()).collect();
+    if fits(&all) {
+        let work: Vec<Work> = first
+            .entries
+            .iter()
+            .zip(sources)
+            .filter_map(|(entry, sources)| Some(Work { sum: entry.sum()?, sources }))
+            .collect();
+        return by_dtype!(all[0], sum_fast(&work)).map(f64::sqrt);
+    }
+    for (entry, sources) in first.entries.iter_mut().zip(sources) {
+        sources.into_iter().try_for_each(|gradient| entry.add(gradient))?;
+    }
+    grad_norm(first)
+}
+
+/// A buffer, and what is to be added to it.
+struct Work<'a> {
+    sum: &'a Tensor,
+    sources: Vec<&'a Tensor>,
+}
+
+/// Adds everything up, and gives the sum of squares of the sums.
+fn sum_fast<T: crate::kernel::Float>(work: &[Work]) -> Result<f64> {
+    let mut total = 0.0;
+    let most = work.iter().map(|work| 1 + work.sources.len()).max().unwrap_or(1);
+    for work in work.chunks((MOST_AT_ONCE / most).max(1)) {
+        let sums: Vec<&Tensor> = work.iter().map(|work| work.sum).collect();
+        let sources: Vec<&Tensor> = work.iter().flat_map(|work| work.sources.iter().copied()).collect();
+        // Where each one's sources begin.
+        let begins: Vec<usize> = work
+            .iter()
+            .scan(0, |next, work| Some(std::mem::replace(next, *next + work.sources.len())))
+            .collect();
+        total += with_all_mut(&sums, |sums: &mut [&mut [T]]| {
+            with_all(&sources, |sources: &[&[T]]| {
+                let of = |at: usize| &sources[begins[at]..begins[at] + work[at].sources.len()];
+                Ok(elementwise::sum_up(sums, of))
+            })
+        })?;
+    }
+    Ok(total)
+}
+
 /// The Euclidean norm of all gradients together: `√Σ g²`, summed in float64 in the order of the parameters.
 ///
 /// Buffers that nothing reached count as zero.
@@ -145,17 +226,22 @@ pub fn backward(loss: &Tensor, gradients: &mut Gradients) -> Result<()> {
 /// # Errors
 /// Those of the device.
 pub fn grad_norm(gradients: &Gradients) -> Result<f64> {
+    let mut sum = 0.0;
+    for gradient in gradients.entries.iter().filter_map(Entry::sum) {
+        sum += sum_of_squares(gradient)?;
+    }
+    Ok(sum.sqrt())
+}
+
+/// `Σ g²` of one gradient.
+fn sum_of_squares(gradient: &Tensor) -> Result<f64> {
     fn of<T: crate::kernel::Float>(gradient: &Tensor) -> Result<f64> {
         with(gradient, |gradient: &[T]| Ok(elementwise::sum_of_squares(gradient)))
     }
-    let mut sum = 0.0;
-    for gradient in gradients.entries.iter().filter_map(Entry::sum) {
-        sum += if fits(&[gradient]) {
-            by_dtype!(gradient, of(gradient))?
-        } else {
-            let square = gradient.to_dtype(DType::F64)?.sqr()?.sum_all()?;
-            square.to_device(&Device::Cpu)?.to_scalar::<f64>()?
-        };
+    if fits(&[gradient]) {
+        by_dtype!(gradient, of(gradient))
+    } else {
+        let square = gradient.to_dtype(DType::F64)?.sqr()?.sum_all()?;
+        square.to_device(&Device::Cpu)?.to_scalar::<f64>()
     }
-    Ok(sum.sqrt())
 }

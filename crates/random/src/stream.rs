@@ -40,6 +40,12 @@ impl Stream {
         radius * (std::f64::consts::TAU * self.uniform_f64()).cos()
     }
 
+    /// Moves a fresh stream to where it stands after `n` calls of [`Stream::normal`].
+    pub fn skip_normals(&mut self, n: u64) {
+        // A normal number takes two of 64 bits.
+        self.seek(4 * n);
+    }
+
     /// A whole number of `0..n`, each equally likely; 0 where `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         if n == 0 {
@@ -69,6 +75,16 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use crate::Key;
+
+    #[test]
+    fn skipping_normals_is_drawing_them() {
+        for n in [0, 1, 2, 7, 64] {
+            let (mut drawn, mut skipped) = (Key::new(5, "skip").stream(), Key::new(5, "skip").stream());
+            (0..n).for_each(|_| drop(drawn.normal()));
+            skipped.skip_normals(n);
+            assert_eq!(drawn.normal(), skipped.normal(), "after {n}");
+        }
+    }
 
     #[test]
     fn uniform_and_normal_have_their_moments() {

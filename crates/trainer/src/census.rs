@@ -3,7 +3,6 @@
 //! Some operations of candle-nn give results without a backward. A model that uses one trains on with frozen layers
 //! and no error; here it is refused, and the parameters are named.
 
-use candle_core::DType;
 use vulpes_ops::Gradients;
 
 use crate::{Error, Result};
@@ -30,24 +29,11 @@ pub fn census(gradients: &Gradients) -> Result<()> {
             if severed.len() == 1 { "it" } else { "them" },
         ));
     }
-    wrong.extend(not_finite(gradients)?.iter().map(|name| format!("the gradient of `{name}` is not finite")));
+    wrong.extend(gradients.not_finite()?.iter().map(|name| format!("the gradient of `{name}` is not finite")));
     if wrong.is_empty() {
         return Ok(());
     }
     Err(Error::Census(format!("the gradient census refuses the first update: {}", wrong.join("; "))))
-}
-
-/// The parameters whose gradient is not finite.
-pub(crate) fn not_finite(gradients: &Gradients) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for (name, gradient) in gradients.iter() {
-        let Some(gradient) = gradient else { continue };
-        // In float64 a sum of finite float32 magnitudes can't overflow, and NaN stays NaN.
-        if !gradient.to_dtype(DType::F64)?.abs()?.sum_all()?.to_scalar::<f64>()?.is_finite() {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Tensor, Var};
 use vulpes_model::Parameters;
-use vulpes_ops::{AdamwStep, Gradients, SgdStep, adamw, sgd};
+use vulpes_ops::{AdamwItem, AdamwStep, Gradients, SgdStep, adamw_all, sgd};
 
 use crate::config::{OptimizerConfig, OptimizerKind};
 use crate::{Error, Result};
@@ -65,34 +65,28 @@ impl Optimizer {
     pub fn step(&mut self, gradients: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
         self.updates += 1;
         let o = &self.config;
-        for slot in &self.slots {
-            let Some(grad) = gradients.get(&slot.name) else {
-                return Err(Error::Census(format!("parameter `{}` has no gradient", slot.name)));
+        let [beta1, beta2] = o.betas;
+        let mut items = Vec::with_capacity(self.slots.len());
+        for Slot { name, param, memory } in &self.slots {
+            let Some(grad) = gradients.get(name) else {
+                return Err(Error::Census(format!("parameter `{name}` has no gradient")));
             };
-            let weight_decay = if slot.param.rank() >= 2 { o.weight_decay } else { 0.0 };
-            match (o.kind, slot.memory.as_slice()) {
-                (OptimizerKind::Adamw, [m, v]) => {
-                    let [beta1, beta2] = o.betas;
-                    let step = AdamwStep {
-                        lr,
-                        beta1,
-                        beta2,
-                        eps: o.eps,
-                        weight_decay,
-                        step: self.updates,
-                        grad_scale,
-                    };
-                    adamw(&slot.param, m, v, grad, &step)?;
+            let weight_decay = if param.rank() >= 2 { o.weight_decay } else { 0.0 };
+            match memory.as_slice() {
+                [m, v] => {
+                    let (eps, step) = (o.eps, self.updates);
+                    let step = AdamwStep { lr, beta1, beta2, eps, weight_decay, step, grad_scale };
+                    items.push(AdamwItem { param, m, v, grad, step });
                 }
-                (OptimizerKind::Sgd, [velocity]) => {
+                [velocity] => {
                     let step =
                         SgdStep { lr, momentum: o.momentum, nesterov: false, weight_decay, grad_scale };
-                    sgd(&slot.param, velocity, grad, &step)?;
+                    sgd(param, velocity, grad, &step)?;
                 }
-                _ => return Err(Error::Census(format!("parameter `{}` has the wrong state", slot.name))),
+                _ => return Err(Error::Census(format!("parameter `{name}` has the wrong state"))),
             }
         }
-        Ok(())
+        Ok(adamw_all(&items)?)
     }
 
     /// How many updates have been applied.

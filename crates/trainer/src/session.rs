@@ -8,7 +8,6 @@ use vulpes_data::Batch;
 use vulpes_generate::GenerationConfig;
 use vulpes_model::Transformer;
 use vulpes_model::folder::{self, Extra};
-use vulpes_ops::grad_norm;
 use vulpes_ops::threads::with_kernel_threads;
 
 use crate::checkpoint::files::Files;
@@ -132,10 +131,9 @@ impl<'a> Session<'a> {
         let step = self.state.step + 1;
         let train = &self.plan.config.train;
         let kernel_threads = self.plan.n_threads;
-        let (loss, gradients) = self.stepper.gradients(step, batches)?;
-        let norm = with_kernel_threads(kernel_threads, || grad_norm(gradients))?;
+        let (loss, norm, gradients) = self.stepper.gradients(step, batches)?;
         if !loss.loss.is_finite() || !norm.is_finite() {
-            let parameters = census::not_finite(gradients)?;
+            let parameters: Vec<String> = gradients.not_finite()?.into_iter().map(str::to_owned).collect();
             return Ok(Err(Sick { words: sick_words(step, loss.loss, norm, &parameters), parameters }));
         }
         if !self.counted {

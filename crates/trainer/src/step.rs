@@ -14,7 +14,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use vulpes_data::Batch;
 use vulpes_model::{Input, Run, Transformer};
 use vulpes_ops::threads::with_kernel_threads;
-use vulpes_ops::{CrossEntropyOptions, Gradients, backward};
+use vulpes_ops::{CrossEntropyOptions, Gradients, backward, sum_gradients};
 use vulpes_random::Key;
 
 use crate::{Error, Result};
@@ -48,7 +48,9 @@ pub struct Stepper {
     shards: Vec<Gradients>,
     /// Threads that run shards; `None` runs them one after the other where they are.
     pool: Option<ThreadPool>,
+    /// Threads of a kernel where shards run, and where they have ended.
     kernel_threads: usize,
+    n_threads: usize,
     options: CrossEntropyOptions,
     seed: u64,
 }
@@ -95,16 +97,17 @@ impl Stepper {
             shards,
             pool,
             kernel_threads: (n_threads / workers).max(1),
+            n_threads,
             options: CrossEntropyOptions { label_smoothing, ..CrossEntropyOptions::default() },
             seed,
         })
     }
 
-    /// Computes loss and gradients of step `step` over its micro-batches.
+    /// Computes loss and gradients of step `step` over its micro-batches, and the gradients' global norm.
     ///
     /// # Errors
     /// When no row has a target, or an operation fails.
-    pub fn gradients(&mut self, step: u64, batches: &[Batch]) -> Result<(StepLoss, &Gradients)> {
+    pub fn gradients(&mut self, step: u64, batches: &[Batch]) -> Result<(StepLoss, f64, &Gradients)> {
         let n_targets: usize = batches.iter().map(Batch::n_targets).sum();
         if n_targets == 0 {
             return Err(Error::Numbers(format!(
@@ -141,15 +144,13 @@ impl Stepper {
         for shard in sums {
             sum += shard?;
         }
+        let mut norm = 0.0;
         if let Some((first, others)) = self.shards.split_first_mut() {
-            for other in others {
-                with_kernel_threads(kernel_threads, || first.add(other))?;
-                other.zero();
-            }
+            norm = with_kernel_threads(self.n_threads, || sum_gradients(first, others))?;
         }
         let n_tokens = batches.iter().map(Batch::n_tokens).sum();
         let loss = StepLoss { loss: sum / n_targets as f64, n_targets, n_tokens };
-        Ok((loss, &self.shards[0]))
+        Ok((loss, norm, &self.shards[0]))
     }
 
     /// The model that is trained.

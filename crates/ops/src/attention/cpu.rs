@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::reference::Sizes;
-use super::rows::{self, Row};
+use super::tile::{self, QUERIES, Tile};
 use crate::kernel::Float;
 use crate::kernel::matmul::{View, Write, matmul, matmul_at};
 use crate::kernel::parallel::{Shared, for_ranges};
@@ -11,8 +11,6 @@ use crate::kernel::scratch::scratch;
 use crate::{Dropout, Mask};
 use std::ops::Range;
 
-/// Queries of a tile.
-const QUERIES: usize = 64;
 /// Keys of a block.
 const KEYS: usize = 256;
 
@@ -61,30 +59,20 @@ impl Problem {
         View::strided(&x[at..], block.len(), k, self.kv_stride)
     }
 
-    /// What row `i` of a tile may see of a block.
-    fn row(&self, place: Place, query: usize, block: &Range<usize>) -> Row<'_> {
-        let range = self.mask.range(query, self.sizes.s);
-        let start = range.start.clamp(block.start, block.end);
-        let end = range.end.clamp(start, block.end);
-        Row {
-            mask: &self.mask,
-            b: place.b,
-            query,
-            first_key: block.start,
-            seen: start - block.start..end - block.start,
+    fn tile(&self, place: Place, queries: &Range<usize>, block: &Range<usize>) -> Tile<'_> {
+        Tile::new(&self.mask, place.b, queries.clone(), block, self.sizes.s)
+    }
+
+    /// Drops values of a tile on a block, drawn by position: the same ones each time.
+    fn drop<T: Float>(&self, place: Place, queries: &Range<usize>, block: &Range<usize>, x: &mut [T]) {
+        let Some(dropout) = self.dropout.as_ref().filter(|dropout| dropout.p > 0.0) else { return };
+        let (mut stream, mut words) = (dropout.row(place.b), vec![0; block.len()]);
+        for (query, row) in queries.clone().zip(x.chunks_exact_mut(block.len())) {
+            let position = self.mask.first_position() + query;
+            Dropout::seek_weights(&mut stream, place.head, position, block.start);
+            stream.fill_u32(&mut words);
+            tile::drop(row, &words, dropout.threshold(), T::of(dropout.scale()));
         }
-    }
-
-    /// The factors that dropout gives the weights of one query on a block; `words` is as long as the block.
-    fn draw(&self, dropout: &Dropout, place: Place, query: usize, block: &Range<usize>, words: &mut [u32]) {
-        let mut stream = dropout.row(place.b);
-        let position = self.mask.first_position() + query;
-        Dropout::seek_weights(&mut stream, place.head, position, block.start);
-        stream.fill_u32(words);
-    }
-
-    fn active_dropout(&self) -> Option<&Dropout> {
-        self.dropout.as_ref().filter(|dropout| dropout.p > 0.0)
     }
 }
 
@@ -107,7 +95,6 @@ pub(crate) fn forward<T: Float>(
     for_ranges(b * h, 1, |places| {
         let mut scores = scratch::<T>(QUERIES * KEYS.min(problem.sizes.s.max(1)));
         let mut context = scratch::<T>(QUERIES * width);
-        let mut words = Vec::new();
         for place in places.map(|at| Place { b: at / h, head: at % h }) {
             for tile in problem.tiles() {
                 let mut max = [T::NEG_INFINITY; QUERIES];
@@ -120,18 +107,8 @@ pub(crate) fn forward<T: Float>(
                     let scale = T::of(problem.scale);
                     let keys = problem.keys(k, place, &block);
                     matmul(scores, block.len(), Write::Store, scale, queries, keys.t());
-                    for (i, scores) in scores.chunks_exact_mut(block.len()).enumerate() {
-                        let row = problem.row(place, tile.start + i, &block);
-                        let shrink = row.softmax_step(scores, &mut max[i], &mut sum[i]);
-                        if let Some(shrink) = shrink {
-                            rows::scale(&mut context[i * width..(i + 1) * width], shrink);
-                        }
-                        if let Some(dropout) = problem.active_dropout() {
-                            words.resize(block.len(), 0);
-                            problem.draw(dropout, place, tile.start + i, &block, &mut words);
-                            rows::drop(scores, &words, dropout.threshold(), T::of(dropout.scale()));
-                        }
-                    }
+                    problem.tile(place, &tile, &block).softmax_step(scores, &mut max, &mut sum, context);
+                    problem.drop(place, &tile, &block, scores);
                     let weights = View::new(scores, tile.len(), block.len());
                     let values = problem.keys(v, place, &block);
                     matmul(context, width, Write::Add, T::of(1.0), weights, values);
@@ -145,7 +122,7 @@ pub(crate) fn forward<T: Float>(
                     let out = unsafe { out.part(at..at + width) };
                     let seen = sum[i] > T::default() || sum[i].is_nan();
                     let inverse = if seen { T::of(1.0) / sum[i] } else { T::default() };
-                    rows::scaled(out, context, inverse);
+                    tile::scaled(out, context, inverse);
                     log_sums[i] = if seen { max[i] + Float::ln(sum[i]) } else { T::INFINITY };
                 }
             }
@@ -189,13 +166,18 @@ pub(crate) unsafe fn backward<T: Float>(
     for_ranges(b * g, 1, |groups| {
         let size = QUERIES * KEYS.min(s.max(1));
         let (mut weights, mut dscores) = (scratch::<T>(size), scratch::<T>(size));
-        let mut words = Vec::new();
         let heads =
             groups.flat_map(|at| (0..h / g).map(move |i| Place { b: at / g, head: at % g * (h / g) + i }));
         for place in heads {
             for tile in problem.tiles() {
                 let queries = problem.queries(saved.q, problem.q_stride, place, &tile);
                 let douts = problem.queries(dout, problem.out_stride, place, &tile);
+                let at = (place.b * t + tile.start) * problem.out_stride + place.head * width;
+                let mut means = [T::default(); QUERIES];
+                let out = &saved.out[at..];
+                tile::row_dots(&mut means[..tile.len()], &dout[at..], out, width, problem.out_stride);
+                let first = (place.b * h + place.head) * t + tile.start;
+                let log_sums = &saved.log_sums[first..first + tile.len()];
                 for block in problem.blocks(&tile) {
                     let (n, one) = (block.len(), T::of(1.0));
                     let (keys, values) =
@@ -204,24 +186,11 @@ pub(crate) unsafe fn backward<T: Float>(
                     let dscores = &mut dscores[..tile.len() * n];
                     matmul(weights, n, Write::Store, T::of(problem.scale), queries, keys.t());
                     matmul(dscores, n, Write::Store, one, douts, values.t());
-                    for i in 0..tile.len() {
-                        let query = tile.start + i;
-                        let row = problem.row(place, query, &block);
-                        let (p, ds) = (&mut weights[i * n..(i + 1) * n], &mut dscores[i * n..(i + 1) * n]);
-                        let at = (place.b * t + query) * problem.out_stride + place.head * width;
-                        let mean = rows::dot(&dout[at..at + width], &saved.out[at..at + width]);
-                        let log_sum = saved.log_sums[(place.b * h + place.head) * t + query];
-                        row.weights(p, log_sum);
-                        if let Some(dropout) = problem.active_dropout() {
-                            words.resize(n, 0);
-                            problem.draw(dropout, place, query, &block, &mut words);
-                            rows::drop(ds, &words, dropout.threshold(), T::of(dropout.scale()));
-                        }
-                        row.dscores(p, ds, mean, T::of(problem.scale));
-                        if let Some(dropout) = problem.active_dropout() {
-                            rows::drop(p, &words, dropout.threshold(), T::of(dropout.scale()));
-                        }
-                    }
+                    let rows = problem.tile(place, &tile, &block);
+                    rows.weights(weights, log_sums);
+                    problem.drop(place, &tile, &block, dscores);
+                    rows.dscores(weights, dscores, &means[..tile.len()], T::of(problem.scale));
+                    problem.drop(place, &tile, &block, weights);
                     let (p, ds) = (View::new(weights, tile.len(), n), View::new(dscores, tile.len(), n));
                     let at_query = (place.b * t + tile.start) * problem.q_stride + place.head * width;
                     let at_key =

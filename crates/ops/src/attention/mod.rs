@@ -4,7 +4,7 @@ pub(crate) mod cpu;
 pub(crate) mod mask;
 mod node;
 pub(crate) mod reference;
-mod rows;
+mod tile;
 
 use crate::kernel::{by_dtype, fits};
 use crate::{Dropout, Mask};

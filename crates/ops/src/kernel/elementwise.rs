@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::Float;
-use super::parallel::{Shared, for_ranges};
+use super::parallel::{Shared, for_blocks, for_ranges, n_blocks};
 use super::simd::{LANES, join, multiversion};
 use crate::optimizer::{AdamwStep, SgdStep};
 
@@ -20,27 +20,63 @@ pub(crate) fn add_to<T: Float>(out: &mut [T], x: &[T]) {
 
 /// `Σ x²` in float64: blocks of a fixed size are summed in their order, whatever the threads.
 pub(crate) fn sum_of_squares<T: Float>(x: &[T]) -> f64 {
-    let mut parts = vec![0.0; x.len().div_ceil(GRAIN)];
+    let mut parts = vec![0.0; n_blocks(x.len())];
     let shared = Shared::new(&mut parts);
-    for_ranges(x.len().div_ceil(GRAIN), 1, |blocks| {
-        for block in blocks {
-            let end = x.len().min((block + 1) * GRAIN);
-            // SAFETY: the blocks are disjoint.
-            let part = unsafe { shared.part(block..block + 1) };
-            part[0] = squares_part(&x[block * GRAIN..end]);
-        }
+    for_blocks(&[x.len()], |block| {
+        // SAFETY: the blocks are disjoint.
+        let part = unsafe { shared.part(block.number..block.number + 1) };
+        part[0] = squares_part(&x[block.range]);
     });
     parts.iter().sum()
 }
 
-/// One AdamW step over all elements.
-pub(crate) fn adamw<T: Float>(param: &mut [T], m: &mut [T], v: &mut [T], grad: &[T], step: &AdamwStep) {
-    let (param, m, v) = (Shared::new(param), Shared::new(m), Shared::new(v));
-    for_ranges(grad.len(), GRAIN, |range| {
-        // SAFETY: the ranges are disjoint, and the four slices are different tensors.
+/// Adds to each of `sums` its `sources`, in their order, and gives the sum of all squares: of each tensor's blocks in
+/// their order, then of the tensors.
+pub(crate) fn sum_up<'s, T: Float>(
+    sums: &mut [&mut [T]],
+    sources: impl Fn(usize) -> &'s [&'s [T]] + Sync,
+) -> f64 {
+    let lens: Vec<usize> = sums.iter().map(|sum| sum.len()).collect();
+    let mut squares = vec![0.0; lens.iter().map(|&len| n_blocks(len)).sum()];
+    let (sums, shared): (Vec<Shared<T>>, _) =
+        (sums.iter_mut().map(|sum| Shared::new(sum)).collect(), Shared::new(&mut squares));
+    for_blocks(&lens, |block| {
+        // SAFETY: the blocks are disjoint.
+        let (sum, square) = unsafe {
+            (sums[block.slice].part(block.range.clone()), shared.part(block.number..block.number + 1))
+        };
+        for source in sources(block.slice) {
+            add_to_part(sum, &source[block.range.clone()]);
+        }
+        square[0] = squares_part(sum);
+    });
+    let mut rest = squares.as_slice();
+    let of_each = lens.iter().map(|&len| {
+        let (own, others) = rest.split_at(n_blocks(len));
+        rest = others;
+        own.iter().sum::<f64>()
+    });
+    of_each.sum()
+}
+
+/// One AdamW step of each parameter, with its moments and its gradient.
+pub(crate) fn adamw<T: Float>(
+    params: &mut [&mut [T]],
+    moments: &mut [&mut [T]],
+    grads: &[&[T]],
+    steps: &[AdamwStep],
+) {
+    let lens: Vec<usize> = grads.iter().map(|grad| grad.len()).collect();
+    let params: Vec<Shared<T>> = params.iter_mut().map(|param| Shared::new(param)).collect();
+    let (m, v) = moments.split_at_mut(grads.len());
+    let m: Vec<Shared<T>> = m.iter_mut().map(|m| Shared::new(m)).collect();
+    let v: Vec<Shared<T>> = v.iter_mut().map(|v| Shared::new(v)).collect();
+    for_blocks(&lens, |block| {
+        let (at, range) = (block.slice, block.range);
+        // SAFETY: the blocks are disjoint, and the slices are those of different tensors.
         let (param, m, v) =
-            unsafe { (param.part(range.clone()), m.part(range.clone()), v.part(range.clone())) };
-        adamw_part(param, m, v, &grad[range], step);
+            unsafe { (params[at].part(range.clone()), m[at].part(range.clone()), v[at].part(range.clone())) };
+        adamw_part(param, m, v, &grads[at][range], &steps[at]);
     });
 }
 
@@ -55,8 +91,11 @@ pub(crate) fn sgd<T: Float>(param: &mut [T], velocity: &mut [T], grad: &[T], ste
 }
 
 multiversion! {
+    /// `out += x`.
     fn add_to_part = add_to_body(out: &mut [T], x: &[T]);
+    /// `Σ x²` in float64.
     fn squares_part = squares_body(x: &[T]) -> f64;
+    /// One AdamW step over all elements.
     fn adamw_part = adamw_body(param: &mut [T], m: &mut [T], v: &mut [T], grad: &[T], step: &AdamwStep);
     fn sgd_part = sgd_body(param: &mut [T], velocity: &mut [T], grad: &[T], step: &SgdStep);
     /// `out[r] += bias` for each row.

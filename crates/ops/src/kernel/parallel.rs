@@ -28,6 +28,48 @@ pub(crate) fn for_ranges(n: usize, grain: usize, f: impl Fn(Range<usize>) + Sync
     });
 }
 
+/// Elements of a block of [`for_blocks`].
+const BLOCK: usize = 16 * 1024;
+
+/// A run of elements of one of several slices.
+pub(crate) struct Block {
+    /// Which slice.
+    pub(crate) slice: usize,
+    /// The number of the block, counted through all slices.
+    pub(crate) number: usize,
+    /// Its elements in the slice.
+    pub(crate) range: Range<usize>,
+}
+
+/// The blocks of a slice of `len` elements.
+pub(crate) fn n_blocks(len: usize) -> usize {
+    len.div_ceil(BLOCK)
+}
+
+/// Runs `f` over the blocks of all slices of these lengths, shared out among the threads in one go: many small
+/// tensors cost one start of the threads together.
+///
+/// Where a block begins and ends depends on the lengths alone, so sums that are made block by block don't depend on
+/// the threads.
+pub(crate) fn for_blocks(lens: &[usize], f: impl Fn(Block) + Sync) {
+    let mut first = Vec::with_capacity(lens.len());
+    let mut total = 0;
+    for &len in lens {
+        first.push(total);
+        total += n_blocks(len);
+    }
+    // So few elements are done before a second thread has woken up.
+    let grain = if lens.iter().sum::<usize>() < 4 * BLOCK { total } else { 1 };
+    for_ranges(total, grain, |numbers| {
+        for number in numbers {
+            // The last slice that starts here or before; those without elements start where the next one does.
+            let slice = first.partition_point(|&first| first <= number) - 1;
+            let start = (number - first[slice]) * BLOCK;
+            f(Block { slice, number, range: start..lens[slice].min(start + BLOCK) });
+        }
+    });
+}
+
 /// A mutable slice that threads cut into disjoint parts themselves.
 pub(crate) struct Shared<'a, T> {
     start: *mut T,
@@ -66,5 +108,31 @@ impl<'a, T> Shared<'a, T> {
         assert!(range.start <= range.end && range.end <= self.len, "a part of {range:?} of {}", self.len);
         // SAFETY: inside the slice by the assertion; disjoint from other parts by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn blocks_cover_every_element_of_every_slice_once() {
+        let lens = [0, 5, BLOCK, 0, 0, 3 * BLOCK + 1, 1, 0];
+        for threads in [1, 2, 7] {
+            let seen = Mutex::new(Vec::new());
+            with_kernel_threads(threads, || {
+                for_blocks(&lens, |block| seen.lock().unwrap().push((block.number, block.slice, block.range)));
+            });
+            let mut seen = seen.into_inner().unwrap();
+            seen.sort_by_key(|(number, ..)| *number);
+            assert_eq!(seen.len(), lens.iter().map(|&len| n_blocks(len)).sum::<usize>());
+            let mut covered = vec![0; lens.len()];
+            for (at, (number, slice, range)) in seen.into_iter().enumerate() {
+                assert_eq!((number, range.start), (at, covered[slice]));
+                covered[slice] = range.end;
+            }
+            assert_eq!(covered, lens);
+        }
     }
 }

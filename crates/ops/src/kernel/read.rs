@@ -109,6 +109,61 @@ pub(crate) fn with_mut<T: WithDType, R>(x: &Tensor, f: impl FnOnce(&mut [T]) -> 
     }
 }
 
+/// Tensors that [`with_all`] and [`with_all_mut`] take at one time: their locks nest, and each takes some stack.
+pub(crate) const MOST_AT_ONCE: usize = 128;
+
+/// [`with`], for any number of tensors up to [`MOST_AT_ONCE`].
+pub(crate) fn with_all<T: WithDType, R>(
+    tensors: &[&Tensor],
+    f: impl FnOnce(&[&[T]]) -> Result<R>,
+) -> Result<R> {
+    fn level<T: WithDType>(
+        tensors: &[&Tensor],
+        held: &[&[T]],
+        f: &mut dyn FnMut(&[&[T]]) -> Result<()>,
+    ) -> Result<()> {
+        let Some((first, rest)) = tensors.split_first() else { return f(held) };
+        with(first, |x: &[T]| {
+            let mut held: Vec<&[T]> = held.to_vec();
+            held.push(x);
+            level(rest, &held, f)
+        })
+    }
+    let (mut f, mut result) = (Some(f), None);
+    level(tensors, &[], &mut |all: &[&[T]]| {
+        result = f.take().map(|f| f(all)).transpose()?;
+        Ok(())
+    })?;
+    result.ok_or_else(|| candle_core::Error::Msg("tensors that were to be read were not".into()))
+}
+
+/// [`with_mut`], for any number of tensors up to [`MOST_AT_ONCE`], no two of which share memory.
+pub(crate) fn with_all_mut<T: WithDType, R>(
+    tensors: &[&Tensor],
+    f: impl FnOnce(&mut [&mut [T]]) -> Result<R>,
+) -> Result<R> {
+    fn level<T: WithDType>(
+        tensors: &[&Tensor],
+        held: Vec<&mut [T]>,
+        f: &mut dyn FnMut(&mut [&mut [T]]) -> Result<()>,
+    ) -> Result<()> {
+        let mut held = held;
+        let Some((first, rest)) = tensors.split_first() else { return f(&mut held) };
+        with_mut(first, |x: &mut [T]| {
+            // A vector of shorter borrows, so that this one fits in.
+            let mut shorter: Vec<&mut [T]> = held.iter_mut().map(|x| &mut **x).collect();
+            shorter.push(x);
+            level(rest, shorter, f)
+        })
+    }
+    let (mut f, mut result) = (Some(f), None);
+    level(tensors, Vec::new(), &mut |all: &mut [&mut [T]]| {
+        result = f.take().map(|f| f(all)).transpose()?;
+        Ok(())
+    })?;
+    result.ok_or_else(|| candle_core::Error::Msg("tensors that were to be written were not".into()))
+}
+
 fn as_mut_slice<T: WithDType>(storage: &mut CpuStorage) -> Result<&mut [T]> {
     let dtype = storage.dtype();
     let vector: &mut dyn Any = match storage {

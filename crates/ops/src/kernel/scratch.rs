@@ -51,6 +51,18 @@ pub(crate) fn scratch<T: Float>(len: usize) -> Scratch<T> {
     Scratch { buffer: used.unwrap_or_else(|| vec![T::default(); len]), len }
 }
 
+impl<T: Float> Scratch<T> {
+    /// Makes it `len` elements long; what they hold then is anything.
+    pub(crate) fn resize(&mut self, len: usize) {
+        if len > self.buffer.len() {
+            // The old one goes back first, so that the two are never held together.
+            drop(std::mem::replace(self, Self { buffer: Vec::new(), len: 0 }));
+            *self = scratch(len);
+        }
+        self.len = len;
+    }
+}
+
 /// A buffer of `len` zeros.
 pub(crate) fn cleared<T: Float>(len: usize) -> Scratch<T> {
     let mut scratch = scratch(len);

@@ -3,6 +3,7 @@
 use crate::cross_entropy::cpu::{backward, forward};
 use crate::kernel::matmul::{View, Write, matmul};
 use crate::kernel::read::{buffer, tensor, with, with_option, with2};
+use crate::kernel::scratch::scratch;
 use crate::kernel::{Float, elementwise};
 use crate::{CrossEntropyOptions, Loss, linear, sink, tape};
 use candle_core::{Result, Tensor};
@@ -38,15 +39,16 @@ pub(super) fn node<T: Float>(
     let mut kept = None;
     with2(hidden, weight, |hidden: &[T], weight: &[T]| {
         with_option(bias, |bias| {
-            let mut logits = Vec::new();
+            let mut held = scratch::<T>(0);
             for rows in chunks(n, v) {
-                logits.resize(rows.len() * v, T::default());
+                held.resize(rows.len() * v);
+                let logits = &mut held[..];
                 let hidden = &hidden[rows.start * d..rows.end * d];
-                linear::cpu::forward(hidden, (rows.len(), d, v), weight, bias, &mut logits, v);
+                linear::cpu::forward(hidden, (rows.len(), d, v), weight, bias, logits, v);
                 let targets = &targets[rows.clone()];
-                forward(&logits, v, targets, options, &mut losses[rows.clone()], &mut log_sums[rows]);
+                forward(logits, v, targets, options, &mut losses[rows.clone()], &mut log_sums[rows]);
             }
-            kept = (tracked && n * v <= KEPT).then_some(logits);
+            kept = (tracked && n * v <= KEPT).then_some(held);
             Ok(())
         })
     })?;
@@ -62,13 +64,13 @@ pub(super) fn node<T: Float>(
             let mut dweight = dweight;
             with2(&h, &w, |h: &[T], w: &[T]| {
                 with_option(b.as_ref(), |b| {
-                    let mut dlogits = Vec::new();
+                    let mut dlogits = scratch::<T>(0);
                     for rows in chunks(n, v) {
                         let hidden = &h[rows.start * d..rows.end * d];
+                        dlogits.resize(rows.len() * v);
                         match &kept {
-                            Some(logits) => dlogits.clone_from(logits),
+                            Some(logits) => dlogits.copy_from_slice(logits),
                             None => {
-                                dlogits.resize(rows.len() * v, T::default());
                                 let sizes = (rows.len(), d, v);
                                 linear::cpu::forward(hidden, sizes, w, b, &mut dlogits, v);
                             }

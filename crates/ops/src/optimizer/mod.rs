@@ -50,16 +50,45 @@ pub struct SgdStep {
 /// # Errors
 /// Where the four tensors differ in shape or dtype.
 pub fn adamw(param: &Var, m: &Var, v: &Var, grad: &Tensor, step: &AdamwStep) -> Result<()> {
-    check("adamw", param, &[("m", m), ("v", v), ("grad", grad)])?;
-    if param.elem_count() == 0 {
-        return Ok(());
+    adamw_all(&[AdamwItem { param, m, v, grad, step: *step }])
+}
+
+/// One parameter of [`adamw_all`], with the arguments of [`adamw`].
+#[derive(Clone, Copy, Debug)]
+pub struct AdamwItem<'a> {
+    /// The parameter.
+    pub param: &'a Var,
+    /// Its first moment.
+    pub m: &'a Var,
+    /// Its second moment.
+    pub v: &'a Var,
+    /// Its gradient.
+    pub grad: &'a Tensor,
+    /// The numbers of the step.
+    pub step: AdamwStep,
+}
+
+/// [`adamw`] for many parameters, no two of them the same: on the CPU the threads start once for all of them.
+///
+/// # Errors
+/// Those of [`adamw`].
+pub fn adamw_all(items: &[AdamwItem]) -> Result<()> {
+    let mut all = Vec::with_capacity(4 * items.len());
+    for AdamwItem { param, m, v, grad, .. } in items {
+        check("adamw", param, &[("m", m), ("v", v), ("grad", grad)])?;
+        all.extend([param.as_tensor(), m.as_tensor(), v.as_tensor(), grad]);
     }
-    if fits(&[param, m, v, grad]) && param.is_contiguous() && m.is_contiguous() && v.is_contiguous() {
+    let Some(first) = items.first() else { return Ok(()) };
+    if fits(&all) && items.iter().all(|item| [item.param, item.m, item.v].iter().all(|x| x.is_contiguous())) {
         use cpu::adamw;
-        by_dtype!(param, adamw(param, m, v, grad, step))
-    } else {
-        reference::adamw(param, m, v, grad, step)
+        return by_dtype!(first.param, adamw(items));
     }
+    for AdamwItem { param, m, v, grad, step } in items {
+        if param.elem_count() > 0 {
+            reference::adamw(param, m, v, grad, step)?;
+        }
+    }
+    Ok(())
 }
 
 /// One SGD step, in PyTorch's form: `g ← g + wd·p`, `u ← μ u + g`, `p ← p − lr·u`, or `p − lr (g + μ u)` with

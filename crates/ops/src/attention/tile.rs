@@ -1,0 +1,196 @@
+//! What attention does to a tile of scores: a row for each query, in one call for all of them.
+#![allow(unsafe_code)]
+
+use crate::Mask;
+use crate::kernel::Float;
+use crate::kernel::simd::{greatest, multiversion, reduce, reduce2};
+use std::ops::Range;
+
+/// Queries of a tile.
+pub(super) const QUERIES: usize = 64;
+
+/// A tile of queries on one block of keys.
+pub(super) struct Tile<'a> {
+    mask: &'a Mask,
+    b: usize,
+    queries: Range<usize>,
+    first_key: usize,
+    /// What causality and the window leave of each row of the block.
+    seen: Seen,
+}
+
+/// A range of a block's keys for each query of a tile.
+struct Seen {
+    starts: [usize; QUERIES],
+    ends: [usize; QUERIES],
+}
+
+impl<'a> Tile<'a> {
+    /// `queries`, at most [`QUERIES`] of them, of batch row `b` on the keys of `block`, of `n_keys` in all.
+    pub(super) fn new(
+        mask: &'a Mask,
+        b: usize,
+        queries: Range<usize>,
+        block: &Range<usize>,
+        n_keys: usize,
+    ) -> Self {
+        let mut seen = Seen { starts: [0; QUERIES], ends: [0; QUERIES] };
+        for (i, query) in queries.clone().enumerate() {
+            let range = mask.range(query, n_keys);
+            let start = range.start.clamp(block.start, block.end);
+            seen.starts[i] = start - block.start;
+            seen.ends[i] = range.end.clamp(start, block.end) - block.start;
+        }
+        Self { mask, b, queries, first_key: block.start, seen }
+    }
+
+    /// Turns each row of scores into `exp(score − max)`, with the rows' running maxima and sums carried on, and shrinks
+    /// what was summed into `context` before where a maximum has grown.
+    pub(super) fn softmax_step<T: Float>(
+        &self,
+        scores: &mut [T],
+        max: &mut [T],
+        sum: &mut [T],
+        context: &mut [T],
+    ) {
+        self.forbid(scores, T::NEG_INFINITY);
+        softmax_rows(scores, &self.seen, &mut max[..self.queries.len()], sum, context);
+    }
+
+    /// Turns scores into weights: `exp(score − log_sum)`.
+    pub(super) fn weights<T: Float>(&self, scores: &mut [T], log_sums: &[T]) {
+        weight_rows(scores, &self.seen, log_sums);
+        self.forbid(scores, T::default());
+    }
+
+    /// Turns the gradients of weights `p` into those of scores before scaling: `scale · p (dp − mean)`.
+    pub(super) fn dscores<T: Float>(&self, p: &[T], dp: &mut [T], means: &[T], scale: T) {
+        slope_rows(p, dp, &self.seen, means, scale);
+    }
+
+    fn forbid<T: Float>(&self, scores: &mut [T], value: T) {
+        if !self.mask.is_per_key() {
+            return;
+        }
+        let n = scores.len() / self.queries.len();
+        for (i, (query, row)) in self.queries.clone().zip(scores.chunks_exact_mut(n)).enumerate() {
+            for key in self.seen.starts[i]..self.seen.ends[i] {
+                if !self.mask.allows_in_range(self.b, query, self.first_key + key) {
+                    row[key] = value;
+                }
+            }
+        }
+    }
+}
+
+multiversion! {
+    fn softmax_rows = softmax_rows_body(
+        scores: &mut [T], seen: &Seen, max: &mut [T], sum: &mut [T], context: &mut [T],
+    );
+    fn weight_rows = weight_rows_body(scores: &mut [T], seen: &Seen, log_sums: &[T]);
+    fn slope_rows = slope_rows_body(p: &[T], dp: &mut [T], seen: &Seen, means: &[T], scale: T);
+    /// `out = a · x`.
+    fn scaled = scaled_body(out: &mut [T], x: &[T], a: T);
+    /// `out[i] = Σ a b` over rows `i` of `width`, which start `stride` elements apart.
+    fn row_dots = row_dots_body(out: &mut [T], a: &[T], b: &[T], width: usize, stride: usize);
+    /// Zero where a word is below the threshold, `x · keep` elsewhere.
+    fn drop = drop_body(x: &mut [T], words: &[u32], threshold: u32, keep: T);
+}
+
+/// The part of row `i` that is seen; what stands before and behind it becomes zero.
+#[inline(always)]
+fn seen_part<'r, T: Float>(row: &'r mut [T], seen: &Seen, i: usize) -> &'r mut [T] {
+    let (start, end) = (seen.starts[i], seen.ends[i]);
+    row[..start].fill(T::default());
+    row[end..].fill(T::default());
+    &mut row[start..end]
+}
+
+#[inline(always)]
+fn softmax_rows_body<T: Float, const FMA: bool>(
+    scores: &mut [T],
+    seen: &Seen,
+    max: &mut [T],
+    sum: &mut [T],
+    context: &mut [T],
+) {
+    let (n, width) = (scores.len() / max.len(), context.len() / max.len());
+    let rows = scores.chunks_exact_mut(n).zip(context.chunks_exact_mut(width)).zip(max).zip(sum);
+    for (i, (((row, context), max), sum)) in rows.enumerate() {
+        if let Some(shrink) = exp_step::<T, FMA>(seen_part(row, seen, i), max, sum) {
+            for x in context.iter_mut() {
+                *x *= shrink;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn weight_rows_body<T: Float, const FMA: bool>(scores: &mut [T], seen: &Seen, log_sums: &[T]) {
+    let n = scores.len() / log_sums.len();
+    for (i, (row, &log_sum)) in scores.chunks_exact_mut(n).zip(log_sums).enumerate() {
+        for x in seen_part(row, seen, i).iter_mut() {
+            *x = Float::exp::<FMA>(*x - log_sum);
+        }
+    }
+}
+
+#[inline(always)]
+fn slope_rows_body<T: Float, const FMA: bool>(p: &[T], dp: &mut [T], seen: &Seen, means: &[T], scale: T) {
+    let n = p.len() / means.len();
+    for (i, ((p, dp), &mean)) in p.chunks_exact(n).zip(dp.chunks_exact_mut(n)).zip(means).enumerate() {
+        for (dp, &p) in seen_part(dp, seen, i).iter_mut().zip(&p[seen.starts[i]..]) {
+            *dp = p * (*dp - mean) * scale;
+        }
+    }
+}
+
+#[inline(always)]
+fn row_dots_body<T: Float, const FMA: bool>(out: &mut [T], a: &[T], b: &[T], width: usize, stride: usize) {
+    for (i, out) in out.iter_mut().enumerate() {
+        let at = i * stride..i * stride + width;
+        *out = reduce2(&a[at.clone()], &b[at], |sum, a, b| a.fma::<FMA>(b, sum));
+    }
+}
+
+/// Turns scores into `exp(score − max)`, with the running maximum and sum carried on; gives the factor by which what
+/// was summed before has to shrink, where it has to.
+#[inline(always)]
+fn exp_step<T: Float, const FMA: bool>(x: &mut [T], max: &mut T, sum: &mut T) -> Option<T> {
+    let block = greatest(x);
+    let before = *max;
+    if block > before {
+        *max = block;
+    }
+    if *max == T::NEG_INFINITY {
+        // Nothing is allowed yet. A NaN among the scores is above nothing, and must still be met.
+        let poison = reduce(x, |sum, x| sum + x);
+        x.fill(T::default());
+        if poison.is_nan() {
+            *sum = poison;
+            *max = T::default();
+        }
+        return None;
+    }
+    let shift = *max;
+    for x in x.iter_mut() {
+        *x = Float::exp::<FMA>(*x - shift);
+    }
+    let shrink = Float::exp::<FMA>(before - shift);
+    *sum = sum.fma::<FMA>(shrink, reduce(x, |sum, x| sum + x));
+    (before != T::NEG_INFINITY && before != shift).then_some(shrink)
+}
+
+#[inline(always)]
+fn scaled_body<T: Float, const FMA: bool>(out: &mut [T], x: &[T], a: T) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = a * x;
+    }
+}
+
+#[inline(always)]
+fn drop_body<T: Float, const FMA: bool>(x: &mut [T], words: &[u32], threshold: u32, keep: T) {
+    for (x, &word) in x.iter_mut().zip(words) {
+        *x = if word < threshold { T::default() } else { *x * keep };
+    }
+}
