@@ -42,7 +42,8 @@ impl StepBench {
         let (path, text) = vulpes_trainer::config::find(Path::new(config))?;
         let mut overrides: Vec<String> = threads.map(|n| format!("train.threads={n}")).into_iter().collect();
         if plain {
-            overrides.push("train.shards=1".into());
+            // Candle's operations start their own threads; the step itself stays on this one, which the setting is of.
+            overrides.extend(["train.shards=1".into(), "train.threads=1".into()]);
         }
         let config = RunConfig::parse(&path.display().to_string(), &text, &overrides, false)?;
         let options =

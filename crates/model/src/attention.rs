@@ -55,8 +55,7 @@ impl Attention {
     /// `x` `[b, t, d]` to the same (bare: to `[b, t, h · k]`).
     pub(crate) fn forward(&self, x: &Tensor, wrap: Wrap, shared: &Shared, run: &mut Run) -> Result<Tensor> {
         if run.cache.is_some() || self.sites().into_iter().any(|site| run.wants(site)) {
-            let y = self.in_pieces(&wrap.before(x)?, shared, run)?;
-            return wrap.join(x, &y);
+            return self.in_pieces(x, &wrap, shared, run);
         }
         let weights_dropout = run.dropout_at("attention.weights", self.layer, self.dropout);
         let parts = ops::AttentionLayer {
@@ -91,10 +90,12 @@ impl Attention {
         at.map(|site| site(self.layer))
     }
 
-    fn in_pieces(&self, x: &Tensor, shared: &Shared, run: &mut Run) -> Result<Tensor> {
+    /// The same to the bit, with its parts in the open.
+    fn in_pieces(&self, x: &Tensor, wrap: &Wrap, shared: &Shared, run: &mut Run) -> Result<Tensor> {
+        let normed = wrap.before(x)?;
         let heads = |linear: &Linear| -> Result<Tensor> {
             let (b, t, _) = x.dims3()?;
-            linear.forward(x)?.reshape((b, t, (), self.d_head))
+            linear.forward(&normed)?.reshape((b, t, (), self.d_head))
         };
         let (mut q_bthk, mut k_bsgk, mut v_bsgk) =
             (heads(&self.query)?, heads(&self.key)?, heads(&self.value)?);
@@ -107,12 +108,16 @@ impl Attention {
         }
         let context_bthk = self.attend(&q_bthk, &k_bsgk, &v_bsgk, shared.mask, run)?;
         let context_btd = context_bthk.flatten_from(2)?;
-        let out = match &self.output {
-            Some(output) => output.forward(&context_btd)?,
-            None => context_btd,
+        let site = Site::AttentionOutput(self.layer);
+        let Some(output) = &self.output else {
+            run.record(site, &context_btd);
+            return Ok(context_btd);
         };
-        run.record(Site::AttentionOutput(self.layer), &out);
-        Ok(out)
+        if run.wants(site) {
+            run.record(site, &output.forward(&context_btd)?);
+        }
+        let residual = wrap.residual.then_some(x);
+        ops::linear_residual(residual, &context_btd, output.part(), wrap.dropout.as_ref())
     }
 
     fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &Mask, run: &mut Run) -> Result<Tensor> {

@@ -1,7 +1,7 @@
 //! One block: an attention sublayer and a feed-forward sublayer around the residual stream.
 
 use candle_core::{Result, Tensor};
-use vulpes_ops::{self as ops, Dropout};
+use vulpes_ops::Dropout;
 
 use crate::attention::{Attention, Shared};
 use crate::config::{BlockKind, ModelConfig};
@@ -84,14 +84,5 @@ impl Wrap<'_> {
     /// The input of the sublayer.
     pub(crate) fn before(&self, x: &Tensor) -> Result<Tensor> {
         self.norm.map_or_else(|| Ok(x.clone()), |norm| norm.forward(x))
-    }
-
-    /// Its result, joined to the stream.
-    pub(crate) fn join(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        let y = match &self.dropout {
-            Some(dropout) => ops::dropout(y, dropout)?,
-            None => y.clone(),
-        };
-        if self.residual { x + y } else { Ok(y) }
     }
 }

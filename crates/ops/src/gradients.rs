@@ -163,6 +163,9 @@ pub fn backward(loss: &Tensor, gradients: &mut Gradients) -> Result<()> {
 /// # Errors
 /// Where they were made from other parameters than `first`, and those of the device.
 pub fn sum_gradients(first: &mut Gradients, others: &[Gradients]) -> Result<f64> {
+    if others.is_empty() {
+        return grad_norm(first);
+    }
     let mut sources: Vec<Vec<&Tensor>> = vec![Vec::new(); first.entries.len()];
     for other in others {
         first.check(other)?;

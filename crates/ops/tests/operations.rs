@@ -55,6 +55,21 @@ fn linears(n: usize, i: usize, o: usize) {
     ));
 }
 
+fn linear_residuals(b: usize, t: usize, i: usize, o: usize) {
+    let rule = Dropout { p: 0.3, key: Key::new(4, "dropout"), first_row: 1 };
+    let (x, inner) = (normal(1, &[b, t, o]), normal(2, &[b, t, i]));
+    for dropout in [None, Some(&rule)] {
+        let inputs = [x.clone(), inner.clone(), normal(3, &[o, i]), normal(4, &[o])];
+        let [x, inner, weight, bias] = inputs;
+        through!(linear_residual, [x, inner.clone(), weight.clone(), bias], |op, x| {
+            op(Some(&x[0]), &x[1], Projection { weight: &x[2], bias: Some(&x[3]) }, dropout)
+        });
+        through!(linear_residual, [inner, weight], |op, x| {
+            op(None, &x[0], Projection { weight: &x[1], bias: None }, dropout)
+        });
+    }
+}
+
 fn norms(n: usize, d: usize) {
     let (x, w, b) = (normal(1, &[n, d]), normal(2, &[d]), normal(3, &[d]));
     // A larger ε where a row may be nearly constant: there the curvature would defeat the differences.
@@ -327,6 +342,7 @@ fn odd_shapes() {
     }
     for (n, i, o) in [(1, 1, 1), (3, 5, 7), (2, 17, 3), (0, 3, 2)] {
         linears(n, i, o);
+        linear_residuals(n, 2, i, o);
     }
     for (n, d) in [(1, 1), (3, 5), (2, 17), (65, 3), (4, 48), (0, 3)] {
         norms(n, d);
@@ -379,6 +395,7 @@ proptest! {
     #[test]
     fn drawn_linears(n in 1usize..5, i in 1usize..20, o in 1usize..20) {
         linears(n, i, o);
+        linear_residuals(n, 2, i, o);
     }
 
     #[test]

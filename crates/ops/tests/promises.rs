@@ -207,8 +207,17 @@ fn the_pattern_is_what_attention_used() -> Result<()> {
     for dtype in [DType::F32, DType::F64] {
         let (q, k, v) = (q.to_dtype(dtype)?, k.to_dtype(dtype)?, v.to_dtype(dtype)?);
         let pattern = attention_pattern(&q, &k, &v, &options)?;
-        let difference = (attention(&q, &k, &v, &options)? - &pattern.context_bthk)?.abs()?.max_all()?;
-        assert!(difference.to_dtype(DType::F64)?.to_scalar::<f64>()? < 1e-6, "{difference}");
+        let context = attention(&q, &k, &v, &options)?;
+        assert_eq!(
+            bits(&context.to_dtype(DType::F64)?),
+            bits(&pattern.context_bthk.to_dtype(DType::F64)?),
+            "looking gives another context"
+        );
+        // Head h of the queries looks at keys and values of group h / 2.
+        let v_bhsk = Tensor::stack(&[&v, &v], 3)?.reshape((2, 70, 4, 8))?.transpose(1, 2)?.contiguous()?;
+        let summed = pattern.weights_bhts.matmul(&v_bhsk)?.transpose(1, 2)?;
+        let difference = (context - summed)?.abs()?.max_all()?.to_dtype(DType::F64)?;
+        assert!(difference.to_scalar::<f64>()? < 1e-6, "{difference}");
     }
     Ok(())
 }

@@ -261,8 +261,9 @@ pub fn evaluate_session(session: &Session<'_>) -> Result<Evaluation> {
     let plan = session.plan();
     let batches = plan.dataset.validation_batches(plan.config.train.batch_rows);
     let stepper = session.stepper();
-    let kernel_threads = if stepper.pool().is_some() { stepper.kernel_threads() } else { plan.n_threads };
-    evaluate(session.transformer(), batches.map(|batch| Ok(batch?)), stepper.pool(), kernel_threads)
+    let pool = stepper.shard_pool();
+    let kernel_threads = if pool.is_some() { stepper.kernel_threads() } else { plan.n_threads };
+    evaluate(session.transformer(), batches.map(|batch| Ok(batch?)), pool, kernel_threads)
 }
 
 /// Takes an evaluation into the state; whether it is the best so far.

@@ -128,6 +128,13 @@ impl<'a> Session<'a> {
     /// When an operation fails or the census refuses. `Ok(Err(Sick))` when the numbers are such that the step must
     /// not be applied.
     pub fn advance(&mut self, batches: &[Batch]) -> Result<std::result::Result<StepNumbers, Sick>> {
+        match self.stepper.pool() {
+            Some(pool) => pool.install(|| self.advance_here(batches)),
+            None => self.advance_here(batches),
+        }
+    }
+
+    fn advance_here(&mut self, batches: &[Batch]) -> Result<std::result::Result<StepNumbers, Sick>> {
         let step = self.state.step + 1;
         let train = &self.plan.config.train;
         let kernel_threads = self.plan.n_threads;

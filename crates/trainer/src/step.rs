@@ -8,6 +8,7 @@
 //! padding nor shards weigh any token differently.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{Device, Var};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -42,12 +43,15 @@ pub fn default_shards(batch_rows: usize, context_len: usize, n_parameters: usize
     by_tokens.min(by_memory).min(MAX_SHARDS).clamp(1, batch_rows.max(1))
 }
 
+/// Numbers of a model from which on a step of one shard is worth handing to other threads.
+const LARGE: usize = 1 << 20;
+
 /// What computes the gradients of a step.
 pub struct Stepper {
     transformer: Transformer,
     shards: Vec<Gradients>,
-    /// Threads that run shards; `None` runs them one after the other where they are.
-    pool: Option<ThreadPool>,
+    /// The threads of a step; `None` is the one that asks for it.
+    pool: Option<Arc<ThreadPool>>,
     /// Threads of a kernel where shards run, and where they have ended.
     kernel_threads: usize,
     n_threads: usize,
@@ -85,17 +89,18 @@ impl Stepper {
         let shards =
             (0..n_shards.max(1)).map(|_| Gradients::new(&parameters)).collect::<candle_core::Result<_>>()?;
         let workers = n_threads.min(n_shards).max(1);
-        let pool = (workers > 1 && transformer.device().is_cpu()).then(|| {
-            let name = |i| format!("shard-{i}");
-            ThreadPoolBuilder::new().num_threads(workers).stack_size(STACK_BYTES).thread_name(name).build()
+        let is_large = n_shards > 1 || transformer.parameters().n_values() >= LARGE;
+        let pool = (n_threads > 1 && is_large && transformer.device().is_cpu()).then(|| {
+            let name = |i| format!("step-{i}");
+            ThreadPoolBuilder::new().num_threads(n_threads).stack_size(STACK_BYTES).thread_name(name).build()
         });
         let pool = pool
             .transpose()
-            .map_err(|error| Error::Usage(format!("can't start {workers} threads: {error}")))?;
+            .map_err(|error| Error::Usage(format!("can't start {n_threads} threads: {error}")))?;
         Ok(Self {
             transformer,
             shards,
-            pool,
+            pool: pool.map(Arc::new),
             kernel_threads: (n_threads / workers).max(1),
             n_threads,
             options: CrossEntropyOptions { label_smoothing, ..CrossEntropyOptions::default() },
@@ -128,7 +133,7 @@ impl Stepper {
             with_kernel_threads(kernel_threads, || shard.run(index, n_shards, batches, gradients))
         };
         let mut sums: Vec<candle_core::Result<f64>> = Vec::new();
-        match &self.pool {
+        match self.pool.as_deref().filter(|_| n_shards > 1) {
             None => sums.extend(self.shards.iter_mut().enumerate().map(|(index, shard)| run(index, shard))),
             Some(pool) => {
                 sums.resize_with(n_shards, || Ok(0.0));
@@ -158,12 +163,18 @@ impl Stepper {
         &self.transformer
     }
 
-    /// The threads that run shards, where there are several.
-    pub(crate) fn pool(&self) -> Option<&ThreadPool> {
-        self.pool.as_ref()
+    /// The threads of a step, where there are several: whoever does a whole step among them saves waking them up for
+    /// each of its parts.
+    pub(crate) fn pool(&self) -> Option<Arc<ThreadPool>> {
+        self.pool.clone()
     }
 
-    /// How many threads a kernel may use.
+    /// The same, where shards run on them side by side.
+    pub(crate) fn shard_pool(&self) -> Option<&ThreadPool> {
+        self.pool.as_deref().filter(|_| self.shards.len() > 1)
+    }
+
+    /// How many threads a kernel may use where shards run.
     pub(crate) fn kernel_threads(&self) -> usize {
         self.kernel_threads
     }

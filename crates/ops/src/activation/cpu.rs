@@ -98,7 +98,7 @@ fn gelu_tanh<T: Float, const FMA: bool>(x: T) -> (T, T) {
 #[inline(always)]
 fn gelu_erf<T: Float, const FMA: bool>(x: T) -> (T, T) {
     let half = T::of(0.5);
-    let phi = half.fma::<FMA>(Float::erf(x * T::of(FRAC_1_SQRT_2)), half);
+    let phi = half.fma::<FMA>(Float::erf::<FMA>(x * T::of(FRAC_1_SQRT_2)), half);
     let density = Float::exp::<FMA>(-half * x * x) * T::of(FRAC_1_SQRT_2 / PI.sqrt());
     (x * phi, x.fma::<FMA>(density, phi))
 }

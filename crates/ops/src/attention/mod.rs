@@ -60,6 +60,8 @@ pub fn attention(
 
 /// [`attention`] with its scores and weights held whole.
 ///
+/// The context is that of [`attention`], to the bit; the weights differ from those inside it by rounding alone.
+///
 /// # Errors
 /// Those of [`attention`].
 pub fn attention_pattern(
@@ -68,5 +70,9 @@ pub fn attention_pattern(
     v_bsgk: &Tensor,
     options: &AttentionOptions,
 ) -> Result<Pattern> {
-    reference::attention_pattern(q_bthk, k_bsgk, v_bsgk, options)
+    let pattern = reference::attention_pattern(q_bthk, k_bsgk, v_bsgk, options)?;
+    if fits(&[q_bthk, k_bsgk, v_bsgk]) {
+        return Ok(Pattern { context_bthk: attention(q_bthk, k_bsgk, v_bsgk, options)?, ..pattern });
+    }
+    Ok(pattern)
 }

@@ -20,7 +20,7 @@ pub(super) struct Tile<'a> {
 }
 
 /// A range of a block's keys for each query of a tile.
-struct Seen {
+pub(crate) struct Seen {
     starts: [usize; QUERIES],
     ends: [usize; QUERIES],
 }
