@@ -34,6 +34,8 @@ pub struct Explanation {
     pub scale: f64,
     /// 1 where the query (row) may look at the key (column), `[T][T]`.
     pub mask: Vec<Vec<u8>>,
+    /// The vectors that each layer reads (for the first, the embeddings), `[L][T][d]`.
+    pub inputs: Vec<Vec<Vec<f32>>>,
     /// `scale · q·k`, before the mask, `[L][H][T][T]`.
     pub scores: PerHead,
     /// Attention weights, each row summing to 1, `[L][H][T][T]`.
@@ -154,12 +156,17 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
     let layers = |site: fn(usize) -> Site, by_token: bool| -> Result<PerHead, Error> {
         (0..config.n_layer).map(|layer| per_head(seen(&recorder, site(layer))?, by_token)).collect()
     };
+    let input_of = |layer: usize| {
+        let site = layer.checked_sub(1).map_or(Site::Embedding, Site::Block);
+        Ok(seen(&recorder, site)?.squeeze(0)?.to_dtype(DType::F32)?.to_vec2()?)
+    };
     Ok(Explanation {
         tokens: ids.iter().map(|&id| token_text(subject.tokenizer, id)).collect(),
         ids: ids.to_vec(),
         position,
         scale: config.attention_scale(),
         mask: (0..n).map(|q| (0..n).map(|k| u8::from(mask.allows(0, q, k))).collect()).collect(),
+        inputs: (0..config.n_layer).map(input_of).collect::<Result<_, Error>>()?,
         scores: layers(Site::Scores, false)?,
         attentions: layers(Site::Weights, false)?,
         queries: layers(Site::Query, true)?,
