@@ -1,6 +1,7 @@
 //! The loop: choose a token for each row, show its text, feed it back, until every row has ended.
 
 use vulpes_data::{DecodeStream, Tokenizer};
+use vulpes_model::config::MaskKind;
 use vulpes_model::{Head, Transformer};
 
 use crate::engine::Engine;
@@ -63,6 +64,13 @@ pub fn generate(
     if model.config().head != Head::NextToken {
         return Err(Error::Prompt(
             "this model does not predict the next token, so it can't continue a text".into(),
+        ));
+    }
+    if model.config().mask == MaskKind::Full {
+        return Err(Error::Prompt(
+            "this model was trained under a full mask: each of its words sees those after it, so it can't continue a \
+             text; --next shows what it makes of one"
+                .into(),
         ));
     }
     if let Some(problem) = request.config.problems().into_iter().next() {

@@ -17,13 +17,14 @@ pub fn print_lens(lens: &[LensLayer], paper: &mut Paper) -> Result<()> {
     }
     paper.heading("How the prediction forms, layer by layer")?;
     paper.note("What the model would say if it ended there (logit lens).")?;
+    let n_top = paper.words_beside(26);
     let rows: Vec<Vec<Cell>> = lens
         .iter()
         .map(|layer| {
             let top: Vec<String> = layer
                 .next
                 .iter()
-                .take(3)
+                .take(n_top)
                 .map(|n| format!("{} {:.2}", shown(&n.text), n.probability))
                 .collect();
             vec![
@@ -99,11 +100,17 @@ pub fn print_gradients(flow: &GradientFlow, paper: &mut Paper) -> Result<()> {
 }
 
 fn table(title: &str, flows: &[Flow], paper: &mut Paper) -> Result<()> {
+    let n_column = if paper.is_wide() { 4 } else { 3 };
+    let room = paper.width().saturating_sub(24);
+    let name = |name: &str| match name.chars().count() {
+        n if n > room => format!("…{}", name.chars().skip(n + 1 - room).collect::<String>()),
+        _ => name.to_owned(),
+    };
     let row = |part: &Flow| -> Vec<Cell> {
         let bar = "█".repeat((part.share * 20.0).round() as usize);
         let norm = if part.norm < 1e-4 { format!("{:.2e}", part.norm) } else { format!("{:.6}", part.norm) };
         let cells = [norm, format!("{:.4}", part.share), format!("{bar:<20}")];
-        std::iter::once(part.name.clone()).chain(cells).map(Cell::from).collect()
+        std::iter::once(name(&part.name)).chain(cells).take(n_column).map(Cell::from).collect()
     };
-    paper.table(&[title, "norm", "share", ""], &flows.iter().map(row).collect::<Vec<_>>())
+    paper.table(&[title, "norm", "share", ""][..n_column], &flows.iter().map(row).collect::<Vec<_>>())
 }

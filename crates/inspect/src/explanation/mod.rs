@@ -164,7 +164,7 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
         tokens: ids.iter().map(|&id| token_text(subject.tokenizer, id)).collect(),
         ids: ids.to_vec(),
         position,
-        scale: config.attention_scale(),
+        scale: config.scale(),
         mask: (0..n).map(|q| (0..n).map(|k| u8::from(mask.allows(0, q, k))).collect()).collect(),
         inputs: (0..config.n_layer).map(input_of).collect::<Result<_, Error>>()?,
         scores: layers(Site::Scores, false)?,
