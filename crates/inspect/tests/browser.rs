@@ -6,8 +6,10 @@
 
 mod support;
 
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{Folder, TEXT};
@@ -37,24 +39,36 @@ fn in_browser(browser: &str, page: &Path, script: &str) -> Value {
                  addEventListener('securitypolicyviolation',e=>fault(e.blockedURI));\
                  ['error','warn'].forEach(name=>{console[name]=fault});</script><style>";
     let act = format!(
-        "<pre id=probe></pre><script>{{const key=(on,key)=>on.dispatchEvent(new KeyboardEvent('keydown',{{key,bubbles:true}}));\
+        "<pre id=acted></pre><script>{{const key=(on,key)=>on.dispatchEvent(new KeyboardEvent('keydown',{{key,bubbles:true}}));\
          const v=id=>Number(document.getElementById(id).dataset.value);const $$=s=>document.querySelectorAll(s);\
          const r=(()=>{{{script}}})();\
-         document.getElementById('probe').textContent=JSON.stringify({{faults,requests:performance.getEntriesByType('resource').length,r}});}}</script></body>"
+         document.getElementById('acted').textContent=JSON.stringify({{faults,requests:performance.getEntriesByType('resource').length,r}});}}</script></body>"
     );
     let acted = page.with_extension("acted.html");
     std::fs::write(&acted, html.replacen("<style>", watch, 1).replace("</body>", &act)).unwrap();
-    let output = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "--enable-logging=stderr"])
+    let (dom, log) = (page.with_extension("dom"), page.with_extension("log"));
+    let mut chromium = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom"])
+        .arg("--enable-logging=stderr")
         .arg(format!("--user-data-dir={}", page.with_extension("profile").display()))
         .arg(format!("file://{}", acted.display()))
-        .output()
+        .stdout(File::create(&dom).unwrap())
+        .stderr(File::create(&log).unwrap())
+        .spawn()
         .unwrap();
-    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    let patience = Instant::now();
+    while chromium.try_wait().unwrap().is_none() {
+        if patience.elapsed() > Duration::from_secs(120) {
+            chromium.kill().unwrap();
+            panic!("{browser} does not come back");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+    let (dom, log) = (read(&dom), read(&log));
     let console: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
     assert!(console.is_empty(), "{console:?}");
-    let dom = String::from_utf8(output.stdout).unwrap();
-    let Some((_, text)) = dom.split_once("<pre id=\"probe\">") else { panic!("no page came up: {log}") };
+    let Some((_, text)) = dom.split_once("<pre id=\"acted\">") else { panic!("no page came up: {log}") };
     let text = text.split_once("</pre>").unwrap().0;
     let plain = text.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
     let seen: Value = serde_json::from_str(&plain).unwrap_or_else(|error| panic!("{error}: {plain} {log}"));

@@ -25,9 +25,9 @@ const SCRIPT: &str =
     concat!(include_str!("page/base.js"), include_str!("page/steps.js"), include_str!("page/explanation.js"));
 
 /// The vectors of a head take part in the page while the numbers stay below this many bytes.
-const ROOM: usize = 2_900_000;
+const ROOM: usize = 2_850_000;
 /// Of wider vectors that enter a layer only the first numbers are shown.
-const WIDE: (usize, usize) = (64, 32);
+const WIDE: (usize, usize) = (64, 16);
 
 /// What a page shows beside the explanation itself.
 #[derive(Clone, Debug)]

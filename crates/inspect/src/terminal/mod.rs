@@ -44,7 +44,8 @@ impl<'w> Paper<'w> {
 
     /// A heading after an empty line.
     pub(crate) fn heading(&mut self, text: &str) -> Result<()> {
-        writeln!(self.out, "\n{HEADING}{text}{HEADING:#}")
+        writeln!(self.out)?;
+        wrap(text, self.width).iter().try_for_each(|line| writeln!(self.out, "{HEADING}{line}{HEADING:#}"))
     }
 
     /// A smaller heading after an empty line.
