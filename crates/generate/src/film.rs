@@ -5,7 +5,7 @@
 //! state has turned towards the answer's row of the vocabulary head. One JSON object a line: the probes first, then
 //! the frames.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,7 @@ const FILE: &str = "film.jsonl";
 #[derive(Debug)]
 pub struct Film {
     path: PathBuf,
+    file: File,
     probes: Vec<Probe>,
 }
 
@@ -101,7 +102,8 @@ impl Film {
             }
         }
         std::fs::write(&path, kept).map_err(|source| fail(&path, source))?;
-        Ok(Self { path, probes })
+        let file = OpenOptions::new().append(true).open(&path).map_err(|source| fail(&path, source))?;
+        Ok(Self { path, file, probes })
     }
 
     /// Adds the frame of a step.
@@ -119,9 +121,7 @@ impl Film {
         let probes =
             self.probes.iter().map(|probe| look(probe, &model, tokenizer)).collect::<Result<_, _>>()?;
         let line = line(&Frame { step, val_loss, probes })?;
-        let mut file =
-            OpenOptions::new().append(true).open(&self.path).map_err(|source| fail(&self.path, source))?;
-        file.write_all(line.as_bytes()).map_err(|source| fail(&self.path, source))
+        (&self.file).write_all(line.as_bytes()).map_err(|source| fail(&self.path, source))
     }
 }
 
