@@ -201,6 +201,29 @@ fn unknown_words_long_prompts_and_stops_are_told() {
 }
 
 #[test]
+fn a_model_that_sees_the_next_word_continues_nothing() {
+    let text = "The quick brown fox";
+    let tokenizer = Tokenizer::train(&TokenizerConfig::default(), [text]).unwrap();
+    let section = ModelSection {
+        family: Some(Family::Fox),
+        context_len: Some(8),
+        mask: Some(vulpes_model::config::MaskKind::Full),
+        ..ModelSection::default()
+    };
+    let config = section.resolve(tokenizer.vocab_size(), Head::NextToken);
+    let model = Transformer::init(&config, 3, DType::F32, &Device::Cpu).unwrap();
+    let path = std::env::temp_dir().join(format!("vulpes-sample-peeking-{}", std::process::id()));
+    folder::save(&path, &model, &folder::Extra::default()).unwrap();
+    tokenizer.save(path.join("tokenizer.json")).unwrap();
+    let model = path.to_str().unwrap();
+    let output = sample(&["--model", model, "--prompt", text, "-n", "3"]);
+    assert!(output.status.code() == Some(2) && output.stdout.is_empty());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("full mask"));
+    assert!(sample(&["--model", model, "--prompt", text, "--next", "3"]).status.success());
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+#[test]
 fn a_masked_model_fills_its_masks() {
     let path = folder("bert", Family::Bert, Head::MaskedToken);
     let model = path.to_str().unwrap();

@@ -8,8 +8,8 @@ use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 use vulpes_data::Tokenizer;
 use vulpes_generate::{
-    Finish, GenerationConfig, Prompt, Request, SampleConfig, Sampler, fill_masks, generate, last_window,
-    mask_tables, next_table, token_text,
+    Finish, GenerationConfig, Prompt, Request, SampleConfig, Sampler, check_continues, fill_masks, generate,
+    last_window, mask_tables, next_table, token_text,
 };
 use vulpes_model::{Head, Transformer, device, folder, with_kernel_threads};
 
@@ -169,6 +169,7 @@ impl Session {
 
     /// The prompts and what follows them, shown as it comes.
     fn continue_texts(&self, args: &Args) -> Result<(), Failure> {
+        check_continues(&self.model)?;
         let n_samples = args.num_samples.unwrap_or(1) as usize;
         let rows: Vec<&Asked> =
             self.prompts.iter().flat_map(|asked| std::iter::repeat_n(asked, n_samples)).collect();

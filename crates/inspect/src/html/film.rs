@@ -56,7 +56,7 @@ impl Film {
     fn read(run: &Path) -> Result<Self, Error> {
         let path = run.join("film.jsonl");
         let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::NoFilm { run: run.to_path_buf() },
+            std::io::ErrorKind::NotFound if run.is_dir() => Error::NoFilm { run: run.to_path_buf() },
             _ => Error::File { path: path.clone(), source },
         })?;
         let wrong = |line: usize, what: &str| Error::Film {
