@@ -29,7 +29,8 @@ pub fn census(gradients: &Gradients) -> Result<()> {
             if severed.len() == 1 { "it" } else { "them" },
         ));
     }
-    wrong.extend(gradients.not_finite()?.iter().map(|name| format!("the gradient of `{name}` is not finite")));
+    wrong
+        .extend(gradients.not_finite()?.iter().map(|name| format!("the gradient of `{name}` is not finite")));
     if wrong.is_empty() {
         return Ok(());
     }
@@ -39,7 +40,7 @@ pub fn census(gradients: &Gradients) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Tensor, Var};
+    use candle_core::{DType, Device, Tensor, Var};
     use candle_nn::{Module, ops};
     use vulpes_ops::backward;
 

@@ -122,7 +122,9 @@ mod tests {
         for threads in [1, 2, 7] {
             let seen = Mutex::new(Vec::new());
             with_kernel_threads(threads, || {
-                for_blocks(&lens, |block| seen.lock().unwrap().push((block.number, block.slice, block.range)));
+                for_blocks(&lens, |block| {
+                    seen.lock().unwrap().push((block.number, block.slice, block.range))
+                });
             });
             let mut seen = seen.into_inner().unwrap();
             seen.sort_by_key(|(number, ..)| *number);
