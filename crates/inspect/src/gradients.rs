@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
 use serde::Serialize;
-use vulpes_model::{Input, Run, Transformer};
+use vulpes_model::{Head, Input, Run, Transformer};
 use vulpes_ops::{self as ops, CrossEntropyOptions, Gradients};
 
 use crate::explanation::{NextToken, Subject};
@@ -75,7 +75,7 @@ pub fn gradient_flow(
         squares.iter().for_each(|(name, square)| *groups.entry(group(name)).or_default() += square);
         groups.into_iter().map(|((_, name), square)| flow((name, square))).collect()
     };
-    let tied = model.config().tied_head;
+    let tied = model.config().tied_head && matches!(model.config().head, Head::NextToken | Head::MaskedToken);
     let (roles, parts) = (by(&|name| role_of(name, tied)), by(&part_of));
     let logits = &explanation.logits[asked];
     Ok(GradientFlow {

@@ -14,7 +14,8 @@ pub fn head_svg(explanation: &Explanation, layer: usize, head: usize) -> String 
     let names: Vec<String> = explanation.tokens.iter().map(|token| escaped(&shown(token))).collect();
     let margin =
         20 + 8 * explanation.tokens.iter().map(|token| shown(token).chars().count()).max().unwrap_or(0);
-    let (width, height) = (margin + n * cell + 12, margin + n * cell + 34);
+    // The caption is to fit below a map of few tokens, too.
+    let (width, height) = ((margin + n * cell + 12).max(340), margin + n * cell + 34);
     let mut svg = open(width, height, &format!("Attention weights of layer {layer}, head {head}"));
     for (place, name) in names.iter().enumerate() {
         let middle = margin + place * cell + cell / 2;
@@ -29,7 +30,7 @@ pub fn head_svg(explanation: &Explanation, layer: usize, head: usize) -> String 
     map(&mut svg, explanation, (layer, head), (margin, margin), cell, true);
     let _ = write!(
         svg,
-        r#"<text x="{margin}" y="{}" class="note">layer {layer}, head {head}: rows ask, columns answer, rows sum to 1</text></svg>"#,
+        r#"<text x="8" y="{}" class="note">layer {layer}, head {head}: rows ask, columns answer, rows sum to 1</text></svg>"#,
         height - 12
     );
     svg

@@ -113,6 +113,19 @@ fn gradients_are_whole_and_knock_outs_are_real() {
 }
 
 #[test]
+fn a_classifier_is_asked_about_its_first_token_and_has_a_head_of_its_own() {
+    let folder = Folder::heads("classify", Family::Bert, Head::Classify { n_labels: 3 });
+    let value = folder.json(&["--text", TEXT, "--target", "LABEL_1", "--gradients"]);
+    assert_eq!((&value["position"], value["next"].as_array().unwrap().len()), (&0.into(), 3));
+    let knocked: Vec<u64> =
+        value["knockouts"].as_array().unwrap().iter().map(|k| k["position"].as_u64().unwrap()).collect();
+    assert_eq!(knocked, [1, 2, 3]);
+    let roles = value["gradients"]["roles"].as_array().unwrap();
+    let has = |name: &str| roles.iter().any(|role| role["name"] == name);
+    assert!(has("Wout") && has("embeddings") && !has("embeddings, Wout too"), "{roles:?}");
+}
+
+#[test]
 fn svg_is_well_formed_and_shows_every_allowed_cell() {
     let folder = Folder::heads("svg", Family::Gpt2, Head::NextToken);
     let file = folder.0.join("map.svg");

@@ -28,7 +28,8 @@ pub struct Explanation {
     pub tokens: Vec<String>,
     /// The tokens' ids, `[T]`.
     pub ids: Vec<u32>,
-    /// The token whose logits the table is made of: the last, or the first mask of a model that fills masks.
+    /// The token that the table is made of: the last; the first mask of a model that fills masks; the first of all of a
+    /// classifier.
     pub position: usize,
     /// The factor on q·k.
     pub scale: f64,
@@ -104,8 +105,15 @@ impl Subject<'_> {
 
     /// The position that the model is asked about.
     pub(crate) fn position(&self, ids: &[u32]) -> usize {
-        let mask = self.tokenizer.mask_id().filter(|_| self.model.config().head == Head::MaskedToken);
-        ids.iter().position(|id| Some(*id) == mask).unwrap_or(ids.len().saturating_sub(1))
+        let last = ids.len().saturating_sub(1);
+        match self.model.config().head {
+            Head::MaskedToken => {
+                let mask = self.tokenizer.mask_id();
+                ids.iter().position(|id| Some(*id) == mask).unwrap_or(last)
+            }
+            Head::Classify { .. } => 0,
+            Head::NextToken | Head::Hidden { .. } => last,
+        }
     }
 
     /// Runs the model on `ids`; what the probe saw, and the logits, `[T][V]` or `[1][n_labels]`.
