@@ -75,6 +75,27 @@ fn one_head_learns_where_to_look_and_its_context_turns_to_the_word() {
     assert!(heads < loss - 0.1, "{heads} and {loss}");
 }
 
+/// Entropy in nats of what the asked word looks at, frame by frame.
+fn entropies(place: &Place, lesson: &str) -> Vec<f64> {
+    let lines = place.read(&format!("{lesson}/film.jsonl"));
+    let entropy = |line: &str| {
+        let value: Value = serde_json::from_str(line).expect("JSON");
+        value["probes"][0]["entropies"][0][0].as_f64().expect("an entropy")
+    };
+    lines.lines().skip(1).map(entropy).collect()
+}
+
+#[test]
+fn without_the_scale_attention_is_sharp_before_it_knows_where_to_look() {
+    let place = place();
+    let with = number(&run(&place, "01-weights"), "val_loss");
+    let without = number(&run(&place, "05-without-scale"), "val_loss");
+    let (scaled, bare) = (entropies(&place, "01-weights"), entropies(&place, "05-without-scale"));
+    assert!(scaled[0] > 1.3 && bare[0] < 0.7 * scaled[0], "{scaled:?} and {bare:?}");
+    assert!(bare[1] < scaled[1] - 0.5, "{scaled:?} and {bare:?}");
+    assert!(without > with + 0.1, "{without} and {with}");
+}
+
 #[test]
 fn after_one_step_no_word_is_likely() {
     let place = place();
@@ -84,19 +105,31 @@ fn after_one_step_no_word_is_likely() {
 }
 
 #[test]
-fn a_full_mask_asks_for_hidden_words() {
+fn without_the_mask_the_loss_collapses_and_hidden_words_are_asked_for_instead() {
     let place = place();
-    let config = "configs/lessons/07-bert.toml";
-    let peeking = place.train(&[
-        "--config",
-        config,
-        "--set",
+    // Where nobody has written the mask down, it is a mistake.
+    let config = "configs/lessons/08-classify.toml";
+    let set = [
+        "data.kind=text",
+        "data.train=data/fox.txt",
+        "data.validation=data/fox.val.txt",
         "objective.kind=next_token",
-        "--out",
-        "peeking",
-        "--quiet",
-    ]);
-    peeking.fails(2, &["mask"]);
+    ];
+    let args: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
+    place
+        .train(&[&["--config", config, "--out", "mistaken", "--quiet"][..], &args].concat())
+        .fails(2, &["mask"]);
+
+    let lesson = "07-without-mask";
+    let config = format!("configs/lessons/{lesson}.toml");
+    let said = place.train(&["--config", &config, "--out", lesson, "--quiet"]);
+    assert!(said.succeeds().stderr.contains("warning: model.mask"), "{}", said.stderr);
+    let lines = place.read(&format!("{lesson}/metrics.jsonl"));
+    let last = lines.lines().rfind(|line| line.contains("val_loss")).expect("an evaluation");
+    let peeking = number(&serde_json::from_str(last).expect("JSON"), "val_loss");
+    let honest = number(&run(&place, "06-heads"), "val_loss");
+    assert!(peeking < 0.25 * honest, "{peeking} and {honest}");
+
     assert!(number(&run(&place, "07-bert"), "val_accuracy") > 0.6);
 }
 

@@ -20,6 +20,17 @@ fn ci_runs_the_two_commands() {
     }
 }
 
+/// The picture at the top is of the page that `explain --html` makes, and no burden for a clone.
+#[test]
+fn it_opens_with_a_picture() {
+    let readme = read("README.md");
+    let first = readme.lines().find(|line| !line.is_empty() && !line.starts_with('#')).expect("text");
+    let path = first.rsplit_once("](").and_then(|(_, rest)| rest.strip_suffix(')')).expect("a picture");
+    let size = std::fs::metadata(root().join(path)).expect("the picture").len();
+    assert!(first.starts_with("!["), "{first}");
+    assert!((10_000..200_000).contains(&size), "{path} has {size} bytes");
+}
+
 #[test]
 fn every_config_is_described() {
     let readme = read("README.md");

@@ -122,8 +122,13 @@ fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, peak: f6
     if args.generate {
         let n = args.steps.unwrap_or(200).clamp(1, bench.context_len() - 1);
         eprintln!("{config}: {} rounds of {n} tokens on {threads} threads", args.rounds);
-        let timings = compare(&mut workers, vulpes_bench::Request::Generate(n), args.rounds.max(1))?;
-        return Ok(Comparison::new(&name, timings, 1, bench.bytes_per_token(), peak));
+        // A machine that others share changes its pace: the memory is measured in each round, too.
+        let mut peaks = Vec::new();
+        let mut measure = || peaks.push(memory_peak(threads).gb_per_s);
+        let request = vulpes_bench::Request::Generate(n);
+        let timings = compare(&mut workers, request, args.rounds.max(1), &mut measure)?;
+        let read = bench.bytes_per_token();
+        return Ok(Comparison::new(&name, timings, 1, read, peak).of_peaks(read, &peaks));
     }
     let steps = match args.steps {
         Some(steps) => steps.max(1),
@@ -133,7 +138,7 @@ fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, peak: f6
         }
     };
     eprintln!("{config}: {} rounds of {steps} steps on {threads} threads", args.rounds);
-    let timings = compare(&mut workers, vulpes_bench::Request::Step(steps), args.rounds.max(1))?;
+    let timings = compare(&mut workers, vulpes_bench::Request::Step(steps), args.rounds.max(1), &mut || ())?;
     Ok(Comparison::new(&name, timings, bench.tokens(), bench.flops(), peak))
 }
 

@@ -40,11 +40,17 @@ pub struct Comparison {
     pub peak_share: f64,
 }
 
-/// Lets each worker do `request` once a round, one worker after another, for `rounds` rounds.
+/// Lets each worker do `request` once a round, one worker after another, for `rounds` rounds; `before` is done at the
+/// beginning of each, to measure the machine as it is then.
 ///
 /// # Errors
 /// When a worker fails.
-pub fn compare(workers: &mut [Worker], request: Request, rounds: usize) -> Result<Vec<Timings>> {
+pub fn compare(
+    workers: &mut [Worker],
+    request: Request,
+    rounds: usize,
+    before: &mut dyn FnMut(),
+) -> Result<Vec<Timings>> {
     let mut all: Vec<(Vec<f64>, Vec<f64>, f64)> = vec![Default::default(); workers.len()];
     for worker in workers.iter_mut() {
         worker.ask(match request {
@@ -53,6 +59,7 @@ pub fn compare(workers: &mut [Worker], request: Request, rounds: usize) -> Resul
         })?;
     }
     for _ in 0..rounds {
+        before();
         for (worker, (times, medians, peak)) in workers.iter_mut().zip(&mut all) {
             let (ms, peak_rss_mib) = worker.ask(request)?;
             medians.push(median(&ms));
@@ -74,6 +81,15 @@ pub fn compare(workers: &mut [Worker], request: Request, rounds: usize) -> Resul
 }
 
 impl Comparison {
+    /// The same with the first worker's share taken round by round, of what the machine did at best in that round.
+    pub fn of_peaks(mut self, work: f64, peaks: &[f64]) -> Self {
+        let ours = self.workers.first().map(|first| first.rounds_ms.as_slice()).unwrap_or_default();
+        let share = |(ms, peak): (&f64, &f64)| work / (ms / 1e3) / (peak * 1e9);
+        let shares: Vec<f64> = ours.iter().zip(peaks).map(share).collect();
+        self.peak_share = median(&shares);
+        self
+    }
+
     /// The comparison of the first worker with the others.
     ///
     /// `tokens` and `work` are those of one step; `peak` is the machine's most, in billions a second: operations in
@@ -128,6 +144,13 @@ mod tests {
         assert_eq!(comparison.ratios, [[0.25, 0.5, 1.0]]);
         assert_eq!(comparison.tokens_per_s, 5000.0);
         assert_eq!(comparison.peak_share, 0.5);
+    }
+
+    #[test]
+    fn the_share_of_a_machine_that_changes_is_taken_round_by_round() {
+        let comparison = Comparison::new("b", vec![timings("ours", &[10.0, 20.0, 40.0])], 1, 1e9, 100.0);
+        // 100, 50 and 25 billion a second, of 125, 100 and 25.
+        assert_eq!(comparison.of_peaks(1e9, &[125.0, 100.0, 25.0]).peak_share, 0.8);
     }
 
     #[test]

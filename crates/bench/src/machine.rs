@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
+use vulpes_ops::decode::matvec_no_grad;
 
 /// The best rate of a large float32 matrix product on this machine.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -48,30 +49,26 @@ pub struct MemoryPeak {
     pub threads: usize,
 }
 
-/// Measures adding up 512 MiB of numbers, more than any cache holds, the best of several, on `threads` threads at once.
+/// Measures a matrix of 512 MiB, more than any cache holds, times a vector, the best of several, on `threads` threads at
+/// once: each number is read once, one after the other, and nothing else is waited for.
 pub fn memory_peak(threads: usize) -> MemoryPeak {
     const ROUNDS: usize = 6;
-    let numbers = vec![1.0f32; 128 << 20];
+    const WIDTH: usize = 4096;
+    let (numbers, x) = (vec![1.0f32; 128 << 20], vec![1.0f32; WIDTH]);
+    let mut out = vec![0.0f32; numbers.len() / WIDTH];
+    let rows = out.len().div_ceil(threads.max(1));
     let mut best = f64::INFINITY;
     for _ in 0..ROUNDS {
         let start = std::time::Instant::now();
         std::thread::scope(|scope| {
-            for part in numbers.chunks(numbers.len().div_ceil(threads.max(1))) {
-                scope.spawn(move || std::hint::black_box(sum(part)));
+            for (part, out) in numbers.chunks(rows * WIDTH).zip(out.chunks_mut(rows)) {
+                let x = &x;
+                scope.spawn(move || matvec_no_grad(part, x, None, out));
             }
         });
         best = best.min(start.elapsed().as_secs_f64());
     }
     MemoryPeak { gb_per_s: (numbers.len() * 4) as f64 / best / 1e9, threads }
-}
-
-/// In so many partial sums that adding is never what is waited for.
-fn sum(numbers: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 64];
-    for block in numbers.chunks_exact(64) {
-        lanes.iter_mut().zip(block).for_each(|(lane, number)| *lane += number);
-    }
-    lanes.iter().sum()
 }
 
 /// The most memory that this process has held, in MiB, as the kernel counts it.

@@ -5,7 +5,7 @@
 //! state has turned towards the answer's row of the vocabulary head. One JSON object a line: the probes first, then
 //! the frames.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use vulpes_data::Tokenizer;
 use vulpes_model::{Head, Input, Recorder, Run, Site, Transformer};
 
 use crate::prompt::token_text;
+use crate::sampler::normalizer;
 use crate::{Error, NextToken, next_tokens};
 
 /// The file's name in a run folder.
@@ -24,6 +25,7 @@ const FILE: &str = "film.jsonl";
 #[derive(Debug)]
 pub struct Film {
     path: PathBuf,
+    file: File,
     probes: Vec<Probe>,
 }
 
@@ -66,6 +68,8 @@ struct Seen {
     probability: f64,
     /// Between hidden state and the answer's row of the vocabulary head, in degrees.
     angle: Option<f64>,
+    /// The hidden state's Euclidean norm.
+    length: f64,
 }
 
 impl Film {
@@ -98,7 +102,8 @@ impl Film {
             }
         }
         std::fs::write(&path, kept).map_err(|source| fail(&path, source))?;
-        Ok(Self { path, probes })
+        let file = OpenOptions::new().append(true).open(&path).map_err(|source| fail(&path, source))?;
+        Ok(Self { path, file, probes })
     }
 
     /// Adds the frame of a step.
@@ -116,9 +121,7 @@ impl Film {
         let probes =
             self.probes.iter().map(|probe| look(probe, &model, tokenizer)).collect::<Result<_, _>>()?;
         let line = line(&Frame { step, val_loss, probes })?;
-        let mut file =
-            OpenOptions::new().append(true).open(&self.path).map_err(|source| fail(&self.path, source))?;
-        file.write_all(line.as_bytes()).map_err(|source| fail(&self.path, source))
+        (&self.file).write_all(line.as_bytes()).map_err(|source| fail(&self.path, source))
     }
 }
 
@@ -177,15 +180,16 @@ fn look(probe: &Probe, model: &Transformer, tokenizer: &Tokenizer) -> Result<See
         })
         .collect();
     attentions.iter_mut().flatten().flatten().flatten().for_each(|w| *w = (*w * 1e4).round() / 1e4);
-    let all = next_tokens(&logits, logits.len(), &|id| token_text(tokenizer, id))?;
-    let probability = all.iter().find(|line| line.id == probe.target).map_or(0.0, |line| line.probability);
+    let (greatest, sum) = normalizer(&logits)?;
+    let logit = logits.get(probe.target as usize).copied().unwrap_or(f32::NEG_INFINITY);
     let hidden: Vec<f32> = asked.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
     Ok(Seen {
         attentions,
         entropies,
-        next: all.into_iter().take(5).collect(),
-        probability,
+        next: next_tokens(&logits, 5, &|id| token_text(tokenizer, id))?,
+        probability: f64::from(logit - greatest).exp() / sum,
         angle: angle(model, probe.target, &hidden)?,
+        length: hidden.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The loop: choose a token for each row, show its text, feed it back, until every row has ended.
 
 use vulpes_data::{DecodeStream, Tokenizer};
+use vulpes_model::config::MaskKind;
 use vulpes_model::{Head, Transformer};
 
 use crate::engine::Engine;
@@ -60,11 +61,7 @@ pub fn generate(
     request: &Request,
     show: &mut dyn FnMut(usize, &str) -> bool,
 ) -> Result<Vec<Sample>, Error> {
-    if model.config().head != Head::NextToken {
-        return Err(Error::Prompt(
-            "this model does not predict the next token, so it can't continue a text".into(),
-        ));
-    }
+    check_continues(model)?;
     if let Some(problem) = request.config.problems().into_iter().next() {
         return Err(Error::Config { key: problem.key, message: problem.message });
     }
@@ -89,6 +86,22 @@ pub fn generate(
         }
     }
     Ok(rows.into_iter().map(|row| row.sample(&engine, tokenizer)).collect())
+}
+
+/// Whether a model can continue a text at all.
+///
+/// # Errors
+/// Where it predicts no next token, or its tokens see those after them.
+pub fn check_continues(model: &Transformer) -> Result<(), Error> {
+    let refuse = |why: &str| Err(Error::Prompt(why.to_owned()));
+    match (model.config().head, model.config().mask) {
+        (Head::NextToken, MaskKind::Causal) => Ok(()),
+        (Head::NextToken, MaskKind::Full) => refuse(
+            "this model was trained under a full mask: each of its words sees those after it, so it can't continue a \
+             text; --next shows what it makes of one",
+        ),
+        _ => refuse("this model does not predict the next token, so it can't continue a text"),
+    }
 }
 
 /// A prompt on its way to a [`Sample`].

@@ -21,7 +21,7 @@ mod tables;
 pub use config::{Problem, SampleConfig};
 pub use error::Error;
 pub use film::Film;
-pub use generate::{Finish, Request, Sample, generate};
+pub use generate::{Finish, Request, Sample, check_continues, generate};
 pub use generation_config::{GenerationConfig, OneOrMany};
 pub use next::{NextToken, next_tokens};
 pub use prompt::{Prompt, token_text};

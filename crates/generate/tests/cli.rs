@@ -132,6 +132,38 @@ fn the_table_the_text_and_the_trace_agree() {
 }
 
 #[test]
+fn several_prompts_are_each_what_they_are_alone() {
+    let path = folder("several", Family::Llama, Head::NextToken);
+    let model = path.to_str().unwrap();
+    let prompts = ["The quick brown", "fox", "The lazy dog jumps over"];
+    let all: Vec<&str> = prompts.iter().flat_map(|prompt| ["--prompt", prompt]).collect();
+    let greedy = ["--model", model, "-n", "4", "--temp", "0", "--seed", "1", "--json"];
+    let together = json(&[&greedy[..], &all].concat());
+    for (number, prompt) in prompts.iter().enumerate() {
+        let alone = json(&[&greedy[..], &["--prompt", prompt]].concat());
+        let one = &together["prompts"][number];
+        assert_eq!(
+            (&one["prompt_ids"], &one["samples"]),
+            (&alone["prompt_ids"], &alone["samples"]),
+            "{prompt}"
+        );
+    }
+    // Drawn texts differ from sample to sample, and come in the order of the prompts.
+    let drawn = ["--model", model, "-n", "3", "--seed", "1", "--num-samples", "2", "--temp", "2"];
+    let text = String::from_utf8(sample(&[&drawn[..], &all].concat()).stdout).unwrap();
+    let texts: Vec<&str> = text.split("---\n").collect();
+    assert_eq!(texts.len(), 6, "{text}");
+    assert!(texts.iter().zip([0, 0, 1, 1, 2, 2]).all(|(text, number)| text.starts_with(prompts[number])));
+
+    let tables = sample(&[&["--model", model, "--next", "2"][..], &all].concat());
+    let tables = String::from_utf8(tables.stdout).unwrap();
+    assert!(prompts.iter().all(|prompt| tables.lines().any(|line| line == *prompt)), "{tables}");
+    let next = json(&[&["--model", model, "--next", "2", "--json"][..], &all].concat());
+    assert_eq!(next["prompts"].as_array().map(Vec::len), Some(3));
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+#[test]
 fn unknown_words_long_prompts_and_stops_are_told() {
     let path = folder("words", Family::Gpt2, Head::NextToken);
     let model = path.to_str().unwrap();
@@ -165,6 +197,29 @@ fn unknown_words_long_prompts_and_stops_are_told() {
         assert_eq!(wrong.status.code(), Some(2));
         assert!(String::from_utf8(wrong.stderr).unwrap().contains(word));
     }
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+#[test]
+fn a_model_that_sees_the_next_word_continues_nothing() {
+    let text = "The quick brown fox";
+    let tokenizer = Tokenizer::train(&TokenizerConfig::default(), [text]).unwrap();
+    let section = ModelSection {
+        family: Some(Family::Fox),
+        context_len: Some(8),
+        mask: Some(vulpes_model::config::MaskKind::Full),
+        ..ModelSection::default()
+    };
+    let config = section.resolve(tokenizer.vocab_size(), Head::NextToken);
+    let model = Transformer::init(&config, 3, DType::F32, &Device::Cpu).unwrap();
+    let path = std::env::temp_dir().join(format!("vulpes-sample-peeking-{}", std::process::id()));
+    folder::save(&path, &model, &folder::Extra::default()).unwrap();
+    tokenizer.save(path.join("tokenizer.json")).unwrap();
+    let model = path.to_str().unwrap();
+    let output = sample(&["--model", model, "--prompt", text, "-n", "3"]);
+    assert!(output.status.code() == Some(2) && output.stdout.is_empty());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("full mask"));
+    assert!(sample(&["--model", model, "--prompt", text, "--next", "3"]).status.success());
     std::fs::remove_dir_all(path).unwrap();
 }
 

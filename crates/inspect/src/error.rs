@@ -29,6 +29,12 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A run that was not filmed.
+    #[error("{run} has no film: set train.film = true and train.probes = [\"a sentence\"] in its config and train it", run = run.display())]
+    NoFilm {
+        /// The run's folder.
+        run: std::path::PathBuf,
+    },
     /// A film that is not what the training program writes.
     #[error("{path}, line {line}: {what}", path = path.display())]
     Film {

@@ -1,12 +1,11 @@
-//! What a prediction hangs on: how it forms layer by layer, what it loses without each token, and who learns from it.
+//! What a prediction hangs on: how it forms layer by layer, what it loses without each token, and how the last vector
+//! makes its logits.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{DType, Tensor};
+use candle_core::DType;
 use serde::Serialize;
-use vulpes_model::{Head, Input, Recorder, Run, Site, Transformer};
-use vulpes_ops::{self as ops, CrossEntropyOptions, Gradients};
+use vulpes_model::{Head, Input, Recorder, Run, Site};
 
 use crate::explanation::{NextToken, Subject, next_tokens, seen, softmax};
 use crate::{Error, Explanation};
@@ -31,30 +30,14 @@ pub struct Knockout {
     pub change: f64,
 }
 
-/// The gradient of the loss by every parameter.
-#[derive(Clone, Debug, Serialize)]
-pub struct GradientFlow {
-    /// The true token.
-    pub target: NextToken,
-    /// Cross-entropy at the asked token, in nats.
-    pub loss: f64,
-    /// The norm of all gradients together.
-    pub norm: f64,
-    /// The parts of the model in its order: embedding, blocks, head.
-    pub parts: Vec<Flow>,
-    /// Every parameter.
-    pub parameters: Vec<Flow>,
-}
-
-/// The gradient of one parameter, or of a part of the model.
-#[derive(Clone, Debug, Serialize)]
-pub struct Flow {
-    /// The parameter's name, or the part's.
-    pub name: String,
-    /// The gradient's Euclidean norm.
-    pub norm: f64,
-    /// Its share in the squared norm of all.
-    pub share: f64,
+/// From the vector of the asked token to the logits of the likeliest words, where one matrix leads from one to the
+/// others: `logit = row · vector`.
+#[derive(Clone, Debug)]
+pub struct Projection {
+    /// The vector that the vocabulary head reads, `[d]`.
+    pub hidden: Vec<f32>,
+    /// The head's rows for the words of [`Explanation::next`], as many as a page lists, `[n][d]`.
+    pub rows: Vec<Vec<f32>>,
 }
 
 /// The logit lens ([nostalgebraist 2020](https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru)): the stream after each
@@ -117,66 +100,26 @@ pub fn knockouts(subject: &Subject, explanation: &Explanation, target: u32) -> R
     Ok(knockouts)
 }
 
-/// The gradients of the loss that `target` has at the asked token; `model` is the subject's, with autograd.
+/// How the logits of the `n` likeliest words come about; `None` where more than one matrix makes them.
 ///
 /// # Errors
-/// Where the model has no loss, or an operation fails.
-pub fn gradient_flow(
+/// Where an operation fails.
+pub fn projection(
     subject: &Subject,
-    model: &Transformer,
     explanation: &Explanation,
-    target: u32,
-) -> Result<GradientFlow, Error> {
+    n: usize,
+) -> Result<Option<Projection>, Error> {
+    let (model, config) = (subject.model, subject.model.config());
+    if config.head != Head::NextToken {
+        return Ok(None);
+    }
     let input = Input::new(&explanation.ids, 1, model.device())?;
-    let hidden = model.forward(&input, &mut Run::inference())?;
-    let asked = explanation.position.min(explanation.logits.len() - 1);
-    let mut targets = vec![-100; explanation.logits.len()];
-    targets[asked] = i64::from(target);
-    let loss = model.loss(&hidden, &targets, &CrossEntropyOptions::default(), &Run::inference())?.sum;
-    let named: Vec<_> = model.parameters().iter().map(|(name, var)| (name.to_owned(), var.clone())).collect();
-    let mut gradients = Gradients::new(&named)?;
-    ops::backward(&loss, &mut gradients)?;
-    let square = |tensor: &Tensor| -> Result<f64, Error> {
-        Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()?)
-    };
-    let mut squares: Vec<(String, f64)> = Vec::new();
-    for (name, gradient) in gradients.iter() {
-        squares.push((name.to_owned(), gradient.map_or(Ok(0.0), square)?));
-    }
-    let total: f64 = squares.iter().map(|(_, square)| square).sum();
-    let flow = |(name, square): (String, f64)| Flow { name, norm: square.sqrt(), share: square / total };
-    let mut parts: BTreeMap<(usize, String), f64> = BTreeMap::new();
-    for (name, square) in &squares {
-        *parts.entry(part_of(name)).or_default() += square;
-    }
-    let logits = &explanation.logits[asked];
-    Ok(GradientFlow {
-        target: NextToken {
-            id: target,
-            text: subject.output(target),
-            probability: softmax(logits)[target as usize],
-            logit: logits[target as usize],
-        },
-        loss: loss.to_dtype(DType::F64)?.to_scalar()?,
-        norm: total.sqrt(),
-        parts: parts.into_iter().map(|((_, name), square)| flow((name, square))).collect(),
-        parameters: squares.into_iter().map(flow).collect(),
-    })
-}
-
-/// The part of the model that a parameter belongs to, with a number that puts the parts in the model's order.
-fn part_of(name: &str) -> (usize, String) {
-    let pieces: Vec<&str> = name.split('.').collect();
-    match pieces.as_slice() {
-        ["blocks", n, sublayer, ..] => {
-            let layer = n.parse().unwrap_or(0);
-            (
-                1 + 2 * layer + usize::from(*sublayer != "attention"),
-                format!("block {n}: {}", sublayer.replace('_', "-")),
-            )
-        }
-        ["embedding", ..] => (0, "embedding".into()),
-        [first, ..] => (usize::MAX - usize::from(*first == "norm"), (*first).to_owned()),
-        [] => (0, String::new()),
-    }
+    let hidden = model.forward(&input, &mut Run::inference())?.narrow(1, explanation.position, 1)?;
+    let name = if config.tied_head { "embedding.token.weight" } else { "head.weight" };
+    let table = model.parameters().get(name)?;
+    let row = |next: &NextToken| Ok(table.get(next.id as usize)?.to_dtype(DType::F32)?.to_vec1()?);
+    Ok(Some(Projection {
+        hidden: hidden.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?,
+        rows: explanation.next.iter().take(n).map(row).collect::<Result<_, Error>>()?,
+    }))
 }

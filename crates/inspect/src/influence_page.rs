@@ -3,7 +3,8 @@
 use std::io::Result;
 
 use crate::Explanation;
-use crate::influence::{GradientFlow, Knockout, LensLayer};
+use crate::gradients::{Flow, GradientFlow};
+use crate::influence::{Knockout, LensLayer};
 use crate::terminal::{Cell, Paper, shown};
 
 /// Writes how the prediction forms layer by layer.
@@ -16,13 +17,14 @@ pub fn print_lens(lens: &[LensLayer], paper: &mut Paper) -> Result<()> {
     }
     paper.heading("How the prediction forms, layer by layer")?;
     paper.note("What the model would say if it ended there (logit lens).")?;
+    let n_top = paper.words_beside(26);
     let rows: Vec<Vec<Cell>> = lens
         .iter()
         .map(|layer| {
             let top: Vec<String> = layer
                 .next
                 .iter()
-                .take(3)
+                .take(n_top)
                 .map(|n| format!("{} {:.2}", shown(&n.text), n.probability))
                 .collect();
             vec![
@@ -56,32 +58,59 @@ pub fn print_knockouts(
     paper.table(&["cut off", "change"], &rows)
 }
 
-/// Writes the gradient of every part of the model, and of every parameter where they are few.
+/// Writes the backward pass: the loss, and the gradient of every part of the model; of every parameter where they are
+/// few.
 ///
 /// # Errors
 /// Where the page can't be written.
 pub fn print_gradients(flow: &GradientFlow, paper: &mut Paper) -> Result<()> {
-    paper.heading("Where it learns: the gradient of the loss")?;
+    paper.heading("Backward pass: where the model learns from this")?;
     paper.text(&format!(
-        "If the true word is \"{}\", the loss is -ln({:.4}) = {:.4}. Backpropagation sends it to every parameter; the \
-         share is of the squared norm of all gradients together.",
+        "1. Compute loss. The true word is \"{}\"; the model gave it {:.4}, so the loss is -ln({:.4}) = {:.4}.",
         shown(&flow.target.text),
+        flow.target.probability,
         flow.target.probability,
         flow.loss
     ))?;
+    paper.text(
+        "2. Backpropagate through the output projection, the context vector, the V vectors and the attention scores. \
+         Each part learns as much as it contributed to the prediction error: its gradient's norm, and its share in the \
+         squared norm of all.",
+    )?;
     paper.blank()?;
-    let table = |flows: &[crate::Flow], paper: &mut Paper| {
-        let row = |part: &crate::Flow| -> Vec<Cell> {
-            let bar = "█".repeat((part.share * 20.0).round() as usize);
-            let cells = [format!("{:.6}", part.norm), format!("{:.4}", part.share), format!("{bar:<20}")];
-            std::iter::once(part.name.clone()).chain(cells).map(Cell::from).collect()
-        };
-        paper.table(&["part", "norm", "share", ""], &flows.iter().map(row).collect::<Vec<_>>())
+    table("part", &flow.roles, paper)?;
+    paper.blank()?;
+    let share = |name: &str| -> f64 {
+        100.0 * flow.roles.iter().filter(|role| role.name == name).map(|role| role.share).sum::<f64>()
     };
-    table(&flow.parts, paper)?;
+    paper.text(&format!(
+        "Wq, Wk and Wv are learnable projection matrices: Q = Wq @ embedding, K = Wk @ embedding, V = Wv @ embedding. If \
+         attention misfires (looks at the wrong word), gradients flow into Wq and Wk: here {:.1} %. If the content from \
+         a word misleads the output, gradients flow into Wv: here {:.1} %.",
+        share("Wq") + share("Wk"),
+        share("Wv")
+    ))?;
+    paper.blank()?;
+    table("block", &flow.parts, paper)?;
     if flow.parameters.len() <= 60 {
         paper.blank()?;
-        table(&flow.parameters, paper)?;
+        table("parameter", &flow.parameters, paper)?;
     }
     Ok(())
+}
+
+fn table(title: &str, flows: &[Flow], paper: &mut Paper) -> Result<()> {
+    let n_column = if paper.is_wide() { 4 } else { 3 };
+    let room = paper.width().saturating_sub(24);
+    let name = |name: &str| match name.chars().count() {
+        n if n > room => format!("…{}", name.chars().skip(n + 1 - room).collect::<String>()),
+        _ => name.to_owned(),
+    };
+    let row = |part: &Flow| -> Vec<Cell> {
+        let bar = "█".repeat((part.share * 20.0).round() as usize);
+        let norm = if part.norm < 1e-4 { format!("{:.2e}", part.norm) } else { format!("{:.6}", part.norm) };
+        let cells = [norm, format!("{:.4}", part.share), format!("{bar:<20}")];
+        std::iter::once(name(&part.name)).chain(cells).take(n_column).map(Cell::from).collect()
+    };
+    paper.table(&[title, "norm", "share", ""][..n_column], &flows.iter().map(row).collect::<Vec<_>>())
 }

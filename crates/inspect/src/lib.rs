@@ -8,6 +8,7 @@
 
 mod error;
 mod explanation;
+mod gradients;
 mod html;
 mod influence;
 mod influence_page;
@@ -17,8 +18,9 @@ mod walkthrough;
 
 pub use error::Error;
 pub use explanation::{Explanation, NextToken, Subject, explain, print as print_explanation};
-pub use html::{Extras, film_page, page as html_page};
-pub use influence::{Flow, GradientFlow, Knockout, LensLayer, gradient_flow, knockouts, logit_lens};
+pub use gradients::{Flow, GradientFlow, gradient_flow};
+pub use html::{Extras, Story, film_page, page as html_page};
+pub use influence::{Knockout, LensLayer, Projection, knockouts, logit_lens, projection};
 pub use influence_page::{print_gradients, print_knockouts, print_lens};
 pub use svg::{grid_svg, head_svg};
 pub use terminal::Paper;

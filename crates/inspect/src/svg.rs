@@ -5,20 +5,8 @@ use std::fmt::Write;
 use crate::Explanation;
 use crate::terminal::shown;
 
-/// Cividis at eleven even steps: readable by the colour-blind, and in print.
-const CIVIDIS: [[f64; 3]; 11] = [
-    [0.0, 34.0, 78.0],
-    [18.0, 53.0, 112.0],
-    [59.0, 73.0, 108.0],
-    [87.0, 93.0, 109.0],
-    [112.0, 113.0, 115.0],
-    [138.0, 134.0, 120.0],
-    [165.0, 156.0, 116.0],
-    [195.0, 179.0, 105.0],
-    [225.0, 204.0, 85.0],
-    [244.0, 220.0, 72.0],
-    [254.0, 232.0, 56.0],
-];
+/// From weight 0 to 1, as on the page: one hue that darkens evenly, readable by the colour-blind and in print.
+const RAMP: [[f64; 3]; 2] = [[237.0, 241.0, 247.0], [11.0, 61.0, 145.0]];
 
 /// The map of one head: rows are queries, columns keys, with the tokens beside them and the numbers where they fit.
 pub fn head_svg(explanation: &Explanation, layer: usize, head: usize) -> String {
@@ -26,7 +14,8 @@ pub fn head_svg(explanation: &Explanation, layer: usize, head: usize) -> String 
     let names: Vec<String> = explanation.tokens.iter().map(|token| escaped(&shown(token))).collect();
     let margin =
         20 + 8 * explanation.tokens.iter().map(|token| shown(token).chars().count()).max().unwrap_or(0);
-    let (width, height) = (margin + n * cell + 12, margin + n * cell + 34);
+    // The caption is to fit below a map of few tokens, too.
+    let (width, height) = ((margin + n * cell + 12).max(340), margin + n * cell + 34);
     let mut svg = open(width, height, &format!("Attention weights of layer {layer}, head {head}"));
     for (place, name) in names.iter().enumerate() {
         let middle = margin + place * cell + cell / 2;
@@ -41,7 +30,7 @@ pub fn head_svg(explanation: &Explanation, layer: usize, head: usize) -> String 
     map(&mut svg, explanation, (layer, head), (margin, margin), cell, true);
     let _ = write!(
         svg,
-        r#"<text x="{margin}" y="{}" class="note">layer {layer}, head {head}: rows ask, columns answer, rows sum to 1</text></svg>"#,
+        r#"<text x="8" y="{}" class="note">layer {layer}, head {head}: rows ask, columns answer, rows sum to 1</text></svg>"#,
         height - 12
     );
     svg
@@ -89,7 +78,11 @@ fn map(
     with_numbers: bool,
 ) {
     let n = explanation.tokens.len();
-    let _ = write!(svg, r##"<rect x="{x}" y="{y}" width="{0}" height="{0}" fill="#eee"/>"##, n * cell);
+    let _ = write!(
+        svg,
+        r##"<rect x="{x}" y="{y}" width="{0}" height="{0}" fill="#fff" stroke="#dde1e7"/>"##,
+        n * cell
+    );
     for (q, row) in explanation.attentions[layer][head].iter().enumerate() {
         for (k, &weight) in row.iter().enumerate().filter(|(k, _)| explanation.mask[q][*k] == 1) {
             let (x, y) = (x + k * cell, y + q * cell);
@@ -99,7 +92,7 @@ fn map(
                 colour(f64::from(weight))
             );
             if with_numbers {
-                let ink = if weight > 0.55 { "#000" } else { "#fff" };
+                let ink = if level(f64::from(weight)) > 0.6 { "#fff" } else { "#1a2330" };
                 let (x, y) = (x + cell / 2, y + cell / 2 + 3);
                 let _ =
                     write!(svg, r#"<text class="n" x="{x}" y="{y}" style="fill:{ink}">{weight:.2}</text>"#);
@@ -108,12 +101,14 @@ fn map(
     }
 }
 
-/// The colour of a weight of 0 to 1.
+/// How strongly a weight of 0 to 1 is drawn: small ones are seen, too.
+fn level(weight: f64) -> f64 {
+    weight.clamp(0.0, 1.0).powf(0.6)
+}
+
+/// The colour of a weight.
 fn colour(weight: f64) -> String {
-    let at = weight.clamp(0.0, 1.0) * (CIVIDIS.len() - 1) as f64;
-    let (low, share) = (at.floor() as usize, at.fract());
-    let high = (low + 1).min(CIVIDIS.len() - 1);
-    let part = |c: usize| (CIVIDIS[low][c] * (1.0 - share) + CIVIDIS[high][c] * share).round() as u8;
+    let part = |c: usize| (RAMP[0][c] + (RAMP[1][c] - RAMP[0][c]) * level(weight)).round() as u8;
     format!("#{:02x}{:02x}{:02x}", part(0), part(1), part(2))
 }
 

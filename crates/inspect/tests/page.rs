@@ -1,72 +1,11 @@
-//! `explain` on small models: the JSON, the terminal, and the page in a real browser.
+//! `explain` on small models: the JSON, the terminal, pictures, and what is refused.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod support;
 
-use candle_core::{DType, Device};
-use serde_json::Value;
-use vulpes_data::{Tokenizer, TokenizerConfig};
+use support::{Folder, TEXT};
+use vulpes_model::Head;
 use vulpes_model::config::Family;
-use vulpes_model::{Head, ModelSection, Transformer, folder};
-
-const TEXT: &str = "The quick brown fox";
-
-/// A folder with a tiny untrained model and its tokenizer; removed when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str, section: ModelSection, head: Head) -> Self {
-        let text = "The quick brown fox jumps over the lazy dog .";
-        let tokenizer = Tokenizer::train(&TokenizerConfig::default(), [text]).unwrap();
-        let section = ModelSection { context_len: Some(8), init_std: Some(0.4), ..section };
-        let model =
-            Transformer::init(&section.resolve(tokenizer.vocab_size(), head), 3, DType::F32, &Device::Cpu)
-                .unwrap();
-        let path = std::env::temp_dir().join(format!("vulpes-explain-{name}-{}", std::process::id()));
-        folder::save(&path, &model, &folder::Extra::default()).unwrap();
-        tokenizer.save(path.join("tokenizer.json")).unwrap();
-        Self(path)
-    }
-
-    fn fox(name: &str) -> Self {
-        Self::new(
-            name,
-            ModelSection { family: Some(Family::Fox), ..ModelSection::default() },
-            Head::NextToken,
-        )
-    }
-
-    fn heads(name: &str, family: Family, head: Head) -> Self {
-        let section = ModelSection {
-            family: Some(family),
-            n_layer: Some(2),
-            n_head: Some(4),
-            n_kv_head: (family == Family::Llama).then_some(2),
-            d_model: Some(16),
-            ..ModelSection::default()
-        };
-        Self::new(name, section, head)
-    }
-
-    fn explain(&self, args: &[&str]) -> Output {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_explain")).arg("--model").arg(&self.0).args(args).output();
-        output.unwrap()
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        let output = self.explain(&[args, &["--json"]].concat());
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 #[test]
 fn json_has_the_shape_that_others_build_on() {
@@ -114,6 +53,26 @@ fn the_terminal_shows_every_step_of_one_head_and_all_heads_in_brief() {
 }
 
 #[test]
+fn a_narrow_terminal_and_none_get_whole_lines_without_colour() {
+    let folder = Folder::heads("narrow", Family::Gpt2, Head::NextToken);
+    let text = "The quick brown fox jumps over";
+    for args in [&[][..], &["--layer", "1", "--head", "2"], &["--target", "the", "--gradients"]] {
+        for width in [40, 60, 100] {
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_explain"))
+                .args(["--model", folder.0.to_str().unwrap(), "--text", text])
+                .args(args)
+                .env("COLUMNS", width.to_string())
+                .output()
+                .unwrap();
+            let page = String::from_utf8(output.stdout).unwrap();
+            assert!(output.status.success() && !page.contains('\u{1b}') && page.contains("Next word"));
+            let wide = page.lines().find(|line| line.chars().count() > width);
+            assert_eq!(wide, None, "{args:?} at {width}");
+        }
+    }
+}
+
+#[test]
 fn what_can_not_be_shown_is_refused() {
     let folder = Folder::heads("refused", Family::Gpt2, Head::NextToken);
     for (args, word) in [
@@ -154,6 +113,19 @@ fn gradients_are_whole_and_knock_outs_are_real() {
 }
 
 #[test]
+fn a_classifier_is_asked_about_its_first_token_and_has_a_head_of_its_own() {
+    let folder = Folder::heads("classify", Family::Bert, Head::Classify { n_labels: 3 });
+    let value = folder.json(&["--text", TEXT, "--target", "LABEL_1", "--gradients"]);
+    assert_eq!((&value["position"], value["next"].as_array().unwrap().len()), (&0.into(), 3));
+    let knocked: Vec<u64> =
+        value["knockouts"].as_array().unwrap().iter().map(|k| k["position"].as_u64().unwrap()).collect();
+    assert_eq!(knocked, [1, 2, 3]);
+    let roles = value["gradients"]["roles"].as_array().unwrap();
+    let has = |name: &str| roles.iter().any(|role| role["name"] == name);
+    assert!(has("Wout") && has("embeddings") && !has("embeddings, Wout too"), "{roles:?}");
+}
+
+#[test]
 fn svg_is_well_formed_and_shows_every_allowed_cell() {
     let folder = Folder::heads("svg", Family::Gpt2, Head::NextToken);
     let file = folder.0.join("map.svg");
@@ -166,78 +138,4 @@ fn svg_is_well_formed_and_shows_every_allowed_cell() {
     let grid = std::fs::read_to_string(&file).unwrap();
     assert_eq!(grid.matches("<rect").count(), 1 + 8 * 11);
     assert!(grid.starts_with("<svg") && grid.ends_with("</svg>"));
-}
-
-/// Chromium, where there is one.
-fn browser() -> Option<&'static str> {
-    let there = |name: &&str| {
-        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
-    };
-    ["chromium", "chromium-browser", "google-chrome"].into_iter().find(there)
-}
-
-/// What `script` leaves in the page's `#probe` after the page's own script has run.
-fn in_browser(browser: &str, page: &Path, script: &str) -> Value {
-    let html = std::fs::read_to_string(page).unwrap();
-    let watch = "<script>window.faults=[];addEventListener('error',e=>faults.push(String(e.message)));\
-                 addEventListener('securitypolicyviolation',e=>faults.push(e.blockedURI));</script><style>";
-    let probe = format!(
-        "<pre id=probe></pre><script>{{const r=(()=>{{{script}}})();\
-         document.getElementById('probe').textContent=JSON.stringify({{faults,requests:performance.getEntriesByType('resource').length,r}});}}</script></body>"
-    );
-    let probed = page.with_extension("probed.html");
-    std::fs::write(&probed, html.replacen("<style>", watch, 1).replace("</body>", &probe)).unwrap();
-    let output = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", page.with_extension("profile").display()))
-        .arg(format!("file://{}", probed.display()))
-        .output()
-        .unwrap();
-    let dom = String::from_utf8(output.stdout).unwrap();
-    let text = dom.split_once("<pre id=\"probe\">").unwrap().1.split_once("</pre>").unwrap().0;
-    serde_json::from_str(
-        &text.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"),
-    )
-    .unwrap()
-}
-
-#[test]
-fn the_page_does_its_arithmetic_in_a_browser() {
-    let Some(browser) = browser() else {
-        eprintln!("SKIPPED: there is no Chromium here, so the page was not opened");
-        return;
-    };
-    for (name, folder) in [
-        ("llama", Folder::heads("page-llama", Family::Llama, Head::NextToken)),
-        ("bert", Folder::heads("page-bert", Family::Bert, Head::MaskedToken)),
-    ] {
-        let page = folder.0.join("page.html");
-        let text = if name == "bert" { "The quick [MASK] fox" } else { TEXT };
-        let value = folder.json(&["--text", text, "--html", page.to_str().unwrap()]);
-        let script = "document.getElementById('open-1-2').click();document.getElementById('cell-3-1').click();\
-            const v=id=>Number(document.getElementById(id).dataset.value);\
-            return {score:v('score'),weight:v('weight'),context:JSON.parse(document.getElementById('context').dataset.value),\
-            title:document.getElementById('cell-title').textContent,next:document.querySelector('#next td').textContent,\
-            lens:document.querySelectorAll('#lens tbody tr').length,knock:document.querySelectorAll('#knockout tbody tr').length,\
-            flow:document.querySelectorAll('#gradient tbody tr').length,\
-            pressed:document.querySelectorAll('#heads [aria-pressed=true]').length};";
-        let seen = in_browser(browser, &page, script);
-        assert_eq!(seen["faults"], serde_json::json!([]), "{name}");
-        assert_eq!(seen["requests"], 0, "{name}");
-        let r = &seen["r"];
-        let close = |ours: &Value, exact: &Value| {
-            let (ours, exact) = (ours.as_f64().unwrap(), exact.as_f64().unwrap());
-            assert!((ours - exact).abs() < 1e-6, "{name}: {ours} and {exact}");
-        };
-        close(&r["score"], &value["scores"][1][2][3][1]);
-        close(&r["weight"], &value["attentions"][1][2][3][1]);
-        for (ours, exact) in
-            r["context"].as_array().unwrap().iter().zip(value["contexts"][1][2][3].as_array().unwrap())
-        {
-            close(ours, exact);
-        }
-        assert_eq!(r["next"], value["next"][0]["text"], "{name}");
-        assert_eq!((&r["lens"], &r["knock"], &r["pressed"]), (&3.into(), &3.into(), &1.into()), "{name}");
-        assert!(r["flow"].as_u64().unwrap() > 5 && r["title"].as_str().unwrap().contains("fox"), "{name}");
-    }
 }

@@ -43,7 +43,7 @@ impl Attention {
             value: linear("value")?,
             output: (config.block != BlockKind::Bare).then(|| linear("output")).transpose()?,
             d_head: config.d_head,
-            scale: config.attention_scale(),
+            scale: config.scale(),
             dropout: config.dropout,
         })
     }

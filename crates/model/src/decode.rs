@@ -277,7 +277,7 @@ impl<'m> Decoder<'m> {
         }
         room.context.resize(n_head * k, 0.0);
         let (queries, keys, values) = (&room.qkv, &row.keys, &row.values);
-        let scale = config.attention_scale() as f32;
+        let scale = config.scale() as f32;
         self.team.split(&mut room.context, k, &|first, part| {
             let mut scores = vec![0.0; held];
             for (n, out) in part.chunks_exact_mut(k).enumerate() {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use serde_json::json;
 use vulpes_data::{Cursor, Dataset, OpenOptions, Tokenizer};
+use vulpes_model::config::MaskKind;
 use vulpes_model::folder::{self, LoadOptions};
-use vulpes_model::{ModelConfig, ModelSection, Transformer, declare, device};
+use vulpes_model::{Head, ModelConfig, ModelSection, Transformer, declare, device};
 
 use crate::config::{DTypeName, RunConfig, head};
 use crate::optimizer::Optimizer;
@@ -87,6 +88,13 @@ impl Plan {
         let model = config.model.resolve(dataset.vocab_size(), head(&config.objective, dataset.n_labels()));
         check_model(&model, &dataset)?;
         warnings.extend(dataset.warnings().iter().cloned());
+        if model.head == Head::NextToken && model.mask == MaskKind::Full {
+            warnings.push(
+                "model.mask = \"full\" with objective.kind = \"next_token\": every token sees the one that it is asked \
+                 for. The loss will fall to almost nothing, and the model will have learned to copy, not to predict"
+                    .to_owned(),
+            );
+        }
         let dtype = match config.train.dtype {
             DTypeName::Float32 => DType::F32,
             DTypeName::Float64 => DType::F64,

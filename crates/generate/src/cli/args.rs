@@ -16,9 +16,9 @@ pub(crate) struct Args {
     /// A model folder, or a run folder (its model/ is used)
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// The text to continue; with a masked model, a text with `[MASK]` in it
+    /// The text to continue; with a masked model, a text with `[MASK]` in it; can be given several times
     #[arg(long, value_name = "TEXT", group = "input", allow_hyphen_values = true)]
-    pub(crate) prompt: Option<String>,
+    pub(crate) prompt: Vec<String>,
     /// A file with the text; - is standard input
     #[arg(long, value_name = "FILE", group = "input")]
     pub(crate) prompt_file: Option<PathBuf>,
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// The same seed gives the same text; -1 = a new one
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub(crate) seed: Option<i64>,
-    /// How many texts
+    /// How many texts for each prompt
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub(crate) num_samples: Option<u64>,
     /// End a text where TEXT appears; can be given several times
@@ -111,6 +111,9 @@ mod tests {
         )
         .unwrap();
         assert_eq!((args.n, args.seed, args.repeat_last_n), (Some(-1), Some(-1), Some(-1)));
-        assert_eq!((args.prompt.as_deref(), args.stop.as_slice()), (Some("-x-"), &["--".to_owned()][..]));
+        assert_eq!(
+            (args.prompt.first().map(String::as_str), args.stop.as_slice()),
+            (Some("-x-"), &["--".to_owned()][..])
+        );
     }
 }

@@ -65,6 +65,14 @@ pub(super) fn table(next: &[NextToken]) -> Result<()> {
     out.flush()
 }
 
+/// The document of the only prompt, or those of all under `prompts`.
+pub(super) fn one_or_many(mut documents: Vec<Value>) -> Value {
+    match documents.len() {
+        1 => documents.remove(0),
+        _ => json!({ "prompts": documents }),
+    }
+}
+
 /// Prints one JSON document.
 pub(super) fn document(value: &Value) -> Result<()> {
     let mut out = std::io::stdout().lock();

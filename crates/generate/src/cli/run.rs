@@ -8,8 +8,8 @@ use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 use vulpes_data::Tokenizer;
 use vulpes_generate::{
-    Finish, GenerationConfig, Prompt, Request, SampleConfig, Sampler, fill_masks, generate, last_window,
-    mask_tables, next_table, token_text,
+    Finish, GenerationConfig, Prompt, Request, SampleConfig, Sampler, check_continues, fill_masks, generate,
+    last_window, mask_tables, next_table, token_text,
 };
 use vulpes_model::{Head, Transformer, device, folder, with_kernel_threads};
 
@@ -22,9 +22,13 @@ struct Session {
     config: SampleConfig,
     end_ids: Vec<u32>,
     seed: u64,
-    prompt: Prompt,
-    /// What is printed before the new text.
-    prompt_text: String,
+    prompts: Vec<Asked>,
+}
+
+/// One prompt, and what is printed before the new text.
+struct Asked {
+    ids: Vec<u32>,
+    text: String,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -33,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let session = Session::open(args)?;
         match (session.model.config().head, args.next) {
             (Head::NextToken, Some(n)) => session.next(n as usize, args.json),
-            (Head::NextToken, None) => session.continue_text(args),
+            (Head::NextToken, None) => session.continue_texts(args),
             (Head::MaskedToken, Some(n)) => session.masks(n as usize, args.json),
             (Head::MaskedToken, None) => session.fill(args),
             _ => Err(Failure::Usage(anyhow!(
@@ -46,7 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 impl Session {
     fn open(args: &Args) -> Result<Self, Failure> {
-        let text = text_of(args)?;
+        let texts = texts_of(args)?;
         let device = device::parse(args.device.as_deref()).map_err(|error| Failure::Usage(error.into()))?;
         let folder = folder::resolve(&args.model)?;
         let options = folder::LoadOptions { device, ..folder::LoadOptions::default() };
@@ -56,23 +60,25 @@ impl Session {
         let tokenizer = Tokenizer::from_folder(&folder)?;
         let defaults = GenerationConfig::read(&folder)?;
         let continued = model.config().head == Head::NextToken;
-        let (prompt, prompt_text) = match (&args.ids, &text) {
-            (Some(ids), _) => {
-                (Prompt::from_ids(ids, model.config().vocab_size)?, tokenizer.decode(ids, true)?)
-            }
-            (None, text) => {
-                let text = text.as_deref().unwrap_or_default();
-                (Prompt::from_text(text, &tokenizer, continued)?, text.to_owned())
-            }
+        let mut prompts = Vec::new();
+        if let Some(ids) = &args.ids {
+            let prompt = Prompt::from_ids(ids, model.config().vocab_size)?;
+            prompts.push((prompt, tokenizer.decode(ids, true)?));
+        }
+        for text in texts {
+            prompts.push((Prompt::from_text(&text, &tokenizer, continued)?, text));
+        }
+        let unknown = |prompt: &Prompt| {
+            prompt.ids.iter().find(|&&id| id as usize >= model.config().vocab_size).copied()
         };
-        if let Some(id) = prompt.ids.iter().find(|&&id| id as usize >= model.config().vocab_size) {
+        if let Some(id) = prompts.iter().find_map(|(prompt, _)| unknown(prompt)) {
             return Err(Failure::Failed(anyhow!(
                 "{}: the tokenizer gives id {id}, but the model knows only {} tokens: they don't belong together",
                 folder.display(),
                 model.config().vocab_size
             )));
         }
-        warn(&prompt, &tokenizer, &model);
+        prompts.iter().for_each(|(prompt, _)| warn(prompt, &tokenizer, &model));
         let mut end_ids = defaults.eos_ids().to_vec();
         end_ids.extend(&loaded.extra.eos_token_id);
         end_ids.extend(tokenizer.eos_id());
@@ -83,41 +89,58 @@ impl Session {
                 return Err(Failure::Usage(anyhow!("--seed {seed}: wanted 0 or more, or -1 for a new one")));
             }
         };
-        Ok(Self { config: settings(args, &defaults)?, model, tokenizer, end_ids, seed, prompt, prompt_text })
+        let prompts = prompts.into_iter().map(|(prompt, text)| Asked { ids: prompt.ids, text }).collect();
+        Ok(Self { config: settings(args, &defaults)?, model, tokenizer, end_ids, seed, prompts })
     }
 
     /// The table of the likeliest next tokens.
     fn next(&self, n: usize, as_json: bool) -> Result<(), Failure> {
-        let next = next_table(&self.model, &self.tokenizer, &self.prompt.ids, n)?;
-        if as_json {
-            output::document(&json!({ "prompt_ids": self.prompt.ids, "next": next }))?
-        } else {
-            output::table(&next)?
+        let mut documents = Vec::new();
+        for (number, asked) in self.prompts.iter().enumerate() {
+            let next = next_table(&self.model, &self.tokenizer, &asked.ids, n)?;
+            if as_json {
+                documents.push(json!({ "prompt_ids": asked.ids, "next": next }));
+            } else {
+                self.title(number)?;
+                output::table(&next)?
+            }
         }
-        Ok(())
+        if as_json { Ok(output::document(&output::one_or_many(documents))?) } else { Ok(()) }
     }
 
     /// The tables of the likeliest tokens for the masks.
     fn masks(&self, n: usize, as_json: bool) -> Result<(), Failure> {
-        let tables = mask_tables(&self.model, &self.tokenizer, &self.prompt.ids, n)?;
-        let Some(first) = tables.first() else { return Ok(()) };
-        if as_json {
-            let ids = &self.prompt.ids;
-            output::document(
-                &json!({ "prompt_ids": ids, "position": first.position, "next": first.next, "masks": tables }),
-            )?;
-            return Ok(());
-        }
-        for (number, table) in tables.iter().enumerate() {
-            if number > 0 {
-                println!();
+        let mut documents = Vec::new();
+        for (number, asked) in self.prompts.iter().enumerate() {
+            let tables = mask_tables(&self.model, &self.tokenizer, &asked.ids, n)?;
+            let Some(first) = tables.first() else { continue };
+            if as_json {
+                documents.push(json!({ "prompt_ids": asked.ids, "position": first.position,
+                                       "next": first.next, "masks": tables }));
+                continue;
             }
-            output::table(&table.next)?;
+            self.title(number)?;
+            for (number, table) in tables.iter().enumerate() {
+                if number > 0 {
+                    writeln!(std::io::stdout())?;
+                }
+                output::table(&table.next)?;
+            }
         }
-        Ok(())
+        if as_json { Ok(output::document(&output::one_or_many(documents))?) } else { Ok(()) }
     }
 
-    /// The prompt with its masks filled.
+    /// Of several prompts, each table says whose it is.
+    fn title(&self, number: usize) -> std::io::Result<()> {
+        let mut out = std::io::stdout();
+        match self.prompts.len() {
+            1 => Ok(()),
+            _ if number == 0 => writeln!(out, "{}", self.prompts[number].text),
+            _ => writeln!(out, "\n{}", self.prompts[number].text),
+        }
+    }
+
+    /// The prompts with their masks filled.
     fn fill(&self, args: &Args) -> Result<(), Failure> {
         if args.n.is_some() || !args.stop.is_empty() {
             return Err(Failure::Usage(anyhow!(
@@ -126,26 +149,32 @@ impl Session {
         }
         let sampler = Sampler::new(self.config.clone(), self.seed);
         let sampler = if args.json { sampler.with_trace() } else { sampler };
+        let n_samples = args.num_samples.unwrap_or(1);
         let mut samples = Vec::new();
-        for number in 0..args.num_samples.unwrap_or(1) {
-            let (ids, choices) =
-                fill_masks(&self.model, &self.tokenizer, &self.prompt.ids, &sampler, number)?;
-            let text = self.tokenizer.decode(&ids, true)?;
-            if args.json {
-                let tokens = output::tokens(&choices, &self.tokenizer)?;
-                samples.push(output::sample(&text, &Finish::Length, tokens, 0, &self.tokenizer));
-            } else {
-                writeln!(std::io::stdout(), "{text}")?;
+        for (place, asked) in self.prompts.iter().enumerate() {
+            for number in 0..n_samples {
+                let row = place as u64 * n_samples + number;
+                let (ids, choices) = fill_masks(&self.model, &self.tokenizer, &asked.ids, &sampler, row)?;
+                let text = self.tokenizer.decode(&ids, true)?;
+                if args.json {
+                    let tokens = output::tokens(&choices, &self.tokenizer)?;
+                    samples.push(output::sample(&text, &Finish::Length, tokens, 0, &self.tokenizer));
+                } else {
+                    writeln!(std::io::stdout(), "{text}")?;
+                }
             }
         }
         self.finish(args.json, samples)
     }
 
-    /// The prompt and what follows it, shown as it comes.
-    fn continue_text(&self, args: &Args) -> Result<(), Failure> {
+    /// The prompts and what follows them, shown as it comes.
+    fn continue_texts(&self, args: &Args) -> Result<(), Failure> {
+        check_continues(&self.model)?;
         let n_samples = args.num_samples.unwrap_or(1) as usize;
+        let rows: Vec<&Asked> =
+            self.prompts.iter().flat_map(|asked| std::iter::repeat_n(asked, n_samples)).collect();
         let request = Request {
-            prompts: vec![self.prompt.ids.clone(); n_samples],
+            prompts: rows.iter().map(|asked| asked.ids.clone()).collect(),
             config: self.config.clone(),
             seed: self.seed,
             end_ids: self.end_ids.clone(),
@@ -155,7 +184,7 @@ impl Session {
         let mut out = std::io::stdout().lock();
         let mut written = Ok(());
         if !args.json {
-            written = write!(out, "{}", self.prompt_text).and_then(|()| out.flush());
+            written = write!(out, "{}", rows[0].text).and_then(|()| out.flush());
         }
         let samples = generate(&self.model, &self.tokenizer, &request, &mut |number, text| {
             if number == 0 && !args.json && written.is_ok() {
@@ -180,17 +209,27 @@ impl Session {
             } else if number == 0 {
                 writeln!(out)?;
             } else {
-                writeln!(out, "---\n{}{}", self.prompt_text, sample.text)?;
+                writeln!(out, "---\n{}{}", rows[number].text, sample.text)?;
             }
         }
         drop(out);
         self.finish(args.json, documents)
     }
 
+    /// Ends with the seed, or with the samples of each prompt as JSON.
     fn finish(&self, as_json: bool, samples: Vec<Value>) -> Result<(), Failure> {
         if as_json {
-            let ids = &self.prompt.ids;
-            output::document(&json!({ "seed": self.seed, "prompt_ids": ids, "samples": samples }))?;
+            let n_samples = samples.len() / self.prompts.len().max(1);
+            let of =
+                |(asked, samples): (&Asked, &[Value])| json!({ "prompt_ids": asked.ids, "samples": samples });
+            let documents = self.prompts.iter().zip(samples.chunks(n_samples.max(1))).map(of).collect();
+            let mut document = json!({ "seed": self.seed });
+            if let (Some(all), Value::Object(more)) =
+                (document.as_object_mut(), output::one_or_many(documents))
+            {
+                all.extend(more);
+            }
+            output::document(&document)?;
         } else if !self.config.is_greedy() {
             eprintln!("seed: {}", self.seed);
         }
@@ -198,9 +237,13 @@ impl Session {
     }
 }
 
-/// The text that was typed, or read from a file or standard input; none for ids or no prompt at all.
-fn text_of(args: &Args) -> Result<Option<String>, Failure> {
-    let Some(path) = &args.prompt_file else { return Ok(args.prompt.clone()) };
+/// The texts that were typed, or the one read from a file or standard input; none beside ids, an empty one where there
+/// is no prompt at all.
+fn texts_of(args: &Args) -> Result<Vec<String>, Failure> {
+    let Some(path) = &args.prompt_file else {
+        let nothing = args.prompt.is_empty() && args.ids.is_none();
+        return Ok(if nothing { vec![String::new()] } else { args.prompt.clone() });
+    };
     let bytes = if path == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::stdin()
@@ -219,7 +262,7 @@ fn text_of(args: &Args) -> Result<Option<String>, Failure> {
     })?;
     // Editors end files with a newline that is no part of the prompt.
     let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-    Ok(Some(text.to_owned()))
+    Ok(vec![text.to_owned()])
 }
 
 fn named(path: &Path) -> PathBuf {

@@ -202,4 +202,6 @@ pub(crate) fn to_rows(matrix: &Tensor) -> candle_core::Result<Vec<Vec<f32>>> {
 }
 
 #[cfg(test)]
+mod goldens;
+#[cfg(test)]
 mod tests;

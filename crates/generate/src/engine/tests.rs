@@ -1,7 +1,7 @@
 //! Both ways of going on, decoder and padded batch, against reading everything anew at every token.
 
 use candle_core::Device;
-use vulpes_model::config::{Family, FeedForwardKind, Positions};
+use vulpes_model::config::{BlockKind, Family, FeedForwardKind, Positions};
 use vulpes_model::{Head, ModelSection};
 
 use super::*;
@@ -23,7 +23,23 @@ fn models() -> Vec<Transformer> {
         positions: Some(Positions::Rotary),
         ..small(Family::Gpt2)
     };
-    let sections = [fox, small(Family::Gpt2), grouped, windowed, squared];
+    let windowed_gpt2 = ModelSection { window: Some(4), ..small(Family::Gpt2) };
+    let windowed_fox = ModelSection { window: Some(2), ..fox.clone() };
+    let one_group = ModelSection { n_kv_head: Some(1), window: Some(1), ..small(Family::Llama) };
+    let unscaled = ModelSection { attention_scale: Some(1.0), ..small(Family::Gpt2) };
+    let post = ModelSection { block: Some(BlockKind::Post), ..small(Family::Gpt2) };
+    let sections = [
+        fox,
+        small(Family::Gpt2),
+        grouped,
+        windowed,
+        squared,
+        windowed_gpt2,
+        windowed_fox,
+        one_group,
+        unscaled,
+        post,
+    ];
     let model = |section: &ModelSection| {
         // Larger first weights than usual, so that attention is far from even.
         let config = ModelSection { init_std: Some(0.3), ..section.clone() }.resolve(17, Head::NextToken);
@@ -111,51 +127,4 @@ fn the_bits_do_not_depend_on_the_threads() {
         let one = logits(1);
         assert!([2, 3, 7].iter().all(|&threads| logits(threads) == one));
     }
-}
-
-/// transformers' own greedy texts, one by one and as one batch of prompts of different lengths.
-#[test]
-fn greedy_is_what_transformers_says() {
-    let mut n_text = 0;
-    for name in ["gpt2-one", "gpt2-relu2", "llama-plain", "llama-stretched"] {
-        let folder = format!("{}/../../tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
-        let golden = std::fs::read(format!("{folder}/golden.json")).unwrap();
-        let golden: serde_json::Value = serde_json::from_slice(&golden).unwrap();
-        let model = vulpes_model::folder::load(std::path::Path::new(&folder)).unwrap().transformer;
-        let model = model.without_gradients().unwrap();
-        let ids = |value: &serde_json::Value| -> Vec<u32> {
-            value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
-        };
-        let Some(greedy) = golden["greedy"].as_array() else { continue };
-        // Rows of different lengths: each text also from its prompt and the first two new tokens.
-        let mut rows: Vec<(Vec<u32>, Vec<u32>)> = Vec::new();
-        for text in greedy {
-            let (prompt, new) = (ids(&text["prompt"]), ids(&text["new_tokens"]));
-            rows.push(([&prompt[..], &new[..2]].concat(), new[2..].to_vec()));
-            rows.push((prompt, new));
-        }
-        let prompts: Vec<&[u32]> = rows.iter().map(|(prompt, _)| prompt.as_slice()).collect();
-        for with_decoder in [true, false] {
-            let decoder = if with_decoder { Decoder::new(&model, 2).unwrap() } else { None };
-            let mut engine = Engine::with_decoder(&model, &prompts, decoder).unwrap();
-            for step in 0..20 {
-                let mut next = Vec::new();
-                for (row, (_, new)) in rows.iter().enumerate() {
-                    let logits = engine.logits(row);
-                    let best =
-                        (0..logits.len()).reduce(|a, b| if logits[b] > logits[a] { b } else { a }).unwrap();
-                    next.push(new.get(step).map(|id| {
-                        assert_eq!(
-                            best as u32, *id,
-                            "{name}, row {row}, step {step}, decoder {with_decoder}"
-                        );
-                        *id
-                    }));
-                }
-                engine.push(&next).unwrap();
-            }
-        }
-        n_text += rows.len();
-    }
-    assert!(n_text > 0, "the fixtures have no greedy texts");
 }

@@ -7,9 +7,9 @@ use anyhow::{Context, anyhow};
 use serde::Serialize;
 use vulpes_data::Tokenizer;
 use vulpes_inspect::{
-    Explanation, Extras, GradientFlow, Knockout, LensLayer, NextToken, Paper, Subject, explain, film_page,
-    gradient_flow, grid_svg, head_svg, html_page, knockouts, logit_lens, print_explanation, print_gradients,
-    print_knockouts, print_lens, print_walkthrough, walkthrough,
+    Explanation, Extras, GradientFlow, Knockout, LensLayer, NextToken, Paper, Story, Subject, explain,
+    film_page, gradient_flow, grid_svg, head_svg, html_page, knockouts, logit_lens, print_explanation,
+    print_gradients, print_knockouts, print_lens, print_walkthrough, projection, walkthrough,
 };
 use vulpes_model::folder::{self, Loaded};
 
@@ -62,7 +62,10 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
             lens: seen.lens.clone(),
             knockouts: seen.knockouts.clone(),
             target: seen.target.clone(),
+            is_target_given: args.target.is_some(),
             gradients: seen.gradients.clone(),
+            projection: projection(&subject, &seen.explanation, 5)?,
+            story: Story::of(path, &seen.explanation.ids),
             first: (args.layer.unwrap_or(0), args.head.unwrap_or(0)),
         };
         write_file(file, &html_page(&seen.explanation, &extras)?)?;

@@ -28,12 +28,15 @@ pub struct Explanation {
     pub tokens: Vec<String>,
     /// The tokens' ids, `[T]`.
     pub ids: Vec<u32>,
-    /// The token whose logits the table is made of: the last, or the first mask of a model that fills masks.
+    /// The token that the table is made of: the last; the first mask of a model that fills masks; the first of all of a
+    /// classifier.
     pub position: usize,
     /// The factor on q·k.
     pub scale: f64,
     /// 1 where the query (row) may look at the key (column), `[T][T]`.
     pub mask: Vec<Vec<u8>>,
+    /// The vectors that each layer reads (for the first, the embeddings), `[L][T][d]`.
+    pub inputs: Vec<Vec<Vec<f32>>>,
     /// `scale · q·k`, before the mask, `[L][H][T][T]`.
     pub scores: PerHead,
     /// Attention weights, each row summing to 1, `[L][H][T][T]`.
@@ -102,8 +105,15 @@ impl Subject<'_> {
 
     /// The position that the model is asked about.
     pub(crate) fn position(&self, ids: &[u32]) -> usize {
-        let mask = self.tokenizer.mask_id().filter(|_| self.model.config().head == Head::MaskedToken);
-        ids.iter().position(|id| Some(*id) == mask).unwrap_or(ids.len().saturating_sub(1))
+        let last = ids.len().saturating_sub(1);
+        match self.model.config().head {
+            Head::MaskedToken => {
+                let mask = self.tokenizer.mask_id();
+                ids.iter().position(|id| Some(*id) == mask).unwrap_or(last)
+            }
+            Head::Classify { .. } => 0,
+            Head::NextToken | Head::Hidden { .. } => last,
+        }
     }
 
     /// Runs the model on `ids`; what the probe saw, and the logits, `[T][V]` or `[1][n_labels]`.
@@ -154,12 +164,17 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
     let layers = |site: fn(usize) -> Site, by_token: bool| -> Result<PerHead, Error> {
         (0..config.n_layer).map(|layer| per_head(seen(&recorder, site(layer))?, by_token)).collect()
     };
+    let input_of = |layer: usize| {
+        let site = layer.checked_sub(1).map_or(Site::Embedding, Site::Block);
+        Ok(seen(&recorder, site)?.squeeze(0)?.to_dtype(DType::F32)?.to_vec2()?)
+    };
     Ok(Explanation {
         tokens: ids.iter().map(|&id| token_text(subject.tokenizer, id)).collect(),
         ids: ids.to_vec(),
         position,
-        scale: config.attention_scale(),
+        scale: config.scale(),
         mask: (0..n).map(|q| (0..n).map(|k| u8::from(mask.allows(0, q, k))).collect()).collect(),
+        inputs: (0..config.n_layer).map(input_of).collect::<Result<_, Error>>()?,
         scores: layers(Site::Scores, false)?,
         attentions: layers(Site::Weights, false)?,
         queries: layers(Site::Query, true)?,

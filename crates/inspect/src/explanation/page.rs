@@ -123,6 +123,7 @@ fn brief(
         }
     }
     paper.heading(&format!("Where \"{}\" looks", tokens[position]))?;
+    let n_top = paper.words_beside(18);
     let rows: Vec<Vec<Cell>> = all
         .iter()
         .map(|&(l, h)| {
@@ -130,17 +131,13 @@ fn brief(
             let mut order: Vec<usize> = (0..n).collect();
             order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
             let top: Vec<String> =
-                order.iter().take(3).map(|&k| format!("{} {:.2}", tokens[k], weights[k])).collect();
+                order.iter().take(n_top).map(|&k| format!("{} {:.2}", tokens[k], weights[k])).collect();
             let spread: f64 =
                 weights.iter().map(|&w| f64::from(w)).filter(|w| *w > 0.0).map(|w| -w * w.ln()).sum();
-            vec![
-                format!("{l}.{h}").into(),
-                format!("{spread:.2}").into(),
-                format!("{:<44}", top.join(", ")).into(),
-            ]
+            vec![format!("{l}.{h}").into(), format!("{spread:.2}").into(), top.join(", ").into()]
         })
         .collect();
-    paper.table(&["head", "entropy", "most of its weight                          "], &rows)
+    paper.table(&["head", "entropy", "most of its weight"], &rows)
 }
 
 fn next(explanation: &Explanation, tokens: &[String], paper: &mut Paper) -> Result<()> {
@@ -151,14 +148,15 @@ fn next(explanation: &Explanation, tokens: &[String], paper: &mut Paper) -> Resu
         _ => "Next word".into(),
     };
     paper.heading(&title)?;
+    let n_column = if paper.is_wide() { 4 } else { 3 };
     let row = |line: &super::NextToken| -> Vec<Cell> {
         let bar = "█".repeat((line.probability * 30.0).round() as usize);
         let numbers =
             [format!("{:.4}", line.probability), format!("{:.3}", line.logit), format!("{bar:<30}")];
-        std::iter::once(shown(&line.text)).chain(numbers).map(Cell::from).collect()
+        std::iter::once(shown(&line.text)).chain(numbers).take(n_column).map(Cell::from).collect()
     };
     paper.table(
-        &["", "probability", "logit", ""],
+        &["", "probability", "logit", ""][..n_column],
         &explanation.next.iter().take(10).map(row).collect::<Vec<_>>(),
     )
 }

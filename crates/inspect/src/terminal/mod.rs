@@ -32,9 +32,20 @@ impl<'w> Paper<'w> {
         self.width
     }
 
+    /// Whether there is room for bars beside numbers.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.width >= 76
+    }
+
+    /// How many of the likeliest words, 24 columns each, fit beside `taken` columns; at least one.
+    pub(crate) fn words_beside(&self, taken: usize) -> usize {
+        (self.width.saturating_sub(taken) / 24).clamp(1, 3)
+    }
+
     /// A heading after an empty line.
     pub(crate) fn heading(&mut self, text: &str) -> Result<()> {
-        writeln!(self.out, "\n{HEADING}{text}{HEADING:#}")
+        writeln!(self.out)?;
+        wrap(text, self.width).iter().try_for_each(|line| writeln!(self.out, "{HEADING}{line}{HEADING:#}"))
     }
 
     /// A smaller heading after an empty line.

@@ -54,6 +54,11 @@ pub(super) fn faults(c: &ModelConfig) -> Vec<Fault> {
         "model.window = 0 leaves nothing to look at; at least 1 is needed".into(),
     );
     wrong(
+        c.attention_scale.is_some_and(|scale| scale <= 0.0 || !scale.is_finite()),
+        "attention_scale",
+        "model.attention_scale must be greater than 0; without it the scale is 1 / sqrt(model.d_head)".into(),
+    );
+    wrong(
         c.feed_forward != FeedForwardKind::None && c.d_ff == 0,
         "d_ff",
         "model.d_ff = 0; at least 1 is needed".into(),

@@ -163,6 +163,9 @@ pub struct ModelConfig {
     /// With a window w, a query sees only keys nearer than w tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<usize>,
+    /// The factor on q·k where it is not `1 / sqrt(d_head)`; 1 leaves the scale out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_scale: Option<f64>,
     /// Whether query, key, value and output projections have a bias.
     pub attention_bias: bool,
     /// Whether the feed-forward projections have a bias.
@@ -194,9 +197,9 @@ impl ModelConfig {
         check::faults(self)
     }
 
-    /// The factor on q·k: `1 / sqrt(d_head)` (Vaswani et al. 2017, eq. 1).
-    pub fn attention_scale(&self) -> f64 {
-        1.0 / (self.d_head as f64).sqrt()
+    /// The factor on q·k: `1 / sqrt(d_head)` (Vaswani et al. 2017, eq. 1), unless the config gives another.
+    pub fn scale(&self) -> f64 {
+        self.attention_scale.unwrap_or_else(|| 1.0 / (self.d_head as f64).sqrt())
     }
 
     /// Width of the hidden states that the head reads: a bare block hands on its context vectors as they are.

@@ -43,6 +43,8 @@ pub struct ModelSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_scale: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_bias: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub feed_forward_bias: Option<bool>,
@@ -86,6 +88,7 @@ impl ModelSection {
             feed_forward,
             mask: self.mask.unwrap_or(preset.mask),
             window: self.window,
+            attention_scale: self.attention_scale,
             attention_bias: self.attention_bias.unwrap_or(preset.attention_bias),
             feed_forward_bias: self.feed_forward_bias.unwrap_or(preset.feed_forward_bias),
             tied_head: self.tied_head.unwrap_or(preset.tied_head),
@@ -133,6 +136,7 @@ impl From<&ModelConfig> for ModelSection {
             feed_forward: Some(config.feed_forward),
             mask: Some(config.mask),
             window: config.window,
+            attention_scale: config.attention_scale,
             attention_bias: Some(config.attention_bias),
             feed_forward_bias: Some(config.feed_forward_bias),
             tied_head: Some(config.tied_head),

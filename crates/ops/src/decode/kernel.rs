@@ -1,10 +1,13 @@
-//! Matrix times vector, and the attention of one query, for AVX2 and for everything else.
+//! Matrix times vector, and the attention of one query, for AVX-512, AVX2 and everything else.
+//!
+//! A matrix is read once, row after row, so that memory sees one stream of addresses a thread: several rows side by
+//! side would be as many streams, and slower.
 #![allow(unsafe_code)]
 
 use super::activation::exp_shifted;
 
-/// Lanes of partial sums: the order of a sum is the same in both forms.
-const LANES: usize = 16;
+/// Lanes of partial sums: the order of a sum is the same in all forms.
+pub(super) const LANES: usize = 16;
 
 /// `out_o = Σ_i weight_oi x_i + bias_o`, for as many rows of the weight as there are outputs.
 ///
@@ -16,16 +19,24 @@ const LANES: usize = 16;
 pub fn matvec_no_grad(weight_oi: &[f32], x_i: &[f32], bias_o: Option<&[f32]>, out_o: &mut [f32]) {
     assert_eq!(weight_oi.len(), x_i.len() * out_o.len(), "the weight has as many rows as there are outputs");
     #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
+    match x86::level() {
+        // SAFETY: the processor has AVX-512.
+        x86::Level::Avx512 => unsafe { x86::matvec_512(weight_oi, x_i, out_o) },
         // SAFETY: the processor has AVX2 and FMA.
-        unsafe { avx2::matvec(weight_oi, x_i, out_o) };
-        add_bias(bias_o, out_o);
-        return;
+        x86::Level::Avx2 => unsafe { x86::matvec_256(weight_oi, x_i, out_o) },
+        x86::Level::Plain => matvec_plain(weight_oi, x_i, out_o),
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    matvec_plain(weight_oi, x_i, out_o);
+    for (out, bias) in out_o.iter_mut().zip(bias_o.unwrap_or_default()) {
+        *out += bias;
+    }
+}
+
+fn matvec_plain(weight_oi: &[f32], x_i: &[f32], out_o: &mut [f32]) {
     for (row, out) in weight_oi.chunks_exact(x_i.len().max(1)).zip(out_o.iter_mut()) {
         *out = dot(row, x_i);
     }
-    add_bias(bias_o, out_o);
 }
 
 /// `softmax(scale · q kᵀ) v` of one query head over the keys that a cache holds.
@@ -57,89 +68,104 @@ pub fn attend_no_grad(
     out_k.iter_mut().for_each(|out| *out /= sum);
 }
 
-fn add_bias(bias: Option<&[f32]>, out: &mut [f32]) {
-    for (out, bias) in out.iter_mut().zip(bias.unwrap_or_default()) {
-        *out += bias;
-    }
-}
-
 /// The sum of products in [`LANES`] partial sums.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let tail: f32 = a_blocks.remainder().iter().zip(b_blocks.remainder()).map(|(a, b)| a * b).sum();
+    let rest = a_blocks.remainder().iter().zip(b_blocks.remainder());
     for (a, b) in a_blocks.zip(b_blocks) {
         for lane in 0..LANES {
             lanes[lane] += a[lane] * b[lane];
         }
     }
-    lanes.iter().sum::<f32>() + tail
+    rest.fold(folded(&lanes), |sum, (a, b)| sum + a * b)
+}
+
+/// The sum of all lanes: the upper half onto the lower, then one after the other.
+pub(super) fn folded(lanes: &[f32; LANES]) -> f32 {
+    (0..LANES / 2).map(|lane| lanes[lane] + lanes[lane + LANES / 2]).sum()
 }
 
 #[cfg(target_arch = "x86_64")]
-fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
-}
-
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
+mod x86 {
     use std::arch::x86_64::*;
 
-    /// Rows worked on at once: as many streams of memory in flight.
-    const ROWS: usize = 4;
+    use super::{LANES, folded};
+
+    /// How far ahead of its row a kernel asks memory, in numbers; the hardware alone stops at each page.
+    const AHEAD: usize = 512;
+
+    /// Which instructions this processor has.
+    pub(super) enum Level {
+        Avx512,
+        Avx2,
+        Plain,
+    }
+
+    pub(super) fn level() -> Level {
+        if is_x86_feature_detected!("avx512f") {
+            Level::Avx512
+        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            Level::Avx2
+        } else {
+            Level::Plain
+        }
+    }
+
+    /// # Safety
+    /// The processor has AVX-512, and `weight` holds `out.len()` rows of `x.len()`.
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn matvec_512(weight: &[f32], x: &[f32], out: &mut [f32]) {
+        let n = x.len();
+        for (row, out) in weight.chunks_exact(n.max(1)).zip(out) {
+            let mut sums = _mm512_setzero_ps();
+            let mut i = 0;
+            while i + LANES <= n {
+                // SAFETY: i + LANES <= n, so both loads stay inside; a prefetch may point anywhere.
+                unsafe {
+                    let at = row.as_ptr().add(i);
+                    _mm_prefetch(at.wrapping_add(AHEAD) as *const i8, _MM_HINT_T0);
+                    sums = _mm512_fmadd_ps(_mm512_loadu_ps(at), _mm512_loadu_ps(x.as_ptr().add(i)), sums);
+                }
+                i += LANES;
+            }
+            let mut lanes = [0.0f32; LANES];
+            // SAFETY: there is room for sixteen numbers.
+            unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
+            *out = rest(folded(&lanes), &row[i..], &x[i..]);
+        }
+    }
 
     /// # Safety
     /// The processor has AVX2 and FMA, and `weight` holds `out.len()` rows of `x.len()`.
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn matvec(weight: &[f32], x: &[f32], out: &mut [f32]) {
+    pub(super) unsafe fn matvec_256(weight: &[f32], x: &[f32], out: &mut [f32]) {
         let n = x.len();
-        let full = out.len() / ROWS * ROWS;
-        for first in (0..full).step_by(ROWS) {
-            // SAFETY: rows first..first + ROWS lie inside the weight.
-            let sums = unsafe { rows::<ROWS>(weight.as_ptr().add(first * n), x) };
-            out[first..first + ROWS].copy_from_slice(&sums);
-        }
-        for (row, out) in out.iter_mut().enumerate().skip(full) {
-            // SAFETY: the row lies inside the weight.
-            *out = unsafe { rows::<1>(weight.as_ptr().add(row * n), x) }[0];
+        for (row, out) in weight.chunks_exact(n.max(1)).zip(out) {
+            let (mut low, mut high) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+            let mut i = 0;
+            while i + LANES <= n {
+                // SAFETY: i + LANES <= n, so all loads stay inside; a prefetch may point anywhere.
+                unsafe {
+                    let (at, x) = (row.as_ptr().add(i), x.as_ptr().add(i));
+                    _mm_prefetch(at.wrapping_add(AHEAD) as *const i8, _MM_HINT_T0);
+                    low = _mm256_fmadd_ps(_mm256_loadu_ps(at), _mm256_loadu_ps(x), low);
+                    high = _mm256_fmadd_ps(_mm256_loadu_ps(at.add(8)), _mm256_loadu_ps(x.add(8)), high);
+                }
+                i += LANES;
+            }
+            let mut lanes = [0.0f32; LANES];
+            // SAFETY: there is room for eight numbers in each half.
+            unsafe {
+                _mm256_storeu_ps(lanes.as_mut_ptr(), low);
+                _mm256_storeu_ps(lanes.as_mut_ptr().add(8), high);
+            }
+            *out = rest(folded(&lanes), &row[i..], &x[i..]);
         }
     }
 
-    /// The dot products of `R` rows that follow each other with `x`, each in the same order whatever `R` is.
-    ///
-    /// # Safety
-    /// As [`matvec`]; `weight` points at `R · x.len()` numbers.
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn rows<const R: usize>(weight: *const f32, x: &[f32]) -> [f32; R] {
-        let n = x.len();
-        let mut low = [_mm256_setzero_ps(); R];
-        let mut high = [_mm256_setzero_ps(); R];
-        let mut i = 0;
-        while i + 16 <= n {
-            // SAFETY: i + 16 <= n, so both loads of x and those of each row stay inside them.
-            unsafe {
-                let x_low = _mm256_loadu_ps(x.as_ptr().add(i));
-                let x_high = _mm256_loadu_ps(x.as_ptr().add(i + 8));
-                for r in 0..R {
-                    let row = weight.add(r * n + i);
-                    // A few lines ahead of the four streams: the hardware alone stops at each page.
-                    _mm_prefetch(row.wrapping_add(256) as *const i8, _MM_HINT_T0);
-                    low[r] = _mm256_fmadd_ps(_mm256_loadu_ps(row), x_low, low[r]);
-                    high[r] = _mm256_fmadd_ps(_mm256_loadu_ps(row.add(8)), x_high, high[r]);
-                }
-            }
-            i += 16;
-        }
-        std::array::from_fn(|r| {
-            let mut lanes = [0.0f32; 8];
-            // SAFETY: there is room for eight numbers.
-            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), _mm256_add_ps(low[r], high[r])) };
-            let mut sum: f32 = lanes.iter().sum();
-            for (j, x) in x.iter().enumerate().skip(i) {
-                // SAFETY: j < n, inside the row.
-                sum += unsafe { *weight.add(r * n + j) } * x;
-            }
-            sum
-        })
+    /// The products after the last whole block.
+    fn rest(sum: f32, row: &[f32], x: &[f32]) -> f32 {
+        row.iter().zip(x).fold(sum, |sum, (a, b)| sum + a * b)
     }
 }

@@ -13,6 +13,9 @@ const SPINS: u32 = 2_000;
 /// Turns of giving way before a worker sleeps.
 const YIELDS: u32 = 200;
 
+/// Parts for each thread.
+const PARTS: usize = 4;
+
 type Job = *const (dyn Fn(usize) + Sync);
 
 /// Threads that share out a slice among them, over and over.
@@ -82,21 +85,25 @@ impl Team {
         false
     }
 
-    /// Cuts `out` into a part for each thread, at multiples of `quantum`; each part goes to `work` with the place of
-    /// its first number.
+    /// Cuts `out` into parts, a few for each thread, at multiples of `quantum`; each part goes to `work` with the place
+    /// of its first number, and to whichever thread is free: one that the system holds up holds up nobody.
     ///
     /// # Panics
     /// Where `work` does.
     pub fn split(&mut self, out: &mut [f32], quantum: usize, work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
         let (n, len) = (self.len(), out.len());
-        let per_thread = len.div_ceil(quantum.max(1)).div_ceil(n) * quantum.max(1);
-        let start = SendPtr(out.as_mut_ptr());
-        self.run(&|number| {
-            let first = (number * per_thread).min(len);
-            let last = (first + per_thread).min(len);
-            if first < last {
-                // SAFETY: first..last lies inside `out`, which is borrowed for the whole call, and the parts of
-                // different threads don't overlap.
+        let n_part = if n == 1 { 1 } else { n * PARTS };
+        let per_part = len.div_ceil(quantum.max(1)).div_ceil(n_part) * quantum.max(1);
+        let (start, taken) = (SendPtr(out.as_mut_ptr()), AtomicUsize::new(0));
+        self.run(&|_| {
+            loop {
+                let first = taken.fetch_add(per_part, Ordering::Relaxed).min(len);
+                let last = (first + per_part).min(len);
+                if first == last {
+                    return;
+                }
+                // SAFETY: first..last lies inside `out`, which is borrowed for the whole call; the counter gives each
+                // part to one thread alone, so parts don't overlap.
                 let part = unsafe { std::slice::from_raw_parts_mut(start.get().add(first), last - first) };
                 work(first, part);
             }

@@ -111,6 +111,7 @@ impl RunConfig {
         }
         if let (Some(model), Some(objective)) = (&model, &objective)
             && objective.kind == ObjectiveKind::NextToken
+            && model.mask.is_none()
             && model.resolve(1, Head::NextToken).mask == MaskKind::Full
         {
             let title = "objective.kind = \"next_token\" under model.mask = \"full\" would see the token that it is asked for";
@@ -118,7 +119,7 @@ impl RunConfig {
                 Fault::new(title)
                     .on("objective.kind", "")
                     .on("model.mask", "")
-                    .help("use objective.kind = \"masked_token\", or model.mask = \"causal\""),
+                    .help("use objective.kind = \"masked_token\", or model.mask = \"causal\"; to see it happen, write model.mask = \"full\""),
             );
         }
         if let Some(sample) = &sample {

@@ -49,6 +49,7 @@ pub(super) fn fits(config: &ModelConfig) -> bool {
         && config.positions == Positions::Learned
         && config.mask == MaskKind::Full
         && config.window.is_none()
+        && config.attention_scale.is_none()
         && config.attention_bias
         && config.feed_forward_bias
         && config.n_kv_head == config.n_head
@@ -92,6 +93,7 @@ pub(super) fn read(
         feed_forward: activation(fields, "hidden_act", FeedForwardKind::GeluErf),
         mask: MaskKind::Full,
         window: None,
+        attention_scale: None,
         attention_bias: true,
         feed_forward_bias: true,
         tied_head: fields.flag("tie_word_embeddings").unwrap_or(true),

@@ -40,6 +40,7 @@ pub(super) fn fits(config: &ModelConfig) -> bool {
         && config.positions == Positions::Learned
         && config.mask == MaskKind::Causal
         && config.window.is_none()
+        && config.attention_scale.is_none()
         && config.attention_bias
         && config.feed_forward_bias
         && config.n_kv_head == config.n_head
@@ -91,6 +92,7 @@ pub(super) fn read(
         feed_forward: activation(fields, "activation_function", FeedForwardKind::GeluTanh),
         mask: MaskKind::Causal,
         window: None,
+        attention_scale: None,
         attention_bias: true,
         feed_forward_bias: true,
         tied_head,

@@ -37,6 +37,7 @@ pub(super) fn fits(config: &ModelConfig) -> bool {
         && config.positions == Positions::Rotary
         && config.mask == MaskKind::Causal
         && config.window.is_none()
+        && config.attention_scale.is_none()
         && config.feed_forward == FeedForwardKind::Swiglu
         && config.n_token_type == 0
         // transformers refuses other widths, though head_dim is given apart.
@@ -97,6 +98,7 @@ pub(super) fn read(fields: &mut Fields, has: &dyn Fn(&str) -> bool) -> Option<Mo
         feed_forward: FeedForwardKind::Swiglu,
         mask: MaskKind::Causal,
         window: None,
+        attention_scale: None,
         attention_bias: fields.flag("attention_bias").unwrap_or(false),
         feed_forward_bias: fields.flag("mlp_bias").unwrap_or(false),
         tied_head,

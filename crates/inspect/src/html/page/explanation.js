@@ -1,0 +1,152 @@
+function explain(data) {
+  const n = data.tokens.length, names = data.tokens.map(shown), kind = data.head.kind;
+  /* A word that stands in the text more than once is told apart by its place. */
+  const apart = names.map((name, t) => names.indexOf(name) === names.lastIndexOf(name) ? name : name + Array.from(String(t), d => '₀₁₂₃₄₅₆₇₈₉'[d]).join(''));
+  const heads = data.weights.map(layer => layer.map(text => weightsOf(text, data.mask)));
+  data.inputs = data.inputs.map(text => rowsOf(text, data.n_input));
+  const unpacked = {};
+  function vectorsOf(layer, head) {
+    const name = `${layer}.${head}`, packed = data.vectors[name];
+    if (packed && !unpacked[name]) unpacked[name] = {q: rowsOf(packed.q, data.d_head), k: rowsOf(packed.k, data.d_head), v: rowsOf(packed.v, data.d_head)};
+    return unpacked[name];
+  }
+  const state = {layer: data.first[0], head: data.first[1], q: data.position, k: 0};
+
+  const answer = data.next[0];
+  names.forEach((name, t) => {
+    const chip = add($('sentence'), 'span', name, {class: t === data.position ? 'chip asked' : 'chip', title: `token ${data.ids[t]}`});
+    if (n <= 12) add(chip, 'small', data.ids[t]);
+    else $('sentence').classList.add('long');
+  });
+  add($('sentence'), 'span', '→', {class: 'arrow', 'aria-label': 'the model says'});
+  add($('sentence'), 'span', bare(answer.text), {class: 'chip answer'});
+  const asked = kind === 'masked_token' ? `${quote(names[data.position])} hides` : kind === 'classify' ? 'the text is about: its label is' : `comes after ${quote(names[data.position])}`;
+  $('summary').textContent = kind === 'classify'
+    ? `The model labels this text “${bare(answer.text)}”, with probability ${percent(answer.probability)}. This page shows how it came to that.`
+    : `Asked what ${asked}, the model says “${bare(answer.text)}”, with probability ${percent(answer.probability)}. This page shows how it came to that.`;
+  $('facts').textContent = `What attention does with this text · ${data.family}: ${many(data.n_layer, 'layer')} of ${many(data.n_head, 'head')} · ${many(n, 'token')}, each with its id`;
+
+  legend($('legend'));
+  $('heads-section').hidden = data.n_layer * data.n_head === 1;
+  const grid = $('heads');
+  grid.style.gridTemplateColumns = `repeat(${data.n_head + 1}, max-content)`;
+  grid.style.setProperty('--map', data.n_head > 8 ? '56px' : '84px');
+  add(grid, 'span', '');
+  for (let h = 0; h < data.n_head; h++) add(grid, 'span', `head ${h}`);
+  heads.forEach((layer, l) => {
+    add(grid, 'span', `layer ${l}`);
+    layer.forEach((weights, h) => {
+      const button = add(grid, 'button', null, {type: 'button', id: `open-${l}-${h}`, 'aria-label': `layer ${l}, head ${h}`, title: `layer ${l}, head ${h}`});
+      drawMap(add(button, 'canvas'), weights, data.mask);
+      button.onclick = () => { state.layer = l; state.head = h; show(); };
+      button.onkeydown = event => step(event, (down, right) => $(`open-${l + down}-${h + right}`));
+    });
+  });
+  /* The arrow keys go to the cell or head beside this one. */
+  function step(event, beside) {
+    const move = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key];
+    const to = move && beside(...move);
+    if (move) event.preventDefault();
+    if (to) { to.focus(); to.click(); }
+  }
+
+  function tell(q, k) {
+    const w = heads[state.layer][state.head][q][k];
+    $('hover').textContent = `${quote(apart[q])} gives ${quote(apart[k])} ${percent(w)} of its attention (weight ${fixed(w, 6)}).`;
+  }
+  function showMap() {
+    const weights = heads[state.layer][state.head];
+    $('head-title').textContent = data.n_layer * data.n_head === 1 ? 'Attention weights' : `Layer ${state.layer}, head ${state.head}: attention weights`;
+    mapTable($('map'), names, data.mask, weights, (cell, q, k) => {
+      cell.id = `cell-${q}-${k}`;
+      cell.tabIndex = q === state.q && k === state.k ? 0 : -1;
+      cell.setAttribute('aria-label', `${names[q]} looks at ${names[k]}: ${fixed(weights[q][k], 3)}`);
+      cell.onmouseenter = () => tell(q, k);
+      cell.onmouseleave = () => tell(state.q, state.k);
+      cell.onclick = () => { state.q = q; state.k = k; choose(); };
+      cell.onkeydown = event => {
+        if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); $('steps-section').scrollIntoView(); }
+        step(event, (down, right) => $(`cell-${q + down}-${k + right}`));
+      };
+    });
+  }
+  function showRow() {
+    const row = heads[state.layer][state.head][state.q], table = $('row');
+    $('row-title').textContent = `${quote(apart[state.q])} looks at`;
+    table.replaceChildren();
+    const order = row.map((_, k) => k).filter(k => data.mask[state.q][k] === '1');
+    const listed = n <= 16 ? order : order.sort((a, b) => row[b] - row[a]).slice(0, 10);
+    listed.forEach(k => {
+      const line = add(table, 'tr', null, k === state.k ? {class: 'result'} : {});
+      add(line, 'td', apart[k]);
+      add(line, 'td', fixed(row[k], 3));
+      bar(line, row[k]);
+    });
+    if (listed.length < order.length) add(add(table, 'tr'), 'td', '… the ten greatest', {colspan: 3});
+  }
+  function choose() {
+    document.querySelectorAll('#map .chosen').forEach(cell => { cell.classList.remove('chosen'); cell.tabIndex = -1; });
+    const cell = $(`cell-${state.q}-${state.k}`);
+    cell.classList.add('chosen');
+    cell.parentElement.classList.add('chosen');
+    cell.tabIndex = 0;
+    $('cell-title').textContent = `Step by step: how ${quote(apart[state.q])} looks at ${quote(apart[state.k])}`;
+    tell(state.q, state.k);
+    showRow();
+    cellSteps($('arithmetic'), data, apart, state, heads[state.layer][state.head], vectorsOf(state.layer, state.head));
+    knockouts();
+  }
+  function show() {
+    grid.querySelectorAll('button').forEach(button => {
+      const open = button.id === `open-${state.layer}-${state.head}`;
+      button.setAttribute('aria-pressed', open);
+      button.tabIndex = open ? 0 : -1;
+    });
+    const row = heads[state.layer][state.head][state.q];
+    state.k = row.indexOf(Math.max(...row));
+    showMap();
+    choose();
+  }
+
+  function knockouts() {
+    const table = $('knockout'), weights = heads[state.layer][state.head][data.position];
+    $('knockout-section').hidden = data.knockouts.length === 0;
+    $('knockout-note').textContent = `A great weight is not yet a reason. So each word in turn is cut off: nobody may look at it, in any layer. The change says how much the log-probability of “${bare(data.target.text)}” falls (orange) or rises (blue) without it; beside it stands the weight that ${quote(names[data.position])} gives the word${data.n_layer * data.n_head > 1 ? ` in layer ${state.layer}, head ${state.head}` : ''}.`;
+    table.replaceChildren();
+    const body = header(table, ['word', 'weight', '', 'change without it', '']), most = Math.max(1e-9, ...data.knockouts.map(k => Math.abs(k.change)));
+    data.knockouts.forEach(k => {
+      const row = add(body, 'tr');
+      add(row, 'td', apart[k.position]);
+      add(row, 'td', fixed(weights[k.position], 3));
+      bar(row, weights[k.position]).classList.add('half');
+      add(row, 'td', (k.change > 0 ? '+' : '') + fixed(k.change, 3));
+      bar(row, Math.abs(k.change) / most, {minus: k.change < 0}).classList.add('half');
+    });
+  }
+  function lens() {
+    $('lens-section').hidden = data.lens.length === 0;
+    if (!data.lens.length) return;
+    const body = header($('lens'), ['after', `“${bare(answer.text)}”`, 'likeliest', 'second', 'third']);
+    data.lens.forEach(layer => {
+      const row = add(body, 'tr');
+      add(row, 'td', layer.after.replace('block', 'layer'));
+      add(row, 'td', fixed(layer.probability, 3), {class: 'result'});
+      layer.next.slice(0, 3).forEach(line => heat(add(row, 'td', `${shown(line.text)}  ${fixed(line.probability, 2)}`), line.probability));
+    });
+  }
+  function story() {
+    $('story-section').hidden = !data.story;
+    if (!data.story) return;
+    const {frames, answer} = data.story, steps = frames.map(f => f.step), now = frames.length - 1;
+    $('story-note').textContent = `Over the training run the context vector of ${quote(names[data.position])} moved towards the row of “${bare(answer)}” in Wout. That is what training does: it shapes these vectors so that they point toward the right words.`;
+    if (frames.every(f => f.angle !== null && f.length !== undefined)) fan($('fan'), frames, bare(answer), now);
+    curve($('curves'), `probability of “${bare(answer)}”`, steps, frames.map(f => f.probability), 0, 1, now);
+  }
+
+  predictionSteps($('prediction'), data, apart);
+  lens();
+  story();
+  show();
+  document.querySelectorAll('nav a').forEach(link => { link.hidden = $(link.hash.slice(1)).hidden; });
+}
+explain(JSON.parse($('data').textContent));

@@ -1,0 +1,85 @@
+//! What goes into a page, and how much of it.
+
+use vulpes_model::{Head, ModelSection, config::Family};
+
+use super::*;
+
+#[test]
+fn every_head_has_its_turn_and_the_first_goes_first() {
+    let order = order(2, 3, (1, 2));
+    assert_eq!(order[..3], [(1, 2), (0, 2), (0, 0)]);
+    let mut all = order.clone();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!((all.len(), order.len()), (6, 6));
+}
+
+#[test]
+fn data_cannot_end_its_script() {
+    let page = filled("<script><!--DATA--></script>", "", "t", &"</script><!--DATA-->").unwrap();
+    assert_eq!(page.matches("</script>").count(), 1);
+}
+
+/// Under a causal mask and under a full one, with every part of the page as large as it gets.
+#[test]
+fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
+    for (family, head) in [(Family::Gpt2, Head::NextToken), (Family::Bert, Head::MaskedToken)] {
+        let section = ModelSection { family: Some(family), ..ModelSection::default() };
+        let (n, l, h, k, d) = (64, 12, 12, 64, 768);
+        let grid = |rows: usize, columns: usize| vec![vec![vec![vec![0.123_456_79f32; columns]; rows]; h]; l];
+        let line = NextToken {
+            id: 50_000,
+            text: "internationalisation".into(),
+            probability: 1.0 / 3.0,
+            logit: -123.456,
+        };
+        let mut config = section.resolve(50_257, head);
+        (config.n_layer, config.n_head, config.n_kv_head, config.d_head) = (l, h, h, k);
+        let causal = family == Family::Gpt2;
+        let explanation = Explanation {
+            model: config,
+            tokens: vec!["internationalisation".into(); n],
+            ids: vec![50_000; n],
+            position: n - 1,
+            scale: 0.125,
+            mask: (0..n).map(|q| (0..n).map(|k| u8::from(k <= q || !causal)).collect()).collect(),
+            inputs: vec![vec![vec![0.123_456_79; d]; n]; l],
+            scores: grid(n, n),
+            attentions: grid(n, n),
+            queries: grid(n, k),
+            keys: grid(n, k),
+            values: grid(n, k),
+            contexts: grid(n, k),
+            logits: vec![vec![0.0; 10]; n],
+            next: vec![line.clone(); 50],
+        };
+        let lens = |after| LensLayer { after, next: vec![line.clone(); 5], probability: 1.0 / 3.0 };
+        let flow = |i: usize| crate::Flow {
+            name: format!("blocks.{i}.attention.query.weight"),
+            norm: 1.0 / 3.0,
+            share: 1.0 / 3.0,
+        };
+        let flows = |n: usize| (0..n).map(flow).collect::<Vec<_>>();
+        let extras = Extras {
+            lens: (0..13).map(|layer| lens(format!("block {layer}"))).collect(),
+            knockouts: (0..63).map(|position| Knockout { position, change: -1.0 / 3.0 }).collect(),
+            target: line.clone(),
+            is_target_given: true,
+            gradients: Some(GradientFlow {
+                target: line.clone(),
+                loss: 1.0 / 3.0,
+                norm: 1.0 / 3.0,
+                roles: flows(9),
+                parts: flows(27),
+                parameters: flows(200),
+            }),
+            projection: Some(Projection { hidden: vec![0.1; d], rows: vec![vec![0.1; d]; 8] }),
+            story: None,
+            first: (11, 3),
+        };
+        let page = page(&explanation, &extras).unwrap();
+        assert!(page.len() < 3_000_000, "{} bytes", page.len());
+        // The asked head and one of each layer have their vectors.
+        assert!((0..12).all(|layer| page.contains(&format!("\"{layer}.3\":"))), "{family:?}");
+    }
+}
