@@ -97,7 +97,11 @@ impl Film {
                 kept.push('\n');
             }
         }
-        std::fs::write(&path, kept).map_err(|source| fail(&path, source))?;
+        // Frames take a run's time to make: a crash here must not cost them.
+        let unfinished = run.join(".tmp-film.jsonl");
+        std::fs::write(&unfinished, kept)
+            .and_then(|()| std::fs::rename(&unfinished, &path))
+            .map_err(|source| fail(&path, source))?;
         Ok(Self { path, probes })
     }
 
@@ -116,10 +120,17 @@ impl Film {
         let probes =
             self.probes.iter().map(|probe| look(probe, &model, tokenizer)).collect::<Result<_, _>>()?;
         let line = line(&Frame { step, val_loss, probes })?;
-        let mut file =
-            OpenOptions::new().append(true).open(&self.path).map_err(|source| fail(&self.path, source))?;
-        file.write_all(line.as_bytes()).map_err(|source| fail(&self.path, source))
+        append(&self.path, line.as_bytes()).map_err(|source| fail(&self.path, source))
     }
+}
+
+/// Adds a line to a file, or nothing of it.
+fn append(path: &Path, line: &[u8]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().append(true).open(path)?;
+    let before = file.metadata()?.len();
+    file.write_all(line).inspect_err(|_| {
+        let _ = file.set_len(before);
+    })
 }
 
 fn fail(path: &Path, source: std::io::Error) -> Error {

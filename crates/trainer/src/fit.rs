@@ -19,7 +19,9 @@ use crate::watch::Watch;
 use crate::{Error, Result, doctor, resume};
 
 /// How long a run waits before it tries a full disk again.
-const FULL_DISK_PAUSE: Duration = Duration::from_secs(5);
+const FULL_DISK_PAUSE: Duration = Duration::from_secs(2);
+/// How long it may be until a waiting run hears a signal.
+const NAP: Duration = Duration::from_millis(50);
 
 /// How a run is begun and watched.
 pub struct FitOptions<'a> {
@@ -83,7 +85,7 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>) -> Result<Summary> {
     let finished = run(&mut session, &folder, &mut watch, options);
     watch.progress.finish();
     let (loss, evaluation, stopped) = finished?;
-    publish(&session, &folder, options.files)?;
+    retrying(plan, &mut watch, options, dir, |_| publish(&session, &folder, options.files))?;
     Ok(Summary {
         run: dir.to_path_buf(),
         step: session.state.step,
@@ -195,7 +197,9 @@ fn run(
             let found = evaluate_session(session)?;
             new_best = note_evaluation(session, &found);
             retrying(plan, watch, options, folder.path(), |watch| Ok(watch.evaluation(step, &found)?))?;
-            frame(session, film.as_ref(), Some(found.loss))?;
+            retrying(plan, watch, options, folder.path(), |_| {
+                frame(session, film.as_ref(), Some(found.loss))
+            })?;
             evaluation = Some(found);
         }
         if due(train.checkpoint_every) || stopped.is_some() || (new_best && train.keep_best > 0) {
@@ -203,6 +207,7 @@ fn run(
             retrying(plan, watch, options, folder.path(), |watch| {
                 save(session, folder, watch, options.files)
             })?;
+            retrying(plan, watch, options, folder.path(), |watch| Ok(watch.draw()?))?;
         }
         if stopped.is_some() {
             return Ok((loss, evaluation, stopped));
@@ -307,17 +312,24 @@ fn retrying(
             Err(Error::BareIo(source)) => Error::io("write to", path, source),
             Err(error) => error,
         };
-        if !error.is_full_disk() || plan.config.train.on_full_disk == OnFullDisk::Stop {
+        if !error.is_full_disk() {
             return Err(error);
         }
-        if (options.stop)(0).is_some() {
-            return Err(error);
+        if plan.config.train.on_full_disk == OnFullDisk::Stop {
+            return Err(Error::FullDisk { cause: Box::new(error) });
         }
         if !told {
             watch.progress.warn(&format!("{error}; waiting for room (train.on_full_disk = \"wait\")"));
             told = true;
         }
-        std::thread::sleep(FULL_DISK_PAUSE);
+        let until = Instant::now() + FULL_DISK_PAUSE;
+        while Instant::now() < until {
+            if (options.stop)(0).is_some() {
+                // There is no room for a checkpoint of this step: the one before it is what a resume begins with.
+                return Err(error);
+            }
+            std::thread::sleep(NAP);
+        }
     }
 }
 

@@ -4,7 +4,10 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint;
+use crate::checkpoint::{
+    self,
+    files::{Disk, Files},
+};
 use crate::metrics::METRICS;
 use crate::{Error, Result};
 
@@ -26,7 +29,7 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Locked`] when another process works in it, saying which.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        std::fs::create_dir_all(path).map_err(|source| Error::io("create", path, source))?;
+        Disk.create_dir(path).map_err(|source| Error::io("create", path, source))?;
         let lock_path = path.join(LOCK);
         let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&lock_path);
         let mut lock = open.map_err(|source| Error::io("open", &lock_path, source))?;
