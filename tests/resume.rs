@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{Place, SMALL, plan, timeless_metrics, train};
+use crate::support::{Place, SMALL, kill, plan, timeless_metrics, train};
 
 const NEVER: u64 = u64::MAX;
 
@@ -81,11 +81,6 @@ fn signals_end_in_a_checkpoint_and_their_own_exit_code() {
         assert_eq!(resumed.succeeds().json()["digest"], digest);
         assert!(resumed.stderr.contains(&format!("resuming after step {step}")), "{}", resumed.stderr);
     }
-}
-
-fn kill(signal: &str, id: u32) {
-    let status = std::process::Command::new("kill").args([format!("-{signal}"), id.to_string()]).status();
-    assert!(status.expect("kill runs").success());
 }
 
 /// Kills a run `kills` times at moments spread over its length, resumes it each time, and compares its end.
