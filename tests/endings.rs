@@ -35,8 +35,7 @@ fn the_second_signal_leaves_at_once_and_breaks_nothing() {
         let place = Place::new();
         place.train(&[STEPS, &["--set", "train.steps=6"]].concat()).succeeds();
         // A step that takes much longer than this test waits.
-        let mut child =
-            place.start(&[STEPS, &["--resume", "--set", "train.accumulate=100000"]].concat());
+        let mut child = place.start(&[STEPS, &["--resume", "--set", "train.accumulate=100000"]].concat());
         let mut words = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut line = String::new();
         while !line.contains("resuming after step 6") {
@@ -98,7 +97,8 @@ fn an_answer_that_can_not_be_written_is_a_failure() {
         return eprintln!("skipped: there is no /dev/full here");
     };
     let place = Place::new();
-    let output = place.command(&["--config", "small.toml", "--json"]).stdout(full).output().expect("train runs");
+    let output =
+        place.command(&["--config", "small.toml", "--json"]).stdout(full).output().expect("train runs");
     Said::of(&output).fails(1, &["cannot write to stdout"]);
     assert!(place.path("runs/small/model/model.safetensors").is_file());
 }
@@ -151,8 +151,11 @@ fn a_full_disk_ends_the_run_with_all_that_was_whole() {
     let whole = undisturbed();
     for (options, ballast) in SMALL_DISKS {
         let place = Place::new();
-        let args = [STEPS, &["--out", "disk/run", "--set", "train.checkpoint_every=1", "--set", "train.keep_last=20"]]
-            .concat();
+        let args = [
+            STEPS,
+            &["--out", "disk/run", "--set", "train.checkpoint_every=1", "--set", "train.keep_last=20"],
+        ]
+        .concat();
         let Some(said) = on_a_small_disk(&place, options, *ballast, &args) else { return };
         said.fails(1, &["make room and go on with --resume"]);
         assert!(place.path("ballast.txt").exists());

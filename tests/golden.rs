@@ -102,7 +102,8 @@ fn a_hundred_losses_of_each_family_are_the_stored_ones_to_the_bit() {
 fn the_kernels_have_their_curves_and_differ_by_rounding_alone() {
     let read = |level: &str| -> BTreeMap<String, Vec<f64>> {
         let path = fixtures().join("golden").join(format!("{level}.json"));
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         serde_json::from_str(&text).expect("JSON")
     };
     let wide = read("avx512");

@@ -19,8 +19,10 @@ fn a_linked_checkpoint_is_resumed_from_and_outlives_the_link() {
     place.train(&["--check", "part"]).succeeds();
     let whole = checkpoint::verify(&link).expect("whole");
     assert_eq!(whole.path, elsewhere.canonicalize().expect("a path"), "what was verified is what is read");
-    let resumed = ["--config", "small.toml", "--out", "part", "--resume", "--json", "--set", "train.keep_last=1"];
-    let resumed = [&resumed[..], &["--set", "train.keep_best=0", "--set", "schedule.total_steps=12"]].concat();
+    let resumed =
+        ["--config", "small.toml", "--out", "part", "--resume", "--json", "--set", "train.keep_last=1"];
+    let resumed =
+        [&resumed[..], &["--set", "train.keep_best=0", "--set", "schedule.total_steps=12"]].concat();
     assert_eq!(place.train(&resumed).succeeds().json()["digest"], digest);
     assert!(link.symlink_metadata().is_err(), "the link is pruned as a checkpoint is");
     checkpoint::verify(&elsewhere).expect("what it led to is not");
@@ -56,7 +58,10 @@ fn a_manifest_names_files_of_its_folder_only_and_sizes_are_bounded() {
         assert_ne!(forged, text);
         std::fs::write(folder.join("manifest.json"), forged).expect("written");
         let fault = Manifest::read(&folder).expect_err("refused");
-        assert!(fault.contains("is no plain file name") || fault.contains("not as it was written"), "{fault}");
+        assert!(
+            fault.contains("is no plain file name") || fault.contains("not as it was written"),
+            "{fault}"
+        );
     }
     // Files that claim to be large are not read into memory to find out what they hold.
     std::fs::write(folder.join("manifest.json"), text).expect("written");

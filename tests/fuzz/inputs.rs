@@ -24,7 +24,13 @@ const NUMBERS: &[&str] = &[
 ];
 
 /// Calls `read` with `n` inputs made from `seeds`, and checks that no memory was taken on an input's word.
-pub(super) fn feed(target: &str, n: u64, seeds: &[Vec<u8>], fond_of: &[u8], mut read: impl FnMut(&[u8], u64)) {
+pub(super) fn feed(
+    target: &str,
+    n: u64,
+    seeds: &[Vec<u8>],
+    fond_of: &[u8],
+    mut read: impl FnMut(&[u8], u64),
+) {
     let key = Key::new(11, "fuzz").with(target);
     let before = memory();
     for number in 0..n {

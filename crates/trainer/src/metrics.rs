@@ -112,7 +112,10 @@ impl Metrics {
     ///
     /// # Errors
     /// Those of `work`.
-    pub(crate) fn all_or_nothing(&mut self, work: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
+    pub(crate) fn all_or_nothing(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> io::Result<()>,
+    ) -> io::Result<()> {
         let before = self.file.metadata()?.len();
         work(self).inspect_err(|_| {
             let _ = cut(&mut self.file, before);

@@ -5,6 +5,7 @@
 
 mod assemble;
 mod build;
+mod check;
 mod merges;
 mod pieces;
 mod special;
@@ -116,8 +117,7 @@ impl Tokenizer {
             let wanted = "wanted a tokenizer.json as the tokenizers library writes it";
             Error::tokenizer(what, format!("{error}; {wanted}"))
         };
-        // The library panics on a decoder that is no JSON, or has a text in it that is none: that is found out first.
-        let mut json: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| unfit(&error))?;
+        let mut json = check::read(bytes).map_err(|error| unfit(&error))?;
         let mut inner = Inner::from_bytes(bytes).map_err(|error| unfit(&error))?;
         if matches!(inner.get_model(), ModelWrapper::BPE(bpe) if bpe.dropout.is_some()) {
             json["model"]["dropout"] = serde_json::Value::Null;
