@@ -117,8 +117,11 @@ fn rows(n: u64) {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("rows.jsonl");
     let tokenizer = Tokenizer::train(&TokenizerConfig::default(), [TEXT]).expect("a tokenizer");
-    let config =
-        |kind| DataConfig { kind, train: path.display().to_string().as_str().into(), ..DataConfig::default() };
+    let config = |kind| DataConfig {
+        kind,
+        train: path.display().to_string().as_str().into(),
+        ..DataConfig::default()
+    };
     let classify: ObjectiveConfig = toml::from_str("kind = \"classify\"").expect("an objective");
     let ways = [
         (config(DataKind::Jsonl), ObjectiveConfig::default()),

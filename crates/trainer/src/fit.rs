@@ -76,7 +76,8 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>) -> Result<Summary> {
     let (mut session, notes) = begin(plan, &folder, options)?;
     let first_step = session.state.step;
     let mut watch = Watch::open(plan, &folder, first_step, options.quiet)?;
-    notes.iter().for_each(|note| watch.progress.say(note));
+    notes.told.iter().for_each(|note| watch.progress.say(note));
+    notes.warnings.iter().for_each(|warning| watch.progress.warn(warning));
     plan.warnings.iter().for_each(|warning| watch.progress.warn(warning));
     let unused = plan.unused_freezes();
     if !unused.is_empty() {
@@ -100,40 +101,45 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>) -> Result<Summary> {
     })
 }
 
-/// The run before its next step, and what there is to say about where it comes from.
-fn begin<'a>(
-    plan: &'a Plan,
-    folder: &RunFolder,
-    options: &FitOptions<'_>,
-) -> Result<(Session<'a>, Vec<String>)> {
+/// What there is to say about where a run comes from.
+#[derive(Default)]
+struct Notes {
+    told: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// The run before its next step.
+fn begin<'a>(plan: &'a Plan, folder: &RunFolder, options: &FitOptions<'_>) -> Result<(Session<'a>, Notes)> {
     let root = folder.checkpoints();
     checkpoint::clean(&root, options.files)?;
-    let mut notes = Vec::new();
+    let mut notes = Notes::default();
+    let changes = match options.resume && holds_run(folder.path()).is_some() {
+        true => resume::changes(folder.path(), &plan.config, &options.explicit)?,
+        false => Vec::new(),
+    };
+    notes.told.extend(changes.iter().map(|change| format!("changed since the run began: {change}")));
     let session = if checkpoint::steps(&root).is_empty() {
         if options.resume && holds_run(folder.path()).is_some() {
-            resume::changes(folder.path(), &plan.config, &options.explicit)?;
-            notes.push("no checkpoint yet: starting from the beginning".to_owned());
+            notes.told.push("no checkpoint yet: starting from the beginning".to_owned());
         }
         let (session, warnings) = Session::start(plan)?;
-        notes.extend(warnings.into_iter().map(|warning| format!("warning: {warning}")));
+        notes.warnings.extend(warnings);
         session
     } else {
-        let changes = resume::changes(folder.path(), &plan.config, &options.explicit)?;
-        let (whole, passed_over) = checkpoint::newest(&root)?;
-        notes.extend(passed_over.iter().map(|error| format!("warning: {error}; the one before it is used")));
-        notes.extend(changes.iter().map(|change| format!("changed since the run began: {change}")));
-        notes.push(format!("resuming after step {}", whole.state.step));
-        let mut whole = whole;
+        let (mut whole, passed_over) = checkpoint::newest(&root)?;
+        notes.warnings.extend(passed_over.iter().map(|error| format!("{error}; the one before it is used")));
+        notes.told.push(format!("resuming after step {}", whole.state.step));
         let mark = plan.data_mark()?;
         if whole.state.data != mark {
-            if !options.explicit.iter().any(|key| key.starts_with("data.")) {
+            let insisted = options.explicit.iter().any(|key| key.starts_with("data."));
+            if !insisted && !changes.iter().any(resume::Change::decides_rows) {
                 let changes = "  the corpus itself: its sizes or rows are others\nput it back, or insist with --set data.train=…";
                 return Err(Error::ConfigChanged {
                     path: folder.path().to_path_buf(),
                     changes: changes.to_owned(),
                 });
             }
-            notes.push("changed since the run began: the corpus itself".to_owned());
+            notes.told.push("changed since the run began: the rows".to_owned());
             whole.state.data = mark;
         }
         Session::restore(plan, &whole)?
