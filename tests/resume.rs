@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::{Place, SMALL, plan, timeless_metrics, train};
+use crate::support::{Place, SMALL, kill, plan, timeless_metrics, train};
 
 const NEVER: u64 = u64::MAX;
 
@@ -83,11 +83,6 @@ fn signals_end_in_a_checkpoint_and_their_own_exit_code() {
     }
 }
 
-fn kill(signal: &str, id: u32) {
-    let status = std::process::Command::new("kill").args([format!("-{signal}"), id.to_string()]).status();
-    assert!(status.expect("kill runs").success());
-}
-
 /// Kills a run `kills` times at moments spread over its length, resumes it each time, and compares its end.
 fn survives(kills: u64) {
     let args =
@@ -142,6 +137,22 @@ fn a_changed_config_is_refused_unless_it_is_insisted_on() {
         SMALL.replace("lr = 3e-3", "lr = 4e-3").replace("keep_last = 3", "keep_last = 5"),
     );
     place.train(&resume).fails(2, &["was started with another config", "optimizer.lr: 0.003 → 0.004"]);
+    // The rows of another seed come in another order: that is no other corpus.
+    for (key, value) in [("train.seed", "7"), ("data.rows", "windows"), ("model.d_ff", "8")] {
+        let (section, name) = key.split_once('.').expect("a section");
+        let value = if value.parse::<u64>().is_ok() { value.to_owned() } else { format!("\"{value}\"") };
+        let line = format!("[{section}]\n{name} = {value}\n");
+        let kept =
+            SMALL.lines().filter(|line| key != "data.rows" || !line.starts_with("rows")).collect::<Vec<_>>();
+        place.write("other.toml", kept.join("\n").replacen(&format!("[{section}]\n"), &line, 1));
+        let other = ["--config", "other.toml", "--out", "runs/small", "--resume"];
+        place.train(&other).fails(2, &["was started with another config", key]);
+    }
+    let seed = ["--config", "small.toml", "--out", "runs/seed"];
+    place.train(&[&seed[..], &["--set", "train.steps=3", "--set", "optimizer.lr=3e-3"]].concat()).succeeds();
+    let seed = [&seed[..], &["--resume", "--set", "optimizer.lr=3e-3", "--set", "train.seed=7"]].concat();
+    let wanted = ["changed since the run began: train.seed: 1 → 7", "the rows", "resuming after step 3"];
+    place.train(&seed).fails(0, &wanted);
     let said = place.train(&[&resume[..], &["--set", "optimizer.lr=4e-3"]].concat());
     said.fails(0, &["changed since the run began: optimizer.lr: 0.003 → 0.004", "train.keep_last: 3 → 5"]);
 }
@@ -159,7 +170,7 @@ fn a_changed_corpus_is_refused_unless_it_is_insisted_on() {
     let resume = ["--config", "small.toml", "--resume"];
     place.train(&resume).fails(2, &["the corpus itself", "--set data.train"]);
     let insisted = place.train(&[&resume[..], &["--set", "data.train=own.txt"]].concat());
-    insisted.fails(0, &["changed since the run began: the corpus itself", "resuming after step 6"]);
+    insisted.fails(0, &["changed since the run began: the rows", "resuming after step 6"]);
 }
 
 #[test]
@@ -179,7 +190,7 @@ fn one_process_a_folder() {
     while !place.path("runs/small/checkpoints/latest").exists() {
         std::thread::sleep(Duration::from_millis(2));
     }
-    let words = format!("in use by process {}", child.id());
+    let words = format!("in use by process {}, which began ", child.id());
     place.train(&["--config", "small.toml", "--resume"]).fails(1, &[&words]);
     kill("INT", child.id());
     assert_eq!(Place::wait(child).code, 130);

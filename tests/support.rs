@@ -58,7 +58,7 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let code = output.status.code().or_else(|| Some(128 + output.status.signal()?)).expect("an end");
@@ -108,7 +108,8 @@ impl Place {
         std::fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// `train` in this folder, not started yet.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
         command
@@ -128,6 +129,12 @@ impl Place {
     pub(crate) fn wait(child: Child) -> Said {
         Said::of(&child.wait_with_output().expect("an end"))
     }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn kill(signal: &str, id: u32) {
+    let status = Command::new("kill").args([format!("-{signal}"), id.to_string()]).status();
+    assert!(status.expect("kill runs").success());
 }
 
 /// A plan for `text` with overrides, its run in `dir`.

@@ -1,10 +1,11 @@
 //! What a run leaves to look at: metrics, event files, the loss picture, and what is kept of a step gone wrong.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Place, SMALL};
+use crate::support::{Place, SMALL, Said};
 
 #[test]
 fn metrics_picture_and_pointers_are_there() {
@@ -34,6 +35,16 @@ fn metrics_picture_and_pointers_are_there() {
     }
 }
 
+/// The command that a sick run says does its step again, as a shell runs it.
+fn replay(place: &Place, said: &Said) -> Said {
+    let command =
+        said.stderr.lines().find_map(|line| line.split_once("done again with: ")).expect("a command").1;
+    let programs = Path::new(env!("CARGO_BIN_EXE_train")).parent().expect("a folder");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("PATH={}:$PATH; {command}", programs.display())]).current_dir(place.path("."));
+    Said::of(&shell.output().expect("sh runs"))
+}
+
 #[test]
 fn a_step_gone_wrong_is_kept_and_fails_the_same_way_again() {
     let place = Place::new();
@@ -41,16 +52,30 @@ fn a_step_gone_wrong_is_kept_and_fails_the_same_way_again() {
         "small.toml",
         SMALL.replace("lr = 3e-3", "lr = 1e30\nweight_decay = 0.0").replace("clip = 0.5", "clip = 0"),
     );
-    let said = place.train(&["--config", "small.toml", "--set", "schedule.warmup_steps=0"]);
+    // The last good checkpoint is that of the step before.
+    let args = ["--config", "small.toml", "--out", "a run", "--set", "schedule.warmup_steps=0"];
+    let said = place.train(&[&args[..], &["--set", "train.checkpoint_every=1"]].concat());
     said.fails(
         1,
-        &["not finite, and not applied", "first not finite", "train --verify runs/small/doctor/step-"],
+        &["not finite, and not applied", "first not finite: ", "train --verify \"a run/doctor/step-"],
     );
-    let command = said.stderr.lines().last().expect("a line").split("train ").nth(1).expect("a command");
-    let again = place.train(&command.split_whitespace().collect::<Vec<_>>());
+    let again = replay(&place, &said);
     assert_eq!(again.code, 1, "{}", again.stderr);
     let first_line = said.stderr.lines().find(|line| line.contains("not finite")).expect("words");
     assert_eq!(first_line.trim_start_matches("error: "), again.stdout.trim());
+    assert!(place.train(&["--check", "a run"]).succeeds().stdout.contains("step-00000001: whole"));
+    // What was kept is checked as a checkpoint is.
+    let doctor =
+        std::fs::read_dir(place.path("a run/doctor")).expect("a folder").next().expect("a step").expect("it");
+    let batch = doctor.path().join("batch.json");
+    let text = std::fs::read_to_string(&batch).expect("a batch");
+    for damaged in [text.replacen("\"rows\":4", "\"rows\":5", 1), "[]".to_owned(), text[1..].to_owned()] {
+        std::fs::write(&batch, damaged).expect("written");
+        replay(&place, &said).fails(1, &["batch.json"]);
+    }
+    std::fs::write(&batch, text).expect("written");
+    std::fs::write(doctor.path().join("before/train_state.json"), "{}").expect("written");
+    replay(&place, &said).fails(1, &["before is damaged: train_state.json"]);
 }
 
 #[test]
@@ -63,19 +88,32 @@ fn leaps_are_skipped_counted_and_resumed() {
     let whole = place.train(&args).succeeds().json();
     assert!(whole["skipped_steps"].as_u64().expect("a count") > 0, "{whole}");
     assert!(place.read("runs/small/metrics.jsonl").contains("\"skipped\":true"));
+    let state: Value =
+        serde_json::from_str(&place.read("runs/small/checkpoints/step-00000012/train_state.json"))
+            .expect("JSON");
+    assert_eq!(state["skipped_steps"], whole["skipped_steps"]);
+    assert_eq!(state["updates"], 12 - whole["skipped_steps"].as_u64().expect("a count"));
     let part = [&args[..], &["--out", "part", "--set", "train.steps=6", "--set", "schedule.total_steps=12"]]
         .concat();
     place.train(&part).succeeds();
     let rest = [&args[..], &["--out", "part", "--resume", "--set", "schedule.total_steps=12"]].concat();
-    assert_eq!(place.train(&rest).succeeds().json()["skipped_steps"], whole["skipped_steps"]);
+    let rest = place.train(&rest).succeeds().json();
+    assert_eq!((&rest["skipped_steps"], &rest["digest"]), (&whole["skipped_steps"], &whole["digest"]));
+    place.train(&["--verify", "part"]).succeeds();
     let stop = [&args[..], &["--out", "stop", "--set", "train.on_spike=stop"]].concat();
-    place.train(&stop).fails(1, &["the loss leapt"]);
+    let said = place.train(&stop);
+    said.fails(1, &["the loss leapt to", "times the running mean"]);
+    let again = replay(&place, &said);
+    assert_eq!(again.code, 1, "{}", again.stderr);
+    assert!(said.stderr.contains(again.stdout.trim()) && again.stdout.contains("leapt"), "{}", again.stdout);
 }
 
 /// Reads the event files with TensorBoard itself where VULPES_TENSORBOARD_PYTHON names a Python that has it.
 #[test]
 fn tensorboard_reads_the_event_files() {
-    let Some(python) = std::env::var_os("VULPES_TENSORBOARD_PYTHON") else { return };
+    let Some(python) = std::env::var_os("VULPES_TENSORBOARD_PYTHON") else {
+        return eprintln!("skipped: VULPES_TENSORBOARD_PYTHON names no Python that has tensorboard");
+    };
     let place = Place::new();
     place
         .train(&["--config", "small.toml", "--set", "train.steps=6", "--set", "schedule.total_steps=12"])
@@ -96,4 +134,14 @@ print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag 
         assert_eq!(steps, (1..=12).collect::<Vec<_>>(), "{tag}");
     }
     assert!(read["eval/loss"].as_array().is_some_and(|points| points.len() == 2));
+    let written: Vec<Value> = place
+        .read("runs/small/metrics.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    for (tag, key) in [("train/loss", "loss"), ("train/learning_rate", "lr"), ("eval/loss", "val_loss")] {
+        let ours = written.iter().filter_map(|line| line.get(key)?.as_f64()).map(|value| value as f32);
+        let theirs = read[tag].as_array().expect(tag).iter().filter_map(|point| point[1].as_f64());
+        assert!(ours.eq(theirs.map(|value| value as f32)), "{tag}");
+    }
 }

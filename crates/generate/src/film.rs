@@ -101,8 +101,14 @@ impl Film {
                 kept.push('\n');
             }
         }
-        std::fs::write(&path, kept).map_err(|source| fail(&path, source))?;
-        let file = OpenOptions::new().append(true).open(&path).map_err(|source| fail(&path, source))?;
+        // Frames take a run's time to make: a crash here must not cost them.
+        let unfinished = run.join(".tmp-film.jsonl");
+        let replace = || {
+            std::fs::write(&unfinished, kept)?;
+            std::fs::rename(&unfinished, &path)?;
+            OpenOptions::new().append(true).open(&path)
+        };
+        let file = replace().map_err(|source| fail(&path, source))?;
         Ok(Self { path, file, probes })
     }
 
@@ -121,8 +127,16 @@ impl Film {
         let probes =
             self.probes.iter().map(|probe| look(probe, &model, tokenizer)).collect::<Result<_, _>>()?;
         let line = line(&Frame { step, val_loss, probes })?;
-        (&self.file).write_all(line.as_bytes()).map_err(|source| fail(&self.path, source))
+        append(&self.file, line.as_bytes()).map_err(|source| fail(&self.path, source))
     }
+}
+
+/// Adds a line to a file, or nothing of it.
+fn append(mut file: &File, line: &[u8]) -> std::io::Result<()> {
+    let before = file.metadata()?.len();
+    file.write_all(line).inspect_err(|_| {
+        let _ = file.set_len(before);
+    })
 }
 
 fn fail(path: &Path, source: std::io::Error) -> Error {

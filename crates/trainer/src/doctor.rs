@@ -17,6 +17,7 @@ use crate::checkpoint::{self, folder_name};
 use crate::plan::Plan;
 use crate::run_folder::CONFIG;
 use crate::session::{Session, Sick};
+use crate::shell::quoted;
 use crate::step::input;
 use crate::{Error, Result};
 
@@ -56,9 +57,25 @@ impl From<&Batch> for Stored {
     }
 }
 
-impl From<Stored> for Batch {
-    fn from(stored: Stored) -> Self {
-        Self {
+impl Stored {
+    /// The batch, if its parts have the lengths that its rows make them.
+    fn batch(self) -> std::result::Result<Batch, String> {
+        let stored = self;
+        let places = stored.rows.checked_mul(stored.len).filter(|places| *places > 0);
+        let fits = |what: &str, length: Option<usize>| match (length, places) {
+            (None, Some(_)) => Ok(()),
+            (Some(length), Some(places)) if length == places => Ok(()),
+            _ => Err(format!("{what} doesn't have {} rows of {}", stored.rows, stored.len)),
+        };
+        fits("ids", Some(stored.ids.len()))?;
+        if stored.targets.len() != stored.rows {
+            fits("targets", Some(stored.targets.len()))?;
+        }
+        fits("keep", stored.keep.as_ref().map(Vec::len))?;
+        fits("token_types", stored.token_types.as_ref().map(Vec::len))?;
+        fits("segments", stored.segments.as_ref().map(Vec::len))?;
+        fits("positions", stored.positions.as_ref().map(Vec::len))?;
+        Ok(Batch {
             rows: stored.rows,
             len: stored.len,
             ids: stored.ids,
@@ -68,7 +85,7 @@ impl From<Stored> for Batch {
             segments: stored.segments.map(Into::into),
             positions: stored.positions,
             first_row: stored.first_row,
-        }
+        })
     }
 }
 
@@ -90,9 +107,14 @@ pub(crate) fn admit(
     let dir = run.join("doctor").join(folder_name(step));
     let kept = keep(session, sick, &words, batches, &dir, files);
     Error::Numbers(match kept {
-        Ok(()) => format!("{words}\nthe step can be done again with: train --verify {}", dir.display()),
+        Ok(()) => format!("{words}\nthe step can be done again with: {}", command(&dir)),
         Err(error) => format!("{words}\n(its state could not be kept: {error})"),
     })
+}
+
+/// What does the step again that is kept in `dir`.
+fn command(dir: &Path) -> String {
+    format!("train --verify {}", quoted(&dir.display().to_string()))
 }
 
 fn keep(
@@ -119,7 +141,7 @@ fn keep(
         "step": session.state.step + 1,
         "found": words,
         "parameters": sick.parameters,
-        "replay": format!("train --verify {}", dir.display()),
+        "replay": command(dir),
     });
     write(REPORT, format!("{report:#}\n").as_bytes())
 }
@@ -142,9 +164,13 @@ pub(crate) fn replay(plan: &Plan, dir: &Path) -> Result<Option<String>> {
     let whole = checkpoint::verify(&before(dir))?;
     let path = dir.join(BATCH);
     let text = std::fs::read(&path).map_err(|source| Error::io("read", &path, source))?;
-    let stored: Vec<Stored> = serde_json::from_slice(&text)
-        .map_err(|error| Error::Damaged { path: dir.to_path_buf(), what: format!("{BATCH}: {error}") })?;
-    let batches: Vec<Batch> = stored.into_iter().map(Batch::from).collect();
+    let damaged = |what: String| Error::Damaged { path: dir.to_path_buf(), what: format!("{BATCH}: {what}") };
+    let stored: Vec<Stored> = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    let batches: std::result::Result<Vec<Batch>, String> = stored.into_iter().map(Stored::batch).collect();
+    let batches = batches.map_err(damaged)?;
+    if batches.is_empty() {
+        return Err(damaged("holds no rows".to_owned()));
+    }
     let mut session = Session::restore(plan, &whole)?;
     Ok(match session.advance(&batches)? {
         Ok(_) => None,

@@ -91,8 +91,17 @@ pub enum Error {
         path: PathBuf,
         /// How much is needed.
         needed: u64,
-        /// What there is, after a comma, and what was kept.
+        /// What there is, after a comma.
         detail: String,
+    },
+    /// The disk was full and the run was not to wait.
+    #[error(
+        "{cause}\nthe run stands as its newest checkpoint has it: make room and go on with --resume; \
+         train.on_full_disk = \"wait\" would have waited for room"
+    )]
+    FullDisk {
+        /// What had no room.
+        cause: Box<Error>,
     },
     /// The gradient census found a parameter without a true gradient.
     #[error("{0}")]
@@ -145,6 +154,7 @@ impl Error {
         };
         match self {
             Self::DiskFull { .. } => true,
+            Self::Film(vulpes_generate::Error::Film { source, .. }) => is_full(source),
             Self::Io { source, .. } => is_full(source),
             Self::Folder(error) => match &**error {
                 vulpes_model::folder::Error::Write { source, .. } => is_full(source),

@@ -19,7 +19,9 @@ use crate::watch::Watch;
 use crate::{Error, Result, doctor, resume};
 
 /// How long a run waits before it tries a full disk again.
-const FULL_DISK_PAUSE: Duration = Duration::from_secs(5);
+const FULL_DISK_PAUSE: Duration = Duration::from_secs(2);
+/// How long it may be until a waiting run hears a signal.
+const NAP: Duration = Duration::from_millis(50);
 
 /// How a run is begun and watched.
 pub struct FitOptions<'a> {
@@ -74,7 +76,8 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>) -> Result<Summary> {
     let (mut session, notes) = begin(plan, &folder, options)?;
     let first_step = session.state.step;
     let mut watch = Watch::open(plan, &folder, first_step, options.quiet)?;
-    notes.iter().for_each(|note| watch.progress.say(note));
+    notes.told.iter().for_each(|note| watch.progress.say(note));
+    notes.warnings.iter().for_each(|warning| watch.progress.warn(warning));
     plan.warnings.iter().for_each(|warning| watch.progress.warn(warning));
     let unused = plan.unused_freezes();
     if !unused.is_empty() {
@@ -83,7 +86,7 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>) -> Result<Summary> {
     let finished = run(&mut session, &folder, &mut watch, options);
     watch.progress.finish();
     let (loss, evaluation, stopped) = finished?;
-    publish(&session, &folder, options.files)?;
+    retrying(plan, &mut watch, options, dir, |_| publish(&session, &folder, options.files))?;
     Ok(Summary {
         run: dir.to_path_buf(),
         step: session.state.step,
@@ -98,40 +101,45 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>) -> Result<Summary> {
     })
 }
 
-/// The run before its next step, and what there is to say about where it comes from.
-fn begin<'a>(
-    plan: &'a Plan,
-    folder: &RunFolder,
-    options: &FitOptions<'_>,
-) -> Result<(Session<'a>, Vec<String>)> {
+/// What there is to say about where a run comes from.
+#[derive(Default)]
+struct Notes {
+    told: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// The run before its next step.
+fn begin<'a>(plan: &'a Plan, folder: &RunFolder, options: &FitOptions<'_>) -> Result<(Session<'a>, Notes)> {
     let root = folder.checkpoints();
     checkpoint::clean(&root, options.files)?;
-    let mut notes = Vec::new();
+    let mut notes = Notes::default();
+    let changes = match options.resume && holds_run(folder.path()).is_some() {
+        true => resume::changes(folder.path(), &plan.config, &options.explicit)?,
+        false => Vec::new(),
+    };
+    notes.told.extend(changes.iter().map(|change| format!("changed since the run began: {change}")));
     let session = if checkpoint::steps(&root).is_empty() {
         if options.resume && holds_run(folder.path()).is_some() {
-            resume::changes(folder.path(), &plan.config, &options.explicit)?;
-            notes.push("no checkpoint yet: starting from the beginning".to_owned());
+            notes.told.push("no checkpoint yet: starting from the beginning".to_owned());
         }
         let (session, warnings) = Session::start(plan)?;
-        notes.extend(warnings.into_iter().map(|warning| format!("warning: {warning}")));
+        notes.warnings.extend(warnings);
         session
     } else {
-        let changes = resume::changes(folder.path(), &plan.config, &options.explicit)?;
-        let (whole, passed_over) = checkpoint::newest(&root)?;
-        notes.extend(passed_over.iter().map(|error| format!("warning: {error}; the one before it is used")));
-        notes.extend(changes.iter().map(|change| format!("changed since the run began: {change}")));
-        notes.push(format!("resuming after step {}", whole.state.step));
-        let mut whole = whole;
+        let (mut whole, passed_over) = checkpoint::newest(&root)?;
+        notes.warnings.extend(passed_over.iter().map(|error| format!("{error}; the one before it is used")));
+        notes.told.push(format!("resuming after step {}", whole.state.step));
         let mark = plan.data_mark()?;
         if whole.state.data != mark {
-            if !options.explicit.iter().any(|key| key.starts_with("data.")) {
+            let insisted = options.explicit.iter().any(|key| key.starts_with("data."));
+            if !insisted && !changes.iter().any(resume::Change::decides_rows) {
                 let changes = "  the corpus itself: its sizes or rows are others\nput it back, or insist with --set data.train=…";
                 return Err(Error::ConfigChanged {
                     path: folder.path().to_path_buf(),
                     changes: changes.to_owned(),
                 });
             }
-            notes.push("changed since the run began: the corpus itself".to_owned());
+            notes.told.push("changed since the run began: the rows".to_owned());
             whole.state.data = mark;
         }
         Session::restore(plan, &whole)?
@@ -195,7 +203,9 @@ fn run(
             let found = evaluate_session(session)?;
             new_best = note_evaluation(session, &found);
             retrying(plan, watch, options, folder.path(), |watch| Ok(watch.evaluation(step, &found)?))?;
-            frame(session, film.as_ref(), Some(found.loss))?;
+            retrying(plan, watch, options, folder.path(), |_| {
+                frame(session, film.as_ref(), Some(found.loss))
+            })?;
             evaluation = Some(found);
         }
         if due(train.checkpoint_every) || stopped.is_some() || (new_best && train.keep_best > 0) {
@@ -203,6 +213,7 @@ fn run(
             retrying(plan, watch, options, folder.path(), |watch| {
                 save(session, folder, watch, options.files)
             })?;
+            retrying(plan, watch, options, folder.path(), |watch| Ok(watch.draw()?))?;
         }
         if stopped.is_some() {
             return Ok((loss, evaluation, stopped));
@@ -308,17 +319,24 @@ fn retrying(
             Err(Error::BareIo(source)) => Error::io("write to", path, source),
             Err(error) => error,
         };
-        if !error.is_full_disk() || plan.config.train.on_full_disk == OnFullDisk::Stop {
+        if !error.is_full_disk() {
             return Err(error);
         }
-        if (options.stop)(0).is_some() {
-            return Err(error);
+        if plan.config.train.on_full_disk == OnFullDisk::Stop {
+            return Err(Error::FullDisk { cause: Box::new(error) });
         }
         if !told {
             watch.progress.warn(&format!("{error}; waiting for room (train.on_full_disk = \"wait\")"));
             told = true;
         }
-        std::thread::sleep(FULL_DISK_PAUSE);
+        let until = Instant::now() + FULL_DISK_PAUSE;
+        while Instant::now() < until {
+            if (options.stop)(0).is_some() {
+                // There is no room for a checkpoint of this step: the one before it is what a resume begins with.
+                return Err(error);
+            }
+            std::thread::sleep(NAP);
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! name stands in the list `not_finite`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -54,8 +54,8 @@ impl Metrics {
     pub(crate) fn open(dir: &Path, step: u64) -> io::Result<Self> {
         let path = dir.join(METRICS);
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).read(true).open(&path)?;
-        let kept = kept_bytes(&io::read_to_string(&mut file).unwrap_or_default(), step);
-        file.set_len(kept as u64)?;
+        let kept = kept_bytes(&mut file, step)?;
+        file.set_len(kept)?;
         file.seek(SeekFrom::End(0))?;
         Ok(Self { file, path })
     }
@@ -108,14 +108,24 @@ impl Metrics {
         &self.path
     }
 
+    /// Does `work`, which adds lines here and elsewhere; where it fails, none of its lines stay: it can be done again.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub(crate) fn all_or_nothing(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let before = self.file.metadata()?.len();
+        work(self).inspect_err(|_| {
+            let _ = cut(&mut self.file, before);
+        })
+    }
+
     fn write(&mut self, object: Object) -> io::Result<()> {
         let mut line = object.into_value().to_string();
         line.push('\n');
-        let before = self.file.metadata()?.len();
-        self.file.write_all(line.as_bytes()).inspect_err(|_| {
-            // Half a line is worse than none: what was written of it goes, and the line can be written again.
-            let _ = self.file.set_len(before).and_then(|()| self.file.seek(SeekFrom::End(0)).map(|_| ()));
-        })
+        append(&mut self.file, line.as_bytes())
     }
 }
 
@@ -150,18 +160,41 @@ fn round(value: f64, digits: i32) -> f64 {
     (value * scale).round() / scale
 }
 
-/// The bytes of the lines up to `step`; what follows the first line that is broken or later is left out.
-fn kept_bytes(text: &str, step: u64) -> usize {
-    let mut kept = 0;
-    for line in text.split_inclusive('\n') {
-        let whole = line.ends_with('\n');
-        let of_step = serde_json::from_str::<Value>(line).ok().and_then(|value| value.get("step")?.as_u64());
-        if !whole || of_step.is_none_or(|of_step| of_step > step) {
-            break;
+/// Adds a record at the end of a file; a half-written one is worse than none, so where that fails nothing of it stays.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn append(file: &mut File, record: &[u8]) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    file.write_all(record).inspect_err(|_| {
+        let _ = cut(file, before);
+    })
+}
+
+/// Cuts a file to `length` and goes to its end.
+fn cut(file: &mut File, length: u64) -> io::Result<()> {
+    file.set_len(length)?;
+    file.seek(SeekFrom::End(0)).map(|_| ())
+}
+
+/// The bytes up to the end of the last line of a step up to `step`; lines after it belong to a later stretch or were
+/// cut short. A line in between that can't be read stays as it is: the ones after it are worth keeping.
+fn kept_bytes(file: impl Read, step: u64) -> io::Result<u64> {
+    let mut reader = BufReader::new(file);
+    let (mut line, mut end, mut kept) = (Vec::new(), 0, 0);
+    loop {
+        line.clear();
+        end += reader.read_until(b'\n', &mut line)? as u64;
+        if !line.ends_with(b"\n") {
+            return Ok(kept);
         }
-        kept += line.len();
+        let value = serde_json::from_slice::<Value>(&line).ok();
+        match value.and_then(|value| value.get("step")?.as_u64()) {
+            Some(of_step) if of_step > step => return Ok(kept),
+            Some(_) => kept = end,
+            None => {}
+        }
     }
-    kept
 }
 
 /// Training and validation losses by step, as a metrics file has them.
@@ -178,9 +211,10 @@ pub(crate) struct Curves {
 impl Curves {
     /// Reads the curves of the run in `dir`; empty where there is no file. Broken lines are left out.
     pub(crate) fn read(dir: &Path) -> Self {
-        let text = std::fs::read_to_string(dir.join(METRICS)).unwrap_or_default();
+        let text = std::fs::read(dir.join(METRICS)).unwrap_or_default();
         let mut curves = Self::default();
-        for line in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        let lines = text.split(|byte| *byte == b'\n');
+        for line in lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok()) {
             let Some(step) = line.get("step").and_then(Value::as_u64) else { continue };
             let number = |name: &str| line.get(name).map(|value| value.as_f64().unwrap_or(f64::NAN));
             curves.train.extend(number("loss").map(|loss| (step, loss)));
@@ -227,6 +261,35 @@ mod tests {
         metrics.step(&line(4, 0.25)).unwrap();
         assert_eq!(std::fs::read_to_string(metrics.path()).unwrap(), before);
         assert_eq!(Curves::read(dir.path()).train, [(1, 1.0), (2, 0.5), (3, 1.0 / 3.0), (4, 0.25)]);
+    }
+
+    #[test]
+    fn a_damaged_line_costs_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::open(dir.path(), 0).unwrap();
+        (1..=4).for_each(|step| metrics.step(&line(step, 0.5)).unwrap());
+        let mut bytes = std::fs::read(metrics.path()).unwrap();
+        let at = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 3;
+        bytes[at] = 0xff;
+        std::fs::write(metrics.path(), &bytes).unwrap();
+        drop(Metrics::open(dir.path(), 4).unwrap());
+        assert_eq!(std::fs::read(dir.path().join(METRICS)).unwrap(), bytes);
+        let steps: Vec<u64> = Curves::read(dir.path()).train.iter().map(|(step, _)| *step).collect();
+        assert_eq!(steps, [1, 3, 4]);
+    }
+
+    #[test]
+    fn what_fails_half_way_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::open(dir.path(), 0).unwrap();
+        metrics.step(&line(1, 0.5)).unwrap();
+        let before = std::fs::read(metrics.path()).unwrap();
+        let full = || Err(io::ErrorKind::StorageFull.into());
+        let fails = |metrics: &mut Metrics| metrics.step(&line(2, 0.5)).and_then(|()| full());
+        assert!(metrics.all_or_nothing(fails).is_err());
+        assert_eq!(std::fs::read(metrics.path()).unwrap(), before);
+        metrics.all_or_nothing(|metrics| metrics.step(&line(2, 0.5))).unwrap();
+        assert_eq!(Curves::read(dir.path()).train, [(1, 0.5), (2, 0.5)]);
     }
 
     #[test]

@@ -30,13 +30,43 @@ const MAY_CHANGE: &[&str] = &[
     "sample",
 ];
 
-/// Compares `config` with that of the run in `dir`; what differs and may, in words.
+/// Keys (and whole sections) that decide what the rows are, and in which order they come.
+const DECIDE_ROWS: &[&str] = &["data", "objective", "train.seed", "train.shuffle", "model.context_len"];
+
+/// What differs between a run and the config that it is resumed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    key: String,
+    words: String,
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl Change {
+    /// Whether the rows differ because of it.
+    pub(crate) fn decides_rows(&self) -> bool {
+        is_among(&self.key, DECIDE_ROWS)
+    }
+}
+
+/// Whether `key` is one of `names`, or lies in a section that is.
+fn is_among(key: &str, names: &[impl AsRef<str>]) -> bool {
+    let is_in =
+        |name: &str| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    names.iter().any(|name| is_in(name.as_ref()))
+}
+
+/// Compares `config` with that of the run in `dir`; what differs and may.
 ///
 /// `explicit` are the keys that the command line sets, which may always differ.
 ///
 /// # Errors
 /// [`Error::ConfigChanged`], naming all that may not differ.
-pub(crate) fn changes(dir: &Path, config: &RunConfig, explicit: &[String]) -> Result<Vec<String>> {
+pub(crate) fn changes(dir: &Path, config: &RunConfig, explicit: &[String]) -> Result<Vec<Change>> {
     let path = dir.join(CONFIG);
     let text = std::fs::read_to_string(&path).map_err(|source| Error::io("read", &path, source))?;
     let unreadable = |reason: String| Error::Config { path: path.clone(), reason };
@@ -44,38 +74,37 @@ pub(crate) fn changes(dir: &Path, config: &RunConfig, explicit: &[String]) -> Re
     let after = Table::try_from(config).map_err(|error| unreadable(format!("can't be compared: {error}")))?;
     let mut differences = Vec::new();
     compare("", &Value::Table(before), &Value::Table(after), &mut differences);
-    let may = |key: &str| {
-        let names =
-            |name: &str| key == name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
-        MAY_CHANGE.iter().any(|name| names(name)) || explicit.iter().any(|name| names(name))
-    };
-    let (allowed, refused): (Vec<_>, Vec<_>) = differences.into_iter().partition(|(key, _)| may(key));
+    let may = |change: &Change| is_among(&change.key, MAY_CHANGE) || is_among(&change.key, explicit);
+    let (allowed, refused): (Vec<_>, Vec<_>) = differences.into_iter().partition(may);
     if !refused.is_empty() {
-        let lines: Vec<String> = refused.iter().map(|(_, words)| format!("  {words}")).collect();
-        let keys = refused.iter().map(|(key, _)| format!("--set {key}=…")).collect::<Vec<_>>().join(" ");
+        let lines: Vec<String> = refused.iter().map(|change| format!("  {change}")).collect();
+        let keys = refused.iter().map(|change| format!("--set {}=…", change.key));
+        let keys = keys.collect::<Vec<_>>().join(" ");
         let changes = format!("{}\nput it back, or insist with {keys}", lines.join("\n"));
         return Err(Error::ConfigChanged { path: dir.to_path_buf(), changes });
     }
-    Ok(allowed.into_iter().map(|(_, words)| words).collect())
+    Ok(allowed)
 }
 
-fn compare(path: &str, before: &Value, after: &Value, differences: &mut Vec<(String, String)>) {
+fn compare(key: &str, before: &Value, after: &Value, differences: &mut Vec<Change>) {
+    let mut differ = |key: String, before: Option<&Value>, after: Option<&Value>| {
+        let words = |value: Option<&Value>| value.map_or("unset".to_owned(), Value::to_string);
+        let words = format!("{key}: {} → {}", words(before), words(after));
+        differences.push(Change { key, words });
+    };
     if let (Value::Table(before), Value::Table(after)) = (before, after) {
         let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
         keys.sort();
         keys.dedup();
-        for key in keys {
-            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            match (before.get(key), after.get(key)) {
-                (Some(before), Some(after)) => compare(&path, before, after, differences),
-                (before, after) => {
-                    let words = |value: Option<&Value>| value.map_or("unset".to_owned(), Value::to_string);
-                    differences.push((path.clone(), format!("{path}: {} → {}", words(before), words(after))));
-                }
+        for name in keys {
+            let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            match (before.get(name), after.get(name)) {
+                (Some(before), Some(after)) => compare(&key, before, after, differences),
+                (before, after) => differ(key, before, after),
             }
         }
     } else if before != after {
-        differences.push((path.to_owned(), format!("{path}: {before} → {after}")));
+        differ(key.to_owned(), Some(before), Some(after));
     }
 }
 
@@ -98,12 +127,11 @@ mod tests {
     fn what_may_change_is_told_and_what_may_not_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(CONFIG), config(&[]).to_toml().unwrap()).unwrap();
-        assert_eq!(changes(dir.path(), &config(&[]), &[]).unwrap(), Vec::<String>::new());
+        assert_eq!(changes(dir.path(), &config(&[]), &[]).unwrap(), []);
         let told = changes(dir.path(), &config(&["train.steps=7", "sample.temp=0"]), &[]).unwrap();
-        assert_eq!(
-            told,
-            ["sample.temp: 0.8 → 0", "train.steps: 1000 → 7"].map(|s| s.replace("→ 0", "→ 0.0"))
-        );
+        let words: Vec<String> = told.iter().map(Change::to_string).collect();
+        assert_eq!(words, ["sample.temp: 0.8 → 0.0", "train.steps: 1000 → 7"]);
+        assert!(!told.iter().any(Change::decides_rows));
         let changed = config(&["train.seed=7", "model.d_model=8", "optimizer.lr=0.5"]);
         let error = changes(dir.path(), &changed, &[]).unwrap_err();
         assert_eq!(error.exit_code(), 2);
@@ -111,6 +139,7 @@ mod tests {
             assert!(error.to_string().contains(wanted), "{error}");
         }
         let explicit = ["train.seed", "model.d_model", "optimizer.lr"].map(str::to_owned);
-        assert_eq!(changes(dir.path(), &changed, &explicit).unwrap().len(), 3);
+        let told = changes(dir.path(), &changed, &explicit).unwrap();
+        assert_eq!(told.iter().map(Change::decides_rows).collect::<Vec<_>>(), [false, false, true]);
     }
 }

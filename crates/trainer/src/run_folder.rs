@@ -3,9 +3,14 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::checkpoint;
+use crate::checkpoint::{
+    self,
+    files::{Disk, Files},
+};
 use crate::metrics::METRICS;
+use crate::progress::duration;
 use crate::{Error, Result};
 
 /// The resolved config's name.
@@ -26,7 +31,7 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Locked`] when another process works in it, saying which.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        std::fs::create_dir_all(path).map_err(|source| Error::io("create", path, source))?;
+        Disk.create_dir(path).map_err(|source| Error::io("create", path, source))?;
         let lock_path = path.join(LOCK);
         let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&lock_path);
         let mut lock = open.map_err(|source| Error::io("open", &lock_path, source))?;
@@ -35,18 +40,14 @@ impl RunFolder {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = lock.read_to_string(&mut holder);
-                let holder = if holder.trim().is_empty() { "another process" } else { holder.trim() };
-                return Err(Error::Locked { path: path.to_path_buf(), holder: holder.to_owned() });
+                return Err(Error::Locked { path: path.to_path_buf(), holder: words(&holder) });
             }
             Err(TryLockError::Error(source)) => return Err(Error::io("lock", &lock_path, source)),
         }
-        let words = format!(
-            "process {} (since {} s after 1970 began, UTC)\n",
-            std::process::id(),
-            unix_secs() as u64
-        );
+        // Its number, and the second since 1970 at which it began.
+        let holder = format!("{} {}\n", std::process::id(), unix_secs() as u64);
         let written =
-            lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(words.as_bytes()));
+            lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(holder.as_bytes()));
         // The name of the holder is a courtesy: a full disk must not keep a run from going on.
         let _ = written;
         Ok(Self { path: path.to_path_buf(), _lock: lock })
@@ -60,6 +61,18 @@ impl RunFolder {
     /// The folder of checkpoints.
     pub(crate) fn checkpoints(&self) -> PathBuf {
         checkpoints(&self.path)
+    }
+}
+
+/// Who holds the lock, from what the holder wrote into it.
+fn words(holder: &str) -> String {
+    let mut numbers = holder.split_whitespace().map_while(|number| number.parse::<u64>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(process), Some(since)) => {
+            let age = Duration::from_secs((unix_secs() as u64).saturating_sub(since));
+            format!("process {process}, which began {} ago", duration(age))
+        }
+        _ => "another process".to_owned(),
     }
 }
 

@@ -1,8 +1,12 @@
 //! Stopping on request: the first SIGINT or SIGTERM asks for a checkpoint, the second leaves at once.
+//!
+//! Leaving at once breaks nothing: a checkpoint is whole or absent at every moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+#[cfg(unix)]
+use signal_hook::consts::SIGXFSZ;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -26,6 +30,9 @@ impl Signals {
             flag::register(signal, asked.clone())?;
             flag::register_usize(signal, signals.number.clone(), signal as usize)?;
         }
+        // A file beyond the limit of `ulimit -f` shall be an error of that write, not the end of the process.
+        #[cfg(unix)]
+        flag::register(SIGXFSZ, Arc::default())?;
         Ok(signals)
     }
 

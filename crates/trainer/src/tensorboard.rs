@@ -7,8 +7,10 @@
 //! little-endian.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::metrics::append;
 
 /// Writes one event file.
 pub(crate) struct EventWriter {
@@ -56,7 +58,7 @@ impl EventWriter {
         record.extend(masked_crc32c(&length).to_le_bytes());
         record.extend(payload);
         record.extend(masked_crc32c(payload).to_le_bytes());
-        self.file.write_all(&record)
+        append(&mut self.file, &record)
     }
 }
 

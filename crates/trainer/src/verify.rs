@@ -33,10 +33,12 @@ pub fn check(dir: &Path) -> Result<Vec<Checked>> {
     let root = checkpoints(dir);
     let mut found: Vec<Checked> = checkpoint::steps(&root)
         .into_iter()
-        .map(|step| {
+        .filter_map(|step| {
             let name = folder_name(step);
-            let fault = checkpoint::verify(&root.join(&name)).err().map(|error| error.to_string());
-            Checked { folder: format!("checkpoints/{name}"), fault }
+            let fault = checkpoint::verify_step(&root, step).err().map(|error| error.to_string());
+            // A run that is going on may have removed an older one meanwhile.
+            let gone = fault.is_some() && root.join(&name).symlink_metadata().is_err();
+            (!gone).then(|| Checked { folder: format!("checkpoints/{name}"), fault })
         })
         .collect();
     for pointer in ["latest", "best"] {
@@ -79,7 +81,7 @@ pub fn verify(plan: &Plan, from: Option<u64>, to: Option<u64>) -> Result<Verifie
     let root = checkpoints(&plan.run_dir);
     let whole: Vec<u64> = checkpoint::steps(&root)
         .into_iter()
-        .filter(|step| checkpoint::verify(&root.join(folder_name(*step))).is_ok())
+        .filter(|step| checkpoint::verify_step(&root, *step).is_ok())
         .collect();
     let (Some(oldest), Some(newest)) = (whole.first(), whole.last()) else {
         return Err(Error::NoCheckpoint { path: root, detail: String::new() });
@@ -95,7 +97,7 @@ pub fn verify(plan: &Plan, from: Option<u64>, to: Option<u64>) -> Result<Verifie
     }
     let mut session = match from {
         0 => Session::start(plan)?.0,
-        from => Session::restore(plan, &checkpoint::verify(&root.join(folder_name(from)))?)?,
+        from => Session::restore(plan, &checkpoint::verify_step(&root, from)?)?,
     };
     let difference = replay(&mut session, plan, &root, &whole, to)?;
     Ok(Verified { from, to, difference })
@@ -132,8 +134,7 @@ fn replay(
             }
         }
         if whole.contains(&step) {
-            let saved = checkpoint::verify(&root.join(folder_name(step)))?;
-            let saved = Session::restore(plan, &saved)?;
+            let saved = Session::restore(plan, &checkpoint::verify_step(root, step)?)?;
             if let Some(words) = first_difference(session, &saved)? {
                 return Ok(Some(format!("step {step}: {words}")));
             }
@@ -151,8 +152,8 @@ fn first_difference(found: &Session<'_>, saved: &Session<'_>) -> Result<Option<S
         }
     }
     let (a, b): (&State, &State) = (&found.state, &saved.state);
-    let same = (a.cursor, a.tokens, a.updates, a.skipped_steps, &a.losses)
-        == (b.cursor, b.tokens, b.updates, b.skipped_steps, &b.losses);
+    let same = (a.cursor, a.tokens, a.updates, a.skipped_steps, a.spike, &a.losses)
+        == (b.cursor, b.tokens, b.updates, b.skipped_steps, b.spike, &b.losses);
     Ok((!same).then(|| "the counters or the chain of losses differ from the checkpoint's".to_owned()))
 }
 

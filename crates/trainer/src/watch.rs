@@ -47,38 +47,53 @@ impl Watch {
     /// Shows a step, and writes it down if `log` says so.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system's; then nothing was written, and it can be tried again.
     pub(crate) fn step(&mut self, line: &StepLine, log: bool) -> std::io::Result<()> {
         self.progress.step(line);
         if !log {
             return Ok(());
         }
-        self.metrics.step(line)?;
+        let scalars = [
+            ("train/loss", line.loss),
+            ("train/learning_rate", line.lr),
+            ("train/grad_norm", line.grad_norm),
+            ("perf/tokens_per_second", line.tokens_per_s),
+        ];
+        self.metrics.all_or_nothing(|metrics| {
+            metrics.step(line)?;
+            self.events.scalars(unix_secs(), line.step, &scalars)
+        })?;
         self.curves.train.push((line.step, line.loss));
-        self.events.scalars(
-            unix_secs(),
-            line.step,
-            &[
-                ("train/loss", line.loss),
-                ("train/learning_rate", line.lr),
-                ("train/grad_norm", line.grad_norm),
-                ("perf/tokens_per_second", line.tokens_per_s),
-            ],
-        )
+        Ok(())
     }
 
-    /// Shows an evaluation, writes it down, and draws the losses so far.
+    /// Shows an evaluation and writes it down.
     ///
     /// # Errors
-    /// The file system's.
+    /// As [`Watch::step`].
     pub(crate) fn evaluation(&mut self, step: u64, found: &Evaluation) -> std::io::Result<()> {
         self.progress.evaluation(step, found);
-        self.metrics.evaluation(step, found)?;
-        self.curves.validation.push((step, found.loss));
         let mut scalars = vec![("eval/loss", found.loss)];
         scalars.extend(found.perplexity.map(|value| ("eval/perplexity", value)));
         scalars.extend(found.accuracy.map(|value| ("eval/accuracy", value)));
-        self.events.scalars(unix_secs(), step, &scalars)?;
-        std::fs::write(&self.svg, loss_svg(&self.title, &self.curves.train, &self.curves.validation))
+        self.metrics.all_or_nothing(|metrics| {
+            metrics.evaluation(step, found)?;
+            self.events.scalars(unix_secs(), step, &scalars)
+        })?;
+        self.curves.validation.push((step, found.loss));
+        Ok(())
+    }
+
+    /// Draws the losses so far.
+    ///
+    /// # Errors
+    /// The file system's; then the picture is the one before.
+    pub(crate) fn draw(&self) -> std::io::Result<()> {
+        let temporary = self.svg.with_file_name(".tmp-loss.svg");
+        let picture = loss_svg(&self.title, &self.curves.train, &self.curves.validation);
+        let drawn = std::fs::write(&temporary, picture).and_then(|()| std::fs::rename(&temporary, &self.svg));
+        drawn.inspect_err(|_| {
+            let _ = std::fs::remove_file(&temporary);
+        })
     }
 }

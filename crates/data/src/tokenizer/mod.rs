@@ -5,6 +5,7 @@
 
 mod assemble;
 mod build;
+mod check;
 mod merges;
 mod pieces;
 mod special;
@@ -116,11 +117,9 @@ impl Tokenizer {
             let wanted = "wanted a tokenizer.json as the tokenizers library writes it";
             Error::tokenizer(what, format!("{error}; {wanted}"))
         };
-        // The library panics on a decoder that is no JSON at all, so that is found out first.
-        serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|error| unfit(&error))?;
+        let mut json = check::read(bytes).map_err(|error| unfit(&error))?;
         let mut inner = Inner::from_bytes(bytes).map_err(|error| unfit(&error))?;
         if matches!(inner.get_model(), ModelWrapper::BPE(bpe) if bpe.dropout.is_some()) {
-            let mut json: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| unfit(&error))?;
             json["model"]["dropout"] = serde_json::Value::Null;
             inner = Inner::from_bytes(json.to_string()).map_err(|error| unfit(&error))?;
         }

@@ -6,12 +6,18 @@ use std::path::Path;
 
 /// What saving asks of a file system.
 pub trait Files: Sync {
-    /// Makes a folder and those above it.
+    /// Makes a folder and those above it, and waits until the name of each new one is on the disk.
     ///
     /// # Errors
     /// The system's.
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        let new: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
+        fs::create_dir_all(path)?;
+        for parent in new.iter().filter_map(|path| path.parent()) {
+            // A relative path of one name has an empty parent.
+            self.sync(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+        }
+        Ok(())
     }
 
     /// Writes a whole new file.

@@ -33,6 +33,19 @@ pub fn verify(path: &Path) -> Result<Whole> {
     Ok(Whole { path: path.to_path_buf(), state })
 }
 
+/// [`verify`] for the checkpoint of `step` under `root`, which must hold that step and no other.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_step(root: &Path, step: u64) -> Result<Whole> {
+    let whole = verify(&root.join(super::folder_name(step)))?;
+    if whole.state.step != step {
+        let what = format!("it is named after step {step} but holds step {}", whole.state.step);
+        return Err(Error::Damaged { path: whole.path, what });
+    }
+    Ok(whole)
+}
+
 /// The newest whole checkpoint under `root`, and what is wrong with each newer one.
 ///
 /// # Errors
@@ -40,12 +53,8 @@ pub fn verify(path: &Path) -> Result<Whole> {
 pub fn newest(root: &Path) -> Result<(Whole, Vec<Error>)> {
     let mut passed_over = Vec::new();
     for step in super::steps(root).into_iter().rev() {
-        match verify(&root.join(super::folder_name(step))) {
-            Ok(whole) if whole.state.step == step => return Ok((whole, passed_over)),
-            Ok(whole) => {
-                let what = format!("it is named after step {step} but holds step {}", whole.state.step);
-                passed_over.push(Error::Damaged { path: whole.path, what });
-            }
+        match verify_step(root, step) {
+            Ok(whole) => return Ok((whole, passed_over)),
             Err(error) => passed_over.push(error),
         }
     }

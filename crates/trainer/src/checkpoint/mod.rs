@@ -10,7 +10,7 @@ pub mod manifest;
 mod save;
 mod state;
 
-pub use load::{Whole, newest, tensors, verify};
+pub use load::{Whole, newest, tensors, verify, verify_step};
 pub use save::{clean, point, prune, save_folder};
 pub use state::{Best, STATE_JSON, STATE_TENSORS, State};
 

@@ -1,6 +1,8 @@
 //! What a run must know to go on as if it had never stopped, beside the model itself.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -118,7 +120,7 @@ impl State {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn read(dir: &Path) -> Result<Self, String> {
-        let text = std::fs::read(dir.join(STATE_JSON)).map_err(|error| format!("{STATE_JSON}: {error}"))?;
+        let text = read_small(&dir.join(STATE_JSON)).map_err(|error| format!("{STATE_JSON}: {error}"))?;
         serde_json::from_slice(&text).map_err(|error| format!("{STATE_JSON}: {error}"))
     }
 }
@@ -128,6 +130,19 @@ pub const STATE_JSON: &str = "train_state.json";
 
 /// The name of the optimizer's tensors' file.
 pub const STATE_TENSORS: &str = "train_state.safetensors";
+
+/// The counters are a kilobyte or two; what is longer is no file of counters.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Reads a file that is small by nature.
+fn read_small(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(std::io::Error::other(format!("has more than {MAX_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
 
 /// Feeds a tensor's numbers, as their little-endian bits.
 fn update(hasher: &mut blake3::Hasher, tensor: &Tensor) -> candle_core::Result<()> {

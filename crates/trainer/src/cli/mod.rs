@@ -32,7 +32,6 @@ pub(crate) fn main() -> u8 {
     };
     match dispatch(&args) {
         Ok(code) => code,
-        Err(Error::BareIo(error)) if error.kind() == ErrorKind::BrokenPipe => 0,
         Err(error) => {
             // A config's faults are drawn whole, with the word "error" in each.
             match &error {
@@ -66,7 +65,8 @@ fn dispatch(args: &Args) -> Result<u8> {
         for warning in &plan.warnings {
             say(&format!("warning: {warning}"));
         }
-        return give(args, &plan.to_json(), &plan.to_string());
+        give(args, &plan.to_json(), &plan.to_string())?;
+        return Ok(0);
     }
     train_command(args, &plan)
 }
@@ -138,7 +138,8 @@ fn eval_command(args: &Args, config: RunConfig, run_dir: &Path) -> Result<u8> {
     let found = evaluate_session(&session)?;
     let text = words::evaluation(whole.state.step, &found);
     let value = json!({ "step": whole.state.step, "val": found });
-    give(args, &value, &text)
+    give(args, &value, &text)?;
+    Ok(0)
 }
 
 fn check_command(args: &Args, dir: &Path) -> Result<u8> {
@@ -174,16 +175,15 @@ fn verify_command(args: &Args, dir: &Path) -> Result<u8> {
     Ok(u8::from(verified.difference.is_some()))
 }
 
-/// Writes data to stdout: one JSON document with `--json`, else text.
-fn give(args: &Args, value: &serde_json::Value, text: &str) -> Result<u8> {
+/// Writes data to stdout: one JSON document with `--json`, else text. A reader that has gone has seen enough.
+fn give(args: &Args, value: &serde_json::Value, text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    if args.json {
-        writeln!(stdout, "{value:#}")?;
-    } else {
-        writeln!(stdout, "{text}")?;
+    let written = if args.json { writeln!(stdout, "{value:#}") } else { writeln!(stdout, "{text}") };
+    match written.and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(source) => Err(Error::Io { action: "write to", path: "stdout".into(), source }),
+        Ok(()) => Ok(()),
     }
-    stdout.flush()?;
-    Ok(0)
 }
 
 /// Writes a line to stderr; nobody may be listening.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use vulpes_data::{DataKind, ObjectiveKind, embedded};
-use vulpes_trainer::{Evaluation, Plan, Summary};
+use vulpes_trainer::{Evaluation, Plan, Summary, quoted};
 
 /// How many words of the corpus a suggested prompt has.
 const PROMPT_WORDS: usize = 4;
@@ -92,16 +92,4 @@ fn prompt(plan: &Plan) -> Option<String> {
         words.extend(all.get(words.len()).map(|word| (*word).to_owned()));
     }
     Some(words.join(" "))
-}
-
-/// A word of a shell's command line, in quotes where it needs them.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    if !word.contains(['"', '$', '`', '\\', '!']) {
-        return format!("\"{word}\"");
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }

@@ -1,0 +1,53 @@
+//! What a `tokenizer.json` must be before the `tokenizers` crate reads it.
+
+use serde_json::Value;
+
+/// Ids beyond twice the number of tokens and this many more are no tokenizer's: every table of tokens is as long as the
+/// greatest id.
+const SPARE_IDS: u64 = 1 << 20;
+
+/// Reads the file as JSON and checks what the library takes on trust.
+///
+/// It panics on a decoder that is no JSON or holds a text that is none, and it takes memory and time for all ids up to the
+/// greatest.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
+    let json: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let added = json["added_tokens"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of_added = added.iter().map(|token| (token["content"].as_str(), token["id"].as_u64()));
+    let vocab = json["model"]["vocab"].as_object();
+    let of_vocab = vocab.into_iter().flatten().map(|(token, id)| (Some(token.as_str()), id.as_u64()));
+    let n_pieces = json["model"]["vocab"].as_array().map_or(0, Vec::len);
+    let (mut n, mut greatest) = (n_pieces as u64, ("", 0));
+    for (token, id) in of_added.chain(of_vocab) {
+        n += 1;
+        if id.is_some_and(|id| id > greatest.1) {
+            greatest = (token.unwrap_or_default(), id.unwrap_or_default());
+        }
+    }
+    let (token, id) = greatest;
+    if id > 2 * n + SPARE_IDS {
+        return Err(format!("the id of {token:?} is {id}, and there are {n} tokens"));
+    }
+    Ok(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_far_beyond_the_others_is_refused() {
+        let with = |vocab: &str, added: &str| {
+            read(format!(r#"{{"added_tokens": {added}, "model": {{"vocab": {vocab}}}}}"#).as_bytes())
+        };
+        assert!(with(r#"{"a": 0, "b": 300000}"#, r#"[{"id": 1000000, "content": "c"}]"#).is_ok());
+        assert!(with(r#"[["a", -1.5], ["b", -2]]"#, "null").is_ok());
+        let error = with(r#"{"a": 0, "b": 4294967295}"#, "[]").unwrap_err();
+        assert_eq!(error, "the id of \"b\" is 4294967295, and there are 2 tokens");
+        assert!(with("{}", r#"[{"id": 2000000000, "content": "c"}]"#).is_err());
+        assert!(read(br#"["\ud800"]"#).is_err() && read(b"7").is_ok());
+    }
+}

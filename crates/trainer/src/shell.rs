@@ -1,0 +1,27 @@
+//! Words of a shell's command line, for commands that a person can copy.
+
+/// A word of a shell's command line, in quotes where it needs them.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    if !word.contains(['"', '$', '`', '\\', '!']) {
+        return format!("\"{word}\"");
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_each_word_back() {
+        for word in ["runs/fox", "", "two words", "it's $HOME \\ `!`", "\"quoted\"", "ü;|&", "-x", "*"] {
+            let script = format!("printf %s {}", quoted(word));
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), word, "{script}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Runs that end otherwise than they meant: a second signal, a reader that has gone, a disk that is full. Nothing that was
+//! whole is lost, and the end is the same after a resume.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::support::{Place, Said, kill, timeless_metrics};
+
+const STEPS: &[&str] = &["--config", "small.toml", "--json", "--set", "schedule.total_steps=12"];
+
+/// What the run comes to that nothing ever stopped.
+fn undisturbed() -> (Place, serde_json::Value) {
+    let place = Place::new();
+    let digest = place.train(STEPS).succeeds().json()["digest"].clone();
+    (place, digest)
+}
+
+/// Goes on with the run in `out` and compares its end with that of the undisturbed one.
+fn finishes_the_same(place: &Place, out: &str, settings: &[&str], undisturbed: &(Place, serde_json::Value)) {
+    let said = place.train(&[STEPS, &["--resume", "--out", out], settings].concat());
+    assert_eq!(said.succeeds().json()["digest"], undisturbed.1);
+    assert_eq!(
+        timeless_metrics(&place.path(out)),
+        timeless_metrics(&undisturbed.0.path("runs/small")),
+        "{out}"
+    );
+    place.train(&["--check", out]).succeeds();
+}
+
+#[test]
+fn the_second_signal_leaves_at_once_and_breaks_nothing() {
+    let whole = undisturbed();
+    for (first, second, code) in [("INT", "INT", 130), ("TERM", "INT", 130), ("INT", "TERM", 143)] {
+        let place = Place::new();
+        place.train(&[STEPS, &["--set", "train.steps=6"]].concat()).succeeds();
+        // A step that takes much longer than this test waits.
+        let mut child = place.start(&[STEPS, &["--resume", "--set", "train.accumulate=100000"]].concat());
+        let mut words = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        while !line.contains("resuming after step 6") {
+            line.clear();
+            assert!(words.read_line(&mut line).expect("text") > 0, "it never began");
+        }
+        kill(first, child.id());
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(child.try_wait().expect("a state").is_none(), "the first signal lets the step be finished");
+        kill(second, child.id());
+        assert_eq!(Place::wait(child).code, code);
+        assert!(!place.path("runs/small/checkpoints/step-00000007").exists(), "the step was finished");
+        place.train(&["--check", "runs/small"]).succeeds();
+        finishes_the_same(&place, "runs/small", &["--set", "train.accumulate=3"], &whole);
+    }
+}
+
+/// `train` with nobody at the other end of its stdout, or of its stderr.
+fn to_nobody(place: &Place, args: &[&str], which: &str) -> Said {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = place.command(args);
+    match which {
+        "stdout" => command.stdout(writer),
+        _ => command.stderr(writer),
+    };
+    Said::of(&command.output().expect("train runs"))
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let place = Place::new();
+    for which in ["stdout", "stderr"] {
+        let out = ["--config", "small.toml", "--out", which];
+        let forms: &[&[&str]] = &[
+            &[&out[..], &["--dry-run"]].concat(),
+            &[&out[..], &["--json"]].concat(),
+            &[&out[..], &["--eval"]].concat(),
+            &["--check", which],
+            &["--verify", which],
+            &["--help"],
+        ];
+        for form in forms {
+            let said = to_nobody(&place, form, which);
+            assert_eq!(said.code, 0, "{form:?}: {}", said.stderr);
+            assert!(!said.stderr.contains("panicked") && !said.stderr.contains("error"), "{}", said.stderr);
+        }
+        assert!(place.path(which).join("model/model.safetensors").is_file());
+    }
+    // What was found out is still told by the exit code.
+    std::fs::remove_file(place.path("stdout/checkpoints/step-00000012/config.json")).expect("removed");
+    assert_eq!(to_nobody(&place, &["--check", "stdout"], "stdout").code, 1);
+    assert_eq!(to_nobody(&place, &["--check", "nowhere"], "stderr").code, 1);
+}
+
+#[test]
+fn an_answer_that_can_not_be_written_is_a_failure() {
+    let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") else {
+        return eprintln!("skipped: there is no /dev/full here");
+    };
+    let place = Place::new();
+    let output =
+        place.command(&["--config", "small.toml", "--json"]).stdout(full).output().expect("train runs");
+    Said::of(&output).fails(1, &["cannot write to stdout"]);
+    assert!(place.path("runs/small/model/model.safetensors").is_file());
+}
+
+/// Runs in a mount namespace of its own: a small file system with things in the way on it, the run on that, and where it
+/// waits for room the things are taken out of the way. Afterwards the run is copied to where there is room.
+const ON_A_SMALL_DISK: &str = r#"
+mkdir disk && mount -t tmpfs -o "$OPTIONS" tmpfs disk || exit 99
+mkdir disk/ballast
+i=0; while [ $i -lt "$BALLAST" ]; do head -c 100000 /dev/zero > disk/ballast/$i; i=$((i + 1)); done
+"$@" > out.txt 2> err.txt &
+run=$!; i=0
+while kill -0 $run 2> /dev/null; do
+    if grep -q 'waiting for room' err.txt && [ -e disk/ballast ]; then rm -r disk/ballast; fi
+    sleep 0.05; i=$((i + 1))
+    # It waits for more than it was given.
+    if [ $i -gt 2000 ]; then kill -9 $run; fi
+done
+wait $run; code=$?
+if [ -e disk/ballast ]; then echo kept > ballast.txt; fi
+cp -r disk/run kept
+exit $code
+"#;
+
+/// What the program said on a small disk; `None` where this system lets nobody make one.
+fn on_a_small_disk(place: &Place, options: &str, ballast: u32, args: &[&str]) -> Option<Said> {
+    for namespace in [&["--mount"][..], &["--user", "--map-root-user", "--mount"]] {
+        let mut command = Command::new("unshare");
+        command.args(namespace).args(["sh", "-c", ON_A_SMALL_DISK, "sh", env!("CARGO_BIN_EXE_train")]);
+        command.args(args).current_dir(place.path(".")).stdin(Stdio::null());
+        command.env("OPTIONS", options).env("BALLAST", ballast.to_string());
+        let Ok(output) = command.output() else { break };
+        match output.status.code() {
+            Some(code) if place.path("out.txt").exists() => {
+                return Some(Said { code, stdout: place.read("out.txt"), stderr: place.read("err.txt") });
+            }
+            _ => drop(std::fs::remove_dir(place.path("disk"))),
+        }
+    }
+    eprintln!("skipped: no small file system can be mounted here (unshare --mount, mount -t tmpfs)");
+    None
+}
+
+/// Too little room for the bytes, which is seen before anything is written, and too little for the files' names, which is
+/// met in the middle of a save.
+const SMALL_DISKS: &[(&str, u32)] = &[("size=1500k", 8), ("size=64m,nr_inodes=80", 45)];
+
+#[test]
+fn a_full_disk_ends_the_run_with_all_that_was_whole() {
+    let whole = undisturbed();
+    for (options, ballast) in SMALL_DISKS {
+        let place = Place::new();
+        let args = [
+            STEPS,
+            &["--out", "disk/run", "--set", "train.checkpoint_every=1", "--set", "train.keep_last=20"],
+        ]
+        .concat();
+        let Some(said) = on_a_small_disk(&place, options, *ballast, &args) else { return };
+        said.fails(1, &["make room and go on with --resume"]);
+        assert!(place.path("ballast.txt").exists());
+        place.train(&["--check", "kept"]).succeeds();
+        finishes_the_same(&place, "kept", &[], &whole);
+        assert!(place.train(&["--config", "small.toml", "--out", "kept"]).stderr.contains("up to step 12"));
+    }
+}
+
+#[test]
+fn a_full_disk_is_waited_for_and_changes_nothing() {
+    let whole = undisturbed();
+    for (options, ballast) in SMALL_DISKS {
+        let place = Place::new();
+        let args = [
+            STEPS,
+            &["--out", "disk/run", "--set", "train.checkpoint_every=1", "--set", "train.keep_last=3"],
+            &["--set", "train.on_full_disk=wait"],
+        ]
+        .concat();
+        let Some(said) = on_a_small_disk(&place, options, *ballast, &args) else { return };
+        said.fails(0, &["waiting for room (train.on_full_disk = \"wait\")"]);
+        assert!(!place.path("ballast.txt").exists(), "it never waited");
+        assert_eq!(said.json()["digest"], whole.1);
+        assert_eq!(timeless_metrics(&place.path("kept")), timeless_metrics(&whole.0.path("runs/small")));
+        place.train(&["--check", "kept"]).succeeds();
+    }
+}
+
+/// The limit of `ulimit -f` needs no rights: a file of a save that can't grow to its end.
+#[test]
+fn a_file_that_may_not_grow_ends_the_run_with_all_that_was_whole() {
+    let whole = undisturbed();
+    let place = Place::new();
+    place.train(&[STEPS, &["--set", "train.steps=6"]].concat()).succeeds();
+    let args = [STEPS, &["--resume"]].concat();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 16 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_train")]).args(args);
+    let said = Said::of(&command.current_dir(place.path(".")).output().expect("sh runs"));
+    said.fails(1, &["File too large"]);
+    place.train(&["--check", "runs/small"]).succeeds();
+    finishes_the_same(&place, "runs/small", &[], &whole);
+}
+
+/// Half a line of metrics, as a machine that loses its power may leave it, and a half event file.
+#[test]
+fn what_a_crash_left_half_written_is_made_whole() {
+    let whole = undisturbed();
+    let place = Place::new();
+    place.train(&[STEPS, &["--set", "train.steps=6"]].concat()).succeeds();
+    let metrics = place.path("runs/small/metrics.jsonl");
+    let mut file = std::fs::OpenOptions::new().append(true).open(metrics).expect("metrics");
+    file.write_all(b"{\"step\":7,\"loss\":1.0}\n{\"step\":8,\"lo\0\0\0").expect("written");
+    place.write("runs/small/checkpoints/.tmp-step-00000009/model.safetensors", "half");
+    place.write("runs/small/checkpoints/.tmp-latest", "step-000");
+    place.write("runs/small/.tmp-config", "half");
+    finishes_the_same(&place, "runs/small", &[], &whole);
+    assert!(!place.path("runs/small/checkpoints/.tmp-step-00000009").exists());
+}
