@@ -68,7 +68,7 @@ pub enum Error {
         needed: u64,
     },
     /// A column that the file doesn't have.
-    #[error("{path}: no column {column:?}; it has {}", known.join(", "))]
+    #[error("{path}: no column {column:?}; it has {}", listed(known))]
     Column {
         /// The file.
         path: PathBuf,
@@ -88,7 +88,7 @@ pub enum Error {
         message: String,
     },
     /// A label of the validation set that training never saw.
-    #[error("{path}:{line}: label {label:?} does not occur in data.train, which has {}", known.join(", "))]
+    #[error("{path}:{line}: label {label:?} does not occur in data.train, which has {}", listed(known))]
     UnknownLabel {
         /// The file.
         path: PathBuf,
@@ -141,6 +141,16 @@ pub enum Error {
         /// What changed.
         message: String,
     },
+}
+
+/// Names for a person to read: the first of them, where they are many.
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 20;
+    match names.len() {
+        0 => "none".into(),
+        1..=MOST => names.join(", "),
+        n => format!("{}, and {} more", names[..MOST].join(", "), n - MOST),
+    }
 }
 
 impl Error {

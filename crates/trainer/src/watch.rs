@@ -55,6 +55,7 @@ impl Watch {
         }
         self.metrics.step(line)?;
         self.curves.train.push((line.step, line.loss));
+        self.curves.tokens.insert(line.step, line.tokens);
         self.events.scalars(
             unix_secs(),
             line.step,
@@ -63,6 +64,7 @@ impl Watch {
                 ("train/learning_rate", line.lr),
                 ("train/grad_norm", line.grad_norm),
                 ("perf/tokens_per_second", line.tokens_per_s),
+                ("perf/data_wait_ms", line.data_wait_ms),
             ],
         )
     }
@@ -71,14 +73,17 @@ impl Watch {
     ///
     /// # Errors
     /// The file system's.
-    pub(crate) fn evaluation(&mut self, step: u64, found: &Evaluation) -> std::io::Result<()> {
+    pub(crate) fn evaluation(&mut self, step: u64, tokens: u64, found: &Evaluation) -> std::io::Result<()> {
         self.progress.evaluation(step, found);
-        self.metrics.evaluation(step, found)?;
+        self.metrics.evaluation(step, tokens, found)?;
         self.curves.validation.push((step, found.loss));
+        self.curves.tokens.insert(step, tokens);
         let mut scalars = vec![("eval/loss", found.loss)];
         scalars.extend(found.perplexity.map(|value| ("eval/perplexity", value)));
         scalars.extend(found.accuracy.map(|value| ("eval/accuracy", value)));
         self.events.scalars(unix_secs(), step, &scalars)?;
-        std::fs::write(&self.svg, loss_svg(&self.title, &self.curves.train, &self.curves.validation))
+        let [train, validation] =
+            [&self.curves.train, &self.curves.validation].map(|points| self.curves.over_tokens(points));
+        std::fs::write(&self.svg, loss_svg(&self.title, &train, &validation))
     }
 }
