@@ -305,9 +305,31 @@ fn what_is_wrong_is_named() {
             "no.csv:2: 2 fields, and the header has 1",
         ),
         (
-            DataConfig { kind: DataKind::Csv, ..of(write(folder.path(), "no8.csv", b"text\n\xff\n")) },
-            "no8.csv:2: column \"text\" is not valid UTF-8 at byte 0",
+            DataConfig {
+                kind: DataKind::Csv,
+                ..of(write(folder.path(), "no8.csv", b"text,other\n\"a \"\"fox\"\"\",b\n\"\"\"\xff\",b\n"))
+            },
+            "no8.csv: byte 28 is not valid UTF-8",
         ),
+        (
+            DataConfig { kind: DataKind::Jsonl, ..of(write(folder.path(), "no8.jsonl", b"{}\n{\xff}\n")) },
+            "no column \"text\"; it has none",
+        ),
+        (
+            DataConfig {
+                kind: DataKind::Jsonl,
+                ..of(write(folder.path(), "no9.jsonl", b"{\"text\": \"a\"}\n{\xff}\n"))
+            },
+            "no9.jsonl: byte 15 is not valid UTF-8",
+        ),
+        (
+            DataConfig {
+                tokenizer: TokenizerConfig { vocab_size: Some(300), ..TokenizerConfig::default() },
+                ..of(write(folder.path(), "empty2.txt", ""))
+            },
+            "holds no text",
+        ),
+        (of("[a".into()), "\"[a\" is no glob"),
         (of(Paths::default()), "data.train: no training files"),
     ];
     for (data, wanted) in cases {

@@ -7,6 +7,7 @@ mod assemble;
 mod build;
 mod merges;
 mod pieces;
+mod seams;
 mod special;
 mod stream;
 #[cfg(test)]

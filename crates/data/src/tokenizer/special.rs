@@ -5,6 +5,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokenizers::tokenizer::{PostProcessor, Tokenizer as Inner};
 
+use super::seams::Seams;
 use crate::corpus::Cut;
 
 /// The ids of the tokens with a task, and of all special tokens, in rising order.
@@ -20,6 +21,8 @@ pub(super) struct Special {
     pub(super) frame: bool,
     /// Where a text may be cut without a change to its tokens.
     pub(super) cut: Cut,
+    /// Where such a piece of text may be cut once more.
+    pub(super) seams: Option<Seams>,
 }
 
 const UNK: [&str; 3] = ["[UNK]", "<unk>", "<|unk|>"];
@@ -48,6 +51,7 @@ impl Special {
             all,
             n_ids,
             cut: cut(&file),
+            seams: seams(&file),
             frame: inner.get_post_processor().is_some_and(|frame| frame.added_tokens(false) > 0),
         }
     }
@@ -117,4 +121,19 @@ fn cut(file: &File) -> Cut {
         None if file.model.r#type.as_deref() == Some("BPE") && no_merges => Cut::Blanks,
         _ => of_splitter(splitter),
     }
+}
+
+/// Where the pieces of a text may be cut once more: known for the splitters whose words are easily told.
+fn seams(file: &File) -> Option<Seams> {
+    let of_splitter = |splitter: &Value| match splitter["type"].as_str() {
+        Some("ByteLevel") => Some(Seams::byte_level()),
+        Some("BertPreTokenizer" | "Whitespace") => Some(Seams::words()),
+        _ => None,
+    };
+    let splitter = match file.pre_tokenizer["type"].as_str() {
+        Some("Sequence") => &file.pre_tokenizer["pretokenizers"][0],
+        _ => &file.pre_tokenizer,
+    };
+    let added = file.added_tokens.iter().filter_map(|token| token["content"].as_str());
+    (cut(file) == Cut::Blanks).then(|| of_splitter(splitter))?.map(|seams| seams.sparing(added))
 }

@@ -149,6 +149,7 @@ fn mixed_text() -> impl proptest::strategy::Strategy<Value = String> {
         Just("[MASK]".to_owned()),
         Just("<|endoftext|>".to_owned()),
         "[а-яé狐]{1,4}",
+        "[a-z_.'0-9()\\[<|]{1,8}",
     ];
     proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
