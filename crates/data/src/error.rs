@@ -17,14 +17,6 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
-    /// A folder stands where a file is needed.
-    #[error("{path} is a folder, and a file is needed here; {hint}")]
-    IsFolder {
-        /// The folder.
-        path: PathBuf,
-        /// What to do.
-        hint: String,
-    },
     /// The operating system refused.
     #[error("cannot {action} {path}: {source}")]
     Io {

@@ -77,7 +77,7 @@ impl Cache {
         }
         self.remove_left_over(&name, &lock);
         // Removed again by its `Drop` where the build fails.
-        let building = tempfile::Builder::new()
+        let building = open_to_all(0o777)
             .prefix(&format!("{BUILDING}{name}-"))
             .tempdir_in(&self.folder)
             .map_err(|source| Error::cache(&self.folder, source))?;
@@ -160,9 +160,17 @@ impl Cache {
 /// A file on its way to its name that is as old as this was given up.
 const LEFT_OVER: Duration = Duration::from_secs(3600);
 
+/// Temporary files and folders as private as the user's mask says, no more: a cache may be shared.
+fn open_to_all<'a>(mode: u32) -> tempfile::Builder<'a, 'a> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    builder
+}
+
 /// Writes a file at once by way of another one in `folder`.
 fn write(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(WRITING).tempfile_in(folder)?;
+    let mut file = open_to_all(0o666).prefix(WRITING).tempfile_in(folder)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all())?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())

@@ -24,6 +24,11 @@ pub(crate) struct Source {
 impl Source {
     fn of(path: &Path) -> Result<Self> {
         let meta = fs::metadata(path).map_err(|source| Error::read(path, source))?;
+        if !meta.is_file() {
+            let words =
+                "not a file with a length; a corpus is read more than once, so write it to a file first";
+            return Err(Error::read(path, std::io::Error::other(words)));
+        }
         Ok(Self { path: path.into(), len: meta.len(), modified: meta.modified().ok(), text: None })
     }
 
@@ -213,5 +218,9 @@ mod tests {
         };
         assert!(find("*.csv").contains("*.csv matches no file"));
         assert!(find("[a").contains("is no glob"));
+        if cfg!(unix) {
+            let error = Sources::find("data.train", &"/dev/null".into()).unwrap_err().to_string();
+            assert!(error.contains("/dev/null") && error.contains("write it to a file first"), "{error}");
+        }
     }
 }
