@@ -203,8 +203,11 @@ impl Build<'_> {
             let text = round.text(&job.text);
             let second = match frame {
                 Some(frame) => {
-                    let pair = job.pair.as_ref().map(|pair| round.text(pair));
-                    let (own, types) = tokenizer.encode_framed(text, pair, frame.max_len).map_err(context)?;
+                    let (mut first, mut second) = (Vec::new(), Vec::new());
+                    session.encode(text, &mut first).map_err(context)?;
+                    let pair = job.pair.as_ref().map(|pair| session.encode(round.text(pair), &mut second));
+                    let pair = pair.transpose().map_err(context)?.map(|()| second.as_slice());
+                    let (own, types) = tokenizer.frame(&first, pair, frame.max_len);
                     ids.extend_from_slice(&own);
                     Some(types.iter().position(|&text| text == 1).unwrap_or(own.len()) as u64)
                 }

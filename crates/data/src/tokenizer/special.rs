@@ -3,8 +3,9 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use tokenizers::tokenizer::{PostProcessor, Tokenizer as Inner};
+use tokenizers::tokenizer::Tokenizer as Inner;
 
+use super::frame::Frames;
 use super::seams::Seams;
 use crate::corpus::Cut;
 
@@ -17,8 +18,8 @@ pub(super) struct Special {
     pub(super) eos: Option<u32>,
     pub(super) all: Vec<u32>,
     pub(super) n_ids: usize,
-    /// Whether the tokenizer puts tokens of its own about a text.
-    pub(super) frame: bool,
+    /// What the tokenizer puts about a text, where it does.
+    pub(super) frames: Option<Frames>,
     /// Where a text may be cut without a change to its tokens.
     pub(super) cut: Cut,
     /// Where such a piece of text may be cut once more.
@@ -52,7 +53,7 @@ impl Special {
             n_ids,
             cut: cut(&file),
             seams: seams(&file),
-            frame: inner.get_post_processor().is_some_and(|frame| frame.added_tokens(false) > 0),
+            frames: Frames::of(inner),
         }
     }
 

@@ -186,6 +186,18 @@ proptest::proptest! {
     }
 
     #[test]
+    fn frames_are_those_of_the_library(one in mixed_text(), two in mixed_text()) {
+        let tokenizer = Tokenizer::train(&config(TokenizerKind::Wordpiece), TEXTS).unwrap();
+        let theirs = |encoding: tokenizers::Encoding| (encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec());
+        let single = theirs(tokenizer.inner.encode(one.as_str(), true).unwrap());
+        proptest::prop_assert_eq!(tokenizer.encode_framed(&one, None, None).unwrap(), single);
+        let pair = theirs(tokenizer.inner.encode((one.as_str(), two.as_str()), true).unwrap());
+        proptest::prop_assert_eq!(tokenizer.encode_framed(&one, Some(&two), None).unwrap(), pair);
+        let (ids, texts) = tokenizer.encode_framed(&one, Some(&two), Some(9)).unwrap();
+        proptest::prop_assert!(ids.len() <= 9 && ids.len() == texts.len());
+    }
+
+    #[test]
     fn a_prefix_space_is_put_before_the_whole_alone(text in mixed_text()) {
         let tokenizer = Tokenizer::train(&config(TokenizerKind::Bpe), TEXTS).unwrap();
         let json = tokenizer.to_json().replacen("\"add_prefix_space\": false", "\"add_prefix_space\": true", 1);
