@@ -4,6 +4,7 @@
 mod architecture;
 mod bad_input;
 mod configs;
+mod corpus;
 mod damage;
 mod endings;
 mod fuzz;

@@ -170,7 +170,7 @@ pub(crate) fn timeless_metrics(dir: &Path) -> Vec<String> {
     let timeless = |line: &str| {
         let mut value: Value = serde_json::from_str(line).expect("JSON");
         let object = value.as_object_mut().expect("an object");
-        ["step_ms", "tokens_per_s", "elapsed_s"].iter().for_each(|key| {
+        ["step_ms", "data_wait_ms", "tokens_per_s", "elapsed_s"].iter().for_each(|key| {
             object.remove(*key);
         });
         value.to_string()

@@ -18,11 +18,13 @@ fn metrics_picture_and_pointers_are_there() {
         .collect();
     let steps: Vec<&Value> = lines.iter().filter(|line| line.get("loss").is_some()).collect();
     assert_eq!(steps.len(), 12);
-    for key in ["step", "loss", "lr", "grad_norm", "tokens", "step_ms", "tokens_per_s", "elapsed_s"] {
+    let keys = ["step", "loss", "lr", "grad_norm", "tokens", "step_ms", "data_wait_ms", "tokens_per_s"];
+    for key in [&keys[..], &["elapsed_s"]].concat() {
         assert!(steps.iter().all(|line| line[key].is_number()), "{key}");
     }
     assert_eq!(lines.iter().filter(|line| line["val_loss"].is_number()).count(), 2);
-    assert!(place.read("runs/small/loss.svg").matches("<polyline").count() == 2);
+    let picture = place.read("runs/small/loss.svg");
+    assert!(picture.matches("<polyline").count() == 2 && picture.contains(">tokens<"), "{picture}");
     assert_eq!(place.read("runs/small/checkpoints/latest").trim(), "step-00000012");
     assert!(place.read("runs/small/checkpoints/best").starts_with("step-"));
     assert!(place.read("runs/small/config.toml").contains("lr = 0.003"));

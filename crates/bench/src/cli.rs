@@ -1,13 +1,13 @@
 //! The command line of `bench`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use vulpes_bench::{
-    Comparison, StepBench, Worker, compare, generation_json, generation_table, json, matrix_peak,
-    memory_peak, serve, table,
+    Comparison, DataBench, StepBench, Worker, bench_data, compare, data_table, generation_json,
+    generation_table, json, matrix_peak, memory_peak, serve, table, tokenize_once,
 };
 use vulpes_model::candle_on_one_thread;
 
@@ -30,7 +30,8 @@ struct Args {
     /// Rounds
     #[arg(long, value_name = "N", default_value_t = 7)]
     rounds: usize,
-    /// Time a peer beside it: torch=PYTHON, a Python that has torch (eager and compiled)
+    /// Time a peer beside it: torch=PYTHON, a Python that has torch (eager and compiled); with --data
+    /// tokenizers=PYTHON, one that has tokenizers
     #[arg(long, value_name = "torch=PYTHON")]
     peer: Option<String>,
     /// Time the plain candle operations beside it, too
@@ -39,6 +40,9 @@ struct Args {
     /// Time generation instead: tokens one at a time, from a cache
     #[arg(long, conflicts_with = "plain")]
     generate: bool,
+    /// Time the config's corpus on its way to tokens instead, and what a step waits for its rows
+    #[arg(long, conflicts_with_all = ["plain", "generate"])]
+    data: bool,
     /// Threads of every worker; all cores where this isn't given
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -48,6 +52,9 @@ struct Args {
     /// Be the worker that is timed
     #[arg(long, hide = true)]
     worker: bool,
+    /// The tokenizer.json of a worker of --data
+    #[arg(long, hide = true, requires = "data")]
+    tokenizer: Option<PathBuf>,
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -70,11 +77,15 @@ fn run(args: &Args) -> Result<()> {
     if args.worker {
         return work(args, threads);
     }
+    let wanted = if args.data { "tokenizers" } else { "torch" };
     let python = match args.peer.as_deref().map(|peer| peer.split_once('=')) {
         None => None,
-        Some(Some(("torch", python))) => Some(python),
-        Some(_) => bail!("--peer takes torch=PYTHON, as in --peer torch=python3"),
+        Some(Some((name, python))) if name == wanted => Some(python),
+        Some(_) => bail!("--peer takes {wanted}=PYTHON here, as in --peer {wanted}=python3"),
     };
+    if args.data {
+        return data(args, threads, python);
+    }
     let mut comparisons = Vec::new();
     if args.generate {
         let peak = memory_peak(threads);
@@ -96,6 +107,19 @@ fn run(args: &Args) -> Result<()> {
         println!("{}", json(&comparisons, &peak));
     } else {
         print!("{}", table(&comparisons, &peak));
+    }
+    Ok(())
+}
+
+/// All corpora on their way to tokens.
+fn data(args: &Args, threads: usize, python: Option<&str>) -> Result<()> {
+    let (rounds, steps) = (args.rounds.max(1), args.steps);
+    let time = |config: &String| bench_data(&DataBench { config, threads, python, rounds, steps });
+    let reports = args.config.iter().map(time).collect::<Result<Vec<_>>>()?;
+    if args.json {
+        println!("{}", serde_json::json!({ "data": reports }));
+    } else {
+        print!("{}", data_table(&reports));
     }
     Ok(())
 }
@@ -153,6 +177,10 @@ fn ours(config: &str, threads: usize, plain: bool) -> Result<Worker> {
 
 fn work(args: &Args, threads: usize) -> Result<()> {
     let config = args.config.first().context("--worker needs --config")?;
+    if let Some(tokenizer) = &args.tokenizer {
+        println!("{}", tokenize_once(config, tokenizer)?);
+        return Ok(());
+    }
     let mut bench = StepBench::start(config, threads, args.plain)?;
     let name = if args.plain { "candle, plain operations" } else { "Vulpes" };
     serve(name, &mut bench, StepBench::step, |bench, n| bench.generate(n, threads))

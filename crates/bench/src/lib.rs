@@ -3,16 +3,20 @@
 //! configs → a worker process each of Vulpes and of every peer ([`Worker`]) → rounds in turn ([`compare`]) → medians,
 //! ratios round by round, peak memory ([`Comparison`]) → table or JSON ([`table`], [`json()`]).
 //!
+//! A corpus on its way to tokens is timed likewise ([`bench_data`]), each pass a process of its own.
+//!
 //! Each worker is a process of its own, so that its memory is its own; they never run at the same time, and each round
 //! runs all of them one after another, so that a machine whose speed drifts is the same machine for all.
 
 mod compare;
+mod data;
 mod machine;
 mod report;
 mod step;
 mod worker;
 
 pub use compare::{Comparison, Timings, compare};
+pub use data::{DataBench, DataReport, Tokenizing, bench_data, data_table, tokenize_once};
 pub use machine::{MatrixPeak, MemoryPeak, matrix_peak, memory_peak};
 pub use report::{generation_json, generation_table, json, table};
 pub use step::{StepBench, flops_per_step};

@@ -17,14 +17,6 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
-    /// A folder stands where a file is needed.
-    #[error("{path} is a folder, and a file is needed here; {hint}")]
-    IsFolder {
-        /// The folder.
-        path: PathBuf,
-        /// What to do.
-        hint: String,
-    },
     /// The operating system refused.
     #[error("cannot {action} {path}: {source}")]
     Io {
@@ -68,7 +60,7 @@ pub enum Error {
         needed: u64,
     },
     /// A column that the file doesn't have.
-    #[error("{path}: no column {column:?}; it has {}", known.join(", "))]
+    #[error("{path}: no column {column:?}; it has {}", listed(known))]
     Column {
         /// The file.
         path: PathBuf,
@@ -88,7 +80,7 @@ pub enum Error {
         message: String,
     },
     /// A label of the validation set that training never saw.
-    #[error("{path}:{line}: label {label:?} does not occur in data.train, which has {}", known.join(", "))]
+    #[error("{path}:{line}: label {label:?} does not occur in data.train, which has {}", listed(known))]
     UnknownLabel {
         /// The file.
         path: PathBuf,
@@ -141,6 +133,16 @@ pub enum Error {
         /// What changed.
         message: String,
     },
+}
+
+/// Names for a person to read: the first of them, where they are many.
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 20;
+    match names.len() {
+        0 => "none".into(),
+        1..=MOST => names.join(", "),
+        n => format!("{}, and {} more", names[..MOST].join(", "), n - MOST),
+    }
 }
 
 impl Error {

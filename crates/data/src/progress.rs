@@ -10,6 +10,8 @@ pub enum Stage {
     TrainTokenizer,
     /// Turning text into tokens.
     Tokenize,
+    /// Another process prepares the same corpus, and this one waits for it.
+    Wait,
 }
 
 impl std::fmt::Display for Stage {
@@ -18,11 +20,12 @@ impl std::fmt::Display for Stage {
             Self::Digest => "reading the corpus",
             Self::TrainTokenizer => "training the tokenizer",
             Self::Tokenize => "tokenizing",
+            Self::Wait => "waiting for another process, which prepares this corpus",
         })
     }
 }
 
-/// Hears how far a stage has come: first with 0 bytes done, last with all.
+/// Hears how far a stage has come: first with 0 bytes done, last with all; of a wait only that it begins.
 pub trait Progress: Sync {
     /// `done` of `total` bytes of the corpus are through this stage.
     fn report(&self, stage: Stage, done: u64, total: u64);

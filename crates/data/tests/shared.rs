@@ -73,6 +73,47 @@ fn tricky_strings_are_equal_under_four_tokenizers() {
     }
 }
 
+/// The same strings by the way that a corpus takes: cut into pieces, each looked up or encoded, all of them twice.
+#[test]
+fn tricky_strings_become_the_same_tokens_in_shards() {
+    for (name, rows) in [
+        ("bpe512", "encodings.json"),
+        ("gpt2", "encodings.json"),
+        ("wordlevel", "encodings.json"),
+        ("wordpiece", "encodings_nospecial.json"),
+    ] {
+        let Some(folder) = shared(&format!("tokenizers/{name}")) else { return };
+        let tokenizer = Tokenizer::from_folder(&folder).unwrap();
+        let golden = read(folder.join(rows));
+        let place = tempfile::tempdir().unwrap();
+        let (mut lines, mut wanted) = (String::new(), Vec::<u32>::new());
+        for row in golden.as_array().unwrap().iter().chain(golden.as_array().unwrap()) {
+            lines += &serde_json::json!({ "text": row["text"] }).to_string();
+            lines.push('\n');
+            wanted.extend(numbers::<Vec<u32>>(&row["ids"]));
+            wanted.extend(tokenizer.eos_id());
+        }
+        std::fs::write(place.path().join("tricky.jsonl"), lines).unwrap();
+        let data = DataConfig {
+            kind: vulpes_data::DataKind::Jsonl,
+            train: Paths(vec![place.path().join("tricky.jsonl").display().to_string()]),
+            shuffle: false,
+            tokenizer: TokenizerConfig {
+                kind: TokenizerKind::File,
+                path: Some(folder.display().to_string()),
+                ..TokenizerConfig::default()
+            },
+            ..DataConfig::default()
+        };
+        let options =
+            OpenOptions { context_len: 1, seed: 1, vocab_size: None, tokenizer: None, progress: &() };
+        let dataset = Dataset::open(&data, &ObjectiveConfig::default(), &options).unwrap();
+        assert_eq!(dataset.n_tokens(), wanted.len() as u64, "{name}");
+        let found = dataset.batch(Cursor::default(), wanted.len() - 1).unwrap().ids;
+        assert_eq!(found, wanted[..wanted.len() - 1], "{name}");
+    }
+}
+
 #[test]
 fn pairs_are_framed_as_the_library_frames_them() {
     let Some(folder) = shared("tokenizers/wordpiece") else { return };

@@ -184,6 +184,7 @@ fn run(
         let step_began = Instant::now();
         let micro: Vec<Batch> =
             (0..train.accumulate).map(|_| batches.next_batch()).collect::<vulpes_data::Result<_>>()?;
+        let waited = step_began.elapsed();
         let numbers = match session.advance(&micro)? {
             Ok(numbers) => numbers,
             Err(sick) => return Err(doctor::admit(session, &sick, &micro, folder.path(), options.files)),
@@ -193,7 +194,7 @@ fn run(
         let step = session.state.step;
         let stopped = (options.stop)(step);
         let last = step == train.steps;
-        let line = line(session, &numbers, step_began.elapsed());
+        let line = line(session, &numbers, step_began.elapsed(), waited);
         let log = last || step.is_multiple_of(train.log_every);
         retrying(plan, watch, options, folder.path(), |watch| Ok(watch.step(&line, log)?))?;
         loss = Some(numbers.loss.loss);
@@ -202,7 +203,10 @@ fn run(
         if due(train.eval_every) && plan.dataset.n_validation_rows() > 0 {
             let found = evaluate_session(session)?;
             new_best = note_evaluation(session, &found);
-            retrying(plan, watch, options, folder.path(), |watch| Ok(watch.evaluation(step, &found)?))?;
+            let tokens = session.state.tokens;
+            retrying(plan, watch, options, folder.path(), |watch| {
+                Ok(watch.evaluation(step, tokens, &found)?)
+            })?;
             retrying(plan, watch, options, folder.path(), |_| {
                 frame(session, film.as_ref(), Some(found.loss))
             })?;
@@ -249,7 +253,7 @@ fn frame(session: &Session<'_>, film: Option<&Film>, val_loss: Option<f64>) -> R
     }
 }
 
-fn line(session: &Session<'_>, numbers: &StepNumbers, took: Duration) -> StepLine {
+fn line(session: &Session<'_>, numbers: &StepNumbers, took: Duration, waited: Duration) -> StepLine {
     let secs = took.as_secs_f64().max(1e-9);
     StepLine {
         step: session.state.step,
@@ -258,6 +262,7 @@ fn line(session: &Session<'_>, numbers: &StepNumbers, took: Duration) -> StepLin
         grad_norm: numbers.grad_norm,
         tokens: session.state.tokens,
         step_ms: secs * 1e3,
+        data_wait_ms: waited.as_secs_f64() * 1e3,
         tokens_per_s: numbers.loss.n_tokens as f64 / secs,
         elapsed_s: session.state.elapsed_secs,
         skipped: numbers.skipped,

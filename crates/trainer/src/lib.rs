@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod config;
 
 mod census;
+mod cut_files;
 mod doctor;
 mod error;
 mod evaluate;
@@ -32,6 +33,7 @@ mod watch;
 
 pub use census::census;
 pub use config::RunConfig;
+pub use cut_files::end_on_cut_files;
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, evaluate};
 pub use fit::{FitOptions, Summary, evaluate_session, fit};

@@ -1,9 +1,11 @@
 //! `metrics.jsonl`: one JSON object a line, the only record of a run's numbers that other files are drawn from.
 //!
-//! A training line has `step loss lr grad_norm tokens step_ms tokens_per_s elapsed_s` (`tokens` counts from the start
-//! of the run), an evaluation line `step val_loss` and its metric. A number that is not finite is `null`, and its
+//! A training line has `step loss lr grad_norm tokens step_ms data_wait_ms tokens_per_s elapsed_s` (`tokens` counts from
+//! the start of the run; `data_wait_ms` is the part of `step_ms` in which the step waited for its rows), an evaluation
+//! line `step tokens val_loss` and its metric. A number that is not finite is `null`, and its
 //! name stands in the list `not_finite`.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -30,6 +32,8 @@ pub(crate) struct StepLine {
     pub(crate) tokens: u64,
     /// Milliseconds that the step took.
     pub(crate) step_ms: f64,
+    /// Milliseconds of it in which the step waited for its rows.
+    pub(crate) data_wait_ms: f64,
     /// Tokens a second.
     pub(crate) tokens_per_s: f64,
     /// Seconds since the start of the run, pauses left out.
@@ -71,6 +75,7 @@ impl Metrics {
         object.number("grad_norm", line.grad_norm);
         object.map.insert("tokens".into(), line.tokens.into());
         object.number("step_ms", round(line.step_ms, 3));
+        object.number("data_wait_ms", round(line.data_wait_ms, 3));
         object.number("tokens_per_s", round(line.tokens_per_s, 1));
         object.number("elapsed_s", round(line.elapsed_s, 3));
         if line.skipped {
@@ -83,8 +88,9 @@ impl Metrics {
     ///
     /// # Errors
     /// The file system's.
-    pub(crate) fn evaluation(&mut self, step: u64, found: &Evaluation) -> io::Result<()> {
+    pub(crate) fn evaluation(&mut self, step: u64, tokens: u64, found: &Evaluation) -> io::Result<()> {
         let mut object = Object::new(step);
+        object.map.insert("tokens".into(), tokens.into());
         object.number("val_loss", found.loss);
         if let Some(perplexity) = found.perplexity {
             object.number("val_perplexity", perplexity);
@@ -206,6 +212,8 @@ pub(crate) struct Curves {
     pub(crate) validation: Vec<(u64, f64)>,
     /// Step and gradient norm.
     pub(crate) grad_norm: Vec<(u64, f64)>,
+    /// The tokens read up to each step that there is a line of.
+    pub(crate) tokens: BTreeMap<u64, u64>,
 }
 
 impl Curves {
@@ -220,8 +228,15 @@ impl Curves {
             curves.train.extend(number("loss").map(|loss| (step, loss)));
             curves.validation.extend(number("val_loss").map(|loss| (step, loss)));
             curves.grad_norm.extend(number("grad_norm").map(|norm| (step, norm)));
+            curves.tokens.extend(line.get("tokens").and_then(Value::as_u64).map(|tokens| (step, tokens)));
         }
         curves
+    }
+
+    /// Points by step as points by the tokens read up to there.
+    pub(crate) fn over_tokens(&self, points: &[(u64, f64)]) -> Vec<(u64, f64)> {
+        let at = |step| self.tokens.range(..=step).next_back().map_or(0, |(_, &tokens)| tokens);
+        points.iter().map(|&(step, value)| (at(step), value)).collect()
     }
 }
 
@@ -237,6 +252,7 @@ mod tests {
             grad_norm: 1.0,
             tokens: step * 10,
             step_ms: 1.23456,
+            data_wait_ms: 0.01,
             tokens_per_s: 99.0,
             elapsed_s: 0.5,
             skipped: false,
@@ -260,7 +276,9 @@ mod tests {
         metrics.step(&line(3, 1.0 / 3.0)).unwrap();
         metrics.step(&line(4, 0.25)).unwrap();
         assert_eq!(std::fs::read_to_string(metrics.path()).unwrap(), before);
-        assert_eq!(Curves::read(dir.path()).train, [(1, 1.0), (2, 0.5), (3, 1.0 / 3.0), (4, 0.25)]);
+        let curves = Curves::read(dir.path());
+        assert_eq!(curves.train, [(1, 1.0), (2, 0.5), (3, 1.0 / 3.0), (4, 0.25)]);
+        assert_eq!(curves.over_tokens(&[(1, 1.0), (4, 0.25), (9, 0.2)]), [(10, 1.0), (40, 0.25), (40, 0.2)]);
     }
 
     #[test]

@@ -84,7 +84,8 @@ impl Plan {
             tokenizer: tokenizer.as_ref(),
             progress,
         };
-        let dataset = Dataset::open(&config.data, &config.objective, &open)?;
+        let dataset =
+            on_threads(config.train.threads, || Dataset::open(&config.data, &config.objective, &open))?;
         let model = config.model.resolve(dataset.vocab_size(), head(&config.objective, dataset.n_labels()));
         check_model(&model, &dataset)?;
         warnings.extend(dataset.warnings().iter().cloned());
@@ -245,6 +246,15 @@ impl Plan {
             "memory_bytes": self.memory_bytes(),
             "checkpoint_bytes": self.checkpoint_bytes(),
         })
+    }
+}
+
+/// Does `work` on so many threads, where a number is given: the tokens are the same on any.
+fn on_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> T + Send) -> T {
+    match threads.map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build()) {
+        Some(Ok(pool)) => pool.install(work),
+        // All cores, which is also what is left where the system gives no threads of their own.
+        Some(Err(_)) | None => work(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `loss.svg`: the training loss and the validation loss over the steps, as one self-contained picture.
+//! `loss.svg`: the training loss and the validation loss over the tokens read, as one self-contained picture.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ const BOTTOM: f64 = 48.0;
 /// Points beyond this many are thinned by taking means of neighbours.
 const MAX_POINTS: usize = 1000;
 
-/// Draws the two curves; values that are not finite are left out.
+/// Draws the two curves, each a list of tokens read and loss; values that are not finite are left out.
 pub(crate) fn loss_svg(title: &str, train: &[(u64, f64)], validation: &[(u64, f64)]) -> String {
     let train = thin(train);
     let validation = thin(validation);
@@ -48,12 +48,12 @@ pub(crate) fn loss_svg(title: &str, train: &[(u64, f64)], validation: &[(u64, f6
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
             x(tick),
             HEIGHT - BOTTOM + 18.0,
-            label(tick)
+            count(tick)
         );
     }
     let _ = writeln!(
         svg,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">step</text>",
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">tokens</text>",
         (LEFT + WIDTH - RIGHT) / 2.0,
         HEIGHT - 10.0
     );
@@ -118,6 +118,15 @@ fn label(value: f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
+/// A count in thousands, millions and so on.
+fn count(value: f64) -> String {
+    let units = [(1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")];
+    match units.into_iter().find(|(unit, _)| value.abs() >= *unit) {
+        Some((unit, name)) => label(value / unit) + name,
+        None => label(value),
+    }
+}
+
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
@@ -130,7 +139,20 @@ mod tests {
     fn both_curves_are_drawn() {
         let svg = loss_svg("a < b", &[(1, 4.0), (2, 3.0), (3, f64::NAN), (4, 2.0)], &[(2, 3.5), (4, 2.5)]);
         assert_eq!(svg.matches("<polyline").count(), 2);
-        assert!(svg.contains("a &lt; b") && svg.contains("validation loss") && !svg.contains("NaN"));
+        assert!(
+            svg.contains("a &lt; b")
+                && svg.contains(">tokens<")
+                && svg.contains("validation loss")
+                && !svg.contains("NaN")
+        );
+    }
+
+    #[test]
+    fn counts_are_short() {
+        assert_eq!(
+            [0.0, 500.0, 1_500.0, 200_000.0, 1_500_000.0, 2e9, 1e12].map(count),
+            ["0", "500", "1.5 k", "200 k", "1.5 M", "2 G", "1 T"]
+        );
     }
 
     #[test]

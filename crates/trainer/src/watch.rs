@@ -58,12 +58,14 @@ impl Watch {
             ("train/learning_rate", line.lr),
             ("train/grad_norm", line.grad_norm),
             ("perf/tokens_per_second", line.tokens_per_s),
+            ("perf/data_wait_ms", line.data_wait_ms),
         ];
         self.metrics.all_or_nothing(|metrics| {
             metrics.step(line)?;
             self.events.scalars(unix_secs(), line.step, &scalars)
         })?;
         self.curves.train.push((line.step, line.loss));
+        self.curves.tokens.insert(line.step, line.tokens);
         Ok(())
     }
 
@@ -71,16 +73,17 @@ impl Watch {
     ///
     /// # Errors
     /// As [`Watch::step`].
-    pub(crate) fn evaluation(&mut self, step: u64, found: &Evaluation) -> std::io::Result<()> {
+    pub(crate) fn evaluation(&mut self, step: u64, tokens: u64, found: &Evaluation) -> std::io::Result<()> {
         self.progress.evaluation(step, found);
         let mut scalars = vec![("eval/loss", found.loss)];
         scalars.extend(found.perplexity.map(|value| ("eval/perplexity", value)));
         scalars.extend(found.accuracy.map(|value| ("eval/accuracy", value)));
         self.metrics.all_or_nothing(|metrics| {
-            metrics.evaluation(step, found)?;
+            metrics.evaluation(step, tokens, found)?;
             self.events.scalars(unix_secs(), step, &scalars)
         })?;
         self.curves.validation.push((step, found.loss));
+        self.curves.tokens.insert(step, tokens);
         Ok(())
     }
 
@@ -90,7 +93,9 @@ impl Watch {
     /// The file system's; then the picture is the one before.
     pub(crate) fn draw(&self) -> std::io::Result<()> {
         let temporary = self.svg.with_file_name(".tmp-loss.svg");
-        let picture = loss_svg(&self.title, &self.curves.train, &self.curves.validation);
+        let [train, validation] =
+            [&self.curves.train, &self.curves.validation].map(|points| self.curves.over_tokens(points));
+        let picture = loss_svg(&self.title, &train, &validation);
         let drawn = std::fs::write(&temporary, picture).and_then(|()| std::fs::rename(&temporary, &self.svg));
         drawn.inspect_err(|_| {
             let _ = std::fs::remove_file(&temporary);

@@ -1,5 +1,6 @@
 //! Digests of files and settings: the names of what is in the cache.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -59,11 +60,10 @@ impl Cache {
         let mut done = 0;
         let mut digests = Vec::with_capacity(sources.files.len());
         let mut told = false;
+        let mut notes = Notes { cache: self, folders: HashMap::new() };
         for source in &sources.files {
-            let record = self.record(source);
-            let known = record
-                .as_ref()
-                .and_then(|record| blake3::Hash::from_hex(fs::read(self.folder.join(record)).ok()?).ok());
+            let place = place(source);
+            let known = place.as_ref().and_then(|place| notes.find(place));
             let digest = match known {
                 Some(digest) => digest,
                 None => {
@@ -73,31 +73,74 @@ impl Cache {
                         progress.report(Stage::Digest, done.min(total), total);
                     })?;
                     source.check()?;
-                    if let Some(record) = record {
-                        self.create()?;
-                        self.write(&self.folder.join(record), digest.to_hex().as_bytes())?;
+                    if let Some(place) = place {
+                        notes.add(place, digest);
                     }
                     digest
                 }
             };
             digests.push(digest);
         }
+        notes.save();
         if told {
             progress.report(Stage::Digest, total, total);
         }
         Ok(digests)
     }
+}
 
-    /// The name of the note that holds a file's digest; none where its time can't be relied on.
-    fn record(&self, source: &Source) -> Option<String> {
-        let modified = source.modified?;
-        if SystemTime::now().duration_since(modified).is_ok_and(|age| age < SETTLED) {
-            return None;
+/// The name of a folder's notes, and that of a file in them.
+type Place = (String, String);
+
+/// Where a file's digest is noted; nowhere if its time can't be relied on.
+fn place(source: &Source) -> Option<Place> {
+    let modified = source.modified?;
+    if SystemTime::now().duration_since(modified).is_ok_and(|age| age < SETTLED) {
+        return None;
+    }
+    let path = fs::canonicalize(&source.path).ok()?;
+    let nanos = modified.duration_since(UNIX_EPOCH).ok()?.as_nanos().to_string();
+    let folder = Key::new("digests").with("folder", &path.parent()?.to_string_lossy()).ok()?;
+    let file = Key::new("digest").with("file", &(path.to_string_lossy(), source.len, nanos)).ok()?;
+    Some((format!("digests-{}", folder.hex()), file.hex()))
+}
+
+/// What is known of files from earlier starts: for each folder with files of a corpus, a list in the cache.
+struct Notes<'a> {
+    cache: &'a Cache,
+    /// For each list, its entries, and whether there is one that the file on disk lacks.
+    folders: HashMap<String, (BTreeMap<String, String>, bool)>,
+}
+
+impl Notes<'_> {
+    fn list(&mut self, name: &str) -> &mut (BTreeMap<String, String>, bool) {
+        let cache = self.cache;
+        self.folders.entry(name.to_owned()).or_insert_with(|| {
+            let text = fs::read_to_string(cache.folder.join(name)).unwrap_or_default();
+            let entry = |line: &str| line.split_once(' ').map(|(file, digest)| (file.into(), digest.into()));
+            (text.lines().filter_map(entry).collect(), false)
+        })
+    }
+
+    fn find(&mut self, (folder, file): &Place) -> Option<blake3::Hash> {
+        blake3::Hash::from_hex(self.list(folder).0.get(file)?).ok()
+    }
+
+    fn add(&mut self, (folder, file): Place, digest: blake3::Hash) {
+        let (entries, changed) = self.list(&folder);
+        entries.insert(file, digest.to_hex().to_string());
+        *changed = true;
+    }
+
+    /// Writes what is new. A cache that can't be written may still hold the corpus, so a failure is none here: the
+    /// files are read again at the next start.
+    fn save(self) {
+        for (name, (entries, changed)) in self.folders {
+            if changed && self.cache.create().is_ok() {
+                let text: String =
+                    entries.iter().map(|(file, digest)| format!("{file} {digest}\n")).collect();
+                self.cache.write(&self.cache.folder.join(name), text.as_bytes()).ok();
+            }
         }
-        let path = fs::canonicalize(&source.path).ok()?;
-        let nanos = modified.duration_since(UNIX_EPOCH).ok()?.as_nanos();
-        let key =
-            Key::new("digest").with("file", &(path.to_string_lossy(), source.len, nanos.to_string())).ok()?;
-        Some(format!("digest-{}", key.hex()))
     }
 }

@@ -41,7 +41,7 @@ struct FileEntry {
     name: String,
     len: u64,
     blake3: String,
-    /// The time of the last write, in nanoseconds: while it stays, the bytes need no new look.
+    /// The times of the last write and of the last change of any kind: while they stay, the bytes need no new look.
     modified: Option<String>,
 }
 
@@ -54,11 +54,11 @@ impl Manifest {
             n_documents: made.n_documents,
             first_len: made.first_len,
         };
-        let path = folder.join(NAME);
-        let wrong = |source| Error::cache(&path, source);
-        let bytes = serde_json::to_vec_pretty(&manifest).map_err(|error| wrong(error.into()))?;
-        fs::write(&path, bytes).map_err(wrong)?;
-        fs::File::open(&path).and_then(|file| file.sync_all()).map_err(wrong)
+        manifest.save(folder).map_err(|source| Error::cache(&folder.join(NAME), source))
+    }
+
+    fn save(&self, folder: &Path) -> std::io::Result<()> {
+        super::write(folder, &folder.join(NAME), &serde_json::to_vec_pretty(self)?)
     }
 
     /// The corpus in a folder.
@@ -68,12 +68,18 @@ impl Manifest {
     pub(super) fn open(folder: &Path) -> Result<Built> {
         let path = folder.join(NAME);
         let bytes = fs::read(&path).map_err(|source| Error::read(&path, source))?;
-        let manifest: Self = serde_json::from_slice(&bytes)
+        let mut manifest: Self = serde_json::from_slice(&bytes)
             .map_err(|error| Error::Changed { path: path.clone(), message: error.to_string() })?;
-        let [train, validation] = manifest.sets.map(|set| set.open(folder));
+        let mut looked = false;
+        let [train, validation] = &mut manifest.sets;
+        let (train, validation) = (train.open(folder, &mut looked)?, validation.open(folder, &mut looked)?);
+        if looked {
+            // A cache that was copied has new times. Where it can't be written, the next start looks again.
+            manifest.save(folder).ok();
+        }
         Ok(Built {
-            train: train?,
-            validation: validation?,
+            train,
+            validation,
             labels: manifest.labels,
             n_documents: manifest.n_documents,
             first_len: manifest.first_len,
@@ -91,12 +97,13 @@ impl Set {
         }
     }
 
-    fn open(&self, folder: &Path) -> Result<Store> {
+    /// `looked` is set where the times said nothing and the bytes had to be read.
+    fn open(&mut self, folder: &Path, looked: &mut bool) -> Result<Store> {
         Ok(Store {
-            tokens: self.tokens.open(folder)?,
-            ends: self.ends.open(folder)?,
-            labels: self.labels.as_ref().map(|files| files.open(folder)).transpose()?,
-            seconds: self.seconds.as_ref().map(|files| files.open(folder)).transpose()?,
+            tokens: self.tokens.open(folder, looked)?,
+            ends: self.ends.open(folder, looked)?,
+            labels: self.labels.as_mut().map(|files| files.open(folder, looked)).transpose()?,
+            seconds: self.seconds.as_mut().map(|files| files.open(folder, looked)).transpose()?,
         })
     }
 }
@@ -119,9 +126,9 @@ impl Files {
         Self { width, per_shard: PER_SHARD, files }
     }
 
-    fn open(&self, folder: &Path) -> Result<Column> {
+    fn open(&mut self, folder: &Path, looked: &mut bool) -> Result<Column> {
         let paths: Vec<PathBuf> = self.files.iter().map(|file| folder.join(&file.name)).collect();
-        for (file, path) in self.files.iter().zip(&paths) {
+        for (file, path) in self.files.iter_mut().zip(&paths) {
             let meta = fs::metadata(path).map_err(|source| Error::read(path, source))?;
             let changed = |message: String| Error::Changed { path: path.clone(), message };
             if meta.len() != file.len {
@@ -131,16 +138,26 @@ impl Files {
                     meta.len()
                 )));
             }
-            let same_time = file.modified.is_some() && modified(path) == file.modified;
-            if !same_time && digest_of(path)?.to_hex().as_str() != file.blake3 {
-                return Err(changed("its bytes are not those that were written".into()));
+            let now = modified(path);
+            if now.is_none() || now != file.modified {
+                if digest_of(path)?.to_hex().as_str() != file.blake3 {
+                    return Err(changed("its bytes are not those that were written".into()));
+                }
+                (file.modified, *looked) = (now, true);
             }
         }
         Column::mapped(self.width, self.per_shard, &paths)
     }
 }
 
+/// A file's times. That of the last write can be set back by anybody (`touch`, `cp -p`), the other can't.
 fn modified(path: &Path) -> Option<String> {
-    let time = fs::metadata(path).ok()?.modified().ok()?;
-    Some(time.duration_since(UNIX_EPOCH).ok()?.as_nanos().to_string())
+    let meta = fs::metadata(path).ok()?;
+    let written = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
+    #[cfg(unix)]
+    let written = {
+        use std::os::unix::fs::MetadataExt;
+        format!("{written} {}.{:09}", meta.ctime(), meta.ctime_nsec())
+    };
+    Some(written.to_string())
 }

@@ -6,6 +6,7 @@
 //! both build, and one of the two results stays.
 
 mod digest;
+mod lock;
 mod manifest;
 #[cfg(test)]
 mod tests;
@@ -13,12 +14,18 @@ mod tests;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub(crate) use digest::Key;
+use lock::Lock;
 use manifest::Manifest;
 
 use crate::store::{Built, Made, Target};
 use crate::{DataConfig, Error, Result, Tokenizer};
+
+/// Folders in which a corpus is being built, and files on their way to their names.
+const BUILDING: &str = ".building-";
+const WRITING: &str = ".writing-";
 
 /// A cache folder.
 #[derive(Clone, Debug)]
@@ -45,9 +52,12 @@ impl Cache {
 
     /// The corpus of a key, built by `build` into the folder it is given where there is none yet. Whether a folder
     /// of the right name had to be made anew because a file in it had changed comes with it.
+    ///
+    /// `waits` is called where another process builds it, before that one is waited for.
     pub(crate) fn corpus(
         &self,
         key: Key,
+        waits: &dyn Fn(),
         build: impl FnOnce(&Target) -> Result<Made>,
     ) -> Result<(Built, Option<String>)> {
         let name = format!("corpus-{}", key.hex());
@@ -56,7 +66,7 @@ impl Cache {
             return Ok((built, None));
         }
         self.create()?;
-        let _lock = self.lock(&name)?;
+        let lock = Lock::wait(&self.folder, &name, waits)?;
         // Another process may have built it while this one waited.
         let fault = match Manifest::open(&folder) {
             Ok(built) => return Ok((built, None)),
@@ -65,11 +75,10 @@ impl Cache {
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(|source| Error::cache(&folder, source))?;
         }
-        let prefix = format!(".building-{name}-");
-        self.remove_left_over(&prefix);
+        self.remove_left_over(&name, &lock);
         // Removed again by its `Drop` where the build fails.
-        let building = tempfile::Builder::new()
-            .prefix(&prefix)
+        let building = open_to_all(0o777)
+            .prefix(&format!("{BUILDING}{name}-"))
             .tempdir_in(&self.folder)
             .map_err(|source| Error::cache(&self.folder, source))?;
         let made = build(&Target::Folder(building.path().to_path_buf()))?;
@@ -86,7 +95,12 @@ impl Cache {
     }
 
     /// The tokenizer of a key, trained by `train` where there is none yet.
-    pub(crate) fn tokenizer(&self, key: Key, train: impl FnOnce() -> Result<Tokenizer>) -> Result<Tokenizer> {
+    pub(crate) fn tokenizer(
+        &self,
+        key: Key,
+        waits: &dyn Fn(),
+        train: impl FnOnce() -> Result<Tokenizer>,
+    ) -> Result<Tokenizer> {
         let name = format!("tokenizer-{}.json", key.hex());
         let path = self.folder.join(&name);
         let load = || -> Option<Tokenizer> {
@@ -101,7 +115,7 @@ impl Cache {
             return Ok(tokenizer);
         }
         self.create()?;
-        let _lock = self.lock(&name)?;
+        let _lock = Lock::wait(&self.folder, &name, waits)?;
         if let Some(tokenizer) = load() {
             return Ok(tokenizer);
         }
@@ -117,30 +131,49 @@ impl Cache {
 
     /// Writes a small file at once: all of it, or nothing.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let wrong = |source| Error::cache(path, source);
-        let mut file =
-            tempfile::Builder::new().prefix(".writing-").tempfile_in(&self.folder).map_err(wrong)?;
-        file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(wrong)?;
-        file.persist(path).map_err(|error| wrong(error.error))?;
-        Ok(())
+        write(&self.folder, path, bytes).map_err(|source| Error::cache(path, source))
     }
 
-    /// Waits until no other process builds `name`.
-    fn lock(&self, name: &str) -> Result<File> {
-        let path = self.folder.join(format!(".lock-{name}"));
-        let file = File::create(&path).map_err(|source| Error::cache(&path, source))?;
-        // Some network file systems have no locks; the rename at the end keeps two builds apart all the same.
-        file.lock().ok();
-        Ok(file)
-    }
-
-    /// Removes what builds of the same corpus left behind that were killed; the lock is held, so none is running.
-    fn remove_left_over(&self, prefix: &str) {
+    /// Removes what processes left behind that were killed: builds of `name`, whose lock is held, and of all other
+    /// corpora that nobody is building.
+    fn remove_left_over(&self, name: &str, lock: &Lock) {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)) {
-            fs::remove_dir_all(entry.path()).ok();
+        for entry in entries {
+            let file_name = entry.file_name().to_string_lossy().into_owned();
+            if let Some(building) = file_name.strip_prefix(BUILDING) {
+                let of = building.rsplit_once('-').map_or(building, |(of, _)| of);
+                let other = if of == name { None } else { Lock::try_now(&self.folder, of) };
+                if other.is_some() || (of == name && lock.is_held()) {
+                    fs::remove_dir_all(entry.path()).ok();
+                }
+            } else if file_name.starts_with(WRITING) {
+                // Such a file is there for moments only.
+                let modified = entry.metadata().and_then(|meta| meta.modified());
+                if modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LEFT_OVER)) {
+                    fs::remove_file(entry.path()).ok();
+                }
+            }
         }
     }
+}
+
+/// A file on its way to its name that is as old as this was given up.
+const LEFT_OVER: Duration = Duration::from_secs(3600);
+
+/// Temporary files and folders as private as the user's mask says, no more: a cache may be shared.
+fn open_to_all<'a>(mode: u32) -> tempfile::Builder<'a, 'a> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    builder
+}
+
+/// Writes a file at once by way of another one in `folder`.
+fn write(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = open_to_all(0o666).prefix(WRITING).tempfile_in(folder)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all())?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// Makes the names in a folder last through a power cut.

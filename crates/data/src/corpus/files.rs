@@ -1,11 +1,13 @@
 //! Which files a list of paths, globs and folders means.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::glob;
+use glob::{MatchOptions, glob_with};
+
 use crate::{Error, Paths, Result, embedded};
 
 /// One file of a corpus.
@@ -22,11 +24,21 @@ pub(crate) struct Source {
 impl Source {
     fn of(path: &Path) -> Result<Self> {
         let meta = fs::metadata(path).map_err(|source| Error::read(path, source))?;
+        if !meta.is_file() {
+            let words =
+                "not a file with a length; a corpus is read more than once, so write it to a file first";
+            return Err(Error::read(path, std::io::Error::other(words)));
+        }
         Ok(Self { path: path.into(), len: meta.len(), modified: meta.modified().ok(), text: None })
     }
 
     fn embedded(path: &str, text: &'static str) -> Self {
         Self { path: path.into(), len: text.len() as u64, modified: None, text: Some(text) }
+    }
+
+    /// A name that is the same however the path is spelled.
+    fn same(&self) -> PathBuf {
+        fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone())
     }
 
     /// The bytes from the start.
@@ -99,16 +111,22 @@ impl Sources {
                 files.push(Source::of(path)?);
             } else if let Some(text) = embedded(pattern) {
                 files.push(Source::embedded(pattern, text));
-            } else if glob::is_pattern(pattern) {
-                files.extend(listed(glob::expand(pattern)?, pattern)?);
+            } else if pattern.contains(['*', '?', '[']) {
+                files.extend(listed(expand(key, pattern)?, pattern)?);
             } else {
                 let hint = format!("{key} takes paths from the folder that the program runs in");
                 return Err(Error::Missing { path: path.into(), hint });
             }
         }
-        let mut seen = std::collections::HashSet::new();
-        files.retain(|file| seen.insert(file.path.clone()));
+        let mut seen = HashSet::new();
+        files.retain(|file| seen.insert(file.same()));
         Ok(Self { files, what: format!("{key} = {paths}") })
+    }
+
+    /// The files that are also in `other`.
+    pub(crate) fn shared_with<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Path> {
+        let theirs: HashSet<PathBuf> = other.files.iter().map(Source::same).collect();
+        self.files.iter().filter(move |file| theirs.contains(&file.same())).map(|file| file.path.as_path())
     }
 
     pub(crate) fn n_bytes(&self) -> u64 {
@@ -129,8 +147,29 @@ fn listed(mut paths: Vec<PathBuf>, pattern: &str) -> Result<Vec<Source>> {
     paths.iter().map(|path| Source::of(path)).collect()
 }
 
+/// The files that a glob matches (`*`, `?`, `[abc]`, `[!abc]`, `**` for any folders), hidden ones left out.
+///
+/// Folders that the glob does not lead into are not read.
+fn expand(key: &str, pattern: &str) -> Result<Vec<PathBuf>> {
+    let options = MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+    };
+    let found = glob_with(pattern, options)
+        .map_err(|error| Error::config(key, format!("{pattern:?} is no glob: {error}")))?;
+    let mut files = Vec::new();
+    for path in found {
+        let path = path.map_err(|error| Error::read(&error.path().to_path_buf(), error.into()))?;
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
 /// All files under a folder, hidden ones left out.
-pub(super) fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let entries = fs::read_dir(folder).map_err(|source| Error::read(folder, source))?;
     for entry in entries {
         let path = entry.map_err(|source| Error::read(folder, source))?.path();
@@ -147,4 +186,41 @@ pub(super) fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_found_once_and_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.txt", "a.txt", "c.md", "deep/er/d.txt", ".hidden.txt", ".git/e.txt"] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        let names = |patterns: &[&str]| -> Vec<String> {
+            let paths = patterns.iter().map(|pattern| format!("{}/{pattern}", folder.path().display()));
+            let sources = Sources::find("data.train", &Paths(paths.collect())).unwrap();
+            let name = |file: &Source| file.path.strip_prefix(folder.path()).unwrap().display().to_string();
+            sources.files.iter().map(name).collect()
+        };
+        assert_eq!(names(&[""]), ["a.txt", "b.txt", "c.md", "deep/er/d.txt"]);
+        assert_eq!(names(&["*.txt"]), ["a.txt", "b.txt"]);
+        assert_eq!(names(&["**/*.txt"]), ["a.txt", "b.txt", "deep/er/d.txt"]);
+        assert_eq!(names(&["[!a].txt", "?.md", "./b.txt", "deep"]), ["b.txt", "c.md", "deep/er/d.txt"]);
+        fs::write(folder.path().join("odd[1].txt"), "").unwrap();
+        assert_eq!(names(&["odd[1].txt"]), ["odd[1].txt"]);
+        let find = |pattern: &str| {
+            let pattern = format!("{}/{pattern}", folder.path().display());
+            Sources::find("data.train", &Paths(vec![pattern])).unwrap_err().to_string()
+        };
+        assert!(find("*.csv").contains("*.csv matches no file"));
+        assert!(find("[a").contains("is no glob"));
+        if cfg!(unix) {
+            let error = Sources::find("data.train", &"/dev/null".into()).unwrap_err().to_string();
+            assert!(error.contains("/dev/null") && error.contains("write it to a file first"), "{error}");
+        }
+    }
 }

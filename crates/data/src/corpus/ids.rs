@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Source;
 use super::table::for_each_line;
+use super::{Source, short};
 use crate::{Error, Result};
 
 /// One row of ids.
@@ -41,7 +41,7 @@ struct Line {
 /// The rows of a file, checked against each other's lengths, the context and the vocabulary (where it is known).
 pub(crate) fn read_ids(source: &Source, context_len: usize, vocab_size: Option<usize>) -> Result<Vec<IdRow>> {
     let mut rows = Vec::new();
-    for_each_line(source, &mut |line, number| {
+    for_each_line(source, &mut |line, number, _| {
         let bad = |message: String| Error::row(&source.path, number, message);
         let line: Line = serde_json::from_str(line).map_err(|error| {
             bad(format!("{error}; wanted {{\"input_ids\": [...]}} and where needed attention_mask, token_type_ids, position_ids, labels"))
@@ -89,7 +89,7 @@ pub(crate) fn read_ids(source: &Source, context_len: usize, vocab_size: Option<u
 }
 
 fn labels(value: Option<Value>) -> std::result::Result<Labels, String> {
-    let wrong = |value: &Value| format!("labels is {value}; wanted a whole number, or one a place");
+    let wrong = |value: &Value| format!("labels is {}; wanted a whole number, or one a place", short(value));
     match value {
         None | Some(Value::Null) => Ok(Labels::None),
         Some(Value::Array(values)) => {

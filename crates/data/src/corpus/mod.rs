@@ -4,7 +4,6 @@
 
 mod cut;
 mod files;
-mod glob;
 mod ids;
 #[cfg(feature = "parquet")]
 mod parquet;
@@ -30,6 +29,8 @@ pub(crate) struct Document<'a> {
     pub(crate) line: u64,
     /// Whether the document ends here.
     pub(crate) last: bool,
+    /// How many bytes of the file have been read up to its end.
+    pub(crate) read: u64,
 }
 
 /// How the documents of a corpus are read.
@@ -40,6 +41,19 @@ pub(crate) struct Reading<'a> {
     pub(crate) labels: bool,
     /// Where a document may be cut into parts.
     pub(crate) cut: Cut,
+}
+
+/// The most megabytes that a document may have which has to be held as a whole.
+const LONGEST_MB: u64 = 64;
+
+/// A value of a file in an error's words, cut where it is long.
+fn short(value: &impl ToString) -> String {
+    const LONGEST: usize = 60;
+    let value = value.to_string();
+    match value.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", &value[..at]),
+        None => value,
+    }
 }
 
 /// Hands out the documents of a file in order.

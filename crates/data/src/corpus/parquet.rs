@@ -8,7 +8,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
 
-use super::{Document, Reading, Source};
+use super::{Document, Reading, Source, short};
 use crate::{Error, Result};
 
 /// Hands out the rows of a Parquet file; only the columns that are used are read.
@@ -45,6 +45,8 @@ pub(super) fn read_parquet(
     let projection = Type::group_type_builder(schema.name()).with_fields(fields).build();
     let rows =
         projection.and_then(|columns| reader.get_row_iter(Some(columns))).map_err(|error| wrong(1, error))?;
+    // The bytes of a row are spread over the file; its share of the rows stands for them.
+    let n_rows = reader.metadata().file_metadata().num_rows().max(1) as f64;
     for (row, line) in rows.zip(1..) {
         let row = row.map_err(|error| wrong(line, error))?;
         let value =
@@ -52,7 +54,7 @@ pub(super) fn read_parquet(
         let text = |name: &str| match value(name) {
             Some(Field::Str(text)) => Ok(text.as_str()),
             other => {
-                let found = other.map_or_else(|| "missing".to_owned(), ToString::to_string);
+                let found = other.map_or_else(|| "missing".to_owned(), short);
                 Err(Error::row(path, line, format!("column {name:?} is {found}; wanted a string")))
             }
         };
@@ -70,6 +72,7 @@ pub(super) fn read_parquet(
             label: label.as_deref(),
             line,
             last: true,
+            read: (source.len as f64 * (line as f64 / n_rows)) as u64,
         })?;
     }
     Ok(())

@@ -1,10 +1,10 @@
 //! Rows with named columns: JSON lines and CSV.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 
 use serde_json::{Map, Value};
 
-use super::{Document, Reading, Source};
+use super::{Document, LONGEST_MB, Reading, Source, short};
 use crate::{Error, Result};
 
 /// Hands out the rows of a file of JSON objects, one a line; blank lines are skipped.
@@ -13,7 +13,7 @@ pub(super) fn read_jsonl(
     reading: &Reading<'_>,
     each: &mut dyn FnMut(Document<'_>) -> Result<()>,
 ) -> Result<()> {
-    for_each_line(source, &mut |line, number| {
+    for_each_line(source, &mut |line, number, read| {
         let row: Map<String, Value> = serde_json::from_str(line).map_err(|error| {
             let message = format!("{error}; wanted one JSON object a line");
             Error::row(&source.path, number, message)
@@ -28,7 +28,8 @@ pub(super) fn read_jsonl(
         let text_of = |column: &str| -> Result<&str> {
             let value = field(column)?;
             value.as_str().ok_or_else(|| {
-                Error::row(&source.path, number, format!("column {column:?} is {value}; wanted a string"))
+                let found = short(value);
+                Error::row(&source.path, number, format!("column {column:?} is {found}; wanted a string"))
             })
         };
         let label = match reading.labels {
@@ -39,8 +40,9 @@ pub(super) fn read_jsonl(
                     Value::String(label) => Some(label.clone()),
                     label @ (Value::Number(_) | Value::Bool(_)) => Some(label.to_string()),
                     other => {
+                        let found = short(other);
                         let message =
-                            format!("column {column:?} is {other}; wanted a string, number or truth value");
+                            format!("column {column:?} is {found}; wanted a string, number or truth value");
                         return Err(Error::row(&source.path, number, message));
                     }
                 }
@@ -52,31 +54,42 @@ pub(super) fn read_jsonl(
             label: label.as_deref(),
             line: number,
             last: true,
+            read,
         })
     })
 }
 
-/// Hands out the lines of a file that are not blank, with their numbers from 1.
-pub(super) fn for_each_line(source: &Source, each: &mut dyn FnMut(&str, u64) -> Result<()>) -> Result<()> {
+/// Hands out the lines of a file that are not blank, with their numbers from 1 and the bytes read up to their ends.
+pub(super) fn for_each_line(
+    source: &Source,
+    each: &mut dyn FnMut(&str, u64, u64) -> Result<()>,
+) -> Result<()> {
     let mut reader = BufReader::with_capacity(1 << 18, source.open()?);
     let mut bytes = Vec::new();
     let (mut number, mut offset) = (0, 0u64);
     loop {
         bytes.clear();
-        let n = reader.read_until(b'\n', &mut bytes).map_err(|error| Error::read(&source.path, error))?;
+        let n = (&mut reader)
+            .take((LONGEST_MB << 20) + 1)
+            .read_until(b'\n', &mut bytes)
+            .map_err(|error| Error::read(&source.path, error))?;
         if n == 0 {
             return Ok(());
         }
         number += 1;
+        if n as u64 > LONGEST_MB << 20 {
+            let message = format!("a line of more than {LONGEST_MB} MB; wanted one JSON object a line");
+            return Err(Error::row(&source.path, number, message));
+        }
         let line = std::str::from_utf8(&bytes).map_err(|error| Error::Utf8 {
             path: source.path.clone(),
             offset: offset + error.valid_up_to() as u64,
         })?;
         let line = if number == 1 { line.trim_start_matches('\u{feff}') } else { line };
-        if !line.trim().is_empty() {
-            each(line, number)?;
-        }
         offset += n as u64;
+        if !line.trim().is_empty() {
+            each(line, number, offset)?;
+        }
     }
 }
 
@@ -106,15 +119,14 @@ pub(super) fn read_csv(
     let mut row = csv::ByteRecord::new();
     while reader.read_byte_record(&mut row).map_err(|error| csv_error(source, &error))? {
         let place = row.position().cloned().unwrap_or_else(csv::Position::new);
+        let read = reader.position().byte();
         let field = |column: usize| {
-            std::str::from_utf8(row.get(column).unwrap_or_default()).map_err(|error| {
-                let message = format!(
-                    "column {:?} is not valid UTF-8 at byte {} of the field, in the row from byte {} of the file",
-                    known[column],
-                    error.valid_up_to(),
-                    place.byte()
-                );
-                Error::row(path, place.line(), message)
+            std::str::from_utf8(row.get(column).unwrap_or_default()).map_err(|_| {
+                // Quotes were taken off the field, so that its bytes have no places in the file any more.
+                match bad_byte(source, place.byte(), read) {
+                    Ok(offset) => Error::Utf8 { path: path.clone(), offset },
+                    Err(error) => error,
+                }
             })
         };
         each(Document {
@@ -123,9 +135,23 @@ pub(super) fn read_csv(
             label: label.map(field).transpose()?,
             line: place.line(),
             last: true,
+            read,
         })?;
     }
     Ok(())
+}
+
+/// The offset of the first byte between `start` and `end` that is not UTF-8; `start` where all are.
+fn bad_byte(source: &Source, start: u64, end: u64) -> Result<u64> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(&source.path)?;
+        file.seek(SeekFrom::Start(start))?;
+        let mut bytes = Vec::new();
+        file.take(end.saturating_sub(start)).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error| Error::read(&source.path, error))?;
+    Ok(start + std::str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to() as u64, |_| 0))
 }
 
 fn csv_error(source: &Source, error: &csv::Error) -> Error {

@@ -2,14 +2,11 @@
 
 use std::io::Read;
 
-use super::{Cut, Document, Source};
+use super::{Cut, Document, LONGEST_MB, Source};
 use crate::{DocumentConfig, Error, Result};
 
 /// How many bytes are read at once.
 const BLOCK: usize = 1 << 18;
-
-/// The most megabytes that a document may have which is held as a whole.
-const LONGEST_MB: u64 = 64;
 
 /// Hands out the documents of a text file.
 pub(super) fn read(
@@ -22,7 +19,7 @@ pub(super) fn read(
     let mut splitter = Splitter { document, cut, line: 1, has_part: false };
     loop {
         let at_end = blocks.fill()?;
-        let used = splitter.split(blocks.text(), at_end, each)?;
+        let used = splitter.split(blocks.text(), blocks.offset, at_end, each)?;
         if used == 0 && blocks.bytes.len() as u64 > LONGEST_MB << 20 {
             return Err(Error::TooLong { path: source.path.clone(), limit_mb: LONGEST_MB });
         }
@@ -42,25 +39,33 @@ struct Splitter<'a> {
 }
 
 impl Splitter<'_> {
-    /// Hands out what is complete of `text`; gives how many bytes that took.
+    /// Hands out what is complete of `text`, which stands at `offset` in its file; gives how many bytes that took.
     fn split(
         &mut self,
         text: &str,
+        offset: u64,
         at_end: bool,
         each: &mut dyn FnMut(Document<'_>) -> Result<()>,
     ) -> Result<usize> {
-        let document = |text, line, last| Document { text, pair: None, label: None, line, last };
+        let document = |text, line, last, end: usize| Document {
+            text,
+            pair: None,
+            label: None,
+            line,
+            last,
+            read: offset + end as u64,
+        };
         match self.document {
             DocumentConfig::File if at_end => {
                 if self.has_part || !text.trim().is_empty() {
-                    each(document(text, 1, true))?;
+                    each(document(text, 1, true, text.len()))?;
                 }
                 Ok(text.len())
             }
             DocumentConfig::File => {
                 let used = self.cut.last(text).unwrap_or(0);
                 if used > 0 {
-                    each(document(&text[..used], 1, false))?;
+                    each(document(&text[..used], 1, false, used))?;
                     self.has_part = true;
                 }
                 Ok(used)
@@ -81,7 +86,7 @@ impl Splitter<'_> {
                     let one = &rest[..len];
                     let one = if marker == "\n" { one.strip_suffix('\r').unwrap_or(one) } else { one };
                     if !one.trim().is_empty() {
-                        each(document(one, self.line, true))?;
+                        each(document(one, self.line, true, used + taken))?;
                     }
                     self.line +=
                         rest.as_bytes()[..taken].iter().filter(|&&byte| byte == b'\n').count() as u64;

@@ -158,35 +158,42 @@ pub(super) struct Documents {
     objective: ObjectiveKind,
     /// Which label number each stored label has.
     label_order: Vec<u32>,
-    /// The number of rows of all documents up to each; empty where each document is one row.
-    ends: Vec<u64>,
+    /// The number of rows before every [`MARK`]th document; empty where each document is one row.
+    marks: Vec<u64>,
     n: u64,
 }
 
+/// How many documents one number stands for, so that memory stays small beside the corpus.
+const MARK: u64 = 64;
+
 impl Documents {
     pub(super) fn new(store: Store, len: usize, objective: ObjectiveKind, label_order: Vec<u32>) -> Self {
-        let extra = u64::from(objective == ObjectiveKind::NextToken);
-        let n_rows = |n_tokens: u64| match objective {
-            ObjectiveKind::Classify => 1,
-            _ => n_tokens.saturating_sub(extra).div_ceil(len as u64),
-        };
         let n_documents = store.n_documents();
-        let rows_of = |document| {
-            let place = store.document(document);
-            n_rows(place.end - place.start)
-        };
-        let mut ends = Vec::new();
-        if (0..n_documents).any(|document| rows_of(document) != 1) {
-            let mut sum = 0;
-            ends = (0..n_documents)
-                .map(|document| {
-                    sum += rows_of(document);
-                    sum
-                })
-                .collect();
+        let mut documents = Self { store, len, objective, label_order, marks: Vec::new(), n: 0 };
+        let (mut marks, mut all_one) = (Vec::new(), true);
+        let (mut n, mut start, mut number) = (0, 0, 0);
+        documents.store.ends.read(0, n_documents as usize, |end| {
+            if number % MARK == 0 {
+                marks.push(n);
+            }
+            let own = documents.rows_of(end - start);
+            all_one &= own == 1;
+            (n, start, number) = (n + own, end, number + 1);
+        });
+        if !all_one {
+            documents.marks = marks;
         }
-        let n = ends.last().copied().unwrap_or(n_documents);
-        Self { store, len, objective, label_order, ends, n }
+        documents.n = n;
+        documents
+    }
+
+    /// How many rows a document of so many tokens takes.
+    fn rows_of(&self, n_tokens: u64) -> u64 {
+        match self.objective {
+            ObjectiveKind::Classify => 1,
+            ObjectiveKind::NextToken => n_tokens.saturating_sub(1).div_ceil(self.len as u64),
+            ObjectiveKind::MaskedToken => n_tokens.div_ceil(self.len as u64),
+        }
     }
 
     fn len(&self) -> u64 {
@@ -195,12 +202,19 @@ impl Documents {
 
     /// Where a row's tokens begin, how many places it has, and its document.
     fn place(&self, index: u64) -> (u64, usize, u64) {
-        let (document, part) = if self.ends.is_empty() {
-            (index, 0)
-        } else {
-            let document = self.ends.partition_point(|&end| end <= index);
-            let before = if document == 0 { 0 } else { self.ends[document - 1] };
-            (document as u64, index - before)
+        let (document, part) = match self.marks.partition_point(|&before| before <= index).checked_sub(1) {
+            None => (index, 0),
+            Some(mark) => {
+                let (mut document, mut part) = (mark as u64 * MARK, index - self.marks[mark]);
+                loop {
+                    let tokens = self.store.document(document);
+                    let own = self.rows_of(tokens.end - tokens.start);
+                    if part < own {
+                        break (document, part);
+                    }
+                    (document, part) = (document + 1, part - own);
+                }
+            }
         };
         let tokens = self.store.document(document);
         let start = tokens.start + part * self.len as u64;

@@ -35,13 +35,20 @@ pub(super) fn open(
     let validation_sources = (!data.validation.is_empty())
         .then(|| Sources::find("data.validation", &data.validation))
         .transpose()?;
+    let shared = validation_sources.as_ref().and_then(|validation| sources.shared_with(validation).next());
+    let warning = shared.map(|path| {
+        format!(
+            "{} is in data.train and in data.validation: the validation loss will flatter",
+            path.display()
+        )
+    });
     let cached = data.cache.is_some() || sources.n_bytes() >= CACHED_FROM;
     let mut corpus = Corpus {
         data,
         progress: options.progress,
         cache: cached.then(|| Cache::of(data)).transpose()?,
         labels: objective.kind == ObjectiveKind::Classify,
-        warnings: Vec::new(),
+        warnings: warning.into_iter().collect(),
     };
     let tokenizer = match (options.tokenizer, data.tokenizer.kind) {
         (Some(tokenizer), _) => tokenizer.clone(),
@@ -164,7 +171,7 @@ impl Corpus<'_> {
             .with("frame", &encoding.frame.map(|frame| frame.max_len))?
             .with("split", &split)?
             .with_files(&digests);
-        let (built, fault) = cache.corpus(key, build)?;
+        let (built, fault) = cache.corpus(key, &|| self.waits(sources), build)?;
         self.warnings.extend(fault);
         Ok(built)
     }
@@ -173,6 +180,11 @@ impl Corpus<'_> {
     fn key(&self, purpose: &str) -> Result<Key> {
         let data = self.data;
         Key::new(purpose).with("data", &(data.kind, &data.document, data.text_column(), &data.pair_column))
+    }
+
+    /// Says that another process is at work on the same files.
+    fn waits(&self, sources: &Sources) {
+        self.progress.report(Stage::Wait, 0, sources.n_bytes());
     }
 
     fn train_tokenizer(&mut self, sources: &Sources) -> Result<Tokenizer> {
@@ -186,13 +198,20 @@ impl Corpus<'_> {
                 total >> 20
             ));
         }
-        let train = || self.count(sources, sample as f64 / total.max(1) as f64)?.finish();
+        let train = || {
+            let counts = self.count(sources, sample as f64 / total.max(1) as f64)?;
+            // A corpus without text would be told that it is too small for its vocabulary.
+            if counts.is_empty() {
+                return Err(Error::Empty { what: sources.what.clone() });
+            }
+            counts.finish()
+        };
         match &self.cache {
             None => train(),
             Some(cache) => {
                 let digests = cache.digests(sources, self.progress)?;
                 let key = self.key("tokenizer")?.with("tokenizer", config)?.with_files(&digests);
-                cache.tokenizer(key, train)?.with_config(config)
+                cache.tokenizer(key, &|| self.waits(sources), train)?.with_config(config)
             }
         }
     }

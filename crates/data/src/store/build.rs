@@ -1,5 +1,6 @@
 //! A corpus tokenized on all threads, into one store or, with a validation share, into two.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
@@ -108,9 +109,15 @@ impl Build<'_> {
     pub(crate) fn run(self, target: &Target) -> Result<Made> {
         let encoder = Encoder::new(&self.encoding.tokenizer);
         let mut sinks = ["train", "validation"].map(|set| self.sink(set, target));
-        let mut labels = self.labels.clone();
+        let mut labels = Labels::of(self.labels.clone());
         let (mut n_documents, mut first_len) = (0, 0);
         let total = self.sources.n_bytes();
+        let mut end = 0;
+        let before = self.sources.files.iter().map(|file| {
+            end += file.len;
+            end - file.len
+        });
+        let before: Vec<u64> = before.collect();
         let mut done = 0;
         self.progress.report(Stage::Tokenize, 0, total);
         self.rounds(&mut |round| {
@@ -134,7 +141,7 @@ impl Build<'_> {
                         sink.end(label, second)?;
                         n_documents += 1;
                     }
-                    done += job.text.len() as u64 + 1;
+                    done = before[job.source] + job.read;
                 }
             }
             self.progress.report(Stage::Tokenize, done.min(total), total);
@@ -142,7 +149,8 @@ impl Build<'_> {
         })?;
         self.progress.report(Stage::Tokenize, total, total);
         let [train, validation] = sinks;
-        Ok(Made { sets: [train.finish()?, validation.finish()?], labels, n_documents, first_len })
+        let sets = [train.finish()?, validation.finish()?];
+        Ok(Made { sets, labels: labels.names, n_documents, first_len })
     }
 
     fn sink(&self, set: &'static str, target: &Target) -> Sink {
@@ -195,8 +203,11 @@ impl Build<'_> {
             let text = round.text(&job.text);
             let second = match frame {
                 Some(frame) => {
-                    let pair = job.pair.as_ref().map(|pair| round.text(pair));
-                    let (own, types) = tokenizer.encode_framed(text, pair, frame.max_len).map_err(context)?;
+                    let (mut first, mut second) = (Vec::new(), Vec::new());
+                    session.encode(text, &mut first).map_err(context)?;
+                    let pair = job.pair.as_ref().map(|pair| session.encode(round.text(pair), &mut second));
+                    let pair = pair.transpose().map_err(context)?.map(|()| second.as_slice());
+                    let (own, types) = tokenizer.frame(&first, pair, frame.max_len);
                     ids.extend_from_slice(&own);
                     Some(types.iter().position(|&text| text == 1).unwrap_or(own.len()) as u64)
                 }
@@ -215,9 +226,9 @@ impl Build<'_> {
         &self.sources.files[job.source].path
     }
 
-    fn number(&self, labels: &mut Vec<String>, label: &str, job: &Job) -> Result<u64> {
-        if let Some(number) = labels.iter().position(|known| known == label) {
-            return Ok(number as u64);
+    fn number(&self, labels: &mut Labels, label: &str, job: &Job) -> Result<u64> {
+        if let Some(&number) = labels.numbers.get(label) {
+            return Ok(number);
         }
         // Training documents name the labels; a validation document may not bring a new one.
         if self.fixed_labels {
@@ -225,11 +236,34 @@ impl Build<'_> {
                 path: self.path(job).into(),
                 line: job.line,
                 label: label.into(),
-                known: labels.clone(),
+                known: labels.names.clone(),
             });
         }
-        labels.push(label.into());
-        Ok(labels.len() as u64 - 1)
+        Ok(labels.add(label.into()))
+    }
+}
+
+/// Labels in the order of first occurrence, and the number of each.
+#[derive(Default)]
+struct Labels {
+    names: Vec<String>,
+    numbers: HashMap<String, u64>,
+}
+
+impl Labels {
+    fn of(names: Vec<String>) -> Self {
+        let mut labels = Self::default();
+        for name in names {
+            labels.add(name);
+        }
+        labels
+    }
+
+    fn add(&mut self, name: String) -> u64 {
+        let number = self.names.len() as u64;
+        self.numbers.insert(name.clone(), number);
+        self.names.push(name);
+        number
     }
 }
 

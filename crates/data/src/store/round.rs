@@ -25,6 +25,8 @@ pub(super) struct Job {
     pub(super) source: usize,
     pub(super) line: u64,
     pub(super) last: bool,
+    /// How many bytes of the file have been read up to its end.
+    pub(super) read: u64,
     /// Whether it goes to the validation set.
     pub(super) apart: bool,
 }
@@ -95,6 +97,7 @@ impl<'a> Place<'a> {
                 source: self.source,
                 line: document.line,
                 last,
+                read: document.read,
                 apart,
             };
             round.jobs.push(job);

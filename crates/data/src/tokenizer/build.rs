@@ -116,6 +116,11 @@ impl Counts {
         }
     }
 
+    /// Whether nothing was counted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.counts.is_empty()
+    }
+
     /// Takes over the counts of another part of the corpus.
     pub(crate) fn merge(&mut self, other: Self) {
         for (piece, n) in other.pieces {

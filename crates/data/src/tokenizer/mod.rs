@@ -6,8 +6,10 @@
 mod assemble;
 mod build;
 mod check;
+mod frame;
 mod merges;
 mod pieces;
+mod seams;
 mod special;
 mod stream;
 #[cfg(test)]
@@ -17,8 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokenizers::models::ModelWrapper;
-use tokenizers::tokenizer::{PostProcessor, Tokenizer as Inner};
-use tokenizers::utils::truncation::TruncationDirection;
+use tokenizers::tokenizer::Tokenizer as Inner;
 
 use crate::corpus::Cut;
 use crate::{Error, Result, TokenizerConfig};
@@ -196,53 +197,6 @@ impl Tokenizer {
         })
     }
 
-    /// A text, or a pair of texts, in the tokenizer's own frame, cut to `max_len` tokens at the end of the longer
-    /// text: ids, and which text each belongs to.
-    ///
-    /// A tokenizer without a frame ends each text by the end token.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::encode`].
-    pub fn encode_framed(
-        &self,
-        text: &str,
-        pair: Option<&str>,
-        max_len: Option<usize>,
-    ) -> Result<(Vec<u32>, Vec<u32>)> {
-        let n_texts = 1 + usize::from(pair.is_some());
-        let n_added = match (self.special.frame, self.inner.get_post_processor()) {
-            (true, Some(frame)) => frame.added_tokens(pair.is_some()),
-            _ => n_texts * usize::from(self.eos_id().is_some()),
-        };
-        let plain = |text: &str| self.inner.encode_fast(text, false).map_err(encode_error);
-        let mut first = plain(text)?;
-        let mut second = pair.map(plain).transpose()?;
-        let room = max_len.map_or(usize::MAX, |len| len.saturating_sub(n_added));
-        let (n_first, n_second) = share(room, first.len(), second.as_ref().map_or(0, |second| second.len()));
-        first.truncate(n_first, 0, TruncationDirection::Right);
-        if let Some(second) = &mut second {
-            second.truncate(n_second, 0, TruncationDirection::Right);
-        }
-        if self.special.frame {
-            let framed = self.inner.post_process(first, second, true).map_err(encode_error)?;
-            return Ok((framed.get_ids().to_vec(), framed.get_type_ids().to_vec()));
-        }
-        let mut ids = first.get_ids().to_vec();
-        ids.extend(self.eos_id());
-        let n_first = ids.len();
-        if let Some(second) = second {
-            ids.extend(second.get_ids());
-            ids.extend(self.eos_id());
-        }
-        let types = (0..ids.len()).map(|place| u32::from(place >= n_first)).collect();
-        Ok((ids, types))
-    }
-
-    /// Whether the tokenizer puts tokens of its own about a text, as BERT's `[CLS]` and `[SEP]`.
-    pub fn has_frame(&self) -> bool {
-        self.special.frame
-    }
-
     /// Where a text may be cut without a change to its tokens.
     pub(crate) fn cut(&self) -> Cut {
         self.special.cut
@@ -299,21 +253,6 @@ impl Tokenizer {
     /// Whether an id is a special token: never masked, never drawn as a random token.
     pub fn is_special(&self, id: u32) -> bool {
         self.special.all.binary_search(&id).is_ok()
-    }
-}
-
-/// How many tokens each of two texts keeps of `room`: the longer one gives way, one token at a time.
-fn share(room: usize, first: usize, second: usize) -> (usize, usize) {
-    if first.saturating_add(second) <= room {
-        return (first, second);
-    }
-    let half = room / 2;
-    if first <= half {
-        (first, room - first)
-    } else if second <= half {
-        (room - second, second)
-    } else {
-        (room - half, half)
     }
 }
 

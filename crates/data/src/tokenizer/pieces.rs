@@ -1,8 +1,8 @@
 //! Much text to ids, fast: text is cut where no token reaches across, and pieces met before are looked up.
 //!
 //! In running text most pieces (a word with the space before it and the marks after it) have been seen already, so
-//! that the tokenizer itself works on new ones only. The ids are those of the whole text, as the cuts are placed
-//! where the tokenizer's own splitter would cut.
+//! that the tokenizer itself works on new ones only; a new piece is cut once more where its splitter allows it, as its
+//! parts may not be new. The ids are those of the whole text, as all cuts are placed where the splitter would cut.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -74,18 +74,48 @@ impl Drop for Session<'_> {
 
 impl Pieces {
     fn encode(&mut self, tokenizer: &Tokenizer, piece: &str, ids: &mut Vec<u32>) -> Result<()> {
-        if let Some(&(start, end)) = self.places.get(piece.as_bytes()) {
-            ids.extend_from_slice(&self.ids[start as usize..end as usize]);
+        if self.known(piece, ids) {
             return Ok(());
         }
-        let new = tokenizer.encode(piece)?;
-        if piece.len() <= LONGEST && self.places.len() < N_PIECES {
-            let start = self.ids.len() as u32;
-            self.ids.extend_from_slice(&new);
-            self.places.insert(piece.as_bytes().into(), (start, self.ids.len() as u32));
+        let start = ids.len();
+        match tokenizer.special.seams.as_ref().filter(|seams| seams.fit(piece)) {
+            None => ids.extend(tokenizer.encode(piece)?),
+            Some(seams) => {
+                let mut rest = piece;
+                while !rest.is_empty() {
+                    let (part, after) = rest.split_at(seams.first(rest));
+                    if !self.known(part, ids) {
+                        let start = ids.len();
+                        ids.extend(tokenizer.encode(part)?);
+                        self.keep(part, &ids[start..]);
+                    }
+                    rest = after;
+                }
+            }
         }
-        ids.extend(new);
+        self.keep(piece, &ids[start..]);
         Ok(())
+    }
+
+    /// Adds the ids of a piece that was met before; whether it was.
+    fn known(&self, piece: &str, ids: &mut Vec<u32>) -> bool {
+        let Some(&(start, end)) = self.places.get(piece.as_bytes()) else { return false };
+        ids.extend_from_slice(&self.ids[start as usize..end as usize]);
+        true
+    }
+
+    fn keep(&mut self, piece: &str, ids: &[u32]) {
+        if piece.len() > LONGEST {
+            return;
+        }
+        // What comes next is like what came last more than like what came first.
+        if self.places.len() >= N_PIECES {
+            self.places.clear();
+            self.ids.clear();
+        }
+        let start = self.ids.len() as u32;
+        self.ids.extend_from_slice(ids);
+        self.places.insert(piece.as_bytes().into(), (start, self.ids.len() as u32));
     }
 }
 

@@ -3,8 +3,10 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use tokenizers::tokenizer::{PostProcessor, Tokenizer as Inner};
+use tokenizers::tokenizer::Tokenizer as Inner;
 
+use super::frame::Frames;
+use super::seams::Seams;
 use crate::corpus::Cut;
 
 /// The ids of the tokens with a task, and of all special tokens, in rising order.
@@ -16,10 +18,12 @@ pub(super) struct Special {
     pub(super) eos: Option<u32>,
     pub(super) all: Vec<u32>,
     pub(super) n_ids: usize,
-    /// Whether the tokenizer puts tokens of its own about a text.
-    pub(super) frame: bool,
+    /// What the tokenizer puts about a text, where it does.
+    pub(super) frames: Option<Frames>,
     /// Where a text may be cut without a change to its tokens.
     pub(super) cut: Cut,
+    /// Where such a piece of text may be cut once more.
+    pub(super) seams: Option<Seams>,
 }
 
 const UNK: [&str; 3] = ["[UNK]", "<unk>", "<|unk|>"];
@@ -48,7 +52,8 @@ impl Special {
             all,
             n_ids,
             cut: cut(&file),
-            frame: inner.get_post_processor().is_some_and(|frame| frame.added_tokens(false) > 0),
+            seams: seams(&file),
+            frames: Frames::of(inner),
         }
     }
 
@@ -117,4 +122,19 @@ fn cut(file: &File) -> Cut {
         None if file.model.r#type.as_deref() == Some("BPE") && no_merges => Cut::Blanks,
         _ => of_splitter(splitter),
     }
+}
+
+/// Where the pieces of a text may be cut once more: known for the splitters whose words are easily told.
+fn seams(file: &File) -> Option<Seams> {
+    let of_splitter = |splitter: &Value| match splitter["type"].as_str() {
+        Some("ByteLevel") => Some(Seams::byte_level()),
+        Some("BertPreTokenizer" | "Whitespace") => Some(Seams::words()),
+        _ => None,
+    };
+    let splitter = match file.pre_tokenizer["type"].as_str() {
+        Some("Sequence") => &file.pre_tokenizer["pretokenizers"][0],
+        _ => &file.pre_tokenizer,
+    };
+    let added = file.added_tokens.iter().filter_map(|token| token["content"].as_str());
+    (cut(file) == Cut::Blanks).then(|| of_splitter(splitter))?.map(|seams| seams.sparing(added))
 }

@@ -149,6 +149,7 @@ fn mixed_text() -> impl proptest::strategy::Strategy<Value = String> {
         Just("[MASK]".to_owned()),
         Just("<|endoftext|>".to_owned()),
         "[а-яé狐]{1,4}",
+        "[a-z_.'0-9()\\[<|]{1,8}",
     ];
     proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
@@ -182,6 +183,18 @@ proptest::proptest! {
                 proptest::prop_assert_eq!(ids_of(&mut session, text), tokenizer.encode(text).unwrap(), "{:?} {:?}", kind, text);
             }
         }
+    }
+
+    #[test]
+    fn frames_are_those_of_the_library(one in mixed_text(), two in mixed_text()) {
+        let tokenizer = Tokenizer::train(&config(TokenizerKind::Wordpiece), TEXTS).unwrap();
+        let theirs = |encoding: tokenizers::Encoding| (encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec());
+        let single = theirs(tokenizer.inner.encode(one.as_str(), true).unwrap());
+        proptest::prop_assert_eq!(tokenizer.encode_framed(&one, None, None).unwrap(), single);
+        let pair = theirs(tokenizer.inner.encode((one.as_str(), two.as_str()), true).unwrap());
+        proptest::prop_assert_eq!(tokenizer.encode_framed(&one, Some(&two), None).unwrap(), pair);
+        let (ids, texts) = tokenizer.encode_framed(&one, Some(&two), Some(9)).unwrap();
+        proptest::prop_assert!(ids.len() <= 9 && ids.len() == texts.len());
     }
 
     #[test]

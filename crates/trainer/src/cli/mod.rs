@@ -13,8 +13,8 @@ use serde_json::json;
 use vulpes_trainer::checkpoint::{self, files::Disk};
 use vulpes_trainer::config::{self, RunConfig};
 use vulpes_trainer::{
-    Error, FitOptions, Plan, PlanOptions, Result, Session, Signals, check, evaluate_session, fit, is_patient,
-    replay_patient, tokenizer_folder, verify,
+    Error, FitOptions, Plan, PlanOptions, Result, Session, Signals, check, end_on_cut_files,
+    evaluate_session, fit, is_patient, replay_patient, tokenizer_folder, verify,
 };
 
 use args::Args;
@@ -88,6 +88,7 @@ fn read_config(args: &Args, name: &Path) -> Result<RunConfig> {
 }
 
 fn plan(args: &Args, config: RunConfig, run_dir: PathBuf, tokenizer_from: Option<PathBuf>) -> Result<Plan> {
+    end_on_cut_files().map_err(Error::BareIo)?;
     let options = PlanOptions { device: args.device.clone(), run_dir, tokenizer_from };
     let reading = Reading::new(args.quiet);
     let plan = Plan::new(config, &options, &reading);

@@ -9,6 +9,7 @@ pub const EMBEDDED: &[(&str, &str)] = &[
     ("fox.toml", include_str!("../../../../configs/fox.toml")),
     ("fox-bert.toml", include_str!("../../../../configs/fox-bert.toml")),
     ("fox-multihead.toml", include_str!("../../../../configs/fox-multihead.toml")),
+    ("shakespeare-char.toml", include_str!("../../../../configs/shakespeare-char.toml")),
 ];
 
 /// Path and text of the config called `name`: the file itself, the file of that name in `configs/`, or the one that
