@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod architecture;
+mod bad_folders;
 mod bad_input;
 mod configs;
 mod damage;
 mod endings;
+mod finetune;
 mod fuzz;
 mod golden;
 mod lessons;

@@ -45,7 +45,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         },
         ..DataConfig::default()
     };
-    let options = OpenOptions { context_len: 64, seed: 1, vocab_size: None, tokenizer: None, progress: &() };
+    let options = OpenOptions {
+        context_len: 64,
+        seed: 1,
+        vocab_size: None,
+        n_token_types: None,
+        tokenizer: None,
+        labels: &[],
+        shuffle: true,
+        progress: &(),
+    };
     let open = || -> Result<(f64, Dataset), vulpes_data::Error> {
         let start = Instant::now();
         let dataset = Dataset::open(&data, &ObjectiveConfig::default(), &options)?;

@@ -8,11 +8,13 @@
 pub mod checkpoint;
 pub mod config;
 
+mod base;
 mod census;
 mod doctor;
 mod error;
 mod evaluate;
 mod fit;
+mod freeze;
 mod metrics;
 mod optimizer;
 mod plan;
