@@ -47,6 +47,12 @@ impl std::fmt::Display for Change {
 }
 
 impl Change {
+    fn new(key: String, before: Option<&Value>, after: Option<&Value>) -> Self {
+        let words = |value: Option<&Value>| value.map_or("unset".to_owned(), Value::to_string);
+        let words = format!("{key}: {} → {}", words(before), words(after));
+        Self { key, words }
+    }
+
     /// Whether the rows differ because of it.
     pub(crate) fn decides_rows(&self) -> bool {
         is_among(&self.key, DECIDE_ROWS)
@@ -87,11 +93,6 @@ pub(crate) fn changes(dir: &Path, config: &RunConfig, explicit: &[String]) -> Re
 }
 
 fn compare(key: &str, before: &Value, after: &Value, differences: &mut Vec<Change>) {
-    let mut differ = |key: String, before: Option<&Value>, after: Option<&Value>| {
-        let words = |value: Option<&Value>| value.map_or("unset".to_owned(), Value::to_string);
-        let words = format!("{key}: {} → {}", words(before), words(after));
-        differences.push(Change { key, words });
-    };
     if let (Value::Table(before), Value::Table(after)) = (before, after) {
         let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
         keys.sort();
@@ -100,11 +101,11 @@ fn compare(key: &str, before: &Value, after: &Value, differences: &mut Vec<Chang
             let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
             match (before.get(name), after.get(name)) {
                 (Some(before), Some(after)) => compare(&key, before, after, differences),
-                (before, after) => differ(key, before, after),
+                (before, after) => differences.push(Change::new(key, before, after)),
             }
         }
     } else if before != after {
-        differ(key.to_owned(), Some(before), Some(after));
+        differences.push(Change::new(key.to_owned(), Some(before), Some(after)));
     }
 }
 
