@@ -160,7 +160,10 @@ fn expand(key: &str, pattern: &str) -> Result<Vec<PathBuf>> {
         .map_err(|error| Error::config(key, format!("{pattern:?} is no glob: {error}")))?;
     let mut files = Vec::new();
     for path in found {
-        let path = path.map_err(|error| Error::read(&error.path().to_path_buf(), error.into()))?;
+        let path = path.map_err(|error| {
+            let path = error.path().to_path_buf();
+            Error::read(&path, error.into())
+        })?;
         if path.is_file() {
             files.push(path);
         }

@@ -1,5 +1,7 @@
 //! The same on any number of threads, and past 32 bits.
 
+use std::sync::Arc;
+
 use super::tests::{all_ids, fox, open};
 use super::*;
 use crate::{DataConfig, ObjectiveKind, TokenizerConfig, TokenizerKind};
@@ -71,4 +73,35 @@ fn tokens_past_32_bits_are_addressed() {
     let order = order::Order::new(Some(Key::new(1, "shuffle")), None);
     let numbers = order.rows(&windows, Cursor { epoch: 3, index: windows.len() - 5 }, 10);
     assert!(numbers.iter().all(|&number| number < windows.len()));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(24))]
+    /// Whatever the rows of a batch and the number of processes: together they are the one process, row by row, and
+    /// every epoch has each window once.
+    #[test]
+    fn ranks_together_are_the_run_of_one(of in 1u64..6, rows in 1usize..9, steps in 1u64..40) {
+        let dataset = Arc::new(open(&fox(), ObjectiveKind::NextToken, 16).unwrap());
+        let mut together: Vec<(u64, Vec<u32>)> = Vec::new();
+        for rank in 0..of {
+            let mut batches = Batches::new(dataset.clone(), Cursor::default(), rows, Rank { rank, of });
+            for _ in 0..steps {
+                let batch = batches.next_batch().unwrap();
+                let each = batch.ids.chunks(16).map(<[u32]>::to_vec);
+                together.extend((batch.first_row..).zip(each));
+            }
+        }
+        together.sort();
+        let n = steps * of * rows as u64;
+        let alone = dataset.batch(Cursor::default(), n as usize).unwrap();
+        let alone: Vec<(u64, Vec<u32>)> = (0..).zip(alone.ids.chunks(16).map(<[u32]>::to_vec)).collect();
+        proptest::prop_assert_eq!(&together, &alone);
+        let mut all = all_ids(&dataset, 0);
+        all.sort();
+        for epoch in alone.chunks_exact(dataset.n_rows() as usize) {
+            let mut epoch: Vec<Vec<u32>> = epoch.iter().map(|(_, ids)| ids.clone()).collect();
+            epoch.sort();
+            proptest::prop_assert_eq!(&epoch, &all);
+        }
+    }
 }

@@ -140,37 +140,6 @@ fn ranks_cover_each_window_once() {
     }
 }
 
-proptest::proptest! {
-    #![proptest_config(proptest::test_runner::Config::with_cases(24))]
-    /// Whatever the rows of a batch and the number of processes: together they are the one process, row by row, and
-    /// every epoch has each window once.
-    #[test]
-    fn ranks_together_are_the_run_of_one(of in 1u64..6, rows in 1usize..9, steps in 1u64..40) {
-        let dataset = Arc::new(open(&fox(), ObjectiveKind::NextToken, 16).unwrap());
-        let mut together: Vec<(u64, Vec<u32>)> = Vec::new();
-        for rank in 0..of {
-            let mut batches = Batches::new(dataset.clone(), Cursor::default(), rows, Rank { rank, of });
-            for _ in 0..steps {
-                let batch = batches.next_batch().unwrap();
-                let each = batch.ids.chunks(16).map(<[u32]>::to_vec);
-                together.extend((batch.first_row..).zip(each));
-            }
-        }
-        together.sort();
-        let n = steps * of * rows as u64;
-        let alone = dataset.batch(Cursor::default(), n as usize).unwrap();
-        let alone: Vec<(u64, Vec<u32>)> = (0..).zip(alone.ids.chunks(16).map(<[u32]>::to_vec)).collect();
-        proptest::prop_assert_eq!(&together, &alone);
-        let mut all = all_ids(&dataset, 0);
-        all.sort();
-        for epoch in alone.chunks_exact(dataset.n_rows() as usize) {
-            let mut epoch: Vec<Vec<u32>> = epoch.iter().map(|(_, ids)| ids.clone()).collect();
-            epoch.sort();
-            proptest::prop_assert_eq!(&epoch, &all);
-        }
-    }
-}
-
 #[test]
 fn batches_ahead_are_the_same_and_resume_at_any_step() {
     let dataset = Arc::new(open(&fox(), ObjectiveKind::MaskedToken, 16).unwrap());
