@@ -169,3 +169,39 @@ mod x86 {
         row.iter().zip(x).fold(sum, |sum, (a, b)| sum + a * b)
     }
 }
+
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod tests {
+    use super::*;
+
+    /// Whichever form this processor takes, the others are right, too: AVX2's bits are those of AVX-512, and the plain
+    /// form differs by the rounding of its products alone.
+    #[test]
+    fn every_form_gives_the_same_sums() {
+        for (o, i) in [(1, 1), (3, 15), (5, 16), (4, 33), (7, 200), (2, 768)] {
+            let number = |n: usize| ((n * 7919 + 13) % 1000) as f32 / 500.0 - 1.0;
+            let (weight, x): (Vec<f32>, Vec<f32>) =
+                ((0..o * i).map(number).collect(), (0..i).map(|n| number(n + 5)).collect());
+            let mut plain = vec![0.0; o];
+            matvec_plain(&weight, &x, &mut plain);
+            let mut forms = Vec::new();
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                let mut out = vec![f32::NAN; o];
+                // SAFETY: the processor has AVX2 and FMA.
+                unsafe { x86::matvec_256(&weight, &x, &mut out) };
+                forms.push(out);
+            }
+            if is_x86_feature_detected!("avx512f") {
+                let mut out = vec![f32::NAN; o];
+                // SAFETY: the processor has AVX-512.
+                unsafe { x86::matvec_512(&weight, &x, &mut out) };
+                forms.push(out);
+            }
+            assert!(forms.windows(2).all(|pair| pair[0] == pair[1]), "{o} x {i}");
+            for out in forms {
+                assert!(out.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-4), "{o} x {i}");
+            }
+        }
+    }
+}
