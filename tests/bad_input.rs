@@ -43,6 +43,7 @@ fn wrong_usage_ends_in_two() {
         place.train(&["--config", "small.toml", "--device", "cuda"]).fails(2, &["--features cuda"]);
     }
     place.train(&["--config", "small.toml", "--set", "train.freeze=[\"nothing\"]"]).fails(2, &["nothing"]);
+    assert!(!place.path("runs").exists());
 }
 
 #[test]

@@ -35,7 +35,9 @@ fn each_plans_a_run_where_its_corpus_is_built_in() {
     let place = Place::new();
     for (name, text) in EMBEDDED {
         let config = RunConfig::parse(name, text, &[], false).unwrap_or_else(|faults| panic!("{faults}"));
-        if !config.data.train.0.iter().all(|path| vulpes_data::embedded(path).is_some()) {
+        if !config.train.is_from_scratch()
+            || !config.data.train.0.iter().all(|path| vulpes_data::embedded(path).is_some())
+        {
             continue;
         }
         let said = place.train(&["--config", name, "--dry-run"]);

@@ -16,15 +16,10 @@
 //! `portable.json`. Without the variable the same lines compare.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use vulpes_trainer::{Session, checkpoint};
 
-use crate::support::{SMALL, plan, train};
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
-}
+use crate::support::{SMALL, fixtures, plan, train};
 
 /// What the kernels choose on this machine.
 fn level() -> &'static str {

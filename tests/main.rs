@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod architecture;
+mod bad_folders;
 mod bad_input;
 mod configs;
 mod corpus;
 mod damage;
 mod endings;
+mod finetune;
 mod fuzz;
 mod golden;
 mod lessons;

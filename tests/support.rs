@@ -45,6 +45,11 @@ keep_last = 3
 threads = 2
 "#;
 
+/// The model folders that lie in the repository.
+pub(crate) fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
+}
+
 /// A folder with `small.toml` in it, in which programs run.
 pub(crate) struct Place {
     dir: TempDir,
@@ -143,7 +148,7 @@ pub(crate) fn plan(dir: &Path, text: &str, overrides: &[&str]) -> Plan {
     let config =
         RunConfig::parse("test", text, &overrides, false).unwrap_or_else(|faults| panic!("{faults}"));
     let options =
-        PlanOptions { device: Some("cpu".to_owned()), run_dir: dir.to_path_buf(), tokenizer_from: None };
+        PlanOptions { device: Some("cpu".to_owned()), run_dir: dir.to_path_buf(), checkpoint: None };
     Plan::new(config, &options, &()).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -166,6 +166,9 @@ pub fn tokenize_once(config: &str, tokenizer: &Path) -> Result<serde_json::Value
         seed: config.train.seed,
         vocab_size: None,
         tokenizer: None,
+        n_token_types: None,
+        labels: &[],
+        shuffle: true,
         progress: &(),
     };
     let start = Instant::now();
@@ -185,7 +188,7 @@ fn read(config: &str, cache: &Path, threads: Option<usize>) -> Result<RunConfig>
 
 fn open(bench: &DataBench<'_>, folder: &Path) -> Result<Plan> {
     let config = read(bench.config, &folder.join("cache"), Some(bench.threads))?;
-    let options = PlanOptions { device: Some("cpu".into()), run_dir: PathBuf::new(), tokenizer_from: None };
+    let options = PlanOptions { device: Some("cpu".into()), run_dir: PathBuf::new(), checkpoint: None };
     Ok(Plan::new(config, &options, &())?)
 }
 
@@ -210,9 +213,9 @@ fn job(plan: &Plan, tokenizer: &Path) -> Result<serde_json::Value> {
         DocumentConfig::Marker(marker) => ("marker", Some(marker)),
     };
     let own = plan.dataset.tokenizer().context("this config has no tokenizer; --data times one")?;
-    let classify = objective.kind == ObjectiveKind::Classify;
+    let classify = objective.kind() == ObjectiveKind::Classify;
     let in_rows = data.row_kind(objective) == RowKind::Documents
-        && (classify || data.pair_column.is_some() || objective.kind == ObjectiveKind::MaskedToken);
+        && (classify || data.pair_column.is_some() || objective.kind() == ObjectiveKind::MaskedToken);
     let frame = in_rows && own.has_frame();
     let ends = if frame || own.eos_id().is_none() { 0 } else { 1 + usize::from(data.pair_column.is_some()) };
     Ok(json!({

@@ -46,8 +46,7 @@ impl StepBench {
             overrides.extend(["train.shards=1".into(), "train.threads=1".into()]);
         }
         let config = RunConfig::parse(&path.display().to_string(), &text, &overrides, false)?;
-        let options =
-            PlanOptions { device: Some("cpu".into()), run_dir: PathBuf::new(), tokenizer_from: None };
+        let options = PlanOptions { device: Some("cpu".into()), run_dir: PathBuf::new(), checkpoint: None };
         // The plan lives as long as the process, which exists to time this one config.
         let plan: &'static Plan = Box::leak(Box::new(Plan::new(config, &options, &())?));
         let train = &plan.config.train;

@@ -1,10 +1,12 @@
-//! The fox's corpus, inside the library, so that the fox runs anywhere.
+//! The small corpora of `data/`, inside the library, so that what learns from them runs anywhere.
 
 use std::path::Path;
 
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 4] = [
     ("data/fox.txt", include_str!("../../../data/fox.txt")),
     ("data/fox.val.txt", include_str!("../../../data/fox.val.txt")),
+    ("data/topics.jsonl", include_str!("../../../data/topics.jsonl")),
+    ("data/topics.val.jsonl", include_str!("../../../data/topics.val.jsonl")),
 ];
 
 /// The text of an embedded file, by its path (`data/fox.txt`) or its name alone (`fox.txt`).

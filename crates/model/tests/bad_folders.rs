@@ -39,7 +39,7 @@ fn what_is_not_implemented_is_named() {
         ("gpt2-one", "model_type", value!("mamba"), "model_type = \"mamba\""),
         ("gpt2-one", "model_type", Value::Null, "has no model_type"),
         ("gpt2-one", "activation_function", value!("mish"), "activation_function = \"mish\""),
-        ("gpt2-one", "scale_attn_weights", value!(false), "scale_attn_weights"),
+        ("gpt2-one", "scale_attn_weights", value!("no"), "scale_attn_weights = \"no\" is not true or false"),
         ("gpt2-one", "scale_attn_by_inverse_layer_idx", value!(true), "scale_attn_by_inverse_layer_idx"),
         ("gpt2-one", "add_cross_attention", value!(true), "add_cross_attention"),
         ("gpt2-one", "architectures", value!(["GPT2ForTokenClassification"]), "GPT2ForTokenClassification"),

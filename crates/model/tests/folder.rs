@@ -116,6 +116,23 @@ fn another_head_takes_what_fits_and_draws_the_rest_from_the_seed() {
 }
 
 #[test]
+fn gpt2_without_the_scale_stays_gpt2() {
+    let out = tempdir().unwrap();
+    let dir = out.path().join("model");
+    copy(&fixtures().join("gpt2-one"), &dir);
+    let mut config = json(&dir.join("config.json"));
+    config["scale_attn_weights"] = false.into();
+    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    let loaded = load(&dir);
+    assert_eq!(loaded.config.scale(), 1.0);
+    folder::save(&dir, &loaded.transformer, &loaded.extra).unwrap();
+    assert_eq!(
+        (&json(&dir.join("config.json"))["scale_attn_weights"], load(&dir).config),
+        (&false.into(), loaded.config)
+    );
+}
+
+#[test]
 fn a_model_without_a_class_of_its_own_keeps_our_layout() {
     let loaded = load(&fixtures().join("llama-plain"));
     let mut config = loaded.config.clone();

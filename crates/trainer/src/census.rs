@@ -3,6 +3,8 @@
 //! Some operations of candle-nn give results without a backward. A model that uses one trains on with frozen layers
 //! and no error; here it is refused, and the parameters are named.
 
+use std::collections::BTreeSet;
+
 use vulpes_ops::Gradients;
 
 use crate::{Error, Result};
@@ -10,17 +12,33 @@ use crate::{Error, Result};
 /// Refuses gradients of which one is absent or not finite.
 ///
 /// A gradient of zeros is a gradient: rows of an embedding that no token used, and a key's bias, which softmax cancels,
-/// have none other. Parameters named in `train.freeze` have no buffer here and are not asked for.
+/// have none other. Of the model's parameters, `all`, only those that are declared `frozen` may have no buffer.
 ///
 /// # Errors
 /// [`Error::Census`], naming every such parameter.
-pub fn census(gradients: &Gradients) -> Result<()> {
+pub fn census<'a>(
+    gradients: &Gradients,
+    all: impl IntoIterator<Item = &'a str>,
+    frozen: &BTreeSet<String>,
+) -> Result<()> {
+    let counted: BTreeSet<&str> = gradients.iter().map(|(name, _)| name).collect();
+    let forgotten: Vec<String> = all
+        .into_iter()
+        .filter(|name| !counted.contains(name) && !frozen.contains(*name))
+        .map(|name| format!("`{name}`"))
+        .collect();
     let severed: Vec<String> = gradients
         .iter()
         .filter(|(_, gradient)| gradient.is_none())
         .map(|(name, _)| format!("`{name}`"))
         .collect();
     let mut wrong = Vec::new();
+    if !forgotten.is_empty() {
+        wrong.push(format!(
+            "nothing is learned for {}, and train.freeze doesn't name it",
+            forgotten.join(", ")
+        ));
+    }
     if !severed.is_empty() {
         wrong.push(format!(
             "no gradient reaches {}: between {} and the loss stands an operation without a backward; to keep a \
@@ -65,7 +83,7 @@ mod tests {
         let weights = softmax(&x.matmul(&query)?)?;
         let loss = weights.matmul(&x.matmul(&value)?)?.sqr()?.sum_all()?;
         backward(&loss, &mut gradients)?;
-        census(&gradients)
+        census(&gradients, named.map(|(name, _)| name), &BTreeSet::new())
     }
 
     fn composed(x: &Tensor) -> candle_core::Result<Tensor> {
@@ -96,7 +114,18 @@ mod tests {
         let x = Var::from_slice(&[1.0f32, 0.0], 2, &Device::Cpu).unwrap();
         let mut gradients = Gradients::new(&[("x".to_owned(), x.clone())]).unwrap();
         backward(&x.sqrt().unwrap().sum_all().unwrap(), &mut gradients).unwrap();
-        let error = census(&gradients).unwrap_err().to_string();
+        let error = census(&gradients, [], &BTreeSet::new()).unwrap_err().to_string();
         assert!(error.contains("the gradient of `x` is not finite"), "{error}");
+    }
+
+    #[test]
+    fn a_parameter_that_is_neither_trained_nor_declared_frozen_is_refused_by_name() {
+        let x = Var::from_slice(&[1.0f32, 2.0], 2, &Device::Cpu).unwrap();
+        let mut gradients = Gradients::new(&[("x".to_owned(), x.clone())]).unwrap();
+        backward(&x.sqr().unwrap().sum_all().unwrap(), &mut gradients).unwrap();
+        let frozen = BTreeSet::from(["y".to_owned()]);
+        assert!(census(&gradients, ["x", "y"], &frozen).is_ok());
+        let error = census(&gradients, ["x", "y", "z"], &frozen).unwrap_err().to_string();
+        assert!(error.contains("nothing is learned for `z`"), "{error}");
     }
 }

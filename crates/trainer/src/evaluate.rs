@@ -23,16 +23,64 @@ pub struct Evaluation {
     /// The share of targets that are the model's first choice, for masked tokens and labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
+    /// The mean over the labels of F1, the harmonic mean of precision and recall, for labels; labels that are neither
+    /// asked for nor chosen are left out ([van Rijsbergen 1979](https://www.dcs.gla.ac.uk/Keith/Preface.html), ch. 7).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub macro_f1: Option<f64>,
     /// The number of targets.
     pub n_targets: usize,
 }
 
-/// Sums over one batch.
-#[derive(Clone, Copy, Default)]
+/// Sums over batches.
+#[derive(Clone, Debug, Default)]
 struct Sums {
     loss: f64,
-    right: usize,
     n_targets: usize,
+    right: usize,
+    /// For each label how often it was asked for, chosen, and both; empty where no labels are asked for.
+    labels: Vec<LabelCounts>,
+}
+
+/// How often a label was asked for, how often chosen, and how often both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct LabelCounts {
+    asked: usize,
+    chosen: usize,
+    both: usize,
+}
+
+impl Sums {
+    /// Counts the model's first choice for one target.
+    fn count(&mut self, target: i64, chosen: u32) {
+        let is_right = target == i64::from(chosen);
+        self.right += usize::from(is_right);
+        if let Some(label) = usize::try_from(target).ok().and_then(|label| self.labels.get_mut(label)) {
+            label.asked += 1;
+            label.both += usize::from(is_right);
+        }
+        if let Some(label) = self.labels.get_mut(chosen as usize) {
+            label.chosen += 1;
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.loss += other.loss;
+        self.n_targets += other.n_targets;
+        self.right += other.right;
+        for (sum, one) in self.labels.iter_mut().zip(&other.labels) {
+            sum.asked += one.asked;
+            sum.chosen += one.chosen;
+            sum.both += one.both;
+        }
+    }
+
+    /// `mean 2 both / (asked + chosen)` over the labels that were asked for or chosen.
+    fn macro_f1(&self) -> Option<f64> {
+        let seen = self.labels.iter().filter(|label| label.asked + label.chosen > 0);
+        let scores: Vec<f64> =
+            seen.map(|label| 2.0 * label.both as f64 / (label.asked + label.chosen) as f64).collect();
+        (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+    }
 }
 
 /// Evaluates `transformer` on `batches`, each batch on a thread of `pool` where there is one.
@@ -46,10 +94,15 @@ pub fn evaluate(
     kernel_threads: usize,
 ) -> Result<Evaluation> {
     let transformer = transformer.without_gradients()?;
-    let asks_accuracy = !matches!(transformer.config().head, Head::NextToken);
-    let one =
-        |batch: &Batch| with_kernel_threads(kernel_threads, || sums(&transformer, batch, asks_accuracy));
-    let mut total = Sums::default();
+    let head = transformer.config().head;
+    let none = match head {
+        Head::Classify { n_labels } => {
+            Sums { labels: vec![LabelCounts::default(); n_labels], ..Sums::default() }
+        }
+        _ => Sums::default(),
+    };
+    let one = |batch: &Batch| with_kernel_threads(kernel_threads, || sums(&transformer, batch, none.clone()));
+    let mut total = none.clone();
     let wave = pool.map_or(1, ThreadPool::current_num_threads);
     let mut batches = batches.peekable();
     while batches.peek().is_some() {
@@ -60,35 +113,49 @@ pub fn evaluate(
             None => wave.iter().map(one).collect(),
         };
         for sums in found {
-            let sums = sums?;
-            total.loss += sums.loss;
-            total.right += sums.right;
-            total.n_targets += sums.n_targets;
+            total.add(&sums?);
         }
     }
     let n = total.n_targets.max(1) as f64;
     let loss = total.loss / n;
+    let asks_accuracy = asks_accuracy(head);
     Ok(Evaluation {
         loss,
         perplexity: (!asks_accuracy).then(|| loss.exp()),
         accuracy: asks_accuracy.then_some(total.right as f64 / n),
+        macro_f1: total.macro_f1(),
         n_targets: total.n_targets,
     })
 }
 
-fn sums(transformer: &Transformer, batch: &Batch, asks_accuracy: bool) -> candle_core::Result<Sums> {
+/// Whether the share of right first choices says something: of next tokens the perplexity says more.
+fn asks_accuracy(head: Head) -> bool {
+    head != Head::NextToken
+}
+
+/// The sums over one batch, begun as `sums`.
+fn sums(transformer: &Transformer, batch: &Batch, mut sums: Sums) -> candle_core::Result<Sums> {
     if batch.n_targets() == 0 {
-        return Ok(Sums::default());
+        return Ok(sums);
     }
     let mut run = Run::inference();
     let hidden = transformer.forward(&input(batch, transformer.device())?, &mut run)?;
     let loss = transformer.loss(&hidden, &batch.targets, &CrossEntropyOptions::default(), &run)?;
-    let right = if asks_accuracy { n_right(transformer, &hidden, &batch.targets)? } else { 0 };
-    Ok(Sums { loss: scalar(&loss.sum)?, right, n_targets: loss.count })
+    (sums.loss, sums.n_targets) = (scalar(&loss.sum)?, loss.count);
+    if asks_accuracy(transformer.config().head) {
+        for (target, chosen) in first_choices(transformer, &hidden, &batch.targets)? {
+            sums.count(target, chosen);
+        }
+    }
+    Ok(sums)
 }
 
-/// How many targets are the model's first choice.
-fn n_right(transformer: &Transformer, hidden: &Tensor, targets: &[i64]) -> candle_core::Result<usize> {
+/// Each target with the model's first choice.
+fn first_choices(
+    transformer: &Transformer,
+    hidden: &Tensor,
+    targets: &[i64],
+) -> candle_core::Result<Vec<(i64, u32)>> {
     let asked: Vec<u32> = (0..targets.len()).filter(|i| targets[*i] != IGNORED).map(|i| i as u32).collect();
     let (b, t, d) = hidden.dims3()?;
     let of_rows = matches!(transformer.config().head, Head::Classify { .. });
@@ -103,9 +170,29 @@ fn n_right(transformer: &Transformer, hidden: &Tensor, targets: &[i64]) -> candl
     let chosen =
         logits.to_dtype(DType::F32)?.argmax(candle_core::D::Minus1)?.flatten_all()?.to_vec1::<u32>()?;
     let chosen_at = |place: usize, i: u32| if of_rows { chosen[i as usize] } else { chosen[place] };
-    Ok(asked
-        .iter()
-        .enumerate()
-        .filter(|(place, i)| i64::from(chosen_at(*place, **i)) == targets[**i as usize])
-        .count())
+    Ok(asked.iter().enumerate().map(|(place, i)| (targets[*i as usize], chosen_at(place, *i))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The second example of scikit-learn's `f1_score` has 0.26…: labels [0, 1, 2, 0, 1, 2], choices [0, 2, 1, 0, 0, 1].
+    #[test]
+    fn macro_f1_is_the_mean_over_the_labels_that_were_seen() {
+        let counted = |pairs: &[(i64, u32)], n_labels: usize| {
+            let mut sums = Sums { labels: vec![LabelCounts::default(); n_labels], ..Sums::default() };
+            let mut halves = [sums.clone(), sums.clone()];
+            pairs.iter().enumerate().for_each(|(i, (target, chosen))| halves[i % 2].count(*target, *chosen));
+            halves.iter().for_each(|half| sums.add(half));
+            (sums.right, sums.macro_f1())
+        };
+        let pairs = [(0, 0), (1, 2), (2, 1), (0, 0), (1, 0), (2, 1)];
+        let (right, f1) = counted(&pairs, 3);
+        assert_eq!(right, 2);
+        assert!((f1.unwrap() - 0.8 / 3.0).abs() < 1e-12);
+        assert_eq!(counted(&pairs, 5).1, f1, "labels that nobody saw count for nothing");
+        assert_eq!(counted(&[(1, 1), (0, 0)], 2), (2, Some(1.0)));
+        assert_eq!(counted(&[(1, 1)], 0).1, None);
+    }
 }

@@ -79,10 +79,6 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>) -> Result<Summary> {
     notes.told.iter().for_each(|note| watch.progress.say(note));
     notes.warnings.iter().for_each(|warning| watch.progress.warn(warning));
     plan.warnings.iter().for_each(|warning| watch.progress.warn(warning));
-    let unused = plan.unused_freezes();
-    if !unused.is_empty() {
-        return Err(Error::Usage(format!("train.freeze names no parameter with {}", unused.join(", "))));
-    }
     let finished = run(&mut session, &folder, &mut watch, options);
     watch.progress.finish();
     let (loss, evaluation, stopped) = finished?;

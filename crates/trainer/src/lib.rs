@@ -8,12 +8,14 @@
 pub mod checkpoint;
 pub mod config;
 
+mod base;
 mod census;
 mod cut_files;
 mod doctor;
 mod error;
 mod evaluate;
 mod fit;
+mod freeze;
 mod metrics;
 mod optimizer;
 mod plan;

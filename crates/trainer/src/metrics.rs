@@ -98,6 +98,9 @@ impl Metrics {
         if let Some(accuracy) = found.accuracy {
             object.number("val_accuracy", accuracy);
         }
+        if let Some(macro_f1) = found.macro_f1 {
+            object.number("val_macro_f1", macro_f1);
+        }
         self.write(object)
     }
 

@@ -1,5 +1,6 @@
 //! From a config to all that a run needs, decided and opened: device, data, model, sizes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,10 +9,12 @@ use candle_core::{DType, Device};
 use serde_json::json;
 use vulpes_data::{Cursor, Dataset, OpenOptions, Tokenizer};
 use vulpes_model::config::MaskKind;
-use vulpes_model::folder::{self, LoadOptions};
-use vulpes_model::{Head, ModelConfig, ModelSection, Transformer, declare, device};
+use vulpes_model::folder::{self, Extra, LoadOptions};
+use vulpes_model::{Head, ModelConfig, Transformer, declare, device};
 
+use crate::base::Base;
 use crate::config::{DTypeName, RunConfig, head};
+use crate::freeze::frozen;
 use crate::optimizer::Optimizer;
 use crate::progress::thousands;
 use crate::step::default_shards;
@@ -38,7 +41,10 @@ pub struct Plan {
     pub n_shards: usize,
     /// Threads.
     pub n_threads: usize,
-    /// What the data had to say.
+    base: Option<Base>,
+    /// The parameters that stay as they are.
+    pub(crate) frozen: BTreeSet<String>,
+    /// What folder and data had to say.
     pub warnings: Vec<String>,
 }
 
@@ -49,8 +55,8 @@ pub struct PlanOptions {
     pub device: Option<String>,
     /// The run's folder.
     pub run_dir: PathBuf,
-    /// A model folder whose tokenizer is used in place of a new one: that of the checkpoint a run goes on from.
-    pub tokenizer_from: Option<PathBuf>,
+    /// The checkpoint that a run goes on from; its tokenizer is used in place of a new one.
+    pub checkpoint: Option<PathBuf>,
 }
 
 impl Plan {
@@ -64,30 +70,45 @@ impl Plan {
         progress: &dyn vulpes_data::Progress,
     ) -> Result<Self> {
         let device = device::parse(options.device.as_deref())?;
-        let mut config = config;
-        let init = init_folder(&config)?;
+        let mut base = Base::open(&config, options.checkpoint.as_deref())?;
         let mut warnings = Vec::new();
-        if let Some(dir) = &init {
-            // The folder says what the model is; the config may name the same again, but nothing else.
-            let loaded = folder::load(dir)?;
-            config.model = overlay(&config.model, &ModelSection::from(&loaded.config), dir)?;
-        }
-        let tokenizer_dir = options.tokenizer_from.as_ref().or(init.as_ref());
-        let tokenizer = match tokenizer_dir.filter(|dir| dir.join("tokenizer.json").is_file()) {
-            Some(dir) => Some(Tokenizer::from_folder(dir)?),
-            None => None,
+        let config = match &base {
+            None => config,
+            Some(base) => {
+                warnings.extend(base.found().warnings.iter().cloned());
+                base.settle(config)?
+            }
         };
+        let tokenizer = match (&base, &options.checkpoint) {
+            (Some(base), _) => base.tokenizer()?,
+            (None, Some(dir)) if Tokenizer::is_in(dir) => Some(Tokenizer::from_folder(dir)?),
+            _ => None,
+        };
+        let sizes = config.model.resolve(1, head(&config.objective, 2));
+        let labels = base.as_ref().map(Base::labels).unwrap_or_default();
         let open = OpenOptions {
-            context_len: config.model.resolve(1, head(&config.objective, 2)).context_len,
+            context_len: sizes.context_len,
             seed: config.train.seed,
             vocab_size: config.model.vocab_size,
+            n_token_types: Some(sizes.n_token_type),
             tokenizer: tokenizer.as_ref(),
+            labels: &labels,
+            shuffle: config.train.shuffle,
             progress,
         };
-        let dataset =
-            on_threads(config.train.threads, || Dataset::open(&config.data, &config.objective, &open))?;
+        let open_data =
+            |data| on_threads(config.train.threads, || Dataset::open(data, &config.objective, &open));
+        let mut dataset = open_data(&config.data)?;
+        if let Some(base) = base.as_mut().filter(|_| tokenizer.is_none() && dataset.tokenizer().is_some()) {
+            warnings.push(base.new_tokenizer());
+            if let Some(data) = base.bound(&config.data, dataset.vocab_size()) {
+                dataset = open_data(&data)?;
+            }
+        }
         let model = config.model.resolve(dataset.vocab_size(), head(&config.objective, dataset.n_labels()));
         check_model(&model, &dataset)?;
+        let frozen = frozen(&config.train.freeze, &model)?;
+        warnings.extend(base.as_ref().and_then(|base| base.new_labels(dataset.labels())));
         warnings.extend(dataset.warnings().iter().cloned());
         if model.head == Head::NextToken && model.mask == MaskKind::Full {
             warnings.push(
@@ -111,6 +132,8 @@ impl Plan {
             dataset: Arc::new(dataset),
             config,
             model,
+            base,
+            frozen,
             device,
             dtype,
             warnings,
@@ -122,16 +145,16 @@ impl Plan {
     /// # Errors
     /// When there is no room, or the folder is damaged.
     pub fn init(&self) -> Result<(Transformer, Vec<String>)> {
-        match init_folder(&self.config)? {
-            None => {
-                let seed = self.config.train.seed;
-                Ok((Transformer::init(&self.model, seed, self.dtype, &self.device)?, Vec::new()))
-            }
-            Some(dir) => self.load(&dir),
+        let train = &self.config.train;
+        if train.is_from_scratch() {
+            return Ok((Transformer::init(&self.model, train.seed, self.dtype, &self.device)?, Vec::new()));
         }
+        let (transformer, fresh) = self.load(&folder::resolve(Path::new(&train.init_from))?)?;
+        let words = format!("not in {}, and drawn from the seed: {}", train.init_from, fresh.join(", "));
+        Ok((transformer, if fresh.is_empty() { Vec::new() } else { vec![words] }))
     }
 
-    /// The model of a folder, on this plan's device and with its head.
+    /// The model of a folder, on this plan's device and with its head; the names of what the folder doesn't have.
     ///
     /// # Errors
     /// When the folder is damaged or holds another model.
@@ -145,7 +168,7 @@ impl Plan {
         let loaded = folder::load_with(dir, &options)?;
         // What a folder can't say (dropout, the spread of first values) is the config's to say.
         let transformer = Transformer::from_parameters(&self.model, loaded.transformer.parameters().clone())?;
-        Ok((transformer, loaded.warnings))
+        Ok((transformer, loaded.fresh))
     }
 
     /// A digest that another corpus, or another tokenizer, would not have: sizes, and rows from all over the corpus.
@@ -174,10 +197,25 @@ impl Plan {
 
     /// Whether the parameter of that name is trained.
     pub fn is_trainable(&self, name: &str) -> bool {
-        !self.config.train.freeze.iter().any(|frozen| match frozen.strip_suffix('*') {
-            Some(beginning) => name.starts_with(beginning),
-            None => name == frozen,
-        })
+        !self.frozen.contains(name)
+    }
+
+    /// Special tokens and labels, for the run's model folders: those of the folder that the model comes from, as long as
+    /// its ids are in use, and of the tokenizer.
+    pub(crate) fn extra(&self) -> Extra {
+        let tokenizer = self.dataset.tokenizer();
+        let mut extra =
+            self.base.as_ref().filter(|base| base.ids_in_use).map(Base::tokens).unwrap_or_default();
+        if extra.eos_token_id.is_empty() {
+            extra.eos_token_id = tokenizer.and_then(Tokenizer::eos_id).into_iter().collect();
+        }
+        extra.pad_token_id = extra.pad_token_id.or(tokenizer.and_then(Tokenizer::pad_id));
+        Extra { labels: self.dataset.labels().to_vec(), ..extra }
+    }
+
+    /// Files that belong to the tokenizer of the folder that the model comes from, those that there are.
+    pub(crate) fn tokenizer_files(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        self.base.iter().filter(|base| base.ids_in_use).flat_map(Base::tokenizer_files)
     }
 
     /// How many numbers the parameters are, and how many of them are trained.
@@ -188,21 +226,12 @@ impl Plan {
         })
     }
 
-    /// Entries of `train.freeze` that name no parameter.
-    pub fn unused_freezes(&self) -> Vec<&str> {
-        let declared = declare(&self.model);
-        let names = |frozen: &str| match frozen.strip_suffix('*') {
-            Some(beginning) => declared.iter().any(|parameter| parameter.name.starts_with(beginning)),
-            None => declared.iter().any(|parameter| parameter.name == frozen),
-        };
-        self.config.train.freeze.iter().map(String::as_str).filter(|frozen| !names(frozen)).collect()
-    }
-
     /// Bytes that a checkpoint takes on disk, within a few thousand.
     pub fn checkpoint_bytes(&self) -> u64 {
         let (all, trained) = self.n_parameters();
         let numbers = all + trained * Optimizer::n_memory(self.config.optimizer.kind);
-        let tokenizer = self.dataset.tokenizer().map_or(0, |tokenizer| tokenizer.to_json().len());
+        let files: usize = self.tokenizer_files().map(|(_, bytes)| bytes.len()).sum();
+        let tokenizer = files + self.dataset.tokenizer().map_or(0, |tokenizer| tokenizer.to_json().len());
         (numbers * self.dtype.size_in_bytes() + tokenizer + 64 * 1024) as u64
     }
 
@@ -237,6 +266,8 @@ impl Plan {
             "vocab_size": self.model.vocab_size,
             "parameters": all,
             "trained_parameters": trained,
+            "objective": self.config.objective.kind(),
+            "frozen": self.frozen,
             "train_rows": self.dataset.n_rows(),
             "train_tokens": self.dataset.n_tokens(),
             "validation_rows": self.dataset.n_validation_rows(),
@@ -315,34 +346,6 @@ impl fmt::Display for Plan {
 /// `1 layer`, `2 layers`.
 fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-/// The folder that `train.init_from` names; `None` for a model from scratch.
-fn init_folder(config: &RunConfig) -> Result<Option<PathBuf>> {
-    match config.train.init_from.as_str() {
-        "scratch" => Ok(None),
-        path => Ok(Some(folder::resolve(Path::new(path))?)),
-    }
-}
-
-/// The section of a folder's model, with the config's `dropout`; any other key that differs is a contradiction.
-fn overlay(written: &ModelSection, found: &ModelSection, dir: &Path) -> Result<ModelSection> {
-    let table = |section: &ModelSection| toml::Table::try_from(section).unwrap_or_default();
-    let found_table = table(found);
-    let differs = |(key, value): (&String, &toml::Value)| {
-        let there = found_table.get(key)?;
-        (key != "dropout" && there != value).then(|| format!("model.{key} = {value}, but it has {there}"))
-    };
-    let written_table = table(written);
-    let differences: Vec<String> = written_table.iter().filter_map(differs).collect();
-    if !differences.is_empty() {
-        return Err(Error::Usage(format!(
-            "[model] contradicts train.init_from = \"{}\": {}; leave those keys out",
-            dir.display(),
-            differences.join("; ")
-        )));
-    }
-    Ok(ModelSection { dropout: written.dropout.or(found.dropout), ..found.clone() })
 }
 
 fn check_model(model: &ModelConfig, dataset: &Dataset) -> Result<()> {

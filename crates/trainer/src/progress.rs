@@ -78,6 +78,9 @@ impl Progress {
             if let Some(accuracy) = found.accuracy {
                 let _ = write!(words, "  accuracy {accuracy:.4}");
             }
+            if let Some(macro_f1) = found.macro_f1 {
+                let _ = write!(words, "  macro-F1 {macro_f1:.4}");
+            }
             say!("{words}");
         }
     }

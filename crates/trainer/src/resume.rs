@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::config::RunConfig;
@@ -47,6 +48,12 @@ impl std::fmt::Display for Change {
 }
 
 impl Change {
+    fn new(key: String, before: Option<&Value>, after: Option<&Value>) -> Self {
+        let words = |value: Option<&Value>| value.map_or("unset".to_owned(), Value::to_string);
+        let words = format!("{key}: {} → {}", words(before), words(after));
+        Self { key, words }
+    }
+
     /// Whether the rows differ because of it.
     pub(crate) fn decides_rows(&self) -> bool {
         is_among(&self.key, DECIDE_ROWS)
@@ -70,7 +77,10 @@ pub(crate) fn changes(dir: &Path, config: &RunConfig, explicit: &[String]) -> Re
     let path = dir.join(CONFIG);
     let text = std::fs::read_to_string(&path).map_err(|source| Error::io("read", &path, source))?;
     let unreadable = |reason: String| Error::Config { path: path.clone(), reason };
-    let before: Table = text.parse().map_err(|error| unreadable(format!("is not valid TOML: {error}")))?;
+    let written: Table = text.parse().map_err(|error| unreadable(format!("is not valid TOML: {error}")))?;
+    // A key that the run was begun without, by an older version, had its default.
+    let filled = RunConfig::deserialize(written.clone()).ok().and_then(|all| Table::try_from(&all).ok());
+    let before = filled.unwrap_or(written);
     let after = Table::try_from(config).map_err(|error| unreadable(format!("can't be compared: {error}")))?;
     let mut differences = Vec::new();
     compare("", &Value::Table(before), &Value::Table(after), &mut differences);
@@ -87,11 +97,6 @@ pub(crate) fn changes(dir: &Path, config: &RunConfig, explicit: &[String]) -> Re
 }
 
 fn compare(key: &str, before: &Value, after: &Value, differences: &mut Vec<Change>) {
-    let mut differ = |key: String, before: Option<&Value>, after: Option<&Value>| {
-        let words = |value: Option<&Value>| value.map_or("unset".to_owned(), Value::to_string);
-        let words = format!("{key}: {} → {}", words(before), words(after));
-        differences.push(Change { key, words });
-    };
     if let (Value::Table(before), Value::Table(after)) = (before, after) {
         let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
         keys.sort();
@@ -100,11 +105,11 @@ fn compare(key: &str, before: &Value, after: &Value, differences: &mut Vec<Chang
             let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
             match (before.get(name), after.get(name)) {
                 (Some(before), Some(after)) => compare(&key, before, after, differences),
-                (before, after) => differ(key, before, after),
+                (before, after) => differences.push(Change::new(key, before, after)),
             }
         }
     } else if before != after {
-        differ(key.to_owned(), Some(before), Some(after));
+        differences.push(Change::new(key.to_owned(), Some(before), Some(after)));
     }
 }
 
@@ -121,6 +126,21 @@ mod tests {
             false,
         )
         .unwrap()
+    }
+
+    #[test]
+    fn a_run_begun_before_a_key_existed_goes_on_with_its_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = config(&[]).to_toml().unwrap();
+        let older: String = text
+            .lines()
+            .filter(|line| !line.starts_with("shuffle"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_ne!(text.lines().count(), older.lines().count());
+        std::fs::write(dir.path().join(CONFIG), older).unwrap();
+        assert!(changes(dir.path(), &config(&[]), &[]).unwrap().is_empty());
+        assert!(changes(dir.path(), &config(&["train.shuffle=false"]), &[]).is_err());
     }
 
     #[test]

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
 use vulpes_data::Batch;
-use vulpes_generate::GenerationConfig;
-use vulpes_model::Transformer;
-use vulpes_model::folder::{self, Extra};
+use vulpes_generate::{GenerationConfig, OneOrMany};
+use vulpes_model::{Transformer, declare, folder};
 use vulpes_ops::threads::with_kernel_threads;
 
 use crate::checkpoint::files::Files;
@@ -144,7 +143,9 @@ impl<'a> Session<'a> {
             return Ok(Err(Sick { words: sick_words(step, loss.loss, norm, &parameters), parameters }));
         }
         if !self.counted {
-            census::census(gradients)?;
+            let declared = declare(&self.plan.model);
+            let all = declared.iter().map(|parameter| parameter.name.as_str());
+            census::census(gradients, all, &self.plan.frozen)?;
             self.counted = true;
         }
         let mut spike = self.state.spike;
@@ -222,21 +223,19 @@ impl<'a> Session<'a> {
 
     /// The model folder's own files.
     fn fill_model(&self, dir: &Path, files: &dyn Files) -> Result<()> {
-        let dataset = &self.plan.dataset;
-        let tokenizer = dataset.tokenizer();
-        let eos = tokenizer.and_then(|tokenizer| tokenizer.eos_id());
-        let extra = Extra {
-            bos_token_id: None,
-            eos_token_id: eos.into_iter().collect(),
-            pad_token_id: tokenizer.and_then(|tokenizer| tokenizer.pad_id()),
-            labels: dataset.labels().to_vec(),
-        };
+        let tokenizer = self.plan.dataset.tokenizer();
+        let extra = self.plan.extra();
         folder::save(dir, self.transformer(), &extra)?;
         let generation = dir.join("generation_config.json");
         if generation.is_file() {
             let read = std::fs::read(&generation).map_err(|source| Error::io("read", &generation, source))?;
             let mut object: serde_json::Map<_, _> = serde_json::from_slice(&read).unwrap_or_default();
-            let ours = serde_json::to_value(GenerationConfig::from_sample(&self.plan.config.sample, eos));
+            let eos = extra.eos_token_id.first().copied();
+            let mut ours = GenerationConfig::from_sample(&self.plan.config.sample, eos);
+            if extra.eos_token_id.len() > 1 {
+                ours.eos_token_id = Some(OneOrMany::Many(extra.eos_token_id));
+            }
+            let ours = serde_json::to_value(ours);
             if let Ok(serde_json::Value::Object(ours)) = ours {
                 object.extend(ours);
             }
@@ -247,6 +246,10 @@ impl<'a> Session<'a> {
             files
                 .write(&path, tokenizer.to_json().as_bytes())
                 .map_err(|source| Error::io("write", &path, source))?;
+        }
+        for (name, bytes) in self.plan.tokenizer_files() {
+            let path = dir.join(name);
+            files.write(&path, bytes).map_err(|source| Error::io("write", &path, source))?;
         }
         for name in ["model.safetensors", "config.json"] {
             let path = dir.join(name);

@@ -78,6 +78,7 @@ impl Watch {
         let mut scalars = vec![("eval/loss", found.loss)];
         scalars.extend(found.perplexity.map(|value| ("eval/perplexity", value)));
         scalars.extend(found.accuracy.map(|value| ("eval/accuracy", value)));
+        scalars.extend(found.macro_f1.map(|value| ("eval/macro_f1", value)));
         self.metrics.all_or_nothing(|metrics| {
             metrics.evaluation(step, tokens, found)?;
             self.events.scalars(unix_secs(), step, &scalars)

@@ -73,7 +73,7 @@ pub struct DataConfig {
     /// What one row of a batch is; unset: `windows` for running text, `documents` for `ids` and for classification.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<RowKind>,
-    /// Whether the rows come in a new random order each epoch.
+    /// Whether the rows come in a new random order each epoch; as `train.shuffle`, either turns it off.
     pub shuffle: bool,
     /// How many rows of about the same length come together, for `rows = "documents"`: as many as a batch has leave
     /// the least padding; unset: rows come whatever their length.
@@ -117,7 +117,7 @@ impl Default for DataConfig {
 impl DataConfig {
     /// What one row is, the default resolved.
     pub fn row_kind(&self, objective: &ObjectiveConfig) -> RowKind {
-        let documents = self.kind == DataKind::Ids || objective.kind == ObjectiveKind::Classify;
+        let documents = self.kind == DataKind::Ids || objective.kind() == ObjectiveKind::Classify;
         self.rows.unwrap_or(if documents { RowKind::Documents } else { RowKind::Windows })
     }
 
@@ -150,7 +150,7 @@ impl DataConfig {
         let mut fault = |key: &str, message: String| issues.push(Issue::new(&format!("data.{key}"), message));
         let synthetic = self.kind == DataKind::Synthetic;
         let table = matches!(self.kind, DataKind::Jsonl | DataKind::Csv | DataKind::Parquet);
-        let classify = objective.kind == ObjectiveKind::Classify;
+        let classify = objective.kind() == ObjectiveKind::Classify;
         let rows = self.row_kind(objective);
 
         if self.kind == DataKind::Parquet && !cfg!(feature = "parquet") {
@@ -159,7 +159,7 @@ impl DataConfig {
         if synthetic && !(self.train.is_empty() && self.validation.is_empty()) {
             fault("train", "kind = \"synthetic\" reads no files; remove train and validation".into());
         }
-        if synthetic && objective.kind != ObjectiveKind::NextToken {
+        if synthetic && objective.kind() != ObjectiveKind::NextToken {
             fault("kind", "\"synthetic\" goes with objective.kind = \"next_token\" only".into());
         }
         if !synthetic && self.train.is_empty() {

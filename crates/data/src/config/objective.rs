@@ -21,8 +21,9 @@ pub enum ObjectiveKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ObjectiveConfig {
-    /// What is asked.
-    pub kind: ObjectiveKind,
+    /// What is asked; unset: the next token, or for a model that comes from a folder what its head was made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ObjectiveKind>,
     /// The share of tokens chosen for prediction, for `masked_token`.
     pub mask_probability: f64,
     /// Of the chosen tokens, the share replaced by the mask token.
@@ -35,17 +36,16 @@ pub struct ObjectiveConfig {
 
 impl Default for ObjectiveConfig {
     fn default() -> Self {
-        Self {
-            kind: ObjectiveKind::NextToken,
-            mask_probability: 0.15,
-            mask_share: 0.8,
-            random_share: 0.1,
-            label_smoothing: 0.0,
-        }
+        Self { kind: None, mask_probability: 0.15, mask_share: 0.8, random_share: 0.1, label_smoothing: 0.0 }
     }
 }
 
 impl ObjectiveConfig {
+    /// What is asked, where nothing is said the next token.
+    pub fn kind(&self) -> ObjectiveKind {
+        self.kind.unwrap_or_default()
+    }
+
     /// All faults that the values alone show.
     pub fn issues(&self) -> Vec<Issue> {
         let mut issues = Vec::new();
@@ -67,7 +67,7 @@ impl ObjectiveConfig {
         let smoothing = self.label_smoothing;
         range("label_smoothing", smoothing, (0.0..1.0).contains(&smoothing), "0 or more, and less than 1");
         let defaults = Self::default();
-        if self.kind != ObjectiveKind::MaskedToken {
+        if self.kind.is_some_and(|kind| kind != ObjectiveKind::MaskedToken) {
             let given = [
                 ("mask_probability", self.mask_probability != defaults.mask_probability),
                 ("mask_share", self.mask_share != defaults.mask_share),

@@ -38,8 +38,41 @@ struct Line {
     labels: Option<Value>,
 }
 
-/// The rows of a file, checked against each other's lengths, the context and the vocabulary (where it is known).
-pub(crate) fn read_ids(source: &Source, context_len: usize, vocab_size: Option<usize>) -> Result<Vec<IdRow>> {
+/// What a model can read of a row; `None` where it isn't known yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) context_len: usize,
+    pub(crate) vocab_size: Option<usize>,
+    pub(crate) n_token_types: Option<usize>,
+}
+
+impl Limits {
+    /// What of a row is beyond them.
+    fn complaint(&self, line: &Line) -> Option<String> {
+        let Self { context_len, vocab_size, n_token_types } = *self;
+        let n = line.input_ids.len();
+        if n > context_len {
+            return Some(format!("input_ids has {n} ids, and model.context_len is {context_len}"));
+        }
+        let size = vocab_size.unwrap_or(usize::MAX);
+        if let Some(id) = line.input_ids.iter().find(|&&id| id as usize >= size) {
+            return Some(format!("id {id} is out of range: the vocabulary has {size}"));
+        }
+        // A model without types reads rows whose types are all the first.
+        let n_types = n_token_types.map_or(usize::MAX, |n| n.max(1));
+        if let Some(id) = line.token_type_ids.iter().flatten().find(|&&id| id as usize >= n_types) {
+            return Some(match n_token_types {
+                Some(0) => format!("token_type_ids has a {id}, and this model has no token types"),
+                _ => format!("token_type_ids has a {id}, and the model has {n_types} types, from 0"),
+            });
+        }
+        let place = line.position_ids.iter().flatten().find(|&&place| place as usize >= context_len)?;
+        Some(format!("position_ids has a {place}, and model.context_len is {context_len}"))
+    }
+}
+
+/// The rows of a file, checked against each other's lengths and what the model can read.
+pub(crate) fn read_ids(source: &Source, limits: &Limits) -> Result<Vec<IdRow>> {
     let mut rows = Vec::new();
     for_each_line(source, &mut |line, number, _| {
         let bad = |message: String| Error::row(&source.path, number, message);
@@ -50,12 +83,8 @@ pub(crate) fn read_ids(source: &Source, context_len: usize, vocab_size: Option<u
         if n == 0 {
             return Err(bad("input_ids is empty".into()));
         }
-        if n > context_len {
-            return Err(bad(format!("input_ids has {n} ids, and model.context_len is {context_len}")));
-        }
-        let size = vocab_size.unwrap_or(usize::MAX);
-        if let Some(id) = line.input_ids.iter().find(|&&id| id as usize >= size) {
-            return Err(bad(format!("id {id} is out of range: the vocabulary has {size}")));
+        if let Some(complaint) = limits.complaint(&line) {
+            return Err(bad(complaint));
         }
         let labels = labels(line.labels).map_err(&bad)?;
         let n_labels = match &labels {

@@ -12,7 +12,7 @@ mod text;
 
 pub(crate) use cut::Cut;
 pub(crate) use files::{Source, Sources, digest_of};
-pub(crate) use ids::{IdRow, Labels, read_ids};
+pub(crate) use ids::{IdRow, Labels, Limits, read_ids};
 
 use crate::{DataConfig, DataKind, Result};
 

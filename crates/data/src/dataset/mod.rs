@@ -5,6 +5,8 @@ mod masking;
 mod open;
 mod order;
 mod row;
+#[cfg(test)]
+mod row_tests;
 mod rows;
 #[cfg(test)]
 mod scale_tests;

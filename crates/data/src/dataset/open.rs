@@ -4,12 +4,13 @@ use vulpes_random::Key;
 
 use super::masking::Masking;
 use super::order::Order;
-use super::rows::Rows;
+use super::rows::{Rows, id_row};
 use super::{Dataset, text};
-use crate::corpus::{IdRow, Labels, Sources, read_ids};
+use crate::corpus::{IdRow, Labels, Limits, Sources, read_ids};
 use crate::progress::Progress;
 use crate::{
-    DataConfig, DataKind, Error, ObjectiveConfig, ObjectiveKind, Result, RowKind, Tokenizer, TokenizerKind,
+    DataConfig, DataKind, Error, IGNORED, ObjectiveConfig, ObjectiveKind, Result, RowKind, Tokenizer,
+    TokenizerKind,
 };
 
 /// What a dataset needs to know beside its own config sections.
@@ -21,8 +22,15 @@ pub struct OpenOptions<'a> {
     pub seed: u64,
     /// The size of the vocabulary, where it is given: made-up ids need it, rows of ids are checked against it.
     pub vocab_size: Option<usize>,
+    /// The number of token types that the model tells apart, where it is known: rows of ids are checked against it.
+    pub n_token_types: Option<usize>,
     /// The tokenizer of the model that training starts from; used in place of a new one.
     pub tokenizer: Option<&'a Tokenizer>,
+    /// The labels, by number, of the classifier that training starts from; kept where those of the corpus are among
+    /// them.
+    pub labels: &'a [String],
+    /// Whether the rows come in a new random order each epoch, if `data.shuffle` has nothing against it.
+    pub shuffle: bool,
     /// Hears how far the preparation has come.
     pub progress: &'a dyn Progress,
 }
@@ -64,7 +72,7 @@ impl Dataset {
                 text::open(data, objective, options)?
             }
         };
-        let masks = objective.kind == ObjectiveKind::MaskedToken
+        let masks = objective.kind() == ObjectiveKind::MaskedToken
             && !matches!(&sets.train, Rows::Ids { rows, .. } if rows.iter().all(|row| row.labels != Labels::None));
         let masking = masks.then(|| Masking::new(objective, sets.tokenizer.as_ref())).transpose()?;
         let n_validation = sets.validation.as_ref().map_or(0, Rows::len);
@@ -75,10 +83,13 @@ impl Dataset {
             labels: sets.labels,
             n_labels: sets.n_labels,
             warnings: sets.warnings,
-            order: Order::new(data.shuffle.then(|| Key::new(options.seed, "shuffle")), data.bucket),
+            order: Order::new(
+                (data.shuffle && options.shuffle).then(|| Key::new(options.seed, "shuffle")),
+                data.bucket,
+            ),
             masking,
             mask_key: Key::new(options.seed, "masking").with("train"),
-            per_row: objective.kind == ObjectiveKind::Classify,
+            per_row: objective.kind() == ObjectiveKind::Classify,
             window: (data.row_kind(objective) == RowKind::Windows).then_some(options.context_len),
             pad: tokenizer.as_ref().and_then(|t| t.pad_id().or(t.eos_id())).unwrap_or(0),
             train: sets.train,
@@ -111,21 +122,32 @@ fn ids(data: &DataConfig, objective: &ObjectiveConfig, options: &OpenOptions<'_>
         (None, _) => None,
     };
     let known = options.vocab_size.or_else(|| tokenizer.as_ref().map(Tokenizer::vocab_size));
+    let limits =
+        Limits { context_len: options.context_len, vocab_size: known, n_token_types: options.n_token_types };
+    let asked = objective.kind();
     let rows = |key: &str, paths| -> Result<Vec<IdRow>> {
         let sources = Sources::find(key, paths)?;
         let mut rows = Vec::new();
         for source in &sources.files {
-            for (number, row) in read_ids(source, options.context_len, known)?.into_iter().enumerate() {
-                fits(&row, objective.kind).map_err(|message| Error::Row {
+            for (number, row) in read_ids(source, &limits)?.into_iter().enumerate() {
+                fits(&row, asked, known).map_err(|message| Error::Row {
                     path: source.path.clone(),
                     line: number as u64 + 1,
-                    message: message.into(),
+                    message,
                 })?;
                 rows.push(row);
             }
         }
         if rows.is_empty() {
             return Err(Error::Empty { what: sources.what });
+        }
+        // Masking chooses its targets later.
+        let may_mask =
+            asked == ObjectiveKind::MaskedToken && rows.iter().any(|row| row.labels == Labels::None);
+        if !may_mask
+            && !rows.iter().any(|row| id_row(row, asked).targets.iter().any(|&target| target != IGNORED))
+        {
+            return Err(Error::config(key, "no row has a target: nothing can be learned or measured"));
         }
         Ok(rows)
     };
@@ -134,34 +156,44 @@ fn ids(data: &DataConfig, objective: &ObjectiveConfig, options: &OpenOptions<'_>
         (!data.validation.is_empty()).then(|| rows("data.validation", &data.validation)).transpose()?;
     let greatest = train.iter().chain(validation.iter().flatten()).flat_map(|row| &row.ids).max();
     let label = |row: &IdRow| match row.labels {
-        Labels::Row(label) => label as usize + 1,
+        Labels::Row(label) => usize::try_from(label).map_or(0, |label| label + 1),
         _ => 0,
     };
-    let n_labels = train.iter().map(label).max().unwrap_or(0);
+    let n_found = train.iter().map(label).max().unwrap_or(0);
+    let labels = if n_found <= options.labels.len() { options.labels.to_vec() } else { vec![] };
+    let n_labels = n_found.max(labels.len());
     if let Some(label) = validation.iter().flatten().map(label).find(|&label| label > n_labels) {
         let message = format!("label {} does not occur in data.train", label - 1);
         return Err(Error::config("data.validation", message));
     }
     Ok(Sets {
         vocab_size: known.unwrap_or(greatest.map_or(0, |&id| id as usize + 1)),
-        train: Rows::Ids { rows: train, objective: objective.kind },
-        validation: validation.map(|rows| Rows::Ids { rows, objective: objective.kind }),
-        labels: vec![],
+        train: Rows::Ids { rows: train, objective: asked },
+        validation: validation.map(|rows| Rows::Ids { rows, objective: asked }),
+        labels,
         n_labels,
         tokenizer,
         warnings: vec![],
     })
 }
 
-/// Whether a row's labels are what the objective asks.
-fn fits(row: &IdRow, objective: ObjectiveKind) -> std::result::Result<(), &'static str> {
+/// That a row's labels are what the objective asks, and within the vocabulary where it is known.
+fn fits(row: &IdRow, objective: ObjectiveKind, vocab_size: Option<usize>) -> std::result::Result<(), String> {
     match (objective, &row.labels) {
-        (ObjectiveKind::Classify, Labels::Row(label)) if *label >= 0 => Ok(()),
-        (ObjectiveKind::Classify, _) => Err("labels is wanted: one whole number from 0, for classification"),
-        (_, Labels::Row(_)) => Err("labels is one number; wanted one a place, for this objective"),
-        (ObjectiveKind::NextToken, _) if row.ids.len() < 2 => {
-            Err("input_ids has one id; a next one is wanted")
+        (ObjectiveKind::Classify, Labels::Row(label)) if *label >= 0 || *label == IGNORED => Ok(()),
+        (ObjectiveKind::Classify, _) => {
+            Err("labels is wanted: one whole number from 0, for classification".into())
         }
-        _ => Ok(()),
+        (_, Labels::Row(_)) => Err("labels is one number; wanted one a place, for this objective".into()),
+        (_, Labels::Places(labels)) => {
+            let size = vocab_size.map_or(i64::MAX, |size| size as i64);
+            match labels.iter().find(|&&label| label != IGNORED && !(0..size).contains(&label)) {
+                Some(label) => {
+                    Err(format!("label {label} is no id of the vocabulary, nor {IGNORED} for none"))
+                }
+                None => Ok(()),
+            }
+        }
+        (_, Labels::None) => Ok(()),
     }
 }

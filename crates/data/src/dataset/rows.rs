@@ -249,20 +249,20 @@ impl Documents {
 }
 
 /// A row of ids; for a causal model the labels say each place's own token, and the one before has to tell it.
-fn id_row(source: &IdRow, objective: ObjectiveKind) -> Row {
+pub(super) fn id_row(source: &IdRow, objective: ObjectiveKind) -> Row {
     let own: Vec<i64> = match &source.labels {
         Labels::Places(labels) => labels.clone(),
         Labels::Row(label) => vec![*label],
         Labels::None => source.ids.iter().map(|&id| i64::from(id)).collect(),
     };
+    let is_real = |place: usize| source.keep.as_ref().is_none_or(|keep| keep[place] != 0);
     let targets = match objective {
         ObjectiveKind::NextToken => {
-            let kept = |place: usize| source.keep.as_ref().is_none_or(|keep| keep[place] != 0);
-            let label = |place: usize| match (&source.labels, kept(place)) {
-                // Padding is not to be foretold, but where labels are given, they alone decide.
-                (Labels::None, false) => IGNORED,
-                _ => own[place],
+            // Padding has nothing to tell, and is not to be foretold; but where labels are given, they say what is.
+            let asks = |place: usize| {
+                is_real(place - 1) && (is_real(place) || matches!(source.labels, Labels::Places(_)))
             };
+            let label = |place: usize| if asks(place) { own[place] } else { IGNORED };
             (1..own.len()).map(label).chain([IGNORED]).collect()
         }
         ObjectiveKind::MaskedToken | ObjectiveKind::Classify => own,
@@ -273,6 +273,20 @@ fn id_row(source: &IdRow, objective: ObjectiveKind) -> Row {
         keep: source.keep.clone(),
         token_types: source.token_types.clone(),
         segments: None,
-        positions: source.positions.clone(),
+        positions: source.positions.clone().or_else(|| places(source.keep.as_deref()?)),
     }
+}
+
+/// The places of a row's tokens where padding stands before or among them, `Σ keep − 1`: it takes up no place, so that
+/// a row means the same wherever its padding stands. Nothing where all padding is on the right.
+fn places(keep: &[u8]) -> Option<Vec<u32>> {
+    if keep.is_sorted_by(|before, after| before >= after) {
+        return None;
+    }
+    let mut n_seen = 0;
+    let place = |&real: &u8| {
+        n_seen += u32::from(real != 0);
+        n_seen.saturating_sub(1)
+    };
+    Some(keep.iter().map(place).collect())
 }

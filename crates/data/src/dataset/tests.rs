@@ -10,7 +10,16 @@ use crate::{
 };
 
 pub(super) fn options(context_len: usize) -> OpenOptions<'static> {
-    OpenOptions { context_len, seed: 7, vocab_size: None, tokenizer: None, progress: &() }
+    OpenOptions {
+        context_len,
+        seed: 7,
+        vocab_size: None,
+        n_token_types: None,
+        tokenizer: None,
+        labels: &[],
+        shuffle: true,
+        progress: &(),
+    }
 }
 
 pub(super) fn fox() -> DataConfig {
@@ -22,7 +31,7 @@ pub(super) fn fox() -> DataConfig {
     }
 }
 
-fn write(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> Paths {
+pub(super) fn write(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> Paths {
     let path = folder.join(name);
     std::fs::write(&path, bytes).unwrap();
     Paths(vec![path.display().to_string()])
@@ -31,7 +40,7 @@ fn write(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> Paths {
 pub(super) fn open(data: &DataConfig, objective: ObjectiveKind, context_len: usize) -> Result<Dataset> {
     Dataset::open(
         data,
-        &ObjectiveConfig { kind: objective, ..ObjectiveConfig::default() },
+        &ObjectiveConfig { kind: Some(objective), ..ObjectiveConfig::default() },
         &options(context_len),
     )
 }
@@ -202,7 +211,7 @@ fn masks_are_a_share_of_real_words() {
     let validation = || dataset.validation_batches(5).map(|batch| batch.unwrap()).collect::<Vec<_>>();
     assert_eq!(validation(), validation());
     let other = OpenOptions { seed: 8, ..options(32) };
-    let objective = ObjectiveConfig { kind: ObjectiveKind::MaskedToken, ..ObjectiveConfig::default() };
+    let objective = ObjectiveConfig { kind: Some(ObjectiveKind::MaskedToken), ..ObjectiveConfig::default() };
     let other = Dataset::open(&data, &objective, &other).unwrap();
     assert_eq!(other.validation_batches(5).map(|batch| batch.unwrap()).collect::<Vec<_>>(), validation());
     assert_ne!(other.batch(Cursor::default(), 5).unwrap(), dataset.batch(Cursor::default(), 5).unwrap());
@@ -267,7 +276,7 @@ fn rows_of_ids_are_shifted_for_a_causal_model() {
     };
     let dataset = open(&data, ObjectiveKind::NextToken, 8).unwrap();
     let batch = dataset.batch(Cursor::default(), 2).unwrap();
-    assert_eq!(batch.targets, [6, 7, -100, 8, -100, -100]);
+    assert_eq!(batch.targets, [6, 7, -100, -100, -100, -100], "padding has nothing to tell");
     assert_eq!(batch.keep.as_deref(), Some(&[1, 1, 1, 0, 1, 1][..]));
     assert_eq!(dataset.vocab_size(), 10);
     let error = open(&data, ObjectiveKind::NextToken, 2).unwrap_err().to_string();

@@ -47,7 +47,7 @@ pub(super) fn open(
         data,
         progress: options.progress,
         cache: cached.then(|| Cache::of(data)).transpose()?,
-        labels: objective.kind == ObjectiveKind::Classify,
+        labels: objective.kind() == ObjectiveKind::Classify,
         warnings: warning.into_iter().collect(),
     };
     let tokenizer = match (options.tokenizer, data.tokenizer.kind) {
@@ -56,7 +56,7 @@ pub(super) fn open(
         (None, _) => corpus.train_tokenizer(&sources)?,
     };
     let rows = data.row_kind(objective);
-    let masked = objective.kind == ObjectiveKind::MaskedToken;
+    let masked = objective.kind() == ObjectiveKind::MaskedToken;
     let framed = corpus.labels || data.pair_column.is_some() || (masked && tokenizer.has_frame());
     let frame = (rows == RowKind::Documents && framed)
         .then_some(Frame { max_len: corpus.labels.then_some(options.context_len) });
@@ -96,23 +96,23 @@ pub(super) fn open(
         return Err(Error::config("data.validation_fraction", message));
     }
 
-    let (labels, label_order) = ordered(&built.labels);
+    let (labels, label_order) = numbered(&built.labels, options.labels);
     let set = |store: Store, tail: bool| match rows {
         RowKind::Windows => Rows::Windows(Windows::new(
             store,
             options.context_len,
-            objective.kind,
+            objective.kind(),
             data.separate_documents,
             tail,
         )),
         RowKind::Documents => {
-            Rows::Documents(Documents::new(store, options.context_len, objective.kind, label_order.clone()))
+            Rows::Documents(Documents::new(store, options.context_len, objective.kind(), label_order.clone()))
         }
     };
     let n_tokens = built.train.n_tokens();
     let train = set(built.train, false);
     if train.len() == 0 {
-        let next = usize::from(objective.kind == ObjectiveKind::NextToken);
+        let next = usize::from(objective.kind() == ObjectiveKind::NextToken);
         let needed = if rows == RowKind::Windows { options.context_len + next } else { 1 + next };
         return Err(Error::TooShort { what: sources.what, n_tokens, needed: needed as u64 });
     }
@@ -259,6 +259,20 @@ impl Corpus<'_> {
         count_round(&mut counts, &mut round);
         self.progress.report(Stage::TrainTokenizer, total, total);
         Ok(counts)
+    }
+}
+
+/// The labels by number, and the number of each label as it came: those of the model that training starts from, if the
+/// corpus has no others, by their names or by their numbers.
+fn numbered(labels: &[String], of_model: &[String]) -> (Vec<String>, Vec<u32>) {
+    let by_name = |label: &String| of_model.iter().position(|known| known == label);
+    let by_number = |label: &String| label.parse().ok().filter(|&number| number < of_model.len());
+    let all = |number: &dyn Fn(&String) -> Option<usize>| -> Option<Vec<u32>> {
+        labels.iter().map(|label| Some(number(label)? as u32)).collect()
+    };
+    match all(&by_name).or_else(|| all(&by_number)) {
+        Some(order) if !of_model.is_empty() => (of_model.to_vec(), order),
+        _ => ordered(labels),
     }
 }
 

@@ -109,6 +109,33 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
+    /// Whether a model folder has a tokenizer.
+    pub fn is_in(folder: impl AsRef<Path>) -> bool {
+        folder.as_ref().join("tokenizer.json").is_file()
+    }
+
+    /// A tokenizer for ids that nothing is known of: each of the `n_ids` is spelled as its number.
+    ///
+    /// # Errors
+    /// None that is known.
+    ///
+    /// # Examples
+    /// ```
+    /// let tokenizer = vulpes_data::Tokenizer::numbers(300)?;
+    /// assert_eq!(tokenizer.encode("7 299 0")?, [7, 299, 0]);
+    /// assert_eq!(tokenizer.decode(&[7, 299], false)?, "7 299");
+    /// # Ok::<(), vulpes_data::Error>(())
+    /// ```
+    pub fn numbers(n_ids: usize) -> Result<Self> {
+        let vocabulary: serde_json::Map<_, _> = (0..n_ids).map(|id| (id.to_string(), id.into())).collect();
+        let whole = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "0"},
+        });
+        Self::from_bytes(whole.to_string().as_bytes(), "numbers")
+    }
+
     /// The tokenizer of a `tokenizer.json` in memory; `what` names it in errors.
     ///
     /// # Errors

@@ -57,7 +57,10 @@ impl Session {
         let loaded = folder::load_with(&folder, &options)?;
         loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         let model = loaded.transformer.without_gradients()?;
-        let tokenizer = Tokenizer::from_folder(&folder)?;
+        let tokenizer = match &args.ids {
+            Some(_) if !Tokenizer::is_in(&folder) => Tokenizer::numbers(model.config().vocab_size)?,
+            _ => Tokenizer::from_folder(&folder)?,
+        };
         let defaults = GenerationConfig::read(&folder)?;
         let continued = model.config().head == Head::NextToken;
         let mut prompts = Vec::new();

@@ -11,6 +11,7 @@ use vulpes_inspect::{
     film_page, gradient_flow, grid_svg, head_svg, html_page, knockouts, logit_lens, print_explanation,
     print_gradients, print_knockouts, print_lens, print_walkthrough, projection, walkthrough,
 };
+use vulpes_model::Head;
 use vulpes_model::folder::{self, Loaded};
 
 use super::{Args, Failure};
@@ -34,7 +35,10 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
     let folder = folder::resolve(path)?;
     let loaded = folder::load(&folder)?;
     loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let tokenizer = Tokenizer::from_folder(&folder)?;
+    let tokenizer = match &args.ids {
+        Some(_) if !Tokenizer::is_in(&folder) => Tokenizer::numbers(loaded.config.vocab_size)?,
+        _ => Tokenizer::from_folder(&folder)?,
+    };
     check_place("layer", args.layer, loaded.config.n_layer)?;
     check_place("head", args.head, loaded.config.n_head)?;
     let ids = ids_of(args, &tokenizer, &loaded)?;
@@ -42,13 +46,14 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
     let subject = Subject { model: &model, tokenizer: &tokenizer, labels: &loaded.extra.labels };
     let explanation = explain(&subject, &ids)?;
     let target = target_of(args, &subject, &explanation)?;
-    let gradients = match args.gradients || args.html.is_some() {
+    let has_head = !matches!(loaded.config.head, Head::Hidden { .. });
+    let gradients = match args.gradients || (args.html.is_some() && has_head) {
         true => Some(gradient_flow(&subject, &loaded.transformer, &explanation, target.id)?),
         false => None,
     };
-    let wants_knockouts = args.target.is_some() || args.html.is_some();
+    let wants_knockouts = has_head && (args.target.is_some() || args.html.is_some());
     let seen = Seen {
-        lens: logit_lens(&subject, &explanation)?,
+        lens: if has_head { logit_lens(&subject, &explanation)? } else { Vec::new() },
         knockouts: if wants_knockouts { knockouts(&subject, &explanation, target.id)? } else { Vec::new() },
         target,
         gradients,
@@ -102,6 +107,9 @@ fn target_of(args: &Args, subject: &Subject, explanation: &Explanation) -> Resul
     let logits = &explanation.logits[explanation.position.min(explanation.logits.len() - 1)];
     let id = match &args.target {
         None => explanation.next.first().map_or(0, |first| first.id),
+        Some(_) if explanation.next.is_empty() => {
+            return Err(Failure::Usage(anyhow!("--target: this model has no head, so it predicts nothing")));
+        }
         Some(text) => subject.output_id(text).ok_or_else(|| {
             Failure::Usage(anyhow!(
                 "--target {text:?} is no single token of this model's vocabulary (or label)"
@@ -149,7 +157,7 @@ fn ids_of(args: &Args, tokenizer: &Tokenizer, loaded: &Loaded) -> Result<Vec<u32
         eprintln!("warning: not in the vocabulary, read as {unk}: {}", words.join(", "));
     }
     let mut ids = encoded.ids;
-    let continued = loaded.config.head == vulpes_model::Head::NextToken;
+    let continued = loaded.config.head == Head::NextToken;
     if continued && ids.len() > 1 && ids.last().copied() == tokenizer.eos_id() {
         ids.pop();
     }
@@ -169,7 +177,9 @@ fn ids_of(args: &Args, tokenizer: &Tokenizer, loaded: &Loaded) -> Result<Vec<u32
 fn json(seen: &Seen, args: &Args) -> Result<(), Failure> {
     let explanation = &seen.explanation;
     let mut value = serde_json::to_value(explanation)?;
-    if !args.all_logits {
+    if explanation.next.is_empty() {
+        value["logits"] = serde_json::json!([]);
+    } else if !args.all_logits {
         let asked = explanation.position.min(explanation.logits.len() - 1);
         value["logits"] = serde_json::to_value(&explanation.logits[asked])?;
     }

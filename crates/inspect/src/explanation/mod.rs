@@ -8,7 +8,7 @@ mod page;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 use vulpes_data::Tokenizer;
-use vulpes_model::{Head, Input, ModelConfig, Recorder, Run, Site, Transformer};
+use vulpes_model::{Head, Input, ModelConfig, Recorder, Run, Site, Transformer, mean_pooled};
 
 pub use page::print;
 
@@ -49,9 +49,12 @@ pub struct Explanation {
     pub values: PerHead,
     /// Context vectors, the weighted sums of values, `[L][H][T][k]`.
     pub contexts: PerHead,
-    /// Logits at every token, `[T][V]`; a classifier's once, `[1][n_labels]`.
+    /// The text as one vector: the mean of its tokens' last hidden states, `[d]`.
+    pub embedding: Vec<f32>,
+    /// Logits at every token, `[T][V]`; a classifier's once, `[1][n_labels]`; of a model without a head the last hidden
+    /// states, `[T][d]`.
     pub logits: Vec<Vec<f32>>,
-    /// The likeliest tokens (or labels) at `position`, greatest first.
+    /// The likeliest tokens (or labels) at `position`, greatest first; none for a model without a head.
     pub next: Vec<NextToken>,
 }
 
@@ -181,7 +184,14 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
         keys: layers(Site::Key, true)?,
         values: layers(Site::Value, true)?,
         contexts: layers(Site::Context, true)?,
-        next: next_tokens(&logits[position.min(logits.len() - 1)], 50, &|id| subject.output(id)),
+        embedding: mean_pooled(seen(&recorder, Site::Hidden)?, &input)?
+            .squeeze(0)?
+            .to_dtype(DType::F32)?
+            .to_vec1()?,
+        next: match config.head {
+            Head::Hidden { .. } => Vec::new(),
+            _ => next_tokens(&logits[position.min(logits.len() - 1)], 50, &|id| subject.output(id)),
+        },
         logits,
         model: config,
     })

@@ -30,7 +30,10 @@ pub fn print(
     } else {
         brief(explanation, layers, heads, &tokens, paper)?;
     }
-    next(explanation, &tokens, paper)
+    match explanation.next.is_empty() {
+        true => embedding(explanation, paper),
+        false => next(explanation, &tokens, paper),
+    }
 }
 
 fn one_head(
@@ -138,6 +141,18 @@ fn brief(
         })
         .collect();
     paper.table(&["head", "entropy", "most of its weight"], &rows)
+}
+
+/// What a model without a head makes of the text.
+fn embedding(explanation: &Explanation, paper: &mut Paper) -> Result<()> {
+    let vector = &explanation.embedding;
+    let norm = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    paper.heading("Embedding")?;
+    paper.note(&format!(
+        "This model has no head: it predicts nothing. The mean of its tokens' last vectors stands for the whole text: \
+         {} numbers, length {norm:.3}. --json gives them.",
+        vector.len()
+    ))
 }
 
 fn next(explanation: &Explanation, tokens: &[String], paper: &mut Paper) -> Result<()> {

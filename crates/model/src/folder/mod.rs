@@ -153,6 +153,18 @@ fn open(dir: &Path, head: Option<Head>) -> Result<Opened, Error> {
     Ok(Opened { store, fitted, extra, warnings })
 }
 
+/// Each parameter's name, with the name of the tensor that holds it in the folders that [`save`] writes; several
+/// parameters may be stored as one tensor.
+pub fn stored_names(config: &ModelConfig) -> BTreeMap<String, String> {
+    let layout = Layout::of(config);
+    let prefix = layout.written_prefix(config);
+    let parts = |stored: layout::Stored| {
+        let name = stored.name.replacen('*', prefix, 1);
+        stored.parts.into_iter().map(move |(ours, _)| (ours, name.clone()))
+    };
+    layout.names().table(config).into_iter().flat_map(parts).collect()
+}
+
 /// A parameter of these numbers; float32 on the CPU is taken over without a copy.
 fn var(floats: Vec<f32>, shape: &[usize], options: &LoadOptions) -> Result<Var, Error> {
     if options.device.is_cpu() && options.dtype == DType::F32 {
@@ -174,7 +186,7 @@ pub fn save(dir: &Path, transformer: &Transformer, extra: &Extra) -> Result<(), 
     let config = transformer.config();
     let layout = Layout::of(config);
     let names = layout.names();
-    let prefix = if matches!(config.head, Head::Hidden { .. }) { "" } else { names.prefix };
+    let prefix = layout.written_prefix(config);
 
     let dtype = transformer.parameters().iter().next().map_or(DType::F32, |(_, var)| var.dtype());
     let (stored_dtype, config_dtype, width) = numbers::stored_dtype(dtype);

@@ -59,8 +59,8 @@ fn dispatch(args: &Args) -> Result<u8> {
     if args.eval {
         return eval_command(args, config, &run_dir);
     }
-    let tokenizer_from = if args.resume { newest(&run_dir) } else { None };
-    let plan = plan(args, config, run_dir, tokenizer_from)?;
+    let checkpoint = if args.resume { newest(&run_dir) } else { None };
+    let plan = plan(args, config, run_dir, checkpoint)?;
     if args.dry_run {
         for warning in &plan.warnings {
             say(&format!("warning: {warning}"));
@@ -87,9 +87,9 @@ fn read_config(args: &Args, name: &Path) -> Result<RunConfig> {
     Ok(config)
 }
 
-fn plan(args: &Args, config: RunConfig, run_dir: PathBuf, tokenizer_from: Option<PathBuf>) -> Result<Plan> {
+fn plan(args: &Args, config: RunConfig, run_dir: PathBuf, checkpoint: Option<PathBuf>) -> Result<Plan> {
     end_on_cut_files().map_err(Error::BareIo)?;
-    let options = PlanOptions { device: args.device.clone(), run_dir, tokenizer_from };
+    let options = PlanOptions { device: args.device.clone(), run_dir, checkpoint };
     let reading = Reading::new(args.quiet);
     let plan = Plan::new(config, &options, &reading);
     reading.finish();

@@ -41,7 +41,7 @@ pub(crate) fn last(plan: &Plan, summary: &Summary) -> String {
         None => name.to_owned(),
     };
     text.push_str("\ntry:");
-    let asked = match plan.config.objective.kind {
+    let asked = match plan.config.objective.kind() {
         ObjectiveKind::NextToken => Some(prompt.clone()),
         ObjectiveKind::MaskedToken => {
             text_of_corpus.rsplit_once(' ').map(|(start, _)| quoted(&format!("{start} [MASK]")))
@@ -68,6 +68,9 @@ fn measured(found: &Evaluation) -> String {
     if let Some(accuracy) = found.accuracy {
         let _ = write!(text, ", accuracy {accuracy:.4}");
     }
+    if let Some(macro_f1) = found.macro_f1 {
+        let _ = write!(text, ", macro-F1 {macro_f1:.4}");
+    }
     text
 }
 
@@ -86,7 +89,7 @@ fn prompt(plan: &Plan) -> Option<String> {
     let all: Vec<&str> = line.split_whitespace().collect();
     let mut words: Vec<String> =
         all.iter().take(PROMPT_WORDS.min(all.len() - 1)).map(|word| (*word).to_owned()).collect();
-    if config.objective.kind == ObjectiveKind::MaskedToken {
+    if config.objective.kind() == ObjectiveKind::MaskedToken {
         let tokenizer = plan.dataset.tokenizer()?;
         *words.last_mut()? = tokenizer.id_to_token(tokenizer.mask_id()?)?;
         words.extend(all.get(words.len()).map(|word| (*word).to_owned()));

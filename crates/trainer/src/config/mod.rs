@@ -82,45 +82,26 @@ impl RunConfig {
         decode::unknown_sections(source, &known, faults);
         let model: Option<ModelSection> = decode::section("model", source, faults);
         let data: Option<DataConfig> = decode::section("data", source, faults);
-        let objective: Option<ObjectiveConfig> = decode::section("objective", source, faults);
+        let mut objective: Option<ObjectiveConfig> = decode::section("objective", source, faults);
         let optimizer: Option<OptimizerConfig> = decode::section("optimizer", source, faults);
         let schedule: Option<ScheduleConfig> = decode::section("schedule", source, faults);
         let train: Option<TrainConfig> = decode::section("train", source, faults);
         let sample: Option<SampleConfig> = decode::section("sample", source, faults);
-        // Rules within a section hold or fail whatever the other sections are like.
-        if let Some(model) = &model {
-            let mut found = model.faults();
-            if found.is_empty()
-                && let Some(objective) = &objective
-            {
-                found = model.resolve(1, head(objective, 2)).faults();
-            }
-            faults.extend(found.into_iter().map(|fault| Fault::message(&fault.path, fault.message)));
+        let from_scratch = train.as_ref().is_none_or(TrainConfig::is_from_scratch);
+        if let Some(objective) = objective.as_mut().filter(|_| from_scratch) {
+            objective.kind = Some(objective.kind());
         }
+        // Rules within a section hold or fail whatever the other sections are like.
         if let Some(objective) = &objective {
-            faults.extend(
-                objective.issues().into_iter().map(|issue| Fault::message(&issue.path, issue.message)),
-            );
-            if let Some(data) = &data {
-                let issues = data.issues(objective).into_iter();
-                faults.extend(issues.map(|issue| Fault::message(&issue.path, issue.message)));
-            }
+            let issues = objective.issues().into_iter();
+            faults.extend(issues.map(|issue| Fault::message(&issue.path, issue.message)));
+        }
+        // What a model folder is and was made for shows when it is opened.
+        if from_scratch {
+            faults.extend(between(model.as_ref(), data.as_ref(), objective.as_ref()));
         }
         if let (Some(optimizer), Some(schedule), Some(train)) = (&optimizer, &schedule, &train) {
             faults.extend(sections::faults(optimizer, schedule, train));
-        }
-        if let (Some(model), Some(objective)) = (&model, &objective)
-            && objective.kind == ObjectiveKind::NextToken
-            && model.mask.is_none()
-            && model.resolve(1, Head::NextToken).mask == MaskKind::Full
-        {
-            let title = "objective.kind = \"next_token\" under model.mask = \"full\" would see the token that it is asked for";
-            faults.push(
-                Fault::new(title)
-                    .on("objective.kind", "")
-                    .on("model.mask", "")
-                    .help("use objective.kind = \"masked_token\", or model.mask = \"causal\"; to see it happen, write model.mask = \"full\""),
-            );
         }
         if let Some(sample) = &sample {
             let problems = sample.problems().into_iter();
@@ -140,6 +121,11 @@ impl RunConfig {
         })
     }
 
+    /// The rules between `[model]`, `[data]` and `[objective]`, for a model that is known.
+    pub(crate) fn faults_between(&self) -> Vec<Fault> {
+        between(Some(&self.model), Some(&self.data), Some(&self.objective))
+    }
+
     /// The config as TOML text, every default written out.
     ///
     /// # Errors
@@ -149,9 +135,44 @@ impl RunConfig {
     }
 }
 
+/// The rules between the sections that say what is learned from what by which model.
+fn between(
+    model: Option<&ModelSection>,
+    data: Option<&DataConfig>,
+    objective: Option<&ObjectiveConfig>,
+) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if let Some(model) = model {
+        let mut found = model.faults();
+        if let Some(objective) = objective.filter(|_| found.is_empty()) {
+            found = model.resolve(1, head(objective, 2)).faults();
+        }
+        faults.extend(found.into_iter().map(|fault| Fault::message(&fault.path, fault.message)));
+    }
+    let Some(objective) = objective else { return faults };
+    if let Some(data) = data {
+        let issues = data.issues(objective).into_iter();
+        faults.extend(issues.map(|issue| Fault::message(&issue.path, issue.message)));
+    }
+    if objective.kind() == ObjectiveKind::NextToken
+        && model.is_some_and(|model| {
+            model.mask.is_none() && model.resolve(1, Head::NextToken).mask == MaskKind::Full
+        })
+    {
+        let title = "objective.kind = \"next_token\" under model.mask = \"full\" would see the token that it is asked for";
+        faults.push(
+            Fault::new(title)
+                .on("objective.kind", "")
+                .on("model.mask", "")
+                .help("use objective.kind = \"masked_token\", or model.mask = \"causal\"; to see it happen, write model.mask = \"full\""),
+        );
+    }
+    faults
+}
+
 /// The head that an objective needs.
 pub(crate) fn head(objective: &ObjectiveConfig, n_labels: usize) -> Head {
-    match objective.kind {
+    match objective.kind() {
         ObjectiveKind::NextToken => Head::NextToken,
         ObjectiveKind::MaskedToken => Head::MaskedToken,
         ObjectiveKind::Classify => Head::Classify { n_labels },

@@ -147,8 +147,10 @@ pub struct TrainConfig {
     pub dtype: DTypeName,
     /// `"scratch"`, or a model folder to start from.
     pub init_from: String,
-    /// Parameters that stay as they are: names, or beginnings of names that end in `*`.
+    /// Parameters that stay as they are: globs over their names, or over the names that the model's folder has for them.
     pub freeze: Vec<String>,
+    /// Whether the rows come in a new random order each epoch; if not, in the order of the files.
+    pub shuffle: bool,
     /// Steps between evaluations; 0 evaluates at the end only.
     pub eval_every: u64,
     /// Steps between checkpoints; 0 saves at the end only.
@@ -185,6 +187,7 @@ impl Default for TrainConfig {
             dtype: DTypeName::Float32,
             init_from: "scratch".to_owned(),
             freeze: Vec::new(),
+            shuffle: true,
             eval_every: 100,
             checkpoint_every: 500,
             keep_last: 2,
@@ -197,6 +200,13 @@ impl Default for TrainConfig {
             spike_factor: 3.0,
             spike_after: 50,
         }
+    }
+}
+
+impl TrainConfig {
+    /// Whether the model is drawn anew, not read from a folder.
+    pub fn is_from_scratch(&self) -> bool {
+        self.init_from == "scratch"
     }
 }
 
@@ -304,6 +314,12 @@ fn train_faults(t: &TrainConfig, faults: &mut Vec<Fault>) {
             Fault::new("train.init_from = \"\" names nothing")
                 .on("train.init_from", "wanted \"scratch\" or a model folder"),
         );
+    }
+    for pattern in &t.freeze {
+        if let Err(words) = crate::freeze::glob(pattern) {
+            let title = format!("train.freeze has {pattern:?}, which is no glob: {words}");
+            faults.push(Fault::new(title).on("train.freeze", ""));
+        }
     }
     // The safetensors and TOML formats hold whole numbers up to 2^63 - 1.
     for (key, value) in [("steps", t.steps), ("seed", t.seed)] {

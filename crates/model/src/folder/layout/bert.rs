@@ -71,6 +71,10 @@ pub(super) fn read(
     for key in ["is_decoder", "add_cross_attention"] {
         fields.only(key, false);
     }
+    let mut dropouts = vec!["hidden_dropout_prob", "attention_probs_dropout_prob"];
+    if fields.get("classifier_dropout").is_some() {
+        dropouts.push("classifier_dropout");
+    }
     if let Some(other) = fields.text("position_embedding_type").filter(|kind| *kind != "absolute") {
         fields.complain(format!("position_embedding_type = {other:?} is not implemented; \"absolute\" is"));
     }
@@ -99,7 +103,7 @@ pub(super) fn read(
         tied_head: fields.flag("tie_word_embeddings").unwrap_or(true),
         n_token_type: fields.count("type_vocab_size").unwrap_or(2),
         head: read_head(fields, has, labels),
-        dropout: dropout(fields, &["hidden_dropout_prob", "attention_probs_dropout_prob"], 0.1, warnings),
+        dropout: dropout(fields, &dropouts, 0.1, warnings),
         init_std: fields.positive("initializer_range").unwrap_or(0.02),
     })
 }

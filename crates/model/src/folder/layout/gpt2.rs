@@ -40,7 +40,7 @@ pub(super) fn fits(config: &ModelConfig) -> bool {
         && config.positions == Positions::Learned
         && config.mask == MaskKind::Causal
         && config.window.is_none()
-        && config.attention_scale.is_none()
+        && config.attention_scale.is_none_or(|scale| scale == 1.0)
         && config.attention_bias
         && config.feed_forward_bias
         && config.n_kv_head == config.n_head
@@ -71,7 +71,7 @@ pub(super) fn read(
         }
     };
     fields.only("add_cross_attention", false);
-    fields.only("scale_attn_weights", true);
+    let attention_scale = (fields.flag("scale_attn_weights") == Some(false)).then_some(1.0);
     fields.only("scale_attn_by_inverse_layer_idx", false);
     Some(ModelConfig {
         family: Family::Gpt2,
@@ -92,7 +92,7 @@ pub(super) fn read(
         feed_forward: activation(fields, "activation_function", FeedForwardKind::GeluTanh),
         mask: MaskKind::Causal,
         window: None,
-        attention_scale: None,
+        attention_scale,
         attention_bias: true,
         feed_forward_bias: true,
         tied_head,
@@ -128,7 +128,7 @@ pub(super) fn write(config: &ModelConfig) -> Map<String, Value> {
         "reorder_and_upcast_attn": false,
         "resid_pdrop": config.dropout,
         "scale_attn_by_inverse_layer_idx": false,
-        "scale_attn_weights": true,
+        "scale_attn_weights": config.attention_scale.is_none(),
         "tie_word_embeddings": config.tied_head,
         "use_cache": true,
         "vocab_size": config.vocab_size,

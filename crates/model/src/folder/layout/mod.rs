@@ -60,6 +60,11 @@ impl Layout {
         }
     }
 
+    /// What stands before the names of the model proper: nothing in the folder of a bare model.
+    pub(super) fn written_prefix(self, config: &ModelConfig) -> &'static str {
+        if matches!(config.head, Head::Hidden { .. }) { "" } else { self.names().prefix }
+    }
+
     /// The names of the tensors.
     pub(super) fn names(self) -> &'static Names {
         match self {

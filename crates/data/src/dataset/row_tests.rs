@@ -1,0 +1,84 @@
+//! Rows of ids and labels: what is asked of them, where padding leaves them, and what a model can't read.
+
+use super::tests::{options, write};
+use super::*;
+use crate::{DataConfig, DataKind, ObjectiveConfig, ObjectiveKind};
+
+/// The targets, positions and kept places of a causal model's rows, given one JSON object a line.
+fn causal(lines: &str) -> crate::Result<Batch> {
+    let folder = tempfile::tempdir().unwrap();
+    let data = DataConfig {
+        kind: DataKind::Ids,
+        train: write(folder.path(), "ids.jsonl", lines),
+        ..DataConfig::default()
+    };
+    let options = OpenOptions { vocab_size: Some(20), n_token_types: Some(0), shuffle: false, ..options(8) };
+    let dataset = Dataset::open(&data, &ObjectiveConfig::default(), &options)?;
+    dataset.batch(Cursor::default(), dataset.n_rows() as usize)
+}
+
+#[test]
+fn a_row_of_one_id_asks_nothing_and_is_read_beside_longer_ones() {
+    let batch = causal("{\"input_ids\": [5, 6]}\n{\"input_ids\": [7]}\n").unwrap();
+    assert_eq!(batch.targets, [6, -100, -100, -100]);
+    assert_eq!(batch.keep.as_deref(), Some(&[1, 1, 1, 0][..]));
+    let error = causal("{\"input_ids\": [7]}\n").unwrap_err().to_string();
+    assert!(error.contains("data.train: no row has a target"), "{error}");
+}
+
+#[test]
+fn padding_on_the_left_moves_neither_places_nor_targets() {
+    let batch =
+        causal("{\"input_ids\": [0, 0, 5, 6], \"attention_mask\": [0, 0, 1, 1]}\n{\"input_ids\": [5, 6]}\n")
+            .unwrap();
+    assert_eq!(batch.targets, [-100, -100, 6, -100, 6, -100, -100, -100]);
+    assert_eq!(batch.positions.as_deref(), Some(&[0, 0, 0, 1, 0, 1, 0, 0][..]));
+    let right = causal("{\"input_ids\": [5, 6, 0], \"attention_mask\": [1, 1, 0]}\n").unwrap();
+    assert_eq!((right.targets, right.positions), (vec![6, -100, -100], None));
+}
+
+#[test]
+fn what_the_model_cannot_read_is_named_with_its_line() {
+    for (row, wanted) in [
+        ("\"input_ids\": [5, 20]", "ids.jsonl:2: id 20 is out of range: the vocabulary has 20"),
+        ("\"input_ids\": [5, 6], \"labels\": [5, 20]", "ids.jsonl:2: label 20 is no id"),
+        ("\"input_ids\": [5, 6], \"labels\": [5, -1]", "ids.jsonl:2: label -1 is no id"),
+        ("\"input_ids\": [5, 6], \"token_type_ids\": [0, 1]", "this model has no token types"),
+        (
+            "\"input_ids\": [5, 6], \"position_ids\": [0, 8]",
+            "position_ids has a 8, and model.context_len is 8",
+        ),
+        ("\"input_ids\": [1, 2, 3, 4, 5, 6, 7, 8, 9]", "input_ids has 9 ids"),
+        ("\"input_ids\": [5, 6], \"labels\": 1", "labels is one number"),
+    ] {
+        let error = causal(&format!("{{\"input_ids\": [1, 2]}}\n{{{row}}}\n")).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+    causal("{\"input_ids\": [5, 6], \"token_type_ids\": [0, 0], \"labels\": [-100, 6]}\n").unwrap();
+}
+
+#[test]
+fn the_labels_of_a_model_are_kept_where_the_corpus_has_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let of_model: Vec<String> = ["up", "north", "down"].map(str::to_owned).into();
+    let labels = |rows: &[(&str, &str)]| {
+        let lines: String = rows
+            .iter()
+            .map(|(text, label)| format!("{{\"text\": \"{text}\", \"label\": {label}}}\n"))
+            .collect();
+        let data = DataConfig {
+            kind: DataKind::Jsonl,
+            train: write(folder.path(), "a.jsonl", &lines),
+            ..DataConfig::default()
+        };
+        let objective = ObjectiveConfig { kind: Some(ObjectiveKind::Classify), ..ObjectiveConfig::default() };
+        let options = OpenOptions { labels: &of_model, shuffle: false, ..options(8) };
+        let dataset = Dataset::open(&data, &objective, &options).unwrap();
+        let targets = dataset.batch(Cursor::default(), rows.len()).unwrap().targets;
+        (dataset.labels().to_vec(), targets)
+    };
+    assert_eq!(labels(&[("a b", "\"down\""), ("c d", "\"up\"")]), (of_model.clone(), vec![2, 0]));
+    assert_eq!(labels(&[("a b", "1"), ("c d", "0")]), (of_model.clone(), vec![1, 0]));
+    let others = vec!["left".to_owned(), "up".to_owned()];
+    assert_eq!(labels(&[("a b", "\"up\""), ("c d", "\"left\"")]), (others, vec![1, 0]));
+}
