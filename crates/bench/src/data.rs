@@ -165,10 +165,10 @@ pub fn tokenize_once(config: &str, tokenizer: &Path) -> Result<serde_json::Value
         context_len: model.context_len,
         seed: config.train.seed,
         vocab_size: None,
-        n_token_types: None,
         tokenizer: None,
+        n_token_types: None,
         labels: &[],
-        shuffle: config.train.shuffle,
+        shuffle: true,
         progress: &(),
     };
     let start = Instant::now();

@@ -105,17 +105,16 @@ fn tricky_strings_become_the_same_tokens_in_shards() {
             },
             ..DataConfig::default()
         };
-        let options =
-            OpenOptions {
-                context_len: 1,
-                seed: 1,
-                vocab_size: None,
-                n_token_types: None,
-                tokenizer: None,
-                labels: &[],
-                shuffle: true,
-                progress: &(),
-            };
+        let options = OpenOptions {
+            context_len: 1,
+            seed: 1,
+            vocab_size: None,
+            n_token_types: None,
+            tokenizer: None,
+            labels: &[],
+            shuffle: true,
+            progress: &(),
+        };
         let dataset = Dataset::open(&data, &ObjectiveConfig::default(), &options).unwrap();
         assert_eq!(dataset.n_tokens(), wanted.len() as u64, "{name}");
         let found = dataset.batch(Cursor::default(), wanted.len() - 1).unwrap().ids;

@@ -96,13 +96,13 @@ impl Plan {
             shuffle: config.train.shuffle,
             progress,
         };
-        let opened =
+        let open_data =
             |data| on_threads(config.train.threads, || Dataset::open(data, &config.objective, &open));
-        let mut dataset = opened(&config.data)?;
+        let mut dataset = open_data(&config.data)?;
         if let Some(base) = base.as_mut().filter(|_| tokenizer.is_none() && dataset.tokenizer().is_some()) {
             warnings.push(base.new_tokenizer());
             if let Some(data) = base.bound(&config.data, dataset.vocab_size()) {
-                dataset = opened(&data)?;
+                dataset = open_data(&data)?;
             }
         }
         let model = config.model.resolve(dataset.vocab_size(), head(&config.objective, dataset.n_labels()));

@@ -12,9 +12,9 @@ pub const EMBEDDED: &[(&str, &str)] = &[
     ("fox.toml", include_str!("../../../../configs/fox.toml")),
     ("fox-bert.toml", include_str!("../../../../configs/fox-bert.toml")),
     ("fox-multihead.toml", include_str!("../../../../configs/fox-multihead.toml")),
+    ("shakespeare-char.toml", include_str!("../../../../configs/shakespeare-char.toml")),
     ("gpt2-124m.toml", include_str!("../../../../configs/gpt2-124m.toml")),
     ("llama-mini.toml", include_str!("../../../../configs/llama-mini.toml")),
-    ("shakespeare-char.toml", include_str!("../../../../configs/shakespeare-char.toml")),
     ("shakespeare-gpt.toml", include_str!("../../../../configs/shakespeare-gpt.toml")),
 ];
 
