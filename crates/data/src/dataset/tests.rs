@@ -234,61 +234,6 @@ fn made_up_ids_are_those_of_the_peer() {
 }
 
 #[test]
-fn rows_of_ids_are_shifted_for_a_causal_model() {
-    let folder = tempfile::tempdir().unwrap();
-    let lines = "{\"input_ids\": [5, 6, 7]}\n{\"input_ids\": [0, 8, 9], \"attention_mask\": [0, 1, 1], \"labels\": [-100, 8, -100]}\n";
-    let data = DataConfig {
-        kind: DataKind::Ids,
-        train: write(folder.path(), "ids.jsonl", lines),
-        shuffle: false,
-        ..DataConfig::default()
-    };
-    let dataset = open(&data, ObjectiveKind::NextToken, 8).unwrap();
-    let batch = dataset.batch(Cursor::default(), 2).unwrap();
-    assert_eq!(batch.targets, [6, 7, -100, -100, -100, -100], "padding has nothing to tell");
-    assert_eq!(batch.keep.as_deref(), Some(&[1, 1, 1, 0, 1, 1][..]));
-    assert_eq!(dataset.vocab_size(), 10);
-    let error = open(&data, ObjectiveKind::NextToken, 2).unwrap_err().to_string();
-    assert!(error.contains("ids.jsonl:1: input_ids has 3 ids, and model.context_len is 2"), "{error}");
-}
-
-#[test]
-fn labels_come_from_tables_in_their_own_order() {
-    let folder = tempfile::tempdir().unwrap();
-    let csv = "review,stars\n\"The fox, red\",10\nthe dog,9\nthe cat,10\n";
-    let mut data = DataConfig {
-        kind: DataKind::Csv,
-        train: write(folder.path(), "a.csv", csv),
-        text_column: Some("review".into()),
-        label_column: Some("stars".into()),
-        shuffle: false,
-        ..DataConfig::default()
-    };
-    let dataset = open(&data, ObjectiveKind::Classify, 8).unwrap();
-    assert_eq!((dataset.labels(), dataset.n_labels()), (&["9".to_owned(), "10".to_owned()][..], 2));
-    let batch = dataset.batch(Cursor::default(), 3).unwrap();
-    assert_eq!(batch.targets, [1, 0, 1]);
-    assert_eq!(batch.slice(1..3).targets, [0, 1]);
-    data.validation = write(folder.path(), "b.csv", "review,stars\nthe wolf,8\n");
-    let error = open(&data, ObjectiveKind::Classify, 8).unwrap_err().to_string();
-    assert!(error.contains("b.csv:2: label \"8\" does not occur in data.train, which has 10, 9"), "{error}");
-    data.text_column = None;
-    let error = open(&data, ObjectiveKind::Classify, 8).unwrap_err().to_string();
-    assert!(error.contains("no column \"text\"; it has review, stars"), "{error}");
-    let data = DataConfig {
-        kind: DataKind::Jsonl,
-        train: write(folder.path(), "a.jsonl", "{\"text\": \"a b\", \"label\": \"x\", \"b\": \"c d e\"}\n"),
-        pair_column: Some("b".into()),
-        ..DataConfig::default()
-    };
-    // The longer text gives way.
-    let dataset = open(&data, ObjectiveKind::Classify, 5).unwrap();
-    let batch = dataset.batch(Cursor::default(), 1).unwrap();
-    assert_eq!(batch.token_types, Some(vec![0, 0, 0, 1, 1]));
-    assert_eq!(dataset.tokenizer().unwrap().decode(&batch.ids, false).unwrap(), "a b [EOS] c [EOS]");
-}
-
-#[test]
 fn what_is_wrong_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let of = |train: Paths| DataConfig { train, ..DataConfig::default() };
