@@ -70,7 +70,8 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     if !args.plain {
-        // As `train` does; who writes a step in plain candle leaves candle's pool as it is.
+        // As `train` does; who writes a step in plain candle leaves allocator and pool as they are.
+        vulpes_ops::keep_freed_memory();
         candle_on_one_thread();
     }
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));

@@ -13,6 +13,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const STACK_BYTES: usize = 256 << 20;
 
 fn main() -> ExitCode {
+    vulpes_ops::keep_freed_memory();
     vulpes_model::candle_on_one_thread();
     let run = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES).spawn(cli::main);
     let code = run.map(std::thread::JoinHandle::join);

@@ -3,7 +3,7 @@
 
 use crate::Mask;
 use crate::kernel::Float;
-use crate::kernel::simd::{greatest, multiversion, reduce, reduce2};
+use crate::kernel::simd::{LANES, greatest, map, multiversion, reduce, reduce2};
 use std::ops::Range;
 
 /// Queries of a tile.
@@ -74,9 +74,10 @@ impl<'a> Tile<'a> {
         }
         let n = scores.len() / self.queries.len();
         for (i, (query, row)) in self.queries.clone().zip(scores.chunks_exact_mut(n)).enumerate() {
-            for key in self.seen.starts[i]..self.seen.ends[i] {
-                if !self.mask.allows_in_range(self.b, query, self.first_key + key) {
-                    row[key] = value;
+            let (start, end) = (self.seen.starts[i], self.seen.ends[i]);
+            for (x, key) in row[start..end].iter_mut().zip(self.first_key + start..) {
+                if !self.mask.allows_in_range(self.b, query, key) {
+                    *x = value;
                 }
             }
         }
@@ -117,7 +118,13 @@ fn softmax_rows_body<T: Float, const FMA: bool>(
     let (n, width) = (scores.len() / max.len(), context.len() / max.len());
     let rows = scores.chunks_exact_mut(n).zip(context.chunks_exact_mut(width)).zip(max).zip(sum);
     for (i, (((row, context), max), sum)) in rows.enumerate() {
-        if let Some(shrink) = exp_step::<T, FMA>(seen_part(row, seen, i), max, sum) {
+        let (start, end) = (seen.starts[i], seen.ends[i]);
+        // Up to a whole register: e^−∞ is 0, which is what an unseen key weighs.
+        let padded = n.min(start + (end - start).next_multiple_of(LANES));
+        row[..start].fill(T::default());
+        row[end..padded].fill(T::NEG_INFINITY);
+        row[padded..].fill(T::default());
+        if let Some(shrink) = exp_step::<T, FMA>(&mut row[start..padded], max, sum) {
             for x in context.iter_mut() {
                 *x *= shrink;
             }
@@ -129,9 +136,7 @@ fn softmax_rows_body<T: Float, const FMA: bool>(
 fn weight_rows_body<T: Float, const FMA: bool>(scores: &mut [T], seen: &Seen, log_sums: &[T]) {
     let n = scores.len() / log_sums.len();
     for (i, (row, &log_sum)) in scores.chunks_exact_mut(n).zip(log_sums).enumerate() {
-        for x in seen_part(row, seen, i).iter_mut() {
-            *x = Float::exp::<FMA>(*x - log_sum);
-        }
+        map(seen_part(row, seen, i), |x| Float::exp::<FMA>(x - log_sum));
     }
 }
 
@@ -173,9 +178,7 @@ fn exp_step<T: Float, const FMA: bool>(x: &mut [T], max: &mut T, sum: &mut T) ->
         return None;
     }
     let shift = *max;
-    for x in x.iter_mut() {
-        *x = Float::exp::<FMA>(*x - shift);
-    }
+    map(x, |x| Float::exp::<FMA>(x - shift));
     let shrink = Float::exp::<FMA>(before - shift);
     *sum = sum.fma::<FMA>(shrink, reduce(x, |sum, x| sum + x));
     (before != T::NEG_INFINITY && before != shift).then_some(shrink)

@@ -148,9 +148,9 @@ fn erf_f32<const FMA: bool>(x: f32) -> f32 {
         .fma::<FMA>(z, -8.010_192_5e-4)
         .fma::<FMA>(z, 5.188_327_7e-3)
         .fma::<FMA>(z, -2.685_381_1e-2)
-        .fma::<FMA>(z, 1.128_358_54e-1)
+        .fma::<FMA>(z, 1.128_358_5e-1)
         .fma::<FMA>(z, -3.761_262_6e-1)
-        .fma::<FMA>(z, 1.283_791_67e-1)
+        .fma::<FMA>(z, 1.283_791_7e-1)
         // The first coefficient, 1.128…, less its 1, which is added last, without an error.
         .fma::<FMA>(x, x);
     let size = if x < 0.0 { -x } else { x };

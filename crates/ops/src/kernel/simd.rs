@@ -89,6 +89,20 @@ pub(crate) fn join<T: Float>(mut lanes: [T; LANES]) -> T {
     lanes[0]
 }
 
+/// `x ← f(x)` for each element, whole registers at a time: what a slice leaves over is at most a part of one.
+#[inline(always)]
+pub(crate) fn map<T: Float>(x: &mut [T], f: impl Fn(T) -> T) {
+    let mut chunks = x.chunks_exact_mut(LANES);
+    for x in &mut chunks {
+        for x in x.iter_mut() {
+            *x = f(*x);
+        }
+    }
+    for x in chunks.into_remainder() {
+        *x = f(*x);
+    }
+}
+
 /// `Σ f(partial, a)` in lanes: `f` adds one term to a partial sum.
 #[inline(always)]
 pub(crate) fn reduce<T: Float>(a: &[T], f: impl Fn(T, T) -> T) -> T {
