@@ -3,8 +3,9 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use vulpes_ops::{
-    AdamwStep, AttentionOptions, CrossEntropyOptions, Dropout, Gradients, Mask, SgdStep, adamw, attention,
-    attention_pattern, backward, cross_entropy, dropout, grad_norm, linear, reference, sgd, threads,
+    AdamwItem, AdamwStep, AttentionOptions, CrossEntropyOptions, Dropout, Gradients, Mask, SgdStep, adamw,
+    adamw_all, attention, attention_pattern, backward, cross_entropy, dropout, grad_norm, linear, reference,
+    sgd, sum_gradients, threads,
 };
 use vulpes_random::Key;
 
@@ -195,6 +196,67 @@ fn optimizers_agree_with_their_references() -> Result<()> {
                 assert!(difference.to_scalar::<f64>()? < bound, "{dtype:?} {n} {difference}");
             }
         }
+    }
+    Ok(())
+}
+
+/// More tensors than are locked at one time, of sizes around a block's, with gradients that not every shard reached.
+#[test]
+fn many_parameters_at_once_are_each_by_itself() -> Result<()> {
+    let lens: Vec<usize> = (0..150).map(|i| [3, 17, 16 * 1024, 16 * 1024 + 1][i % 4]).collect();
+    let vars: Vec<(String, Var)> =
+        (0..150).map(|i| (i.to_string(), Var::from_tensor(&normal(i as u64, &[lens[i]])).unwrap())).collect();
+    let shard = |number: usize| -> Result<Gradients> {
+        let mut gradients = Gradients::new(&vars)?;
+        // Shard n leaves out every parameter whose number is n more than a multiple of seven.
+        let used = vars.iter().enumerate().filter(|(i, _)| i % 7 != number);
+        let terms = used.map(|(_, (_, var))| var.sqr()?.affine((number + 1) as f64, 0.0)?.sum_all());
+        let loss = Tensor::stack(&terms.collect::<Result<Vec<_>>>()?, 0)?.sum_all()?;
+        backward(&loss, &mut gradients)?;
+        Ok(gradients)
+    };
+    let run = |threads: usize| -> Result<(f64, Gradients)> {
+        let (mut first, others) = (shard(0)?, [shard(1)?, shard(2)?]);
+        let norm = threads::with_kernel_threads(threads, || sum_gradients(&mut first, &others))?;
+        Ok((norm, first))
+    };
+    let (norm, sum) = run(1)?;
+    assert!((norm / grad_norm(&sum)? - 1.0).abs() < 1e-14);
+    for (i, (found, (_, var))) in sum.iter().zip(&vars).enumerate() {
+        let factor: usize = (0..3).filter(|number| i % 7 != *number).map(|number| number + 1).sum();
+        let off = (found.1.unwrap() - var.affine(2.0 * factor as f64, 0.0)?)?.abs()?.max_all()?;
+        assert!(off.to_scalar::<f64>()? < 1e-12, "parameter {i}");
+    }
+    for threads in [2, 3, 7] {
+        let (other_norm, other) = run(threads)?;
+        assert_eq!(norm.to_bits(), other_norm.to_bits());
+        assert!(sum.iter().zip(other.iter()).all(|(a, b)| bits(a.1.unwrap()) == bits(b.1.unwrap())));
+    }
+
+    let step = |i: usize| AdamwStep {
+        lr: 0.1,
+        beta1: 0.9,
+        beta2: 0.99,
+        eps: 1e-6,
+        weight_decay: 0.1 * (i % 2) as f64,
+        step: 3,
+        grad_scale: 0.5,
+    };
+    let copies = || -> Result<Vec<[Var; 3]>> {
+        let copy = |x: &Tensor| Var::from_tensor(&x.copy()?);
+        vars.iter().map(|(_, var)| Ok([copy(var)?, copy(var)?, copy(&var.sqr()?)?])).collect()
+    };
+    let (together, apart) = (copies()?, copies()?);
+    let grads: Vec<&Tensor> = sum.iter().map(|(_, grad)| grad.unwrap()).collect();
+    let items: Vec<AdamwItem> = together
+        .iter()
+        .enumerate()
+        .map(|(i, [param, m, v])| AdamwItem { param, m, v, grad: grads[i], step: step(i) })
+        .collect();
+    threads::with_kernel_threads(3, || adamw_all(&items))?;
+    for (i, (together, apart)) in together.iter().zip(&apart).enumerate() {
+        adamw(&apart[0], &apart[1], &apart[2], grads[i], &step(i))?;
+        assert!(together.iter().zip(apart).all(|(a, b)| bits(a) == bits(b)), "parameter {i}");
     }
     Ok(())
 }
