@@ -21,8 +21,14 @@ const LOCK: &str = ".lock";
 /// A run's folder, held by this process alone.
 pub(crate) struct RunFolder {
     path: PathBuf,
-    /// The lock lasts as long as the file is open.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        // By hand: closing the file isn't enough while a program that is just being started still has a copy of it.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl RunFolder {
@@ -50,7 +56,7 @@ impl RunFolder {
             lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(holder.as_bytes()));
         // The name of the holder is a courtesy: a full disk must not keep a run from going on.
         let _ = written;
-        Ok(Self { path: path.to_path_buf(), _lock: lock })
+        Ok(Self { path: path.to_path_buf(), lock })
     }
 
     /// Where it is.
