@@ -8,8 +8,8 @@ const SPARE_IDS: u64 = 1 << 20;
 
 /// Reads the file as JSON and checks what the library takes on trust.
 ///
-/// It panics on a decoder that is no JSON or holds a text that is none, and it takes memory and time for all ids up to the
-/// greatest.
+/// It panics on a decoder that is no JSON or holds a text that is none, and on a template that names a token which it
+/// doesn't describe; it takes memory and time for all ids up to the greatest.
 ///
 /// # Errors
 /// What is wrong, in words.
@@ -31,12 +31,62 @@ pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
     if id > 2 * n + SPARE_IDS {
         return Err(format!("the id of {token:?} is {id}, and there are {n} tokens"));
     }
+    templates(&json["post_processor"])?;
     Ok(json)
+}
+
+/// Checks that a template, wherever it stands among the post-processors, names only what there is.
+fn templates(processor: &Value) -> Result<(), String> {
+    let inner = processor["processors"].as_array().map(Vec::as_slice).unwrap_or_default();
+    inner.iter().try_for_each(templates)?;
+    for (name, texts) in [("single", &["A"][..]), ("pair", &["A", "B"])] {
+        let pieces = processor[name].as_array().map(Vec::as_slice).unwrap_or_default();
+        for piece in pieces {
+            if let Some(id) = piece["SpecialToken"]["id"].as_str() {
+                let token = &processor["special_tokens"][id];
+                let count = |what: &str| token[what].as_array().map(Vec::len);
+                if count("ids").is_none() || count("ids") != count("tokens") {
+                    return Err(format!(
+                        "the post-processor's {name:?} wants {id:?}, which its special_tokens don't describe"
+                    ));
+                }
+            }
+            if let Some(id) = piece["Sequence"]["id"].as_str()
+                && !texts.contains(&id)
+            {
+                return Err(format!(
+                    "the post-processor's {name:?} wants a text {id:?}, of which there is none"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_template_names_only_what_there_is() {
+        let with = |single: &str, tokens: &str| {
+            let template = format!(
+                r#"{{"type": "TemplateProcessing", "single": [{single}], "pair": [{{"Sequence": {{"id": "B", "type_id": 0}}}}],
+                "special_tokens": {tokens}}}"#
+            );
+            read(
+                format!(r#"{{"post_processor": {{"type": "Sequence", "processors": [{template}]}}}}"#)
+                    .as_bytes(),
+            )
+        };
+        let cls = r#"{"SpecialToken": {"id": "[CLS]", "type_id": 0}}"#;
+        let described = r#"{"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}}"#;
+        assert!(with(cls, described).is_ok());
+        assert!(with(cls, "{}").unwrap_err().contains("\"[CLS]\""));
+        assert!(with(cls, r#"{"[CLS]": {"id": "[CLS]", "ids": [2, 3], "tokens": ["[CLS]"]}}"#).is_err());
+        let error = with(r#"{"Sequence": {"id": "B", "type_id": 0}}"#, "{}").unwrap_err();
+        assert!(error.contains("a text \"B\""), "{error}");
+    }
 
     #[test]
     fn an_id_far_beyond_the_others_is_refused() {
