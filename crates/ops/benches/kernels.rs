@@ -1,6 +1,7 @@
 //! Kernels alone, each beside its plain candle reference, at the shapes of a small GPT's training step.
 //!
-//! Before anything is timed, both forms must give the same result and the same gradients.
+//! Both on one thread: candle's pool spins while it waits, and would be timed with whatever comes after it. Before
+//! anything is timed, both forms must give the same result and the same gradients.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use candle_core::{Device, Result, Tensor, Var};
@@ -9,8 +10,8 @@ use std::time::Duration;
 use vulpes_ops::reference::with_reference;
 use vulpes_ops::{
     Activation, AttentionLayer, AttentionOptions, CrossEntropyOptions, FeedForward, Gradients, Mask, Norm,
-    Projection, attention, attention_layer, backward, cross_entropy, feed_forward, gelu_tanh, layer_norm,
-    linear, lm_head, softmax,
+    Projection, attention, attention_layer, backward, candle_on_one_thread, cross_entropy, feed_forward,
+    gelu_tanh, layer_norm, linear, lm_head, softmax,
 };
 use vulpes_random::Key;
 
@@ -128,6 +129,7 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> Result<f32> {
 }
 
 fn kernels(criterion: &mut Criterion) {
+    candle_on_one_thread();
     let mut group = criterion.benchmark_group("forward_and_backward");
     group.sample_size(20).measurement_time(Duration::from_secs(2));
     for (name, shapes, operation) in operations() {
