@@ -283,16 +283,7 @@ fn a_rank() {
         cache: Some(folder.join("cache").display().to_string()),
         ..DataConfig::default()
     };
-    let options = OpenOptions {
-        context_len: 8,
-        seed: 3,
-        vocab_size: None,
-        n_token_types: None,
-        tokenizer: None,
-        labels: &[],
-        shuffle: true,
-        progress: &(),
-    };
+    let options = OpenOptions::new(8, 3);
     let dataset = Dataset::open(&data, &ObjectiveConfig::default(), &options).expect("a corpus");
     let rows = 5;
     let mut batches = Batches::new(Arc::new(dataset), Cursor::default(), rows, Rank { rank, of });

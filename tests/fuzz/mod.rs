@@ -128,16 +128,7 @@ fn rows(n: u64) {
         (DataConfig { pair_column: Some("n".to_owned()), ..config(DataKind::Jsonl) }, classify),
         (config(DataKind::Ids), ObjectiveConfig::default()),
     ];
-    let options = OpenOptions {
-        context_len: 8,
-        seed: 1,
-        vocab_size: None,
-        n_token_types: None,
-        tokenizer: Some(&tokenizer),
-        labels: &[],
-        shuffle: true,
-        progress: &(),
-    };
+    let options = OpenOptions { tokenizer: Some(&tokenizer), ..OpenOptions::new(8, 1) };
     let seeds = [
         format!("{{\"text\": \"{TEXT}\"}}\n{{\"text\": \"a b c d\", \"n\": 1}}\n"),
         "{\"text\": \"The fox\", \"n\": \"quick\", \"label\": 0}\n{\"text\": \"dog\", \"n\": \"\", \"label\": \"1\"}\n".to_owned(),

@@ -161,16 +161,7 @@ pub fn tokenize_once(config: &str, tokenizer: &Path) -> Result<serde_json::Value
         ..TokenizerConfig::default()
     };
     let model = config.model.resolve(1, vulpes_model::Head::NextToken);
-    let options = OpenOptions {
-        context_len: model.context_len,
-        seed: config.train.seed,
-        vocab_size: None,
-        tokenizer: None,
-        n_token_types: None,
-        labels: &[],
-        shuffle: true,
-        progress: &(),
-    };
+    let options = OpenOptions::new(model.context_len, config.train.seed);
     let start = Instant::now();
     let dataset = Dataset::open(&data, &config.objective, &options)?;
     let seconds = start.elapsed().as_secs_f64();

@@ -105,16 +105,7 @@ fn tricky_strings_become_the_same_tokens_in_shards() {
             },
             ..DataConfig::default()
         };
-        let options = OpenOptions {
-            context_len: 1,
-            seed: 1,
-            vocab_size: None,
-            n_token_types: None,
-            tokenizer: None,
-            labels: &[],
-            shuffle: true,
-            progress: &(),
-        };
+        let options = OpenOptions::new(1, 1);
         let dataset = Dataset::open(&data, &ObjectiveConfig::default(), &options).unwrap();
         assert_eq!(dataset.n_tokens(), wanted.len() as u64, "{name}");
         let found = dataset.batch(Cursor::default(), wanted.len() - 1).unwrap().ids;
@@ -152,16 +143,7 @@ fn a_corpus_cut_into_parts_has_the_tokens_of_the_whole() {
         },
         ..DataConfig::default()
     };
-    let options = OpenOptions {
-        context_len: 100,
-        seed: 1,
-        vocab_size: None,
-        n_token_types: None,
-        tokenizer: None,
-        labels: &[],
-        shuffle: true,
-        progress: &(),
-    };
+    let options = OpenOptions::new(100, 1);
     let dataset = Dataset::open(&data, &ObjectiveConfig::default(), &options).unwrap();
     let golden = read(folder.join("corpus.json"));
     let mut whole: Vec<u32> =

@@ -108,14 +108,6 @@ impl Gradients {
         self.entries.iter().map(|entry| (entry.name.as_str(), entry.sum()))
     }
 
-    /// Adds the gradients of `other`, made from the same parameters.
-    ///
-    /// # Errors
-    /// Where `other` has other parameters.
-    pub fn add(&mut self, other: &Self) -> Result<()> {
-        sum_gradients(self, std::slice::from_ref(other)).map(drop)
-    }
-
     fn check(&self, other: &Self) -> Result<()> {
         if self.entries.len() != other.entries.len() {
             bail!("gradients: {} parameters can't take those of {}", self.entries.len(), other.entries.len());

@@ -47,16 +47,7 @@ fn config(folder: &Path) -> DataConfig {
 
 fn open(config: &DataConfig) -> (Result<Dataset>, Vec<Stage>) {
     let heard = Heard::default();
-    let options = OpenOptions {
-        context_len: 16,
-        seed: 1,
-        vocab_size: None,
-        n_token_types: None,
-        tokenizer: None,
-        labels: &[],
-        shuffle: true,
-        progress: &heard,
-    };
+    let options = OpenOptions { progress: &heard, ..OpenOptions::new(16, 1) };
     let dataset = Dataset::open(config, &ObjectiveConfig::default(), &options);
     (dataset, heard.0.into_inner().unwrap())
 }

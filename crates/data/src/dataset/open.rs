@@ -35,6 +35,22 @@ pub struct OpenOptions<'a> {
     pub progress: &'a dyn Progress,
 }
 
+impl OpenOptions<'static> {
+    /// A run from scratch that nobody watches: no vocabulary, tokenizer or labels from elsewhere, rows shuffled.
+    pub fn new(context_len: usize, seed: u64) -> Self {
+        Self {
+            context_len,
+            seed,
+            vocab_size: None,
+            n_token_types: None,
+            tokenizer: None,
+            labels: &[],
+            shuffle: true,
+            progress: &(),
+        }
+    }
+}
+
 impl std::fmt::Debug for OpenOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { context_len, seed, vocab_size, .. } = self;

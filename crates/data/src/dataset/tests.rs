@@ -10,16 +10,7 @@ use crate::{
 };
 
 pub(super) fn options(context_len: usize) -> OpenOptions<'static> {
-    OpenOptions {
-        context_len,
-        seed: 7,
-        vocab_size: None,
-        n_token_types: None,
-        tokenizer: None,
-        labels: &[],
-        shuffle: true,
-        progress: &(),
-    }
+    OpenOptions::new(context_len, 7)
 }
 
 pub(super) fn fox() -> DataConfig {
