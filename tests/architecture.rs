@@ -70,3 +70,25 @@ fn each_crate_names_what_is_public_and_how_data_flows() {
         );
     }
 }
+
+/// A test never passes by not running: it is ignored, says why, and `.ci/run` knows what it needs.
+#[test]
+fn every_ignored_test_says_what_it_needs() {
+    let ci = read(".ci/run");
+    for path in rust_files() {
+        let mut module = "";
+        for line in read(&path).lines().map(str::trim) {
+            module = line.strip_prefix("mod ").and_then(|line| line.strip_suffix(" {")).unwrap_or(module);
+            let Some(reason) = line.strip_prefix("#[ignore") else { continue };
+            let reason = reason.trim_start_matches(" = \"");
+            if reason.starts_with("needs ") {
+                let thing = module.strip_prefix("needs_");
+                let thing = thing.unwrap_or_else(|| panic!("{path}: {line} stands in no module needs_THING"));
+                assert!(ci.contains(&format!("\nneed {thing} ")), ".ci/run does not know {thing} of {path}");
+            } else {
+                let known = reason.starts_with("long: ") || reason.starts_with("started by ");
+                assert!(known, "{path}: {line} says neither what the test needs nor how long it takes");
+            }
+        }
+    }
+}

@@ -144,7 +144,7 @@ fn mutants_are_detected_by_name() {
 }
 
 #[test]
-#[ignore = "a minute"]
+#[ignore = "long: a minute"]
 fn five_thousand_mutants_are_detected_by_name() {
     mutants(5000);
 }
@@ -265,7 +265,7 @@ fn a_fault_of_the_disk_is_reported_and_costs_no_whole_checkpoint() {
 }
 
 #[test]
-#[ignore = "some minutes"]
+#[ignore = "long: some minutes"]
 fn a_fault_at_every_operation_in_every_way_is_reported_and_survived() {
     faults(1, WAYS);
 }

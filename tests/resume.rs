@@ -42,7 +42,7 @@ fn so_it_is_for_sgd_in_float64_for_masked_words_and_for_windows() {
 
 /// Every step of a run of 60.
 #[test]
-#[ignore = "about five minutes"]
+#[ignore = "long: about five minutes"]
 fn every_step_of_sixty() {
     let stops: Vec<Vec<u64>> = (1..60).map(|k| vec![k]).collect();
     compare(&["train.steps=60", "train.eval_every=7", "train.checkpoint_every=10"], &stops);
@@ -122,7 +122,7 @@ fn kills_at_any_moment_change_nothing() {
 }
 
 #[test]
-#[ignore = "some minutes"]
+#[ignore = "long: some minutes"]
 fn two_hundred_kills_at_any_moment_change_nothing() {
     survives(200);
 }

@@ -110,40 +110,44 @@ fn leaps_are_skipped_counted_and_resumed() {
     assert!(said.stderr.contains(again.stdout.trim()) && again.stdout.contains("leapt"), "{}", again.stdout);
 }
 
-/// Reads the event files with TensorBoard itself where VULPES_TENSORBOARD_PYTHON names a Python that has it.
-#[test]
-fn tensorboard_reads_the_event_files() {
-    let Some(python) = std::env::var_os("VULPES_TENSORBOARD_PYTHON") else {
-        return eprintln!("skipped: VULPES_TENSORBOARD_PYTHON names no Python that has tensorboard");
-    };
-    let place = Place::new();
-    place
-        .train(&["--config", "small.toml", "--set", "train.steps=6", "--set", "schedule.total_steps=12"])
-        .succeeds();
-    place.train(&["--config", "small.toml", "--resume", "--set", "schedule.total_steps=12"]).succeeds();
-    let script = "
+mod needs_tensorboard {
+    use super::*;
+
+    /// Reads the event files with TensorBoard itself.
+    #[test]
+    #[ignore = "needs VULPES_TENSORBOARD_PYTHON with tensorboard"]
+    fn tensorboard_reads_the_event_files() {
+        let python = std::env::var_os("VULPES_TENSORBOARD_PYTHON")
+            .expect("VULPES_TENSORBOARD_PYTHON names a Python with tensorboard");
+        let place = Place::new();
+        place
+            .train(&["--config", "small.toml", "--set", "train.steps=6", "--set", "schedule.total_steps=12"])
+            .succeeds();
+        place.train(&["--config", "small.toml", "--resume", "--set", "schedule.total_steps=12"]).succeeds();
+        let script = "
 import json, sys
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 events = EventAccumulator(sys.argv[1]); events.Reload()
 print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag in events.Tags()['scalars']}))";
-    let output =
-        Command::new(python).args(["-c", script]).arg(place.path("runs/small")).output().expect("python");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let read: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    for tag in ["train/loss", "train/learning_rate", "train/grad_norm", "perf/tokens_per_second"] {
-        let steps: Vec<u64> =
-            read[tag].as_array().expect(tag).iter().filter_map(|point| point[0].as_u64()).collect();
-        assert_eq!(steps, (1..=12).collect::<Vec<_>>(), "{tag}");
-    }
-    assert!(read["eval/loss"].as_array().is_some_and(|points| points.len() == 2));
-    let written: Vec<Value> = place
-        .read("runs/small/metrics.jsonl")
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
-    for (tag, key) in [("train/loss", "loss"), ("train/learning_rate", "lr"), ("eval/loss", "val_loss")] {
-        let ours = written.iter().filter_map(|line| line.get(key)?.as_f64()).map(|value| value as f32);
-        let theirs = read[tag].as_array().expect(tag).iter().filter_map(|point| point[1].as_f64());
-        assert!(ours.eq(theirs.map(|value| value as f32)), "{tag}");
+        let output =
+            Command::new(python).args(["-c", script]).arg(place.path("runs/small")).output().expect("python");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let read: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        for tag in ["train/loss", "train/learning_rate", "train/grad_norm", "perf/tokens_per_second"] {
+            let steps: Vec<u64> =
+                read[tag].as_array().expect(tag).iter().filter_map(|point| point[0].as_u64()).collect();
+            assert_eq!(steps, (1..=12).collect::<Vec<_>>(), "{tag}");
+        }
+        assert!(read["eval/loss"].as_array().is_some_and(|points| points.len() == 2));
+        let written: Vec<Value> = place
+            .read("runs/small/metrics.jsonl")
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        for (tag, key) in [("train/loss", "loss"), ("train/learning_rate", "lr"), ("eval/loss", "val_loss")] {
+            let ours = written.iter().filter_map(|line| line.get(key)?.as_f64()).map(|value| value as f32);
+            let theirs = read[tag].as_array().expect(tag).iter().filter_map(|point| point[1].as_f64());
+            assert!(ours.eq(theirs.map(|value| value as f32)), "{tag}");
+        }
     }
 }

@@ -154,37 +154,37 @@ fn no_reader_panics() {
 }
 
 #[test]
-#[ignore = "minutes"]
+#[ignore = "long: minutes"]
 fn a_million_configs() {
     configs(1_000_000);
 }
 
 #[test]
-#[ignore = "minutes"]
+#[ignore = "long: minutes"]
 fn a_million_tokenizers() {
     tokenizers(1_000_000);
 }
 
 #[test]
-#[ignore = "minutes"]
+#[ignore = "long: minutes"]
 fn a_million_model_configs() {
     model_configs(1_000_000);
 }
 
 #[test]
-#[ignore = "minutes"]
+#[ignore = "long: minutes"]
 fn a_million_tensor_files() {
     tensors(1_000_000);
 }
 
 #[test]
-#[ignore = "minutes"]
+#[ignore = "long: minutes"]
 fn a_million_states_and_manifests() {
     states(1_000_000);
 }
 
 #[test]
-#[ignore = "minutes"]
+#[ignore = "long: minutes"]
 fn a_million_files_of_rows() {
     rows(1_000_000);
 }

@@ -16,18 +16,13 @@ use support::{Folder, TEXT};
 use vulpes_model::Head;
 use vulpes_model::config::Family;
 
-/// Chromium, where there is one.
-fn browser() -> Option<&'static str> {
+/// Chromium, which must be there.
+fn browser() -> &'static str {
     let there = |name: &&str| {
         Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
     };
     let found = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(there);
-    if found.is_none() {
-        eprintln!(
-            "SKIPPED: there is no Chromium here, so the page was not opened (apt-get install chromium)"
-        );
-    }
-    found
+    found.expect("Chromium, which opens the pages (apt-get install chromium)")
 }
 
 /// What `script` returns after the page's own script has run, beside all that went wrong in the page: errors, what the
@@ -91,135 +86,143 @@ fn close(ours: &Value, exact: &Value) {
     }
 }
 
-#[test]
-fn a_head_is_opened_and_the_arithmetic_of_a_cell_is_the_models() {
-    let Some(browser) = browser() else { return };
-    for (name, family, head, text) in [
-        ("gpt2", Family::Gpt2, Head::NextToken, TEXT),
-        ("llama", Family::Llama, Head::NextToken, TEXT),
-        ("bert", Family::Bert, Head::MaskedToken, "The quick [MASK] fox"),
-    ] {
-        let folder = Folder::heads(&format!("page-{name}"), family, head);
-        let page = folder.0.join("page.html");
-        let value = folder.json(&["--text", text, "--target", "jumps", "--html", page.to_str().unwrap()]);
-        let script = "document.getElementById('open-1-2').click();document.getElementById('cell-3-1').click();\
+mod needs_chromium {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs Chromium"]
+    fn a_head_is_opened_and_the_arithmetic_of_a_cell_is_the_models() {
+        let browser = browser();
+        for (name, family, head, text) in [
+            ("gpt2", Family::Gpt2, Head::NextToken, TEXT),
+            ("llama", Family::Llama, Head::NextToken, TEXT),
+            ("bert", Family::Bert, Head::MaskedToken, "The quick [MASK] fox"),
+        ] {
+            let folder = Folder::heads(&format!("page-{name}"), family, head);
+            let page = folder.0.join("page.html");
+            let value = folder.json(&["--text", text, "--target", "jumps", "--html", page.to_str().unwrap()]);
+            let script = "document.getElementById('open-1-2').click();document.getElementById('cell-3-1').click();\
             return {product:v('product'),score:v('score'),weight:v('weight'),context:JSON.parse(document.getElementById('context').dataset.value),\
             title:document.getElementById('cell-title').textContent,pressed:$$('#heads [aria-pressed=true]').length,\
             steps:Array.from($$('.steps h3'),h=>h.textContent),next:document.querySelector('#next td').textContent,\
             logits:Array.from($$('#logits td[data-value]'),td=>Number(td.dataset.value)),map:document.getElementById('cell-3-1').textContent,\
             lens:$$('#lens tbody tr').length,knock:$$('#knockout tbody tr').length,flow:Array.from($$('#gradient tbody td:first-child'),td=>td.textContent)};";
-        let r = in_browser(browser, &page, script);
-        close(&r["score"], &value["scores"][1][2][3][1]);
-        close(&r["weight"], &value["attentions"][1][2][3][1]);
-        close(&r["context"], &value["contexts"][1][2][3]);
-        let (product, scale) = (r["product"].as_f64().unwrap(), value["scale"].as_f64().unwrap());
-        close(&json!(product * scale), &value["scores"][1][2][3][1]);
-        let weight = value["attentions"][1][2][3][1].as_f64().unwrap();
-        assert_eq!(r["map"], format!("{weight:.2}"), "{name}");
-        assert_eq!(r["next"], value["next"][0]["text"], "{name}");
-        // The seed's six steps, in its order and words.
-        let steps = [
-            "Step 1Get Embeddings",
-            "Step 2Compute Attention",
-            "Step 3Compute Weighted Sum (Context Vector)",
-            "Step 4Output Projection",
-            "Step 5Softmax → Prediction",
-            "Step 6Backpropagation",
-        ];
-        assert_eq!(r["steps"], json!(steps), "{name}");
-        for (n, logit) in r["logits"].as_array().unwrap().iter().enumerate() {
-            close(logit, &value["next"][n]["logit"]);
+            let r = in_browser(browser, &page, script);
+            close(&r["score"], &value["scores"][1][2][3][1]);
+            close(&r["weight"], &value["attentions"][1][2][3][1]);
+            close(&r["context"], &value["contexts"][1][2][3]);
+            let (product, scale) = (r["product"].as_f64().unwrap(), value["scale"].as_f64().unwrap());
+            close(&json!(product * scale), &value["scores"][1][2][3][1]);
+            let weight = value["attentions"][1][2][3][1].as_f64().unwrap();
+            assert_eq!(r["map"], format!("{weight:.2}"), "{name}");
+            assert_eq!(r["next"], value["next"][0]["text"], "{name}");
+            // The seed's six steps, in its order and words.
+            let steps = [
+                "Step 1Get Embeddings",
+                "Step 2Compute Attention",
+                "Step 3Compute Weighted Sum (Context Vector)",
+                "Step 4Output Projection",
+                "Step 5Softmax → Prediction",
+                "Step 6Backpropagation",
+            ];
+            assert_eq!(r["steps"], json!(steps), "{name}");
+            for (n, logit) in r["logits"].as_array().unwrap().iter().enumerate() {
+                close(logit, &value["next"][n]["logit"]);
+            }
+            assert_eq!(r["logits"].as_array().unwrap().is_empty(), name == "bert");
+            assert_eq!((&r["lens"], &r["knock"], &r["pressed"]), (&3.into(), &3.into(), &1.into()), "{name}");
+            for part in ["Wq", "Wk", "Wv", "Wo", "Wout", "embeddings"] {
+                let listed = |flow: &Value| flow.as_str().unwrap().contains(part);
+                assert!(r["flow"].as_array().unwrap().iter().any(listed), "{name}: {part}");
+            }
+            assert!(r["title"].as_str().unwrap().contains("fox"), "{name}");
         }
-        assert_eq!(r["logits"].as_array().unwrap().is_empty(), name == "bert");
-        assert_eq!((&r["lens"], &r["knock"], &r["pressed"]), (&3.into(), &3.into(), &1.into()), "{name}");
-        for part in ["Wq", "Wk", "Wv", "Wo", "Wout", "embeddings"] {
-            let listed = |flow: &Value| flow.as_str().unwrap().contains(part);
-            assert!(r["flow"].as_array().unwrap().iter().any(listed), "{name}: {part}");
-        }
-        assert!(r["title"].as_str().unwrap().contains("fox"), "{name}");
     }
-}
 
-#[test]
-fn the_keyboard_goes_everywhere_that_the_mouse_goes() {
-    let Some(browser) = browser() else { return };
-    let folder = Folder::heads("page-keys", Family::Gpt2, Head::NextToken);
-    let page = folder.0.join("page.html");
-    let value = folder.json(&["--text", TEXT, "--html", page.to_str().unwrap()]);
-    let script = "const at=()=>document.activeElement.id;\
+    #[test]
+    #[ignore = "needs Chromium"]
+    fn the_keyboard_goes_everywhere_that_the_mouse_goes() {
+        let browser = browser();
+        let folder = Folder::heads("page-keys", Family::Gpt2, Head::NextToken);
+        let page = folder.0.join("page.html");
+        let value = folder.json(&["--text", TEXT, "--html", page.to_str().unwrap()]);
+        let script = "const at=()=>document.activeElement.id;\
         document.getElementById('open-0-0').focus();key(document.activeElement,'ArrowDown');key(document.activeElement,'ArrowRight');\
         const head=at();document.getElementById('cell-3-3').focus();key(document.activeElement,'ArrowLeft');key(document.activeElement,'ArrowUp');\
         const cell=at();key(document.activeElement,'ArrowRight');\
         return {head,cell,edge:at(),weight:v('weight'),stops:$$('#heads [tabindex=\"0\"]').length+$$('#map [tabindex=\"0\"]').length,\
         unnamed:Array.from($$('button,[tabindex]')).filter(e=>!e.textContent&&!e.getAttribute('aria-label')).length};";
-    let r = in_browser(browser, &page, script);
-    assert_eq!((&r["head"], &r["cell"]), (&json!("open-1-1"), &json!("cell-2-2")));
-    // To the right of the diagonal the mask forbids: the keys stay.
-    assert_eq!(r["edge"], "cell-2-2");
-    close(&r["weight"], &value["attentions"][1][1][2][2]);
-    // Heads and cells are one stop of the tab key each.
-    assert_eq!((&r["stops"], &r["unnamed"]), (&json!(2), &json!(0)));
-}
+        let r = in_browser(browser, &page, script);
+        assert_eq!((&r["head"], &r["cell"]), (&json!("open-1-1"), &json!("cell-2-2")));
+        // To the right of the diagonal the mask forbids: the keys stay.
+        assert_eq!(r["edge"], "cell-2-2");
+        close(&r["weight"], &value["attentions"][1][1][2][2]);
+        // Heads and cells are one stop of the tab key each.
+        assert_eq!((&r["stops"], &r["unnamed"]), (&json!(2), &json!(0)));
+    }
 
-#[test]
-fn large_maps_hold_the_models_weights_for_every_head() {
-    let Some(browser) = browser() else { return };
-    let folder = Folder::heads("page-weights", Family::Bert, Head::MaskedToken);
-    let page = folder.0.join("page.html");
-    let text = "The quick [MASK] fox jumps over the";
-    let value = folder.json(&["--text", text, "--html", page.to_str().unwrap()]);
-    let script = "const data=JSON.parse(document.getElementById('data').textContent);\
+    #[test]
+    #[ignore = "needs Chromium"]
+    fn large_maps_hold_the_models_weights_for_every_head() {
+        let browser = browser();
+        let folder = Folder::heads("page-weights", Family::Bert, Head::MaskedToken);
+        let page = folder.0.join("page.html");
+        let text = "The quick [MASK] fox jumps over the";
+        let value = folder.json(&["--text", text, "--html", page.to_str().unwrap()]);
+        let script = "const data=JSON.parse(document.getElementById('data').textContent);\
         return data.weights.map(layer=>layer.map(text=>weightsOf(text,data.mask)));";
-    close(&in_browser(browser, &page, script), &value["attentions"]);
-}
+        close(&in_browser(browser, &page, script), &value["attentions"]);
+    }
 
-#[test]
-fn the_film_is_scrubbed_and_the_page_tells_the_story_of_its_text() {
-    let Some(browser) = browser() else { return };
-    let folder = Folder::fox("film");
-    let tokens = ["The", "quick", "brown", "fox"];
-    let ids = folder.json(&["--text", TEXT])["ids"].clone();
-    let seen = |angle: f64, right: bool| {
-        let next = if right { json!({"id": 9, "text": "jumps"}) } else { json!({"id": 3, "text": "dog"}) };
-        let mut next = next;
-        next["probability"] = json!(0.75);
-        json!({"attentions": [[[[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.3, 0.5, 0], [0.1, 0.1, 0.7, 0.1]]]],
+    #[test]
+    #[ignore = "needs Chromium"]
+    fn the_film_is_scrubbed_and_the_page_tells_the_story_of_its_text() {
+        let browser = browser();
+        let folder = Folder::fox("film");
+        let tokens = ["The", "quick", "brown", "fox"];
+        let ids = folder.json(&["--text", TEXT])["ids"].clone();
+        let seen = |angle: f64, right: bool| {
+            let next =
+                if right { json!({"id": 9, "text": "jumps"}) } else { json!({"id": 3, "text": "dog"}) };
+            let mut next = next;
+            next["probability"] = json!(0.75);
+            json!({"attentions": [[[[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.2, 0.3, 0.5, 0], [0.1, 0.1, 0.7, 0.1]]]],
                "entropies": [[0.9]], "next": [next], "probability": if right { 0.75 } else { 0.01 },
                "angle": angle, "length": 1.0})
-    };
-    let probe = json!({"text": "The quick brown fox jumps", "ids": ids, "tokens": tokens, "position": 3, "target": 9,
+        };
+        let probe = json!({"text": "The quick brown fox jumps", "ids": ids, "tokens": tokens, "position": 3, "target": 9,
                        "answer": "jumps"});
-    let lines = [
-        json!({"probes": [probe]}),
-        json!({"step": 0, "val_loss": null, "probes": [seen(88.0, false)]}),
-        json!({"step": 50, "val_loss": 2.5, "probes": [seen(40.0, true)]}),
-    ];
-    // A run folder whose model is this one.
-    let run = folder.0.join("run");
-    std::fs::create_dir_all(&run).unwrap();
-    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
-    std::fs::write(run.join("film.jsonl"), lines.join("\n")).unwrap();
-    let page = folder.0.join("film.html");
-    let output = Command::new(env!("CARGO_BIN_EXE_explain"))
-        .args(["--film", run.to_str().unwrap(), "--html", page.to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let script = "const slider=document.getElementById('step'),look=()=>({at:document.getElementById('at').textContent,\
+        let lines = [
+            json!({"probes": [probe]}),
+            json!({"step": 0, "val_loss": null, "probes": [seen(88.0, false)]}),
+            json!({"step": 50, "val_loss": 2.5, "probes": [seen(40.0, true)]}),
+        ];
+        // A run folder whose model is this one.
+        let run = folder.0.join("run");
+        std::fs::create_dir_all(&run).unwrap();
+        let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+        std::fs::write(run.join("film.jsonl"), lines.join("\n")).unwrap();
+        let page = folder.0.join("film.html");
+        let output = Command::new(env!("CARGO_BIN_EXE_explain"))
+            .args(["--film", run.to_str().unwrap(), "--html", page.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let script = "const slider=document.getElementById('step'),look=()=>({at:document.getElementById('at').textContent,\
         says:document.querySelector('#sentence .chip:last-child').textContent,verdict:document.getElementById('verdict').textContent});\
         const last=look();slider.value=0;slider.oninput();return {last,first:look(),arrows:$$('#fan .arrow').length,cells:$$('#heads td.heat').length};";
-    let r = in_browser(browser, &page, script);
-    assert_eq!((&r["first"]["says"], &r["last"]["says"]), (&json!("dog"), &json!("jumps")));
-    assert!(
-        r["last"]["at"].as_str().unwrap().contains("2.5")
-            && r["last"]["verdict"].as_str().unwrap().contains("Right")
-    );
-    assert_eq!((&r["arrows"], &r["cells"]), (&json!(2), &json!(10)));
+        let r = in_browser(browser, &page, script);
+        assert_eq!((&r["first"]["says"], &r["last"]["says"]), (&json!("dog"), &json!("jumps")));
+        assert!(
+            r["last"]["at"].as_str().unwrap().contains("2.5")
+                && r["last"]["verdict"].as_str().unwrap().contains("Right")
+        );
+        assert_eq!((&r["arrows"], &r["cells"]), (&json!(2), &json!(10)));
 
-    std::fs::copy(run.join("film.jsonl"), folder.0.join("film.jsonl")).unwrap();
-    let page = folder.0.join("story.html");
-    folder.json(&["--text", TEXT, "--html", page.to_str().unwrap()]);
-    let script =
-        "return {hidden:document.getElementById('story-section').hidden,arrows:$$('#fan .arrow').length};";
-    assert_eq!(in_browser(browser, &page, script), json!({"hidden": false, "arrows": 2}));
+        std::fs::copy(run.join("film.jsonl"), folder.0.join("film.jsonl")).unwrap();
+        let page = folder.0.join("story.html");
+        folder.json(&["--text", TEXT, "--html", page.to_str().unwrap()]);
+        let script = "return {hidden:document.getElementById('story-section').hidden,arrows:$$('#fan .arrow').length};";
+        assert_eq!(in_browser(browser, &page, script), json!({"hidden": false, "arrows": 2}));
+    }
 }

@@ -1,11 +1,12 @@
 //! Model folders: everything that is written in the wild loads, and what was loaded saves to the same bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
+#[macro_use]
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use common::{copy, fixtures, goldens, json, name, raw, variants};
+use common::{copy, fixtures, json, name, raw};
 use tempfile::tempdir;
 use vulpes_model::config::{Head, NormKind};
 use vulpes_model::folder::{self, LoadOptions};
@@ -14,9 +15,8 @@ fn load(dir: &Path) -> folder::Loaded {
     folder::load(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
 }
 
-#[test]
-fn saving_what_was_loaded_gives_the_same_tensors_byte_for_byte() {
-    for dir in goldens() {
+fn saving_what_was_loaded_gives_the_same_tensors_byte_for_byte(dirs: Vec<PathBuf>) {
+    for dir in dirs {
         let loaded = load(&dir);
         assert_eq!((&loaded.warnings, &loaded.fresh), (&vec![], &vec![]), "{}", name(&dir));
         let out = tempdir().unwrap();
@@ -42,9 +42,8 @@ fn saving_what_was_loaded_gives_the_same_tensors_byte_for_byte() {
     }
 }
 
-#[test]
-fn every_variant_loads_and_its_second_saving_is_the_first() {
-    for dir in variants() {
+fn every_variant_loads_and_its_second_saving_is_the_first(dirs: Vec<PathBuf>) {
+    for dir in dirs {
         let loaded = load(&dir);
         let out = tempdir().unwrap();
         let (one, two) = (out.path().join("one"), out.path().join("two"));
@@ -186,4 +185,9 @@ fn a_run_folder_means_its_model_and_else_its_latest_checkpoint() {
     assert_eq!(folder::resolve(&step).unwrap(), step);
     std::fs::write(run.join("checkpoints/latest"), "../../../elsewhere").unwrap();
     assert!(folder::resolve(&run.join("checkpoints")).is_err());
+}
+
+tests_of_folders! {
+    saving_what_was_loaded_gives_the_same_tensors_byte_for_byte(goldens);
+    every_variant_loads_and_its_second_saving_is_the_first(variants);
 }

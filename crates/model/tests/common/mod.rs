@@ -1,6 +1,7 @@
 //! Where the models of the tests lie, and how their goldens are read.
 #![allow(
     dead_code,
+    unused_macros,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::panic,
@@ -8,7 +9,6 @@
 )]
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -23,44 +23,56 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// A folder of the larger goldens, at `VULPES_SHARED` or `shared` beside the repository; says so where it is absent.
-pub fn shared(folder: &str) -> Option<PathBuf> {
+/// A folder of the larger goldens, at `VULPES_SHARED` or `shared` beside the repository, which must be there.
+pub fn shared(folder: &str) -> PathBuf {
     let home = std::env::var_os("VULPES_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     let path = home.join(folder);
-    if path.is_dir() {
-        return Some(path);
-    }
-    skipped(&format!("{folder} is not beside the repository, and VULPES_SHARED does not name its place"));
-    None
+    assert!(path.is_dir(), "{} is not here; VULPES_SHARED names its folder", path.display());
+    path
 }
 
-/// Says that a test was skipped, past the test runner's capture.
-pub fn skipped(why: &str) {
-    let name = std::thread::current().name().unwrap_or("a test").to_string();
-    let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {why}");
+/// The models below `home` of which there are goldens.
+pub fn goldens(home: &Path) -> Vec<PathBuf> {
+    with_file(home, "golden.json")
 }
 
-/// The folders of models with goldens: the repository's and, where they are, the shared ones.
-pub fn goldens() -> Vec<PathBuf> {
-    with_file(&fixtures(), "golden.json")
-        .into_iter()
-        .chain(shared("goldens").into_iter().flat_map(|dir| with_file(&dir, "golden.json")))
-        .collect()
+/// Those of them that generate.
+pub fn causal(home: &Path) -> Vec<PathBuf> {
+    with_file(home, "golden_leftpad.safetensors")
 }
 
 /// The variants of those models, as files in the wild hold them.
-pub fn variants() -> Vec<PathBuf> {
-    with_file(&fixtures().join("variants"), "expect.json")
-        .into_iter()
-        .chain(shared("goldens/variants").into_iter().flat_map(|dir| with_file(&dir, "expect.json")))
-        .collect()
+pub fn variants(home: &Path) -> Vec<PathBuf> {
+    with_file(&home.join("variants"), "expect.json")
+}
+
+/// Makes each check a test of the repository's models and a test of the larger ones in `../shared`.
+macro_rules! tests_of_folders {
+    ($($check:ident($folders:ident);)*) => {
+        mod fixtures {
+            $(#[test]
+            fn $check() {
+                super::$check(super::common::$folders(&super::common::fixtures()));
+            })*
+        }
+
+        mod needs_shared {
+            $(#[test]
+            #[ignore = "needs ../shared"]
+            fn $check() {
+                super::$check(super::common::$folders(&super::common::shared("goldens")));
+            })*
+        }
+    };
 }
 
 fn with_file(dir: &Path, file: &str) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = std::fs::read_dir(dir)
         .unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join(file).is_file())
+        .filter(|path| {
+            path.join(file).is_file() && (file == "expect.json" || path.join("config.json").is_file())
+        })
         .collect();
     folders.sort();
     assert!(!folders.is_empty(), "{} has no {file}", dir.display());
