@@ -1,8 +1,9 @@
 //! The rules that keep the workspace simple: who may depend on whom, and how a file looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
-use crate::repository::{names, read, rust_files};
+use crate::repository::{names, read, root, rust_files};
 
 /// Each crate, and those of ours that it may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -16,7 +17,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bench", &["data", "generate", "inspect", "model", "ops", "random", "trainer"]),
 ];
 
-const LONGEST_FILE: usize = 500;
+const LONGEST_FILE: usize = 400;
+
+/// Longer files that still stand.
+const TOO_LONG: &[&str] = &["crates/data/src/dataset/tests.rs", "crates/ops/tests/operations.rs"];
+
+/// Half of the source files have fewer lines than this.
+const MEDIAN_FILE: usize = 180;
 
 #[test]
 fn dependencies_follow_the_arrows() {
@@ -48,27 +55,87 @@ fn data_and_random_know_no_tensor() {
 
 #[test]
 fn every_file_says_what_it_is_and_stays_short() {
+    let mut lengths = Vec::new();
     for path in rust_files() {
         let text = read(&path);
         assert!(text.starts_with("//!"), "{path} doesn't open with //!");
         let n_line = text.lines().count();
-        assert!(n_line <= LONGEST_FILE, "{path} has {n_line} lines; cut it at a seam below {LONGEST_FILE}");
+        assert!(
+            n_line <= LONGEST_FILE || TOO_LONG.contains(&&path[..]),
+            "{path} has {n_line} lines; cut it at a seam below {LONGEST_FILE}"
+        );
+        if path.contains("/src/") {
+            lengths.push(n_line);
+        }
+    }
+    lengths.sort_unstable();
+    let median = lengths[lengths.len() / 2];
+    assert!(median < MEDIAN_FILE, "half of the source files have {median} lines or more");
+}
+
+/// What a crate makes public is what its lib.rs lists by name, and what the modules list that lib.rs makes public.
+#[test]
+fn only_lib_rs_and_its_public_modules_list_what_is_public() {
+    for name in names("crates") {
+        let source = format!("crates/{name}/src");
+        let list = read(&format!("{source}/lib.rs"));
+        assert!(
+            list.lines().take(12).any(|line| line.contains('→')),
+            "{source}/lib.rs: no data flow (a → b)"
+        );
+        for path in rust_files().iter().filter(|path| path.starts_with(&source)) {
+            for line in read(path).lines().filter(|line| line.trim_start().starts_with("pub use ")) {
+                assert!(!line.contains('*'), "{path}: `{}` doesn't say what is public", line.trim());
+                let folder = path.strip_suffix("/mod.rs").map(|folder| &folder[source.len() + 1..]);
+                let in_a_list =
+                    path.ends_with("/lib.rs") || folder.is_some_and(|folder| !folder.contains('/'));
+                assert!(in_a_list, "{path}: `{}` belongs in lib.rs or in a mod.rs beside it", line.trim());
+            }
+        }
     }
 }
 
+/// Each dependency is named in the code of the crate that lists it, and each of the workspace's in some crate's list.
 #[test]
-fn each_crate_names_what_is_public_and_how_data_flows() {
+fn every_dependency_is_used() {
+    let mut used = BTreeSet::new();
     for name in names("crates") {
-        let text = read(&format!("crates/{name}/src/lib.rs"));
-        assert!(
-            text.contains('→'),
-            "crates/{name}/src/lib.rs doesn't open with the crate's data flow (a → b)"
-        );
-        assert!(
-            text.lines().count() <= 150,
-            "crates/{name}/src/lib.rs is more than a list of what is public"
-        );
+        let manifest = read(&format!("crates/{name}/Cargo.toml"));
+        // A crate's tests may stand in the root's folder.
+        let homes = [format!("crates/{name}/"), "tests/".to_owned()];
+        let homes = &homes[..if manifest.contains("../../tests/") { 2 } else { 1 }];
+        let files = rust_files().into_iter().filter(|path| homes.iter().any(|home| path.starts_with(home)));
+        let code: String = files.map(|path| read(&path)).collect();
+        let manifest: toml::Table = manifest.parse().unwrap();
+        for table in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            for dependency in manifest.get(table).and_then(|table| table.as_table()).into_iter().flatten() {
+                let called = dependency.0.replace('-', "_");
+                let named = |word: &str| word == called;
+                let is_used = code.split(|c: char| !c.is_alphanumeric() && c != '_').any(named);
+                assert!(is_used, "crates/{name} lists {} in [{table}] and doesn't use it", dependency.0);
+                used.insert(dependency.0.clone());
+            }
+        }
     }
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    for dependency in manifest["workspace"]["dependencies"].as_table().unwrap().keys() {
+        assert!(used.contains(dependency), "no crate uses {dependency} of Cargo.toml");
+    }
+}
+
+/// Asks git; in a tree without a repository of its own (an unpacked archive) there is nothing tracked to look at.
+#[test]
+fn no_build_output_is_tracked() {
+    if !root().join(".git").exists() {
+        eprintln!("this tree is no git repository: nothing is tracked");
+        return;
+    }
+    let output = Command::new("git").args(["ls-files"]).current_dir(root()).output().expect("git runs");
+    assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
+    let tracked = String::from_utf8(output.stdout).expect("UTF-8");
+    let built: Vec<&str> =
+        tracked.lines().filter(|path| path.split('/').any(|part| part == "target")).collect();
+    assert!(built.is_empty(), "build output is tracked (git rm --cached): {built:#?}");
 }
 
 /// A test never passes by not running: it is ignored, says why, and `.ci/run` knows what it needs.

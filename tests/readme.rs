@@ -20,15 +20,19 @@ fn ci_runs_the_two_commands() {
     }
 }
 
-/// The picture at the top is of the page that `explain --html` makes, and no burden for a clone.
+/// What README shows and links to is there: the picture at the top, the lessons, the licences.
 #[test]
-fn it_opens_with_a_picture() {
+fn every_link_leads_somewhere() {
     let readme = read("README.md");
-    let first = readme.lines().find(|line| !line.is_empty() && !line.starts_with('#')).expect("text");
-    let path = first.rsplit_once("](").and_then(|(_, rest)| rest.strip_suffix(')')).expect("a picture");
-    let size = std::fs::metadata(root().join(path)).expect("the picture").len();
-    assert!(first.starts_with("!["), "{first}");
-    assert!((10_000..200_000).contains(&size), "{path} has {size} bytes");
+    let targets = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let local: Vec<&str> =
+        targets.filter(|target| !target.contains("://") && !target.starts_with('#')).collect();
+    assert!(local.len() > 3, "{local:?}");
+    for path in local {
+        let size =
+            std::fs::metadata(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}")).len();
+        assert!(size < 200_000, "{path} has {size} bytes, a burden for a clone");
+    }
 }
 
 #[test]
