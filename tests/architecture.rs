@@ -119,7 +119,8 @@ fn every_dependency_is_used() {
     }
     let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
     for dependency in manifest["workspace"]["dependencies"].as_table().unwrap().keys() {
-        assert!(used.contains(dependency), "no crate uses {dependency} of Cargo.toml");
+        let ours = dependency.starts_with("vulpes-");
+        assert!(ours || used.contains(dependency), "no crate uses {dependency} of Cargo.toml");
     }
 }
 
