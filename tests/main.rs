@@ -8,6 +8,7 @@ mod circles;
 mod configs;
 mod corpus;
 mod damage;
+mod device;
 mod endings;
 mod finetune;
 mod fuzz;

@@ -46,6 +46,9 @@ struct Args {
     /// Threads of every worker; all cores where this isn't given
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Time the steps on cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "cpu", conflicts_with_all = ["plain", "generate", "data", "peer"])]
+    device: String,
     /// Print one JSON document instead of the table
     #[arg(long)]
     json: bool,
@@ -100,7 +103,7 @@ fn run(args: &Args) -> Result<()> {
         }
         return Ok(());
     }
-    let peak = matrix_peak(threads)?;
+    let peak = matrix_peak(threads, &vulpes_model::device::parse(Some(&args.device))?)?;
     for config in &args.config {
         comparisons.push(one(args, config, threads, python, peak.gflops)?);
     }
@@ -128,9 +131,9 @@ fn data(args: &Args, threads: usize, python: Option<&str>) -> Result<()> {
 /// All workers at one config.
 fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, peak: f64) -> Result<Comparison> {
     let bench = StepBench::sizes(config)?;
-    let mut workers = vec![ours(config, threads, false)?];
+    let mut workers = vec![ours(config, threads, false, &args.device)?];
     if args.plain {
-        workers.push(ours(config, threads, true)?);
+        workers.push(ours(config, threads, true, "cpu")?);
     }
     if let Some(python) = python {
         // Generation grows its cache token by token, which PyTorch would compile anew each time.
@@ -167,11 +170,13 @@ fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, peak: f6
     Ok(Comparison::new(&name, timings, bench.tokens(), bench.flops(), peak))
 }
 
-fn ours(config: &str, threads: usize, plain: bool) -> Result<Worker> {
+fn ours(config: &str, threads: usize, plain: bool, device: &str) -> Result<Worker> {
     let mut command = Command::new(std::env::current_exe().context("where this program lies is unknown")?);
     command.args(["--worker", "--config", config, "--threads", &threads.to_string()]);
     if plain {
         command.arg("--plain");
+    } else if device != "cpu" {
+        command.args(["--device", device]);
     }
     Worker::start(&mut command, "")
 }
@@ -182,7 +187,7 @@ fn work(args: &Args, threads: usize) -> Result<()> {
         println!("{}", tokenize_once(config, tokenizer)?);
         return Ok(());
     }
-    let mut bench = StepBench::start(config, threads, args.plain)?;
+    let mut bench = StepBench::start(config, threads, args.plain, &args.device)?;
     let name = if args.plain { "candle, plain operations" } else { "Vulpes" };
     serve(name, &mut bench, StepBench::step, |bench, n| bench.generate(n, threads))
 }

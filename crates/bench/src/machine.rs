@@ -14,22 +14,25 @@ pub struct MatrixPeak {
     pub threads: usize,
 }
 
-/// Measures the product of two 1024 × 1024 matrices, the best of several, on `threads` threads at once.
+/// Measures the product of two matrices, the best of several: 1024 × 1024 on `threads` threads of the CPU at once, or
+/// 4096 × 4096 on another device.
 ///
 /// # Errors
-/// When a thread can't be started.
-pub fn matrix_peak(threads: usize) -> Result<MatrixPeak> {
-    const N: usize = 1024;
+/// Returns an error if a thread can't be started or the device can't be used.
+pub fn matrix_peak(threads: usize, device: &Device) -> Result<MatrixPeak> {
     const ROUNDS: usize = 8;
+    let (n, threads) = if device.is_cpu() { (1024, threads) } else { (4096, 1) };
     let one = || -> Result<f64> {
-        let a = Tensor::ones((N, N), DType::F32, &Device::Cpu)?;
+        let a = Tensor::ones((n, n), DType::F32, device)?;
+        device.synchronize()?;
         let mut best = f64::INFINITY;
         for _ in 0..ROUNDS {
             let start = std::time::Instant::now();
             std::hint::black_box(vulpes_ops::linear(&a, &a, None)?);
+            device.synchronize()?;
             best = best.min(start.elapsed().as_secs_f64());
         }
-        Ok(2.0 * (N as f64).powi(3) / best / 1e9)
+        Ok(2.0 * (n as f64).powi(3) / best / 1e9)
     };
     let rates = std::thread::scope(|scope| {
         let all: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();

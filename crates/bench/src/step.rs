@@ -23,7 +23,7 @@ impl StepBench {
     /// # Errors
     /// When the config is wrong.
     pub fn sizes(config: &str) -> Result<Self> {
-        Self::open(config, None, false)
+        Self::open(config, None, false, "cpu")
     }
 
     /// Reads a config and makes its model, ready for steps on `threads` threads.
@@ -32,13 +32,13 @@ impl StepBench {
     ///
     /// # Errors
     /// When the config is wrong or there is no room.
-    pub fn start(config: &str, threads: usize, plain: bool) -> Result<Self> {
-        let mut bench = Self::open(config, Some(threads), plain)?;
+    pub fn start(config: &str, threads: usize, plain: bool, device: &str) -> Result<Self> {
+        let mut bench = Self::open(config, Some(threads), plain, device)?;
         bench.session = Some(Session::start(bench.plan)?.0);
         Ok(bench)
     }
 
-    fn open(config: &str, threads: Option<usize>, plain: bool) -> Result<Self> {
+    fn open(config: &str, threads: Option<usize>, plain: bool, device: &str) -> Result<Self> {
         let (path, text) = vulpes_trainer::config::find(Path::new(config))?;
         let mut overrides: Vec<String> = threads.map(|n| format!("train.threads={n}")).into_iter().collect();
         if plain {
@@ -46,7 +46,7 @@ impl StepBench {
             overrides.extend(["train.shards=1".into(), "train.threads=1".into()]);
         }
         let config = RunConfig::parse(&path.display().to_string(), &text, &overrides, false)?;
-        let options = PlanOptions { device: Some("cpu".into()), run_dir: PathBuf::new(), checkpoint: None };
+        let options = PlanOptions { device: Some(device.into()), run_dir: PathBuf::new(), checkpoint: None };
         // The plan lives as long as the process, which exists to time this one config.
         let plan: &'static Plan = Box::leak(Box::new(Plan::new(config, &options, &())?));
         let train = &plan.config.train;

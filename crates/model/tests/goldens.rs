@@ -8,21 +8,25 @@ mod common;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor, Var};
-use common::{json, name, tensors};
+use candle_core::{DType, Tensor, Var};
+use common::{device, json, name, tensors};
 use vulpes_model::config::{BlockKind, Head};
-use vulpes_model::{Input, KvCache, Parameters, Recorder, Run, Site, Transformer, folder};
+use vulpes_model::folder::{self, LoadOptions};
+use vulpes_model::{Input, KvCache, Parameters, Recorder, Run, Site, Transformer};
 use vulpes_ops::{AdamwStep, CrossEntropyOptions, Gradients, adamw, backward, grad_norm};
 
 type Tensors = HashMap<String, Tensor>;
 
 fn load(dir: &Path) -> Transformer {
-    folder::load(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display())).transformer
+    let options = LoadOptions { device: device(), ..LoadOptions::default() };
+    folder::load_with(dir, &options).unwrap_or_else(|error| panic!("{}: {error}", dir.display())).transformer
 }
 
 /// The ids of a golden batch, with its padding and token types, and places where `positions` says so.
 fn input(golden: &Tensors, positions: bool) -> Input {
-    let u32s = |name: &str| golden.get(name).map(|tensor| tensor.to_dtype(DType::U32).unwrap());
+    let u32s = |name: &str| {
+        golden.get(name).map(|tensor| tensor.to_dtype(DType::U32).unwrap().to_device(&device()).unwrap())
+    };
     let mut input = Input {
         ids: u32s("input_ids").unwrap(),
         positions: None,
@@ -219,8 +223,8 @@ fn greedy_continuations_are_exact_with_and_without_a_cache(dirs: Vec<PathBuf>) {
             let mut cache = KvCache::new(model.config().n_layer);
             let mut unread = prompt;
             for wanted in &new {
-                let whole = next(&model, &Input::new(&row, 1, &Device::Cpu).unwrap(), None)[0];
-                let part = Input::new(&unread, 1, &Device::Cpu).unwrap();
+                let whole = next(&model, &Input::new(&row, 1, &device()).unwrap(), None)[0];
+                let part = Input::new(&unread, 1, &device()).unwrap();
                 let cached = next(&model, &part, Some(&mut cache))[0];
                 assert_eq!((whole, cached), (*wanted, *wanted), "{what} after {} tokens", row.len());
                 row.push(whole);
@@ -256,14 +260,14 @@ fn padding_on_the_left_changes_nothing(dirs: Vec<PathBuf>) {
             .collect();
         let mut lengths: Vec<u32> = keep.iter().map(|row| row.iter().sum()).collect();
         let ids: Vec<u32> = of("input_ids").flatten_all().unwrap().to_vec1().unwrap();
-        let mut input = Input::new(&ids, rows, &Device::Cpu).unwrap().with_positions(&places).unwrap();
+        let mut input = Input::new(&ids, rows, &device()).unwrap().with_positions(&places).unwrap();
         input = input.with_keep(flat(&keep).into());
         let mut cache = KvCache::new(model.config().n_layer);
         for step in 0..new[0].len() {
             let tokens = next(&model, &input, Some(&mut cache));
             let wanted: Vec<u32> = new.iter().map(|row| row[step]).collect();
             assert_eq!(tokens, wanted, "{what}: token {step}");
-            input = Input::new(&tokens, rows, &Device::Cpu).unwrap().with_positions(&lengths).unwrap();
+            input = Input::new(&tokens, rows, &device()).unwrap().with_positions(&lengths).unwrap();
             keep.iter_mut().for_each(|row| row.push(1));
             lengths.iter_mut().for_each(|length| *length += 1);
             input = input.with_keep(flat(&keep).into());

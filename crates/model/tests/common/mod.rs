@@ -79,6 +79,12 @@ fn with_file(dir: &Path, file: &str) -> Vec<PathBuf> {
     folders
 }
 
+/// Where the tests compute: the CPU, or what `VULPES_DEVICE` names.
+pub fn device() -> Device {
+    let name = std::env::var("VULPES_DEVICE").unwrap_or_else(|_| "cpu".to_string());
+    vulpes_model::device::parse(Some(&name)).unwrap_or_else(|error| panic!("VULPES_DEVICE: {error}"))
+}
+
 /// A JSON file.
 pub fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))

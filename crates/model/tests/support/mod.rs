@@ -57,13 +57,25 @@ fn small(family: Family) -> ModelSection {
     }
 }
 
+/// Where the tests compute: the CPU, or what `VULPES_DEVICE` names.
+pub fn device() -> Device {
+    let name = std::env::var("VULPES_DEVICE").unwrap_or_else(|_| "cpu".to_string());
+    vulpes_model::device::parse(Some(&name)).unwrap_or_else(|error| panic!("VULPES_DEVICE: {error}"))
+}
+
 /// A model whose parameters are all drawn at random, biases and norms too, so that nothing is zero by its start.
 pub fn shaken(config: &ModelConfig) -> Transformer {
-    let model = Transformer::init(config, 7, DType::F64, &Device::Cpu).unwrap();
+    shaken_on(config, DType::F64, &device())
+}
+
+/// The same numbers in another type or on another device.
+pub fn shaken_on(config: &ModelConfig, dtype: DType, device: &Device) -> Transformer {
+    let model = Transformer::init(config, 7, dtype, device).unwrap();
     for (name, var) in model.parameters().iter() {
         let mut stream = vulpes_random::Key::new(1, "shake").with(name).stream();
         let values: Vec<f64> = (0..var.elem_count()).map(|_| 0.3 * stream.normal()).collect();
         let noise = Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap();
+        let noise = noise.to_dtype(dtype).unwrap().to_device(device).unwrap();
         let norm_weight = name.contains("norm") && name.ends_with("weight");
         var.set(&if norm_weight { (noise + 1.0).unwrap() } else { noise }).unwrap();
     }
@@ -72,7 +84,7 @@ pub fn shaken(config: &ModelConfig) -> Transformer {
 
 /// An input of `rows` rows.
 pub fn input(ids: &[u32], rows: usize) -> Input {
-    Input::new(ids, rows, &Device::Cpu).unwrap()
+    Input::new(ids, rows, &device()).unwrap()
 }
 
 /// The logits of an input.
