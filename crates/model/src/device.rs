@@ -51,7 +51,7 @@ pub fn name(device: &Device) -> String {
 /// Why [`parse`] chooses the CPU where no device is named, in a program that is built for a GPU; `None` if it doesn't.
 pub fn fallback() -> Option<String> {
     let error = gpu()?.err()?;
-    Some(format!("no GPU can be used ({error}); computing on the CPU, as `--device cpu` does"))
+    Some(format!("no GPU can be used ({}); computing on the CPU, as `--device cpu` does", cause(&error)))
 }
 
 fn best() -> Device {
@@ -75,8 +75,14 @@ fn unknown(name: &str) -> Error {
 
 fn absent(name: &str, wanted: &str, error: &candle_core::Error) -> Error {
     Error::Device(format!(
-        "device `{name}` can't be used: it needs {wanted} ({error}); or use `--device cpu`"
+        "device `{name}` can't be used: it needs {wanted} ({}); or use `--device cpu`",
+        cause(error)
     ))
+}
+
+/// The error without the backtrace that candle adds below it.
+fn cause(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
