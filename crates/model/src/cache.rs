@@ -2,34 +2,43 @@
 
 use candle_core::{Result, Tensor};
 
-/// Keys and values of every layer for the tokens read so far; of a windowed model only those still in the window.
+/// Keys and values of every layer for the tokens read so far; of a windowed layer only those still in its window.
 ///
 /// # Shape
 /// For each layer `[b, s, g, k]`: rows, tokens held, key/value heads, head width.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    layers: Vec<Option<(Tensor, Tensor)>>,
-    window: Option<usize>,
+    layers: Vec<Layer>,
     n_seen: usize,
+}
+
+/// What is held of one layer.
+#[derive(Clone, Debug, Default)]
+struct Layer {
+    held: Option<(Tensor, Tensor)>,
+    window: Option<usize>,
 }
 
 impl KvCache {
     /// An empty cache for `n_layer` layers that holds everything.
     pub fn new(n_layer: usize) -> Self {
-        Self { layers: vec![None; n_layer], window: None, n_seen: 0 }
+        Self { layers: vec![Layer::default(); n_layer], n_seen: 0 }
     }
 
-    /// An empty cache for a model of this config: it holds no more than the config's window lets a query see.
+    /// An empty cache for a model of this config: no layer holds more than its window lets a query see.
     pub fn of(config: &crate::ModelConfig) -> Self {
-        Self { window: config.window, ..Self::new(config.n_layer) }
+        let layer = |layer| Layer { held: None, window: config.layer_kind(layer).window };
+        Self { layers: (0..config.n_layer).map(layer).collect(), n_seen: 0 }
     }
 
-    /// How many tokens the cache holds.
+    /// How many tokens the cache holds: of the layer that holds the most.
     pub fn len(&self) -> usize {
-        match self.layers.first() {
-            Some(Some((key, _))) => key.dims().get(1).copied().unwrap_or(0),
-            _ => 0,
-        }
+        (0..self.layers.len()).map(|layer| self.len_of(layer)).max().unwrap_or(0)
+    }
+
+    /// How many tokens one layer holds.
+    pub(crate) fn len_of(&self, layer: usize) -> usize {
+        self.layer(layer).map_or(0, |(key, _)| key.dims().get(1).copied().unwrap_or(0))
     }
 
     /// Whether nothing is held.
@@ -37,14 +46,14 @@ impl KvCache {
         self.len() == 0
     }
 
-    /// How many tokens were read, held or not: the next token's place.
+    /// How many tokens were read, held or not: the next token's position.
     pub fn n_seen(&self) -> usize {
         self.n_seen
     }
 
     /// The keys and values of one layer, `[b, s, g, k]` each; none before anything was read.
     pub fn layer(&self, layer: usize) -> Option<(&Tensor, &Tensor)> {
-        self.layers.get(layer)?.as_ref().map(|(key, value)| (key, value))
+        self.layers.get(layer)?.held.as_ref().map(|(key, value)| (key, value))
     }
 
     /// Adds the keys and values of new tokens to a layer, and returns all that their queries may need.
@@ -52,13 +61,11 @@ impl KvCache {
         if layer == 0 {
             self.n_seen += key.dim(1)?;
         }
-        let Some(slot) = self.layers.get_mut(layer) else {
-            candle_core::bail!(
-                "the cache has {} layers; the model asks for layer {layer}",
-                self.layers.len()
-            );
+        let n_layer = self.layers.len();
+        let Some(Layer { held, window }) = self.layers.get_mut(layer) else {
+            candle_core::bail!("the cache has {n_layer} layers; the model asks for layer {layer}");
         };
-        let both = match slot.take() {
+        let both = match held.take() {
             Some((old_key, old_value)) => {
                 (Tensor::cat(&[&old_key, key], 1)?, Tensor::cat(&[&old_value, value], 1)?)
             }
@@ -66,11 +73,11 @@ impl KvCache {
         };
         // The next query sees itself and window - 1 before it.
         let len = both.0.dim(1)?;
-        let kept = self.window.map_or(len, |window| len.min(window.saturating_sub(1)));
+        let kept = window.map_or(len, |window| len.min(window.saturating_sub(1)));
         let end = |x: &Tensor| {
             if kept == len { Ok(x.clone()) } else { x.narrow(1, len - kept, kept)?.contiguous() }
         };
-        *slot = Some((end(&both.0)?, end(&both.1)?));
+        *held = Some((end(&both.0)?, end(&both.1)?));
         Ok(both)
     }
 }

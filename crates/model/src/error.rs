@@ -16,6 +16,16 @@ pub enum Error {
     /// A parameter that the config asks for is not there.
     #[error("parameter `{0}` is missing")]
     MissingParameter(String),
+    /// A parameter has another shape than the config gives it.
+    #[error("parameter `{name}` has the shape {found:?}; the config wants {wanted:?}")]
+    ParameterShape {
+        /// Its name.
+        name: String,
+        /// The shape that it has.
+        found: Vec<usize>,
+        /// The shape that the config gives it.
+        wanted: Vec<usize>,
+    },
     /// The device asked for can't be used.
     #[error("{0}")]
     Device(String),

@@ -1,39 +1,41 @@
 //! One transformer, described by numbers and enums, from the fox's single head to GPT-2, BERT and Llama.
 //!
-//! `[model]` section → [`ModelConfig`] → [`declare`] (every parameter's name, shape and first value) → [`Parameters`]
-//! → [`Transformer`] → hidden states → logits or loss. [`Probe`] sees every intermediate value of the running model.
+//! `[model]` section → [`ModelConfig`] → [`Layers`] of [`ParameterSpec`]s (every parameter's name, shape, initialization
+//! and role) → [`Parameters`] → [`Transformer`] → hidden states → logits or loss. [`Probe`] sees every intermediate value
+//! of the running model.
 //!
 //! Knows nothing of text, optimizers or run folders.
 
-mod attention;
-mod block;
 mod cache;
 pub mod config;
-mod decode;
+mod decoder;
 pub mod device;
-mod embedding;
 mod error;
-mod feed_forward;
+mod families;
 pub mod folder;
-mod head;
 mod input;
-mod norm;
+pub mod layers;
 mod parameters;
 mod pool;
 mod probe;
 mod rotary;
 mod run;
+mod section;
+mod spec;
 mod transformer;
 
 pub use cache::KvCache;
-pub use config::{Head, ModelConfig, ModelSection};
-pub use decode::{Decoder, DecoderRow};
+pub use config::{Head, ModelConfig};
+pub use decoder::{Decoder, DecoderRow};
 pub use error::{Error, Result};
 pub use input::Input;
-pub use parameters::{Declared, FirstValue, Parameters, declare};
+pub use layers::{Layers, n_parameters, parameter_specs};
+pub use parameters::Parameters;
 pub use pool::{mean_pooled, normalized};
 pub use probe::{Probe, Recorder, Site};
 pub use run::Run;
+pub use section::ModelSection;
+pub use spec::{Init, Kind, Location, ParameterSpec, Part, Role};
 pub use transformer::Transformer;
 pub use vulpes_ops::{
     candle_on_one_thread,

@@ -1,11 +1,11 @@
-//! Rotary positions: the table of angles, and the stretching of it to longer contexts.
+//! Rotary positions: the table of angles, and its scaling to longer contexts.
 
 use candle_core::{DType, Device, Result, Tensor};
-use vulpes_ops::{self as ops, RotaryTables};
+use vulpes_ops::RotaryTables;
 
-use crate::config::{ModelConfig, RopeScaling};
+use crate::config::{ModelConfig, Rope, RopeScaling};
 
-/// `cos(p θ_i)` and `sin(p θ_i)` for every place p and channel pair i, `θ_i = rope_theta^(-2i / d_head)`
+/// `cos(p θ_i)` and `sin(p θ_i)` for every position p and channel pair i, `θ_i = rope_theta^(-2i / d_head)`
 /// (Su et al. 2021, eq. 15; our `d_head` is their d).
 #[derive(Clone, Debug)]
 pub(crate) struct Rotary {
@@ -14,12 +14,12 @@ pub(crate) struct Rotary {
 }
 
 impl Rotary {
-    /// The table for places `0..context_len`, computed in float64.
-    pub(crate) fn new(config: &ModelConfig, dtype: DType, device: &Device) -> Result<Self> {
+    /// The table for positions `0..context_len`, computed in float64.
+    pub(crate) fn new(config: &ModelConfig, rope: &Rope, dtype: DType, device: &Device) -> Result<Self> {
         let n_pair = config.d_head / 2;
         let thetas: Vec<f64> = (0..n_pair)
-            .map(|i| config.rope_theta.powf(-2.0 * i as f64 / config.d_head as f64))
-            .map(|theta| config.rope_scaling.map_or(theta, |scaling| stretched(theta, &scaling)))
+            .map(|i| rope.theta.powf(-2.0 * i as f64 / config.d_head as f64))
+            .map(|theta| rope.scaling.map_or(theta, |scaling| scaled_frequency(theta, &scaling)))
             .collect();
         let table = |f: fn(f64) -> f64| -> Result<Tensor> {
             let values: Vec<f64> = (0..config.context_len)
@@ -33,27 +33,19 @@ impl Rotary {
     }
 
     /// The table: cosines and sines, `[context_len, k/2]` each.
-    pub(crate) fn table(&self) -> (Tensor, Tensor) {
-        (self.cos.clone(), self.sin.clone())
+    pub(crate) fn table(&self) -> (&Tensor, &Tensor) {
+        (&self.cos, &self.sin)
     }
 
-    /// The table, and the places to turn by.
+    /// The table, and the positions to rotate by.
     pub(crate) fn tables<'a>(&'a self, positions: &'a Tensor) -> RotaryTables<'a> {
         RotaryTables { cos: &self.cos, sin: &self.sin, positions: Some(positions) }
-    }
-
-    /// Turns the heads of `x` by their tokens' places.
-    ///
-    /// # Shape
-    /// `x` `[b, t, h, k]`, `positions` `[b, t]`.
-    pub(crate) fn forward(&self, x: &Tensor, positions: &Tensor) -> Result<Tensor> {
-        ops::rotary(x, &self.cos, &self.sin, Some(positions))
     }
 }
 
 /// Llama 3.1's rule: slow frequencies are divided by `factor`, fast ones kept, those between blended
 /// ([Llama team 2024](https://arxiv.org/abs/2407.21783), as transformers' `rope_type = "llama3"` computes it).
-fn stretched(theta: f64, scaling: &RopeScaling) -> f64 {
+fn scaled_frequency(theta: f64, scaling: &RopeScaling) -> f64 {
     let wavelength = std::f64::consts::TAU / theta;
     let original = scaling.original_context_len as f64;
     if wavelength < original / scaling.high_freq_factor {

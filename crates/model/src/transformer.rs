@@ -2,55 +2,19 @@
 //!
 //! Legend: `b` rows, `t` tokens of a row, `d` model width, `v` vocabulary.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Result, Tensor};
-use vulpes_ops::{self as ops, CrossEntropyOptions, Loss, Mask};
+use vulpes_ops::{CrossEntropyOptions, Loss, Mask};
 
-use crate::attention::Shared;
-use crate::block::Block;
-use crate::config::{BlockKind, MaskKind, ModelConfig, Positions};
-use crate::embedding::Embedding;
-use crate::head::HeadLayer;
-use crate::norm::Norm;
+use crate::config::{LayerKind, MaskKind, ModelConfig};
+use crate::error::Error;
+use crate::input::Input;
+use crate::layers::{Context, Layers};
+use crate::parameters::Parameters;
+use crate::probe::Site;
 use crate::rotary::Rotary;
-use crate::{Input, Parameters, Run, Site};
-
-/// Where layers take their weights from: the parameters, tracked by autograd or not.
-pub(crate) struct Weights<'a> {
-    parameters: &'a Parameters,
-    trainable: &'a dyn Fn(&str) -> bool,
-}
-
-impl Weights<'_> {
-    pub(crate) fn get(&self, name: &str) -> crate::Result<Tensor> {
-        let var = self.parameters.get(name)?;
-        Ok(if (self.trainable)(name) { var.as_tensor().clone() } else { var.as_detached_tensor() })
-    }
-}
-
-/// `x wᵀ + b`.
-#[derive(Clone, Debug)]
-pub(crate) struct Linear {
-    pub(crate) weight: Tensor,
-    pub(crate) bias: Option<Tensor>,
-}
-
-impl Linear {
-    pub(crate) fn new(weights: &Weights, name: &str, bias: bool) -> crate::Result<Self> {
-        Ok(Self {
-            weight: weights.get(&format!("{name}.weight"))?,
-            bias: bias.then(|| weights.get(&format!("{name}.bias"))).transpose()?,
-        })
-    }
-
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::linear(x, &self.weight, self.bias.as_ref())
-    }
-
-    /// The projection as a part of a sublayer.
-    pub(crate) fn part(&self) -> ops::Projection<'_> {
-        ops::Projection { weight: &self.weight, bias: self.bias.as_ref() }
-    }
-}
+use crate::run::Run;
 
 /// A transformer of any family.
 ///
@@ -59,11 +23,9 @@ impl Linear {
 pub struct Transformer {
     config: ModelConfig,
     parameters: Parameters,
-    embedding: Embedding,
-    rotary: Option<Rotary>,
-    blocks: Vec<Block>,
-    norm: Option<Norm>,
-    head: HeadLayer,
+    layers: Layers<Tensor>,
+    /// The rotary table of each kind of layer.
+    rotary: Vec<Option<Rotary>>,
 }
 
 impl Transformer {
@@ -119,33 +81,35 @@ impl Transformer {
     ) -> crate::Result<Self> {
         let faults = config.faults();
         if !faults.is_empty() {
-            return Err(crate::Error::Config(faults));
+            return Err(Error::Config(faults));
         }
-        let weights = Weights { parameters: &parameters, trainable };
-        let embedding = Embedding::new(config, &weights)?;
-        let (dtype, device) = (embedding.token.dtype(), embedding.token.device().clone());
-        Ok(Self {
-            rotary: match config.positions {
-                Positions::Rotary => Some(Rotary::new(config, dtype, &device)?),
-                Positions::None | Positions::Learned => None,
-            },
-            blocks: (0..config.n_layer)
-                .map(|layer| Block::new(config, layer, &weights))
-                .collect::<crate::Result<_>>()?,
-            norm: match config.block {
-                BlockKind::Pre => Norm::new(config, "norm", &weights)?,
-                BlockKind::Bare | BlockKind::Post => None,
-            },
-            head: HeadLayer::new(config, &embedding.token, &weights)?,
-            embedding,
-            config: config.clone(),
-            parameters,
-        })
+        let layers = Layers::of(config).try_map(&mut |spec| {
+            let var = parameters.get(&spec.name)?;
+            if var.dims() != spec.shape {
+                return Err(Error::ParameterShape {
+                    name: spec.name.clone(),
+                    found: var.dims().to_vec(),
+                    wanted: spec.shape.clone(),
+                });
+            }
+            Ok(if trainable(&spec.name) { var.as_tensor().clone() } else { var.as_detached_tensor() })
+        })?;
+        let token = &layers.embedding.token;
+        let table = |kind: &LayerKind| {
+            kind.rope.as_ref().map(|rope| Rotary::new(config, rope, token.dtype(), token.device())).transpose()
+        };
+        let rotary = layers.kinds.iter().map(table).collect::<Result<_>>()?;
+        Ok(Self { config: config.clone(), parameters, layers, rotary })
     }
 
     /// What the model is made of.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The model's layers, on the tensors that they compute with.
+    pub fn layers(&self) -> &Layers<Tensor> {
+        &self.layers
     }
 
     /// The model's parameters by name.
@@ -155,7 +119,7 @@ impl Transformer {
 
     /// The device that the weights are on.
     pub fn device(&self) -> &Device {
-        self.embedding.token.device()
+        self.layers.embedding.token.device()
     }
 
     /// From token ids to the hidden states that the head reads.
@@ -170,8 +134,7 @@ impl Transformer {
     /// An id outside the vocabulary; a row (with what is cached before it) longer than the context.
     pub fn forward(&self, input: &Input, run: &mut Run) -> Result<Tensor> {
         let (rows, len) = input.ids.dims2()?;
-        // A windowed model's cache holds fewer tokens than were read: masks count those, places count these.
-        let (past, n_seen) = run.cache.as_ref().map_or((0, 0), |cache| (cache.len(), cache.n_seen()));
+        let n_seen = run.cache.as_ref().map_or(0, |cache| cache.n_seen());
         if n_seen + len > self.config.context_len {
             candle_core::bail!(
                 "a row of {} tokens is longer than the context of {}",
@@ -191,16 +154,27 @@ impl Transformer {
                 .broadcast_as((rows, len))?
                 .contiguous()?,
         };
-        let mask = self.mask(input, past)?;
-        let shared = Shared { mask: &mask, positions: &positions, rotary: self.rotary.as_ref() };
-        let mut x = self.embedding.forward(input, &positions, run)?;
+        let contexts = self.contexts(input, &positions, run)?;
+        let mut x = self.layers.embedding.forward(input, &positions, run)?;
         run.record(Site::Embedding, &x);
-        for block in &self.blocks {
-            x = block.forward(&x, &shared, run)?;
+        for block in &self.layers.blocks {
+            x = block.forward(&x, &contexts[block.kind], run)?;
         }
         x = self.read_out(&x)?;
         run.record(Site::Hidden, &x);
         Ok(x)
+    }
+
+    /// What the blocks of each kind share in a pass over `input`.
+    fn contexts<'a>(&'a self, input: &Input, positions: &'a Tensor, run: &Run) -> Result<Vec<Context<'a>>> {
+        let context = |(number, rotary): (usize, &'a Option<Rotary>)| {
+            // A windowed layer's cache holds fewer tokens than were read: masks count those, positions count all.
+            let first = self.layers.blocks.iter().position(|block| block.kind == number).unwrap_or(0);
+            let past = run.cache.as_ref().map_or(0, |cache| cache.len_of(first));
+            let mask = self.mask(input, first, past)?;
+            Ok(Context { mask, rotary: rotary.as_ref().map(|rotary| rotary.tables(positions)) })
+        };
+        self.rotary.iter().enumerate().map(context).collect()
     }
 
     /// What the head reads of a stream: its final norm, where the model has one.
@@ -213,7 +187,7 @@ impl Transformer {
     /// # Errors
     /// Where the width is not the model's.
     pub fn read_out(&self, x: &Tensor) -> Result<Tensor> {
-        self.norm.as_ref().map_or_else(|| Ok(x.clone()), |norm| norm.forward(x))
+        self.layers.norm.as_ref().map_or_else(|| Ok(x.clone()), |norm| norm.as_ref().apply(x))
     }
 
     /// The head's logits of hidden states.
@@ -224,7 +198,7 @@ impl Transformer {
     /// # Errors
     /// When `hidden` has another width than the model.
     pub fn logits(&self, hidden: &Tensor, run: &mut Run) -> Result<Tensor> {
-        let logits = self.head.logits(hidden, run)?;
+        let logits = self.layers.head.logits(hidden, &self.layers.embedding.token, run)?;
         run.record(Site::Logits, &logits);
         Ok(logits)
     }
@@ -237,7 +211,7 @@ impl Transformer {
     /// # Errors
     /// When `hidden` has another width than the model.
     pub fn pooled(&self, hidden: &Tensor) -> Result<Option<Tensor>> {
-        self.head.pooled(hidden)
+        self.layers.head.pooled(hidden)
     }
 
     /// The summed cross-entropy of hidden states against `targets`, and how many targets count.
@@ -254,33 +228,44 @@ impl Transformer {
         options: &CrossEntropyOptions,
         run: &Run,
     ) -> Result<Loss> {
-        self.head.loss(hidden, targets, options, run)
+        self.layers.head.loss(hidden, &self.layers.embedding.token, targets, options, run)
     }
 
-    /// Cosines and sines of the rotary angles, `[context_len, k/2]` each; `None` where places are known otherwise.
-    pub(crate) fn rotary_table(&self) -> Option<(Tensor, Tensor)> {
-        self.rotary.as_ref().map(Rotary::table)
+    /// Cosines and sines of the rotary angles of each kind of layer, `[context_len, k/2]` each; `None` for a kind that
+    /// doesn't rotate.
+    pub(crate) fn rotary_tables(&self) -> impl Iterator<Item = Option<(&Tensor, &Tensor)>> {
+        self.rotary.iter().map(|rotary| rotary.as_ref().map(Rotary::table))
     }
 
-    /// Who may look at whom when `input` is read after `past` tokens of a cache.
+    /// Who may look at whom in layer `layer` when `input` is read after `past` tokens that the layer's cache holds.
     ///
     /// # Errors
-    /// Where the ids are no matrix.
-    pub fn mask(&self, input: &Input, past: usize) -> Result<Mask> {
+    /// Returns an error if the ids are no matrix.
+    pub fn mask(&self, input: &Input, layer: usize, past: usize) -> Result<Mask> {
         let (rows, len) = input.ids.dims2()?;
         let mut mask = match self.config.mask {
             MaskKind::Causal => Mask::causal(),
             MaskKind::Full => Mask::full(),
         };
-        if let Some(window) = self.config.window {
+        if let Some(window) = self.config.layer_kind(layer).window {
             mask = mask.window(window);
         }
         if let Some(keep) = &input.keep {
-            mask = mask.keep(rows, past + len, keep.clone());
+            mask = mask.keep(rows, past + len, last_of_rows(keep, rows, past + len));
         }
         if let Some(segments) = &input.segments {
-            mask = mask.segments(rows, past + len, segments.clone());
+            mask = mask.segments(rows, past + len, last_of_rows(segments, rows, past + len));
         }
         Ok(mask.past(past))
     }
+}
+
+/// The last `len` values of each row: a layer with a narrow window holds fewer tokens than its neighbors.
+fn last_of_rows<T: Copy>(values: &Arc<[T]>, rows: usize, len: usize) -> Arc<[T]> {
+    let held = values.len().checked_div(rows).unwrap_or(0);
+    if held <= len || values.len() != rows * held {
+        // What doesn't cover the batch is refused where the mask is used.
+        return values.clone();
+    }
+    values.chunks_exact(held).flat_map(|row| &row[held - len..]).copied().collect()
 }

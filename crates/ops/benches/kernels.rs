@@ -10,7 +10,7 @@ use std::time::Duration;
 use vulpes_ops::reference::with_reference;
 use vulpes_ops::{
     Activation, AttentionLayer, AttentionOptions, CrossEntropyOptions, FeedForward, Gradients, Mask, Norm,
-    Projection, attention, attention_layer, backward, candle_on_one_thread, cross_entropy, feed_forward,
+    Linear, attention, attention_layer, backward, candle_on_one_thread, cross_entropy, feed_forward,
     gelu_tanh, layer_norm, linear, lm_head, softmax,
 };
 use vulpes_random::Key;
@@ -82,8 +82,8 @@ fn operations() -> Vec<(&'static str, Vec<Vec<usize>>, Operation)> {
                 let parts = FeedForward {
                     norm: Some(Norm::Layer { weight: &x[1], bias: Some(&x[2]), eps: 1e-5 }),
                     gate: None,
-                    up: Projection { weight: &x[3], bias: Some(&x[4]) },
-                    down: Projection { weight: &x[5], bias: Some(&x[6]) },
+                    up: Linear { weight: &x[3], bias: Some(&x[4]) },
+                    down: Linear { weight: &x[5], bias: Some(&x[6]) },
                     activation: Activation::GeluTanh,
                     residual: true,
                     dropout: None,
@@ -96,7 +96,7 @@ fn operations() -> Vec<(&'static str, Vec<Vec<usize>>, Operation)> {
             vec![x(), vec![D], vec![D], vec![D, D], vec![D, D], vec![D, D], vec![D, D]],
             Box::new(|x| {
                 let mask = Mask::causal();
-                let side = |i: usize| Projection { weight: &x[i], bias: None };
+                let side = |i: usize| Linear { weight: &x[i], bias: None };
                 let parts = AttentionLayer {
                     norm: Some(Norm::Layer { weight: &x[1], bias: Some(&x[2]), eps: 1e-5 }),
                     query: side(3),

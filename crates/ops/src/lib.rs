@@ -35,6 +35,7 @@ mod parts;
 mod rotary;
 mod sink;
 mod softmax;
+mod sublayer;
 mod tape;
 pub mod threads;
 
@@ -60,6 +61,7 @@ pub mod reference {
 pub use activation::{Activation, gelu_erf, gelu_tanh, relu2, silu, swiglu};
 pub use attention::mask::Mask;
 pub use attention::{AttentionOptions, Pattern, attention, attention_pattern};
+pub use attention_layer::unfused::{AttentionPart, Inside, attention_layer_unfused};
 pub use attention_layer::{AttentionLayer, attention_layer};
 pub use candle_pool::candle_on_one_thread;
 pub use cross_entropy::cross_entropy;
@@ -74,6 +76,6 @@ pub use loss::{CrossEntropyOptions, Loss};
 pub use memory::keep_freed_memory;
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamwItem, AdamwStep, SgdStep, adamw, adamw_all, sgd};
-pub use parts::{Norm, Projection, RotaryTables};
+pub use parts::{Linear, Norm, RotaryTables};
 pub use rotary::rotary;
 pub use softmax::softmax;

@@ -8,7 +8,7 @@ use harness::{Case, check, normal};
 use proptest::prelude::*;
 use vulpes_ops::{
     self as ops, Activation, AttentionLayer, AttentionOptions, CrossEntropyOptions, Dropout, FeedForward,
-    Mask, Norm, Projection, RotaryTables, reference,
+    Mask, Norm, Linear, RotaryTables, reference,
 };
 use vulpes_random::Key;
 
@@ -62,10 +62,10 @@ fn linear_residuals(b: usize, t: usize, i: usize, o: usize) {
         let inputs = [x.clone(), inner.clone(), normal(3, &[o, i]), normal(4, &[o])];
         let [x, inner, weight, bias] = inputs;
         through!(linear_residual, [x, inner.clone(), weight.clone(), bias], |op, x| {
-            op(Some(&x[0]), &x[1], Projection { weight: &x[2], bias: Some(&x[3]) }, dropout)
+            op(Some(&x[0]), &x[1], Linear { weight: &x[2], bias: Some(&x[3]) }, dropout)
         });
         through!(linear_residual, [inner, weight], |op, x| {
-            op(None, &x[0], Projection { weight: &x[1], bias: None }, dropout)
+            op(None, &x[0], Linear { weight: &x[1], bias: None }, dropout)
         });
     }
 }
@@ -184,8 +184,8 @@ fn feed_forwards(b: usize, t: usize, d: usize, f: usize) {
                     &FeedForward {
                         norm: Some(norm),
                         gate: None,
-                        up: Projection { weight: &x[3], bias: Some(&x[4]) },
-                        down: Projection { weight: &x[5], bias: Some(&x[6]) },
+                        up: Linear { weight: &x[3], bias: Some(&x[4]) },
+                        down: Linear { weight: &x[5], bias: Some(&x[6]) },
                         activation,
                         residual: true,
                         dropout,
@@ -198,9 +198,9 @@ fn feed_forwards(b: usize, t: usize, d: usize, f: usize) {
                 &x[0],
                 &FeedForward {
                     norm: Some(Norm::Rms { weight: &x[1], eps: 0.05 }),
-                    gate: Some(Projection { weight: &x[2], bias: None }),
-                    up: Projection { weight: &x[3], bias: None },
-                    down: Projection { weight: &x[4], bias: None },
+                    gate: Some(Linear { weight: &x[2], bias: None }),
+                    up: Linear { weight: &x[3], bias: None },
+                    down: Linear { weight: &x[4], bias: None },
                     activation: Activation::Silu,
                     residual: true,
                     dropout,
@@ -216,9 +216,9 @@ fn feed_forwards(b: usize, t: usize, d: usize, f: usize) {
                     &x[0],
                     &FeedForward {
                         norm: None,
-                        gate: Some(Projection { weight: &x[1], bias: Some(&x[2]) }),
-                        up: Projection { weight: &x[3], bias: Some(&x[4]) },
-                        down: Projection { weight: &x[5], bias: None },
+                        gate: Some(Linear { weight: &x[1], bias: Some(&x[2]) }),
+                        up: Linear { weight: &x[3], bias: Some(&x[4]) },
+                        down: Linear { weight: &x[5], bias: None },
                         activation: Activation::GeluTanh,
                         residual,
                         dropout,
@@ -260,7 +260,7 @@ fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: 
             ob,
         ];
         through!(attention_layer, inputs.clone(), |op, x| {
-            let side = |i: usize| Projection { weight: &x[i], bias: Some(&x[i + 1]) };
+            let side = |i: usize| Linear { weight: &x[i], bias: Some(&x[i + 1]) };
             op(
                 &x[0],
                 &AttentionLayer {
@@ -282,7 +282,7 @@ fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: 
                 attention_layer,
                 [x.clone(), norm.clone(), q.clone(), keys.clone(), values.clone(), out.clone()],
                 |op, x| {
-                    let side = |i: usize| Projection { weight: &x[i], bias: None };
+                    let side = |i: usize| Linear { weight: &x[i], bias: None };
                     let (cos, sin) = (cos.to_dtype(x[0].dtype())?, sin.to_dtype(x[0].dtype())?);
                     op(
                         &x[0],
@@ -303,7 +303,7 @@ fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: 
             );
         }
         through!(attention_layer, [x.clone(), q.clone(), keys.clone(), values.clone()], |op, x| {
-            let side = |i: usize| Projection { weight: &x[i], bias: None };
+            let side = |i: usize| Linear { weight: &x[i], bias: None };
             op(
                 &x[0],
                 &AttentionLayer {

@@ -1,19 +1,16 @@
 //! What a transformer is made of, in plain numbers and enums.
 //!
-//! [`ModelSection`] is what a person writes in `[model]`: a family and whatever differs from it. With the vocabulary
+//! [`crate::ModelSection`] is what a person writes in `[model]`: a family and whatever differs from it. With the vocabulary
 //! and the objective's head it resolves to a [`ModelConfig`], in which nothing is left open.
 
 mod check;
-mod family;
-mod section;
-
-pub use section::ModelSection;
 
 use serde::{Deserialize, Serialize};
+use vulpes_ops::Activation;
 
-/// A preset: the architecture that a paper gave a name.
+/// A preset: the architecture that a paper gave a name. All of a family is in its file in `families/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Family {
     /// One layer, one causal head, and nothing else: the model of attention's first explanation.
     Fox,
@@ -121,6 +118,39 @@ pub struct RopeScaling {
     pub original_context_len: usize,
 }
 
+/// What a layer of the pattern has otherwise than the rest of the config says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LayerOverride {
+    /// The layer's own window; absent = the config's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
+    /// The layer's own base of the rotary frequencies; absent = the config's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_theta: Option<f64>,
+    /// `none` for a layer that doesn't rotate its queries and keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub positions: Option<Positions>,
+}
+
+/// What a layer shares with the other layers of its kind: which keys its queries see, and how they are rotated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerKind {
+    /// With a window w, a query sees only keys nearer than w tokens.
+    pub window: Option<usize>,
+    /// The rotation of queries and keys; `None` = none.
+    pub rope: Option<Rope>,
+}
+
+/// Which angles rotary positions turn by: `theta_i = base^(-2i / d_head)`, scaled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rope {
+    /// The base of the frequencies.
+    pub theta: f64,
+    /// Their scaling to longer contexts.
+    pub scaling: Option<RopeScaling>,
+}
+
 /// Everything that decides a transformer's parameters and arithmetic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -163,6 +193,9 @@ pub struct ModelConfig {
     /// With a window w, a query sees only keys nearer than w tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<usize>,
+    /// A pattern of layers that repeats with depth: layer i takes entry i modulo their number; empty = all layers alike.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerOverride>,
     /// The factor on q·k where it is not `1 / sqrt(d_head)`; 1 leaves the scale out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_scale: Option<f64>,
@@ -207,8 +240,56 @@ impl ModelConfig {
         if self.block == BlockKind::Bare { self.n_head * self.d_head } else { self.d_model }
     }
 
-    /// Whether the feed-forward sublayer has a gate beside `up`.
-    pub fn gated(&self) -> bool {
-        self.feed_forward == FeedForwardKind::Swiglu
+    /// The factor on the initial weights of projections back into the residual stream: `1 / sqrt(2 n_layer)` in a
+    /// pre-norm model, else 1.
+    pub fn residual_scale(&self) -> f64 {
+        match self.block {
+            BlockKind::Pre => (2.0 * self.n_layer as f64).sqrt().recip(),
+            BlockKind::Bare | BlockKind::Post => 1.0,
+        }
+    }
+
+    /// The kind of layer `layer`: the config's own settings, unless the pattern has others there.
+    pub fn layer_kind(&self, layer: usize) -> LayerKind {
+        let own = self.layers.get(layer % self.layers.len().max(1)).copied().unwrap_or_default();
+        let LayerOverride { window, rope_theta, positions } = own;
+        let rope = match positions.unwrap_or(self.positions) {
+            Positions::Rotary => {
+                Some(Rope { theta: rope_theta.unwrap_or(self.rope_theta), scaling: self.rope_scaling })
+            }
+            Positions::None | Positions::Learned => None,
+        };
+        LayerKind { window: window.or(self.window), rope }
+    }
+}
+
+impl FeedForwardKind {
+    /// The activation: of the gate, where there is one; `None` where there is no feed-forward.
+    pub fn activation(self) -> Option<Activation> {
+        match self {
+            Self::GeluTanh => Some(Activation::GeluTanh),
+            Self::GeluErf => Some(Activation::GeluErf),
+            Self::Relu2 => Some(Activation::Relu2),
+            Self::Swiglu => Some(Activation::Silu),
+            Self::None => None,
+        }
+    }
+
+    /// Whether there is a gate beside `up`.
+    pub fn is_gated(self) -> bool {
+        match self {
+            Self::Swiglu => true,
+            Self::None | Self::GeluTanh | Self::GeluErf | Self::Relu2 => false,
+        }
+    }
+
+    /// The feed-forward width where none is given: `4 d`, or for a gated one `8/3 d` rounded up to a multiple of 8,
+    /// which has about as many parameters.
+    pub(super) fn default_width(self, d_model: usize) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Swiglu => (8 * d_model).div_ceil(3).next_multiple_of(8),
+            Self::GeluTanh | Self::GeluErf | Self::Relu2 => 4 * d_model,
+        }
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::error::{Error, Misfit};
-use super::layout::{Layout, Names, Stored};
 use super::tensors::Store;
 use crate::config::{Head, ModelConfig};
+use crate::families::{Folder, Names, Stored};
 
 /// Where every parameter comes from.
 pub(super) struct Fit {
@@ -35,7 +35,7 @@ pub(super) fn prefix(names: &Names, store: &Store) -> &'static str {
 /// [`Error::Misfit`] with everything that differs; a config of more layers than the folder has tensors.
 pub(super) fn fit(
     dir: &Path,
-    layout: Layout,
+    layout: &Folder,
     mut config: ModelConfig,
     new_head: bool,
     store: &Store,
@@ -46,7 +46,7 @@ pub(super) fn fit(
         let problem = format!("has {} layers, but the folder holds {n_tensors} tensors", config.n_layer);
         return Err(Error::Config { path: dir.join("config.json"), problems: vec![problem] });
     }
-    let names = layout.names();
+    let names = &layout.names;
     let prefix = prefix(names, store);
     let full = |name: &str| name.replacen('*', prefix, 1);
     let mut warnings = Vec::new();

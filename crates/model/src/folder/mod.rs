@@ -1,7 +1,7 @@
 //! Model folders as the world has them: `config.json` beside `model.safetensors`, read and written.
 //!
-//! Load: `config.json` → [`ModelConfig`] (layout/) → the tensors that it wants, fitted to those that the files hold
-//! (fit) → numbers, widened to float32, cut and turned into our parameters (tensors, numbers) → [`Transformer`].
+//! Load: `config.json` → [`ModelConfig`] (families, layout) → the tensors that it wants, fitted to those that the files hold
+//! (fit) → numbers, widened to float32, cut and transposed into our parameters (tensors, numbers) → [`Transformer`].
 //! Save: the same way back. Until everything fits, nothing is allocated and nothing is changed.
 
 mod error;
@@ -23,9 +23,11 @@ pub use layout::Extra;
 pub use resolve::resolve;
 
 use crate::config::{Head, ModelConfig};
-use crate::parameters::declare;
-use crate::{Parameters, Transformer};
-use layout::{Described, Layout};
+use crate::families::{Folder, Stored};
+use crate::layers::parameter_specs;
+use crate::parameters::Parameters;
+use crate::transformer::Transformer;
+use layout::Described;
 
 /// A model that was read from a folder.
 #[derive(Debug)]
@@ -85,9 +87,8 @@ pub fn load_with(dir: &Path, options: &LoadOptions) -> Result<Loaded, Error> {
             parameters.insert(name.clone(), var(part, shape, options)?);
         }
     }
-    for declared in declare(&fitted.config).iter().filter(|declared| fitted.fresh.contains(&declared.name)) {
-        parameters
-            .insert(declared.name.clone(), declared.draw(options.seed, options.dtype, &options.device)?);
+    for spec in parameter_specs(&fitted.config).iter().filter(|spec| fitted.fresh.contains(&spec.name)) {
+        parameters.insert(spec.name.clone(), spec.draw(options.seed, options.dtype, &options.device)?);
     }
     let transformer = Transformer::from_parameters(&fitted.config, Parameters::from_map(parameters))?;
     Ok(Loaded { transformer, config: fitted.config, extra, warnings, fresh: fitted.fresh })
@@ -129,14 +130,14 @@ fn open(dir: &Path, head: Option<Head>) -> Result<Opened, Error> {
     }
     let object = json::read_object(&config_path)?;
     let store = tensors::Store::open(dir);
-    let has = |layout: Layout, name: &str| {
+    let has = |layout: &Folder, name: &str| {
         store.as_ref().is_ok_and(|store| {
-            let prefix = fit::prefix(layout.names(), store);
+            let prefix = fit::prefix(&layout.names, store);
             store.entries().contains_key(&name.replacen('*', prefix, 1))
         })
     };
     let Described { layout, mut config, mut extra, mut warnings } =
-        Layout::read(&config_path, &object, &has)?;
+        layout::read(&config_path, &object, &has)?;
     let store = store?;
     let new_head = head.filter(|head| *head != config.head);
     if let Some(head) = new_head {
@@ -156,13 +157,13 @@ fn open(dir: &Path, head: Option<Head>) -> Result<Opened, Error> {
 /// Each parameter's name, with the name of the tensor that holds it in the folders that [`save`] writes; several
 /// parameters may be stored as one tensor.
 pub fn stored_names(config: &ModelConfig) -> BTreeMap<String, String> {
-    let layout = Layout::of(config);
-    let prefix = layout.written_prefix(config);
-    let parts = |stored: layout::Stored| {
+    let layout = layout::of(config);
+    let prefix = layout::written_prefix(layout, config);
+    let parts = |stored: Stored| {
         let name = stored.name.replacen('*', prefix, 1);
         stored.parts.into_iter().map(move |(ours, _)| (ours, name.clone()))
     };
-    layout.names().table(config).into_iter().flat_map(parts).collect()
+    layout.names.table(config).into_iter().flat_map(parts).collect()
 }
 
 /// A parameter of these numbers; float32 on the CPU is taken over without a copy.
@@ -184,9 +185,9 @@ fn var(floats: Vec<f32>, shape: &[usize], options: &LoadOptions) -> Result<Var, 
 /// If a file can't be written.
 pub fn save(dir: &Path, transformer: &Transformer, extra: &Extra) -> Result<(), Error> {
     let config = transformer.config();
-    let layout = Layout::of(config);
-    let names = layout.names();
-    let prefix = layout.written_prefix(config);
+    let layout = layout::of(config);
+    let names = &layout.names;
+    let prefix = layout::written_prefix(layout, config);
 
     let dtype = transformer.parameters().iter().next().map_or(DType::F32, |(_, var)| var.dtype());
     let (stored_dtype, config_dtype, width) = numbers::stored_dtype(dtype);
@@ -216,7 +217,7 @@ pub fn save(dir: &Path, transformer: &Transformer, extra: &Extra) -> Result<(), 
             .collect();
         numbers::bytes(&rows[i], &parts?)
     })?;
-    write_json(&dir.join("config.json"), &layout.write(config, extra, config_dtype))?;
+    write_json(&dir.join("config.json"), &layout::write(layout, config, extra, config_dtype))?;
     if config.head == Head::NextToken {
         write_json(&dir.join("generation_config.json"), &layout::generation_config(extra))?;
     }

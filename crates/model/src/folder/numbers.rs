@@ -4,14 +4,14 @@ use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 
 use super::error::Error;
-use super::layout::Stored;
+use crate::families::Stored;
 
 /// Cuts the numbers of a stored tensor into those of its parameters, each `[out, in]`.
 pub(super) fn cut(stored: &Stored, floats: Vec<f32>) -> Vec<Vec<f32>> {
-    if let ([_], false) = (stored.parts.as_slice(), stored.turned) {
+    if let ([_], false) = (stored.parts.as_slice(), stored.transposed) {
         return vec![floats];
     }
-    if !stored.turned {
+    if !stored.transposed {
         let mut rest = floats.as_slice();
         let mut parts = Vec::with_capacity(stored.parts.len());
         for (_, shape) in &stored.parts {
@@ -36,7 +36,7 @@ pub(super) fn cut(stored: &Stored, floats: Vec<f32>) -> Vec<Vec<f32>> {
 
 /// Joins the numbers of a stored tensor's parameters, the inverse of [`cut`].
 pub(super) fn join<T: Copy + Default>(stored: &Stored, mut parts: Vec<Vec<T>>) -> Vec<T> {
-    if !stored.turned {
+    if !stored.transposed {
         return if parts.len() == 1 { parts.remove(0) } else { parts.concat() };
     }
     let (n_in, n_out) = (stored.shape[0], stored.shape[1]);
@@ -104,9 +104,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turned_and_joined_matrix_comes_apart_and_back() {
+    fn a_transposed_and_joined_matrix_comes_apart_and_back() {
         let parts = vec![("q".to_string(), vec![1, 2]), ("k".to_string(), vec![2, 2])];
-        let stored = Stored { name: "c".into(), shape: vec![2, 3], parts, turned: true };
+        let stored = Stored { name: "c".into(), shape: vec![2, 3], parts, transposed: true };
         // [in, out]: row 0 is what input 0 adds to outputs q0, k0, k1.
         let floats = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let cut_up = cut(&stored, floats.clone());
@@ -120,11 +120,11 @@ mod tests {
             name: "c".into(),
             shape: vec![37, 53],
             parts: vec![("w".into(), vec![53, 37])],
-            turned: true,
+            transposed: true,
         };
         let floats: Vec<f32> = (0..37 * 53).map(|x| x as f32).collect();
-        let turned = cut(&stored, floats.clone());
-        assert_eq!(turned[0][5 * 37 + 9], floats[9 * 53 + 5]);
-        assert_eq!(join(&stored, turned), floats);
+        let transposed = cut(&stored, floats.clone());
+        assert_eq!(transposed[0][5 * 37 + 9], floats[9 * 53 + 5]);
+        assert_eq!(join(&stored, transposed), floats);
     }
 }

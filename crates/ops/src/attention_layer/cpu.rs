@@ -6,13 +6,14 @@ use crate::attention::cpu::{Gradients, Problem, Saved, backward, forward};
 use crate::attention::reference::Sizes;
 use crate::kernel::matmul::Write;
 use crate::kernel::parallel::Shared;
-use crate::kernel::read::{buffer, tensor, with, with2};
+use crate::kernel::read::{buffer, with, with2};
 use crate::kernel::scratch::{Scratch, cleared, scratch};
 use crate::kernel::{Float, elementwise};
 use crate::linear::cpu::{input, parameters, product};
-use crate::parts::{Ending, KeptNorm, OwnedProjection, normed, normed_again};
+use crate::parts::Linear;
 use crate::rotary::cpu::Turns;
 use crate::rotary::reference::check_tables;
+use crate::sublayer::{KeptNorm, OutputProjection, Side, backward_to_x, normed};
 use crate::tape::{self, InputGradients};
 use candle_core::{Result, Tensor, bail};
 
@@ -21,13 +22,13 @@ struct Kept<T: Float> {
     x: Tensor,
     norm: Option<KeptNorm<T>>,
     /// Query, key and value: each with where its part of a row of `qkv` starts, and its width.
-    sides: [(OwnedProjection, usize, usize); 3],
+    sides: [(Linear<Tensor>, usize, usize); 3],
     turns: Option<Turns<T>>,
     problem: Problem,
     qkv: Scratch<T>,
     context: Scratch<T>,
     log_sums: Vec<T>,
-    ending: Ending,
+    output: OutputProjection,
 }
 
 pub(super) fn node<T: Float>(
@@ -62,7 +63,7 @@ pub(super) fn node<T: Float>(
         (parts.key.owned(), h * k, g * k),
         (parts.value.owned(), (h + g) * k, g * k),
     ];
-    let ending = Ending {
+    let output_projection = OutputProjection {
         projection: output.owned(),
         residual: parts.residual,
         dropout: parts.dropout.filter(|dropout| dropout.p > 0.0).cloned(),
@@ -98,8 +99,9 @@ pub(super) fn node<T: Float>(
             let (keys, values) = (&qkv[h * k..], &qkv[(h + g) * k..]);
             forward(&problem, &qkv, keys, values, &mut context, &mut log_sums);
         }
-        let y = ending.forward(values, &context, n)?;
-        Ok((y, Kept { x: x.clone(), norm, sides, turns, problem, qkv, context, log_sums, ending }))
+        let y = output_projection.forward(values, &context, n)?;
+        let output = output_projection;
+        Ok((y, Kept { x: x.clone(), norm, sides, turns, problem, qkv, context, log_sums, output }))
     })?;
     let width = output.weight.dim(0)?;
     tape::record(inputs, y, (b, t, width), move |dy| kept.backward(dy))
@@ -108,11 +110,11 @@ pub(super) fn node<T: Float>(
 impl<T: Float> Kept<T> {
     fn backward(&self, dy: &Tensor) -> Result<InputGradients> {
         let Sizes { b, t, h, g, k, .. } = self.problem.sizes;
-        let (n, wide, d) = (b * t, self.problem.q_stride, self.x.dim(2)?);
-        let output = &self.ending.projection;
+        let (n, wide) = (b * t, self.problem.q_stride);
+        let output = &self.output.projection;
         let o = output.weight.dim(0)?;
         with2(&self.x, dy, |x: &[T], dy: &[T]| {
-            let dprojected = self.ending.dprojected(dy);
+            let dprojected = self.output.dprojected(dy);
             let of_output = parameters(
                 &self.context,
                 (n, h * k, o),
@@ -143,31 +145,14 @@ impl<T: Float> Kept<T> {
             if let Some(turns) = &self.turns {
                 turns.turn(&mut dqkv, wide, h + g, k, true);
             }
-            let rows = normed_again(self.norm.as_ref(), x)?;
-            let mut dx = self.ending.dx(dy, x.len());
-            let mut drows = scratch::<T>(if self.norm.is_some() { n * d } else { 0 });
-            let mut write = if self.norm.is_some() { Write::Store } else { Write::Add };
-            let mut of_sides = Vec::new();
-            for (OwnedProjection { weight, bias }, at, width) in &self.sides {
-                let dside = dqkv.get(*at..).unwrap_or_default();
-                let sizes = (n, d, *width);
-                let (dweight, dbias) = parameters(&rows, sizes, dside, wide, weight, bias.as_ref())?;
-                of_sides.push(dweight);
-                of_sides.extend(bias.as_ref().map(|_| dbias));
-                let to: &mut [T] = if self.norm.is_some() { &mut drows } else { &mut dx };
-                with(weight, |weight: &[T]| {
-                    input(dside, wide, sizes, weight, to, write);
-                    Ok(())
-                })?;
-                write = Write::Add;
-            }
-            let of_norm = match &self.norm {
-                Some(norm) => norm.backward(x, &drows, &mut dx)?,
-                None => Vec::new(),
-            };
-            let mut found = vec![Some(tensor(dx, self.x.shape())?)];
-            found.extend(of_norm);
-            found.extend(of_sides);
+            let sides = self.sides.each_ref().map(|(projection, at, width)| Side {
+                projection,
+                douts: dqkv.get(*at..).unwrap_or_default(),
+                stride: wide,
+                width: *width,
+            });
+            let residual = self.output.residual.then_some(dy);
+            let mut found = backward_to_x(&self.x, x, self.norm.as_ref(), &sides, residual)?;
             found.push(of_output.0);
             found.extend(output.bias.as_ref().map(|_| of_output.1));
             Ok(found)

@@ -2,10 +2,14 @@
 
 mod cpu;
 pub(crate) mod reference;
+pub(crate) mod unfused;
 
 use crate::kernel::{by_dtype, fits};
 use crate::linear::reference::shapes;
-use crate::{AttentionOptions, Dropout, Norm, Projection, RotaryTables};
+use crate::attention::AttentionOptions;
+use crate::dropout::Dropout;
+use crate::parts::{Linear, Norm, RotaryTables};
+use crate::sublayer::check_norm;
 use candle_core::{Result, Tensor, bail};
 use cpu::node;
 
@@ -13,15 +17,15 @@ use cpu::node;
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionLayer<'a> {
     /// What x goes through first; none where the norm stands elsewhere.
-    pub norm: Option<Norm<'a>>,
+    pub norm: Option<Norm<&'a Tensor>>,
     /// To the query heads.
-    pub query: Projection<'a>,
+    pub query: Linear<&'a Tensor>,
     /// To the key heads, of which there may be fewer.
-    pub key: Projection<'a>,
+    pub key: Linear<&'a Tensor>,
     /// To the value heads, as many as the key heads.
-    pub value: Projection<'a>,
+    pub value: Linear<&'a Tensor>,
     /// From the heads' contexts back to the width of x; without it the result is the contexts side by side.
-    pub output: Option<Projection<'a>>,
+    pub output: Option<Linear<&'a Tensor>>,
     /// The width of a head.
     pub d_head: usize,
     /// The rotation of queries and keys.
@@ -51,7 +55,8 @@ pub fn attention_layer(x_btd: &Tensor, parts: &AttentionLayer) -> Result<Tensor>
     if fits(&all) && parts.output.is_some() {
         by_dtype!(x_btd, node(x_btd, parts, heads, &mut inputs))
     } else if fits(&all) {
-        pieces(x_btd, parts)
+        // Without an output projection (the bare model of one sentence) the sublayer is too small to be worth a kernel.
+        unfused::attention_layer_unfused(x_btd, parts, &mut unfused::Unwatched)
     } else {
         reference::attention_layer(x_btd, parts)
     }
@@ -70,28 +75,10 @@ fn inputs<'a>(x: &'a Tensor, parts: &AttentionLayer<'a>) -> Vec<&'a Tensor> {
     inputs
 }
 
-/// Without an output projection (the bare model of one sentence) the sublayer is too small to be worth a kernel.
-fn pieces(x: &Tensor, parts: &AttentionLayer) -> Result<Tensor> {
-    let rows = parts.norm.map_or_else(|| Ok(x.clone()), |norm| norm.apply(x))?;
-    let heads = |projection: Projection| -> Result<Tensor> {
-        let (b, t, _) = x.dims3()?;
-        let heads = projection.weight.dim(0)? / parts.d_head;
-        crate::linear(&rows, projection.weight, projection.bias)?.reshape((b, t, heads, parts.d_head))
-    };
-    let (mut q, mut k, v) = (heads(parts.query)?, heads(parts.key)?, heads(parts.value)?);
-    if let Some(tables) = parts.rotary {
-        q = crate::rotary(&q, tables.cos, tables.sin, tables.positions)?;
-        k = crate::rotary(&k, tables.cos, tables.sin, tables.positions)?;
-    }
-    let y = crate::attention(&q, &k, &v, &parts.attention)?.flatten_from(2)?;
-    let y = parts.dropout.map_or_else(|| Ok(y.clone()), |rule| crate::dropout(&y, rule))?;
-    if parts.residual { x + y } else { Ok(y) }
-}
-
 fn check(x: &Tensor, parts: &AttentionLayer) -> Result<Heads> {
     let (_, _, d) = x.dims3()?;
     if let Some(norm) = parts.norm {
-        norm.check(x)?;
+        check_norm(&norm, x)?;
     }
     let mut heads = [0; 3];
     for (heads, (name, projection)) in

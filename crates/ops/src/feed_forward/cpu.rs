@@ -4,24 +4,25 @@ use super::FeedForward;
 use crate::activation::cpu::{gated_slopes, gated_values, slopes, values, values_of_biased};
 use crate::kernel::Float;
 use crate::kernel::matmul::Write;
-use crate::kernel::read::{tensor, with, with_option, with2};
+use crate::kernel::read::{with, with_option, with2};
 use crate::kernel::scratch::{Scratch, scratch};
 use crate::linear::cpu::{forward, input, parameters, product};
-use crate::parts::{Ending, KeptNorm, OwnedProjection, normed, normed_again};
+use crate::parts::Linear;
+use crate::sublayer::{KeptNorm, OutputProjection, Side, backward_to_x, normed};
 use crate::tape::{self, InputGradients};
-use crate::{Activation, Projection};
+use crate::activation::Activation;
 use candle_core::{Result, Tensor};
 
 /// What the node keeps for its backward pass.
 struct Kept<T: Float> {
     x: Tensor,
     norm: Option<KeptNorm<T>>,
-    gate: Option<(OwnedProjection, Scratch<T>)>,
-    up: (OwnedProjection, Scratch<T>),
+    gate: Option<(Linear<Tensor>, Scratch<T>)>,
+    up: (Linear<Tensor>, Scratch<T>),
     activation: Activation,
-    ending: Ending,
-    /// Rows, width of x, width between the projections.
-    sizes: (usize, usize, usize),
+    down: OutputProjection,
+    /// Rows, width between the projections.
+    sizes: (usize, usize),
 }
 
 pub(super) fn node<T: Float>(x: &Tensor, parts: &FeedForward, inputs: &[&Tensor]) -> Result<Tensor> {
@@ -31,7 +32,7 @@ pub(super) fn node<T: Float>(x: &Tensor, parts: &FeedForward, inputs: &[&Tensor]
     if let Some(last) = shape.last_mut() {
         *last = parts.down.weight.dim(0)?;
     }
-    let ending = Ending {
+    let down = OutputProjection {
         projection: parts.down.owned(),
         residual: parts.residual,
         dropout: parts.dropout.filter(|dropout| dropout.p > 0.0).cloned(),
@@ -48,15 +49,15 @@ pub(super) fn node<T: Float>(x: &Tensor, parts: &FeedForward, inputs: &[&Tensor]
             }
             None => (None, activated(&rows, (n, d, f), parts, &mut inner)?),
         };
-        let y = ending.forward(values_of_x, &inner, n)?;
+        let y = down.forward(values_of_x, &inner, n)?;
         let up = (parts.up.owned(), up);
         let activation = parts.activation;
-        Ok((y, Kept { x: x.clone(), norm, gate, up, activation, ending, sizes: (n, d, f) }))
+        Ok((y, Kept { x: x.clone(), norm, gate, up, activation, down, sizes: (n, f) }))
     })?;
     tape::record(inputs, y, shape, move |dy| kept.backward(dy))
 }
 
-fn project<T: Float>(rows: &[T], sizes: (usize, usize, usize), projection: Projection) -> Result<Scratch<T>> {
+fn project<T: Float>(rows: &[T], sizes: (usize, usize, usize), projection: Linear<&Tensor>) -> Result<Scratch<T>> {
     let mut out = scratch::<T>(sizes.0 * sizes.2);
     with(projection.weight, |weight: &[T]| {
         with_option(projection.bias, |bias| {
@@ -91,10 +92,10 @@ fn activated<T: Float>(
 impl<T: Float> Kept<T> {
     fn backward(&self, dy: &Tensor) -> Result<InputGradients> {
         with2(&self.x, dy, |x: &[T], dy: &[T]| {
-            let (n, d, f) = self.sizes;
-            let down = &self.ending.projection;
+            let (n, f) = self.sizes;
+            let down = &self.down.projection;
             let o = down.weight.dim(0)?;
-            let dprojected = self.ending.dprojected(dy);
+            let dprojected = self.down.dprojected(dy);
             let (mut inner, mut dup) = (scratch::<T>(n * f), scratch::<T>(n * f));
             with(&down.weight, |weight: &[T]| {
                 input(&dprojected, o, (n, f, o), weight, &mut dup, Write::Store);
@@ -114,32 +115,14 @@ impl<T: Float> Kept<T> {
             };
             let of_down = parameters(&inner, (n, f, o), &dprojected, o, &down.weight, down.bias.as_ref())?;
             drop(inner);
-            let rows = normed_again(self.norm.as_ref(), x)?;
-            let mut dx = self.ending.dx(dy, x.len());
-            let mut drows = scratch::<T>(if self.norm.is_some() { n * d } else { 0 });
-            let mut of_projections = Vec::new();
-            let sides = [(self.gate.as_ref().map(|(gate, _)| gate), dgate), (Some(&self.up.0), Some(dup))];
-            let mut write = if self.norm.is_some() { Write::Store } else { Write::Add };
-            for (projection, dside) in sides {
-                let (Some(projection), Some(dside)) = (projection, dside) else { continue };
-                let OwnedProjection { weight, bias } = projection;
-                let (dweight, dbias) = parameters(&rows, (n, d, f), &dside, f, weight, bias.as_ref())?;
-                of_projections.push(dweight);
-                of_projections.extend(bias.as_ref().map(|_| dbias));
-                let to: &mut [T] = if self.norm.is_some() { &mut drows } else { &mut dx };
-                with(weight, |weight: &[T]| {
-                    input(&dside, f, (n, d, f), weight, to, write);
-                    Ok(())
-                })?;
-                write = Write::Add;
+            let side = |projection, douts| Side { projection, douts, stride: f, width: f };
+            let mut sides = Vec::with_capacity(2);
+            if let (Some((gate, _)), Some(dgate)) = (&self.gate, &dgate) {
+                sides.push(side(gate, &dgate[..]));
             }
-            let of_norm = match &self.norm {
-                Some(norm) => norm.backward(x, &drows, &mut dx)?,
-                None => Vec::new(),
-            };
-            let mut found = vec![Some(tensor(dx, self.x.shape())?)];
-            found.extend(of_norm);
-            found.extend(of_projections);
+            sides.push(side(&self.up.0, &dup[..]));
+            let residual = self.down.residual.then_some(dy);
+            let mut found = backward_to_x(&self.x, x, self.norm.as_ref(), &sides, residual)?;
             found.push(of_down.0);
             found.extend(down.bias.as_ref().map(|_| of_down.1));
             Ok(found)

@@ -5,7 +5,10 @@ pub(crate) mod reference;
 
 use crate::kernel::{by_dtype, fits};
 use crate::linear::reference::shapes;
-use crate::{Activation, Dropout, Norm, Projection};
+use crate::activation::Activation;
+use crate::dropout::Dropout;
+use crate::parts::{Linear, Norm};
+use crate::sublayer::check_norm;
 use candle_core::{Result, Tensor, bail};
 use cpu::node;
 
@@ -13,13 +16,13 @@ use cpu::node;
 #[derive(Clone, Copy, Debug)]
 pub struct FeedForward<'a> {
     /// What x goes through first; none where the norm stands elsewhere.
-    pub norm: Option<Norm<'a>>,
+    pub norm: Option<Norm<&'a Tensor>>,
     /// The gate's projection, of a gated feed-forward.
-    pub gate: Option<Projection<'a>>,
+    pub gate: Option<Linear<&'a Tensor>>,
     /// To the wider layer.
-    pub up: Projection<'a>,
+    pub up: Linear<&'a Tensor>,
     /// And back.
-    pub down: Projection<'a>,
+    pub down: Linear<&'a Tensor>,
     /// Of `up`, or of `gate` where there is one.
     pub activation: Activation,
     /// Whether x is added to the result.
@@ -51,7 +54,7 @@ pub fn feed_forward(x_xd: &Tensor, parts: &FeedForward) -> Result<Tensor> {
 fn inputs<'a>(x: &'a Tensor, parts: &FeedForward<'a>) -> Vec<&'a Tensor> {
     let mut inputs = vec![x];
     inputs.extend(parts.norm.iter().flat_map(Norm::inputs));
-    inputs.extend(parts.gate.iter().flat_map(Projection::inputs));
+    inputs.extend(parts.gate.iter().flat_map(Linear::inputs));
     inputs.extend(parts.up.inputs());
     inputs.extend(parts.down.inputs());
     inputs
@@ -59,7 +62,7 @@ fn inputs<'a>(x: &'a Tensor, parts: &FeedForward<'a>) -> Vec<&'a Tensor> {
 
 fn check(x: &Tensor, parts: &FeedForward) -> Result<()> {
     if let Some(norm) = parts.norm {
-        norm.check(x)?;
+        check_norm(&norm, x)?;
     }
     let (_, d, f) = shapes(x, parts.up.weight, parts.up.bias)?;
     if let Some(gate) = parts.gate {

@@ -1,7 +1,7 @@
 //! The feed-forward sublayer in plain candle operations.
 
 use super::FeedForward;
-use crate::parts::add_reference;
+use crate::sublayer::add_reference;
 use candle_core::{Result, Tensor};
 
 /// [`crate::feed_forward()`].

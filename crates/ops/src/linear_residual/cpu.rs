@@ -4,33 +4,35 @@ use crate::kernel::Float;
 use crate::kernel::matmul::Write;
 use crate::kernel::read::{buffer, tensor, with, with_option, with2};
 use crate::linear::cpu::{input, parameters};
-use crate::parts::Ending;
-use crate::{Dropout, Projection, tape};
+use crate::dropout::Dropout;
+use crate::parts::Linear;
+use crate::sublayer::OutputProjection;
+use crate::tape;
 use candle_core::{Result, Tensor};
 
 pub(super) fn node<T: Float>(
     x: Option<&Tensor>,
     inner: &Tensor,
-    projection: Projection,
+    projection: Linear<&Tensor>,
     dropout: Option<&Dropout>,
     (inputs, shape): (&[&Tensor], Vec<usize>),
 ) -> Result<Tensor> {
     let (o, i) = projection.weight.dims2()?;
     let n = inner.elem_count().checked_div(i).unwrap_or(0);
-    let ending = Ending {
+    let output = OutputProjection {
         projection: projection.owned(),
         residual: x.is_some(),
         dropout: dropout.filter(|dropout| dropout.p > 0.0).cloned(),
         rows: inner.dims().first().copied().unwrap_or(1),
     };
     let y = with_option(x, |x: Option<&[T]>| {
-        with(inner, |inner: &[T]| ending.forward(x.unwrap_or_default(), inner, n))
+        with(inner, |inner: &[T]| output.forward(x.unwrap_or_default(), inner, n))
     })?;
     let inner = inner.clone();
     tape::record(inputs, y, shape, move |dy| {
-        let projection = &ending.projection;
+        let projection = &output.projection;
         with2(&inner, dy, |values: &[T], dy_values: &[T]| {
-            let dprojected = ending.dprojected(dy_values);
+            let dprojected = output.dprojected(dy_values);
             let mut dinner = buffer::<T>(n * i);
             with(&projection.weight, |weight: &[T]| {
                 input(&dprojected, o, (n, i, o), weight, &mut dinner, Write::Store);
@@ -40,7 +42,7 @@ pub(super) fn node<T: Float>(
             let (dweight, dbias) = parameters(values, (n, i, o), &dprojected, o, weight, bias)?;
             let mut found = vec![Some(tensor(dinner, inner.shape())?), dweight];
             found.extend(bias.map(|_| dbias));
-            found.extend(ending.residual.then(|| Some(dy.clone())));
+            found.extend(output.residual.then(|| Some(dy.clone())));
             Ok(found)
         })
     })

@@ -5,7 +5,8 @@ pub(crate) mod reference;
 
 use crate::kernel::{by_dtype, fits};
 use crate::linear::reference::shapes;
-use crate::{Dropout, Projection};
+use crate::dropout::Dropout;
+use crate::parts::Linear;
 use candle_core::{Result, Tensor, bail};
 use cpu::node;
 
@@ -19,7 +20,7 @@ use cpu::node;
 pub fn linear_residual(
     x: Option<&Tensor>,
     inner: &Tensor,
-    projection: Projection,
+    projection: Linear<&Tensor>,
     dropout: Option<&Dropout>,
 ) -> Result<Tensor> {
     let (mut shape, _, o) = shapes(inner, projection.weight, projection.bias)?;

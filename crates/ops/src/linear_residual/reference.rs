@@ -1,14 +1,15 @@
 //! The end of a sublayer in plain candle operations.
 
-use crate::parts::add_reference;
-use crate::{Dropout, Projection};
+use crate::sublayer::add_reference;
+use crate::dropout::Dropout;
+use crate::parts::Linear;
 use candle_core::{Result, Tensor};
 
 /// [`crate::linear_residual()`].
 pub fn linear_residual(
     x: Option<&Tensor>,
     inner: &Tensor,
-    projection: Projection,
+    projection: Linear<&Tensor>,
     dropout: Option<&Dropout>,
 ) -> Result<Tensor> {
     add_reference(x, projection.reference(inner)?, dropout)

@@ -1,16 +1,54 @@
-//! Llama's layout: `LlamaForCausalLM`, `LlamaModel`.
+//! Llama: its preset, and its folders, `LlamaForCausalLM` and `LlamaModel`.
 
 use serde_json::{Map, Value, json};
 
-use super::architecture;
+use super::fields::Fields;
 use super::names::Names;
-use crate::config::{
-    BlockKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Positions, RopeScaling,
+use super::words::{architecture, head_width};
+use super::{Definition, Folder, Reading};
+use crate::config::{BlockKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Positions, RopeScaling};
+
+pub(super) static FAMILY: Definition = Definition {
+    family: Family::Llama,
+    preset,
+    folder: Some(Folder { model_type: "llama", names: NAMES, read, write }),
 };
-use crate::folder::json::Fields;
+
+/// What a config has where it is silent.
+fn preset() -> ModelConfig {
+    ModelConfig {
+        family: Family::Llama,
+        vocab_size: 32_000,
+        n_layer: 12,
+        n_head: 12,
+        n_kv_head: 12,
+        d_model: 768,
+        d_head: 64,
+        d_ff: 2048,
+        context_len: 2048,
+        block: BlockKind::Pre,
+        norm: NormKind::Rms,
+        norm_eps: 1e-5,
+        positions: Positions::Rotary,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        feed_forward: FeedForwardKind::Swiglu,
+        mask: MaskKind::Causal,
+        window: None,
+        layers: Vec::new(),
+        attention_scale: None,
+        attention_bias: false,
+        feed_forward_bias: false,
+        tied_head: false,
+        n_token_type: 0,
+        head: Head::NextToken,
+        dropout: 0.0,
+        init_std: 0.02,
+    }
+}
 
 /// Llama's tensors. Old files hold rotary tables, which are computed anew.
-pub(super) const NAMES: Names = Names {
+const NAMES: Names = Names {
     stale: &["rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"],
     ..Names::new(
         "model.",
@@ -30,23 +68,9 @@ pub(super) const NAMES: Names = Names {
     )
 };
 
-/// Whether Llama's `config.json` can say all of `config`.
-pub(super) fn fits(config: &ModelConfig) -> bool {
-    config.block == BlockKind::Pre
-        && config.norm == NormKind::Rms
-        && config.positions == Positions::Rotary
-        && config.mask == MaskKind::Causal
-        && config.window.is_none()
-        && config.attention_scale.is_none()
-        && config.feed_forward == FeedForwardKind::Swiglu
-        && config.n_token_type == 0
-        // transformers refuses other widths, though head_dim is given apart.
-        && config.d_model.is_multiple_of(config.n_head)
-        && matches!(config.head, Head::NextToken | Head::Hidden { pooler: false })
-}
-
-/// What `config.json` says; complaints go to `fields`.
-pub(super) fn read(fields: &mut Fields, has: &dyn Fn(&str) -> bool) -> Option<ModelConfig> {
+/// What `config.json` says; complaints go to its fields.
+fn read(reading: &mut Reading) -> Option<ModelConfig> {
+    let Reading { fields, has, warnings: _, labels: _ } = reading;
     let d_model = fields.count("hidden_size").unwrap_or(4096);
     let n_head = fields.count("num_attention_heads").unwrap_or(32);
     let n_kv_head = fields.count("num_key_value_heads").unwrap_or(n_head);
@@ -57,7 +81,7 @@ pub(super) fn read(fields: &mut Fields, has: &dyn Fn(&str) -> bool) -> Option<Mo
     }
     let d_head = match fields.count("head_dim") {
         Some(d_head) => d_head,
-        None => super::head_width(fields, ("hidden_size", d_model), ("num_attention_heads", n_head)),
+        None => head_width(fields, ("hidden_size", d_model), ("num_attention_heads", n_head)),
     };
     if !d_head.is_multiple_of(2) {
         fields.complain(format!("head_dim = {d_head} is odd; rotary positions turn pairs of channels"));
@@ -80,7 +104,6 @@ pub(super) fn read(fields: &mut Fields, has: &dyn Fn(&str) -> bool) -> Option<Mo
     let context_len = fields.count("max_position_embeddings").unwrap_or(2048);
     let (rope_theta, rope_scaling) = read_rope(fields, context_len);
     Some(ModelConfig {
-        family: Family::Llama,
         vocab_size: fields.count("vocab_size").unwrap_or(32000),
         n_layer: fields.count("num_hidden_layers").unwrap_or(32),
         n_head,
@@ -89,23 +112,16 @@ pub(super) fn read(fields: &mut Fields, has: &dyn Fn(&str) -> bool) -> Option<Mo
         d_head,
         d_ff: fields.count("intermediate_size").unwrap_or(11008),
         context_len,
-        block: BlockKind::Pre,
-        norm: NormKind::Rms,
         norm_eps: fields.not_negative("rms_norm_eps").unwrap_or(1e-6),
-        positions: Positions::Rotary,
         rope_theta,
         rope_scaling,
-        feed_forward: FeedForwardKind::Swiglu,
-        mask: MaskKind::Causal,
-        window: None,
-        attention_scale: None,
-        attention_bias: fields.flag("attention_bias").unwrap_or(false),
+            attention_bias: fields.flag("attention_bias").unwrap_or(false),
         feed_forward_bias: fields.flag("mlp_bias").unwrap_or(false),
         tied_head,
-        n_token_type: 0,
         head,
         dropout: fields.probability("attention_dropout").unwrap_or(0.0),
         init_std: fields.positive("initializer_range").unwrap_or(0.02),
+        ..preset()
     })
 }
 
@@ -171,13 +187,46 @@ fn whole_head(fields: &mut Fields, part: Option<f64>) -> Option<RopeScaling> {
     None
 }
 
-/// The `config.json` of a model that [`fits`].
-pub(super) fn write(config: &ModelConfig) -> Map<String, Value> {
-    let class = match config.head {
+/// The `json` of a model that [`fits`].
+fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
+    let ModelConfig {
+        family: _,
+        vocab_size,
+        n_layer,
+        n_head,
+        n_kv_head,
+        d_model,
+        d_head,
+        d_ff,
+        context_len,
+        block: _,
+        norm: _,
+        norm_eps,
+        positions: _,
+        rope_theta,
+        rope_scaling,
+        feed_forward: _,
+        mask: _,
+        window: _,
+        layers: _,
+        attention_scale: _,
+        attention_bias,
+        feed_forward_bias,
+        tied_head,
+        n_token_type: _,
+        head,
+        dropout,
+        init_std,
+    } = config;
+    if !d_model.is_multiple_of(*n_head) {
+        // transformers refuses such widths, though head_dim is given apart.
+        return None;
+    }
+    let class = match head {
         Head::Hidden { .. } => "LlamaModel",
         _ => "LlamaForCausalLM",
     };
-    let scaling = config.rope_scaling.map(|scaling| {
+    let scaling = rope_scaling.map(|scaling| {
         json!({
             "rope_type": "llama3",
             "factor": scaling.factor,
@@ -187,30 +236,30 @@ pub(super) fn write(config: &ModelConfig) -> Map<String, Value> {
         })
     });
     let mut parameters = scaling.clone().unwrap_or_else(|| json!({"rope_type": "default"}));
-    parameters["rope_theta"] = json!(config.rope_theta);
+    parameters["rope_theta"] = json!(rope_theta);
     let object = json!({
         "architectures": [class],
         "model_type": "llama",
-        "attention_bias": config.attention_bias,
-        "attention_dropout": config.dropout,
-        "head_dim": config.d_head,
+        "attention_bias": attention_bias,
+        "attention_dropout": dropout,
+        "head_dim": d_head,
         "hidden_act": "silu",
-        "hidden_size": config.d_model,
-        "initializer_range": config.init_std,
-        "intermediate_size": config.d_ff,
-        "max_position_embeddings": config.context_len,
-        "mlp_bias": config.feed_forward_bias,
-        "num_attention_heads": config.n_head,
-        "num_hidden_layers": config.n_layer,
-        "num_key_value_heads": config.n_kv_head,
+        "hidden_size": d_model,
+        "initializer_range": init_std,
+        "intermediate_size": d_ff,
+        "max_position_embeddings": context_len,
+        "mlp_bias": feed_forward_bias,
+        "num_attention_heads": n_head,
+        "num_hidden_layers": n_layer,
+        "num_key_value_heads": n_kv_head,
         "pretraining_tp": 1,
-        "rms_norm_eps": config.norm_eps,
+        "rms_norm_eps": norm_eps,
         "rope_parameters": parameters,
         "rope_scaling": scaling,
-        "rope_theta": config.rope_theta,
-        "tie_word_embeddings": config.tied_head,
+        "rope_theta": rope_theta,
+        "tie_word_embeddings": tied_head,
         "use_cache": true,
-        "vocab_size": config.vocab_size,
+        "vocab_size": vocab_size,
     });
-    object.as_object().cloned().unwrap_or_default()
+    object.as_object().cloned()
 }

@@ -1,14 +1,55 @@
-//! BERT's layout: `BertModel`, `BertForMaskedLM`, `BertForPreTraining`, `BertForSequenceClassification`.
+//! BERT: its preset, and its folders, `BertModel`, `BertForMaskedLM`, `BertForPreTraining` and
+//! `BertForSequenceClassification`.
 
 use serde_json::{Map, Value, json};
 
+use super::fields::Fields;
 use super::names::Names;
-use super::{activation, activation_name, architecture, dropout, head_width};
+use super::words::{activation, activation_name, architecture, dropout, head_width, read_labels};
+use super::{Definition, Folder, Reading};
 use crate::config::{BlockKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Positions};
-use crate::folder::json::Fields;
+
+pub(super) static FAMILY: Definition = Definition {
+    family: Family::Bert,
+    preset,
+    folder: Some(Folder { model_type: "bert", names: NAMES, read, write }),
+};
+
+/// What a config has where it is silent.
+fn preset() -> ModelConfig {
+    ModelConfig {
+        family: Family::Bert,
+        vocab_size: 30_522,
+        n_layer: 12,
+        n_head: 12,
+        n_kv_head: 12,
+        d_model: 768,
+        d_head: 64,
+        d_ff: 3072,
+        context_len: 512,
+        block: BlockKind::Post,
+        norm: NormKind::Layer,
+        norm_eps: 1e-12,
+        positions: Positions::Learned,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        feed_forward: FeedForwardKind::GeluErf,
+        mask: MaskKind::Full,
+        window: None,
+        layers: Vec::new(),
+        attention_scale: None,
+        attention_bias: true,
+        feed_forward_bias: true,
+        tied_head: true,
+        n_token_type: 2,
+        head: Head::NextToken,
+        dropout: 0.0,
+        init_std: 0.02,
+    }
+}
 
 /// BERT's tensors. Files from TensorFlow's days call a norm's weight and bias gamma and beta.
-pub(super) const NAMES: Names = Names {
+const NAMES: Names = Names {
     // With an untied decoder the bias that counts is the decoder's; tied, both are one.
     first: &[("cls.predictions.bias", "cls.predictions.decoder.bias")],
     endings: &[("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")],
@@ -42,30 +83,10 @@ pub(super) const NAMES: Names = Names {
     )
 };
 
-/// Whether BERT's `config.json` can say all of `config`.
-pub(super) fn fits(config: &ModelConfig) -> bool {
-    config.block == BlockKind::Post
-        && config.norm == NormKind::Layer
-        && config.positions == Positions::Learned
-        && config.mask == MaskKind::Full
-        && config.window.is_none()
-        && config.attention_scale.is_none()
-        && config.attention_bias
-        && config.feed_forward_bias
-        && config.n_kv_head == config.n_head
-        && config.n_head * config.d_head == config.d_model
-        && config.n_token_type > 0
-        && activation_name(config.feed_forward).is_some()
-        && config.head != Head::NextToken
-}
-
-/// What `config.json` says; complaints go to `fields`.
-pub(super) fn read(
-    fields: &mut Fields,
-    has: &dyn Fn(&str) -> bool,
-    labels: &[String],
-    warnings: &mut Vec<String>,
-) -> Option<ModelConfig> {
+/// What `config.json` says; complaints go to its fields.
+fn read(reading: &mut Reading) -> Option<ModelConfig> {
+    reading.labels = read_labels(&mut reading.fields);
+    let Reading { fields, has, warnings, labels } = reading;
     let d_model = fields.count("hidden_size").unwrap_or(768);
     let n_head = fields.count("num_attention_heads").unwrap_or(12);
     for key in ["is_decoder", "add_cross_attention"] {
@@ -79,7 +100,6 @@ pub(super) fn read(
         fields.complain(format!("position_embedding_type = {other:?} is not implemented; \"absolute\" is"));
     }
     Some(ModelConfig {
-        family: Family::Bert,
         vocab_size: fields.count("vocab_size").unwrap_or(30522),
         n_layer: fields.count("num_hidden_layers").unwrap_or(12),
         n_head,
@@ -88,23 +108,15 @@ pub(super) fn read(
         d_head: head_width(fields, ("hidden_size", d_model), ("num_attention_heads", n_head)),
         d_ff: fields.count("intermediate_size").unwrap_or(3072),
         context_len: fields.count("max_position_embeddings").unwrap_or(512),
-        block: BlockKind::Post,
-        norm: NormKind::Layer,
         norm_eps: fields.not_negative("layer_norm_eps").unwrap_or(1e-12),
-        positions: Positions::Learned,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
         feed_forward: activation(fields, "hidden_act", FeedForwardKind::GeluErf),
-        mask: MaskKind::Full,
-        window: None,
-        attention_scale: None,
-        attention_bias: true,
-        feed_forward_bias: true,
+            attention_bias: true,
         tied_head: fields.flag("tie_word_embeddings").unwrap_or(true),
         n_token_type: fields.count("type_vocab_size").unwrap_or(2),
         head: read_head(fields, has, labels),
         dropout: dropout(fields, &dropouts, 0.1, warnings),
         init_std: fields.positive("initializer_range").unwrap_or(0.02),
+        ..preset()
     })
 }
 
@@ -139,31 +151,38 @@ fn read_head(fields: &mut Fields, has: &dyn Fn(&str) -> bool, labels: &[String])
     }
 }
 
-/// The labels of `id2label`, or as many made-up ones as `num_labels` says; none where both are absent.
-pub(super) fn read_labels(fields: &mut Fields) -> Vec<String> {
-    let count = fields.count("num_labels");
-    let Some(value) = fields.get("id2label") else {
-        return (0..count.unwrap_or(0).min(1 << 20)).map(|i| format!("LABEL_{i}")).collect();
-    };
-    let labels: Option<Vec<String>> = value.as_object().and_then(|by_id| {
-        (0..by_id.len()).map(|id| Some(by_id.get(&id.to_string())?.as_str()?.to_string())).collect()
-    });
-    match labels {
-        Some(labels) if count.is_none_or(|count| count == labels.len()) => labels,
-        Some(labels) => {
-            fields.complain(format!("num_labels = {} but id2label has {}", count.unwrap_or(0), labels.len()));
-            labels
-        }
-        None => {
-            fields.complain("id2label is not a map from \"0\", \"1\", … to the names of the labels".into());
-            Vec::new()
-        }
-    }
-}
-
-/// The `config.json` of a model that [`fits`].
-pub(super) fn write(config: &ModelConfig) -> Map<String, Value> {
-    let class = match config.head {
+/// The `json` of a model that [`fits`].
+fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
+    let ModelConfig {
+        family: _,
+        vocab_size,
+        n_layer,
+        n_head,
+        n_kv_head: _,
+        d_model,
+        d_head: _,
+        d_ff,
+        context_len,
+        block: _,
+        norm: _,
+        norm_eps,
+        positions: _,
+        rope_theta: _,
+        rope_scaling: _,
+        feed_forward,
+        mask: _,
+        window: _,
+        layers: _,
+        attention_scale: _,
+        attention_bias: _,
+        feed_forward_bias: _,
+        tied_head,
+        n_token_type,
+        head,
+        dropout,
+        init_std,
+    } = config;
+    let class = match head {
         Head::Classify { .. } => "BertForSequenceClassification",
         Head::Hidden { .. } => "BertModel",
         Head::MaskedToken | Head::NextToken => "BertForMaskedLM",
@@ -172,23 +191,23 @@ pub(super) fn write(config: &ModelConfig) -> Map<String, Value> {
         "architectures": [class],
         "model_type": "bert",
         "add_cross_attention": false,
-        "attention_probs_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": dropout,
         "classifier_dropout": null,
-        "hidden_act": activation_name(config.feed_forward),
-        "hidden_dropout_prob": config.dropout,
-        "hidden_size": config.d_model,
-        "initializer_range": config.init_std,
-        "intermediate_size": config.d_ff,
+        "hidden_act": activation_name(*feed_forward),
+        "hidden_dropout_prob": dropout,
+        "hidden_size": d_model,
+        "initializer_range": init_std,
+        "intermediate_size": d_ff,
         "is_decoder": false,
-        "layer_norm_eps": config.norm_eps,
-        "max_position_embeddings": config.context_len,
-        "num_attention_heads": config.n_head,
-        "num_hidden_layers": config.n_layer,
+        "layer_norm_eps": norm_eps,
+        "max_position_embeddings": context_len,
+        "num_attention_heads": n_head,
+        "num_hidden_layers": n_layer,
         "position_embedding_type": "absolute",
-        "tie_word_embeddings": config.tied_head,
-        "type_vocab_size": config.n_token_type,
+        "tie_word_embeddings": tied_head,
+        "type_vocab_size": n_token_type,
         "use_cache": true,
-        "vocab_size": config.vocab_size,
+        "vocab_size": vocab_size,
     });
-    object.as_object().cloned().unwrap_or_default()
+    object.as_object().cloned()
 }

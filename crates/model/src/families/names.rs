@@ -1,46 +1,46 @@
-//! From our parameter names to the names in a file: a table a layout, and its rules for joining and turning.
+//! From our parameter names to the names in a file: a table per family, and its rules for joining and transposing.
 
 use crate::config::ModelConfig;
-use crate::parameters::declare;
+use crate::layers::parameter_specs;
 
 /// How a layout names its tensors. `*` at the start of a name stands for [`Names::prefix`].
-pub(in crate::folder) struct Names {
+pub(crate) struct Names {
     /// What stands before every name of the model proper; files of the bare model lack it.
-    pub(in crate::folder) prefix: &'static str,
+    pub(crate) prefix: &'static str,
     /// What stands before a block's number.
-    pub(super) block: &'static str,
-    /// Modules (or whole names, which go first) outside the blocks: ours, theirs.
-    pub(super) outside: &'static [(&'static str, &'static str)],
+    pub(crate) block: &'static str,
+    /// Modules (or whole names, which take precedence) outside the blocks: ours, theirs.
+    pub(crate) outside: &'static [(&'static str, &'static str)],
     /// Modules inside a block: ours, theirs. Several of ours under one of theirs are joined along their outputs.
-    pub(super) inside: &'static [(&'static str, &'static str)],
+    pub(crate) inside: &'static [(&'static str, &'static str)],
     /// Whether a block's projections are stored `[in, out]`.
-    pub(super) turned: bool,
+    pub(crate) transposed: bool,
     /// Other names that go before the canonical one where a folder has both: canonical, other.
-    pub(in crate::folder) first: &'static [(&'static str, &'static str)],
+    pub(crate) first: &'static [(&'static str, &'static str)],
     /// Older endings of names: canonical, other.
-    pub(in crate::folder) endings: &'static [(&'static str, &'static str)],
+    pub(crate) endings: &'static [(&'static str, &'static str)],
     /// Endings of buffers that old files hold and nothing reads.
-    pub(in crate::folder) stale: &'static [&'static str],
+    pub(crate) stale: &'static [&'static str],
     /// Beginnings of tensors that belong to other heads.
-    pub(in crate::folder) other_heads: &'static [&'static str],
+    pub(crate) other_heads: &'static [&'static str],
 }
 
 /// One tensor of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::folder) struct Stored {
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
     /// Its canonical name, with `*` for the prefix.
-    pub(in crate::folder) name: String,
+    pub(crate) name: String,
     /// Its shape in the file.
-    pub(in crate::folder) shape: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
     /// Our parameters in it, in order, with their shapes: one, or several joined along their outputs.
-    pub(in crate::folder) parts: Vec<(String, Vec<usize>)>,
+    pub(crate) parts: Vec<(String, Vec<usize>)>,
     /// Whether a matrix is stored `[in, out]`.
-    pub(in crate::folder) turned: bool,
+    pub(crate) transposed: bool,
 }
 
 impl Names {
     /// The table with nothing but the names that every layout has.
-    pub(super) const fn new(
+    pub(crate) const fn new(
         prefix: &'static str,
         block: &'static str,
         outside: &'static [(&'static str, &'static str)],
@@ -51,7 +51,7 @@ impl Names {
             block,
             outside,
             inside,
-            turned: false,
+            transposed: false,
             first: &[],
             endings: &[],
             stale: &[],
@@ -60,29 +60,29 @@ impl Names {
     }
 
     /// The same with a block's projections stored `[in, out]`.
-    pub(super) const fn turned(self) -> Self {
-        Self { turned: true, ..self }
+    pub(crate) const fn transposed(self) -> Self {
+        Self { transposed: true, ..self }
     }
 
-    /// Every tensor of the file of a model, in the order of the data's way through it.
-    pub(in crate::folder) fn table(&self, config: &ModelConfig) -> Vec<Stored> {
+    /// Every tensor of the file of a model, in forward order.
+    pub(crate) fn table(&self, config: &ModelConfig) -> Vec<Stored> {
         let mut table: Vec<Stored> = Vec::new();
-        for declared in declare(config) {
-            let (name, in_block) = self.stored(&declared.name);
+        for spec in parameter_specs(config) {
+            let (name, in_block) = self.stored(&spec.name);
             // Weights and biases of query, key and value alternate: the other parts are among the last few.
             match table.iter_mut().rev().take(4).find(|stored| stored.name == name) {
                 Some(joined) => {
-                    let along = if joined.turned { joined.shape.len() - 1 } else { 0 };
-                    joined.shape[along] += declared.shape[0];
-                    joined.parts.push((declared.name, declared.shape));
+                    let along = if joined.transposed { joined.shape.len() - 1 } else { 0 };
+                    joined.shape[along] += spec.shape[0];
+                    joined.parts.push((spec.name, spec.shape));
                 }
                 None => {
-                    let turned = self.turned && in_block && declared.shape.len() == 2;
-                    let mut shape = declared.shape.clone();
-                    if turned {
+                    let transposed = self.transposed && in_block && spec.shape.len() == 2;
+                    let mut shape = spec.shape.clone();
+                    if transposed {
                         shape.reverse();
                     }
-                    table.push(Stored { name, shape, parts: vec![(declared.name, declared.shape)], turned });
+                    table.push(Stored { name, shape, parts: vec![(spec.name, spec.shape)], transposed });
                 }
             }
         }
@@ -90,7 +90,7 @@ impl Names {
     }
 
     /// The canonical name in the file of our parameter `name`.
-    pub(in crate::folder) fn of(&self, name: &str) -> String {
+    pub(crate) fn of(&self, name: &str) -> String {
         self.stored(name).0
     }
 
@@ -117,6 +117,3 @@ fn renamed(rows: &[(&str, &str)], name: &str) -> String {
         None => name.to_string(),
     }
 }
-
-/// Vulpes' own layout: our names as they are.
-pub(super) const OWN: Names = Names::new("", "blocks", &[], &[]);

@@ -1,14 +1,53 @@
-//! GPT-2's layout: `GPT2LMHeadModel`, `GPT2Model`.
+//! GPT-2: its preset, and its folders, `GPT2LMHeadModel` and `GPT2Model`.
 
 use serde_json::{Map, Value, json};
 
 use super::names::Names;
-use super::{activation, activation_name, architecture, dropout, head_width};
+use super::words::{activation, activation_name, architecture, dropout, head_width};
+use super::{Definition, Folder, Reading};
 use crate::config::{BlockKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Positions};
-use crate::folder::json::Fields;
+
+pub(super) static FAMILY: Definition = Definition {
+    family: Family::Gpt2,
+    preset,
+    folder: Some(Folder { model_type: "gpt2", names: NAMES, read, write }),
+};
+
+/// What a config has where it is silent.
+fn preset() -> ModelConfig {
+    ModelConfig {
+        family: Family::Gpt2,
+        vocab_size: 50_257,
+        n_layer: 12,
+        n_head: 12,
+        n_kv_head: 12,
+        d_model: 768,
+        d_head: 64,
+        d_ff: 3072,
+        context_len: 1024,
+        block: BlockKind::Pre,
+        norm: NormKind::Layer,
+        norm_eps: 1e-5,
+        positions: Positions::Learned,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        feed_forward: FeedForwardKind::GeluTanh,
+        mask: MaskKind::Causal,
+        window: None,
+        layers: Vec::new(),
+        attention_scale: None,
+        attention_bias: true,
+        feed_forward_bias: true,
+        tied_head: true,
+        n_token_type: 0,
+        head: Head::NextToken,
+        dropout: 0.0,
+        init_std: 0.02,
+    }
+}
 
 /// GPT-2's tensors. Its projections are stored `[in, out]`, and query, key and value as one.
-pub(super) const NAMES: Names = Names {
+const NAMES: Names = Names {
     stale: &[".attn.bias", ".attn.masked_bias"],
     ..Names::new(
         "transformer.",
@@ -30,32 +69,12 @@ pub(super) const NAMES: Names = Names {
             ("feed_forward.down", "mlp.c_proj"),
         ],
     )
-    .turned()
+    .transposed()
 };
 
-/// Whether GPT-2's `config.json` can say all of `config`.
-pub(super) fn fits(config: &ModelConfig) -> bool {
-    config.block == BlockKind::Pre
-        && config.norm == NormKind::Layer
-        && config.positions == Positions::Learned
-        && config.mask == MaskKind::Causal
-        && config.window.is_none()
-        && config.attention_scale.is_none_or(|scale| scale == 1.0)
-        && config.attention_bias
-        && config.feed_forward_bias
-        && config.n_kv_head == config.n_head
-        && config.n_head * config.d_head == config.d_model
-        && config.n_token_type == 0
-        && activation_name(config.feed_forward).is_some()
-        && matches!(config.head, Head::NextToken | Head::Hidden { pooler: false })
-}
-
-/// What `config.json` says; complaints go to `fields`.
-pub(super) fn read(
-    fields: &mut Fields,
-    has: &dyn Fn(&str) -> bool,
-    warnings: &mut Vec<String>,
-) -> Option<ModelConfig> {
+/// What `config.json` says; complaints go to its fields.
+fn read(reading: &mut Reading) -> Option<ModelConfig> {
+    let Reading { fields, has, warnings, labels: _ } = reading;
     let d_model = fields.count("n_embd").unwrap_or(768);
     let n_head = fields.count("n_head").unwrap_or(12);
     let tied_head = fields.flag("tie_word_embeddings").unwrap_or(true);
@@ -74,7 +93,6 @@ pub(super) fn read(
     let attention_scale = (fields.flag("scale_attn_weights") == Some(false)).then_some(1.0);
     fields.only("scale_attn_by_inverse_layer_idx", false);
     Some(ModelConfig {
-        family: Family::Gpt2,
         vocab_size: fields.count("vocab_size").unwrap_or(50257),
         n_layer: fields.count("n_layer").unwrap_or(12),
         n_head,
@@ -83,29 +101,49 @@ pub(super) fn read(
         d_head: head_width(fields, ("n_embd", d_model), ("n_head", n_head)),
         d_ff: fields.count("n_inner").unwrap_or(4 * d_model),
         context_len: fields.count("n_positions").unwrap_or(1024),
-        block: BlockKind::Pre,
-        norm: NormKind::Layer,
         norm_eps: fields.not_negative("layer_norm_epsilon").unwrap_or(1e-5),
-        positions: Positions::Learned,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
         feed_forward: activation(fields, "activation_function", FeedForwardKind::GeluTanh),
-        mask: MaskKind::Causal,
-        window: None,
         attention_scale,
-        attention_bias: true,
-        feed_forward_bias: true,
         tied_head,
-        n_token_type: 0,
         head,
         dropout: dropout(fields, &["resid_pdrop", "embd_pdrop", "attn_pdrop"], 0.1, warnings),
         init_std: fields.positive("initializer_range").unwrap_or(0.02),
+        ..preset()
     })
 }
 
-/// The `config.json` of a model that [`fits`].
-pub(super) fn write(config: &ModelConfig) -> Map<String, Value> {
-    let class = match config.head {
+/// The `json` of a model that [`fits`].
+fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
+    let ModelConfig {
+        family: _,
+        vocab_size,
+        n_layer,
+        n_head,
+        n_kv_head: _,
+        d_model,
+        d_head: _,
+        d_ff,
+        context_len,
+        block: _,
+        norm: _,
+        norm_eps,
+        positions: _,
+        rope_theta: _,
+        rope_scaling: _,
+        feed_forward,
+        mask: _,
+        window: _,
+        layers: _,
+        attention_scale,
+        attention_bias: _,
+        feed_forward_bias: _,
+        tied_head,
+        n_token_type: _,
+        head,
+        dropout,
+        init_std,
+    } = config;
+    let class = match head {
         Head::Hidden { .. } => "GPT2Model",
         _ => "GPT2LMHeadModel",
     };
@@ -113,25 +151,25 @@ pub(super) fn write(config: &ModelConfig) -> Map<String, Value> {
         "architectures": [class],
         "model_type": "gpt2",
         "add_cross_attention": false,
-        "activation_function": activation_name(config.feed_forward),
-        "attn_pdrop": config.dropout,
-        "embd_pdrop": config.dropout,
-        "initializer_range": config.init_std,
-        "layer_norm_epsilon": config.norm_eps,
+        "activation_function": activation_name(*feed_forward),
+        "attn_pdrop": dropout,
+        "embd_pdrop": dropout,
+        "initializer_range": init_std,
+        "layer_norm_epsilon": norm_eps,
         // llama.cpp's converter reads n_ctx; transformers 5 no longer writes it.
-        "n_ctx": config.context_len,
-        "n_embd": config.d_model,
-        "n_head": config.n_head,
-        "n_inner": config.d_ff,
-        "n_layer": config.n_layer,
-        "n_positions": config.context_len,
+        "n_ctx": context_len,
+        "n_embd": d_model,
+        "n_head": n_head,
+        "n_inner": d_ff,
+        "n_layer": n_layer,
+        "n_positions": context_len,
         "reorder_and_upcast_attn": false,
-        "resid_pdrop": config.dropout,
+        "resid_pdrop": dropout,
         "scale_attn_by_inverse_layer_idx": false,
-        "scale_attn_weights": config.attention_scale.is_none(),
-        "tie_word_embeddings": config.tied_head,
+        "scale_attn_weights": attention_scale.is_none(),
+        "tie_word_embeddings": tied_head,
         "use_cache": true,
-        "vocab_size": config.vocab_size,
+        "vocab_size": vocab_size,
     });
-    object.as_object().cloned().unwrap_or_default()
+    object.as_object().cloned()
 }

@@ -1,0 +1,75 @@
+//! The model families: a file each, with its preset, the names of its tensors, and its `config.json` both ways.
+//!
+//! To add one: its name in [`Family`], its file here, its row in [`FAMILIES`].
+
+mod bert;
+mod fields;
+mod fox;
+mod gpt2;
+mod llama;
+mod names;
+mod own;
+mod words;
+
+use serde_json::{Map, Value};
+
+pub(crate) use fields::Fields;
+pub(crate) use names::{Names, Stored};
+
+use crate::config::{Family, ModelConfig};
+
+/// Every family.
+pub(crate) static FAMILIES: &[&Definition] = &[&fox::FAMILY, &gpt2::FAMILY, &bert::FAMILY, &llama::FAMILY];
+
+/// The layout of folders that can say everything: Vulpes' own.
+pub(crate) static OWN: &Folder = &own::FOLDER;
+
+/// All of a family.
+pub(crate) struct Definition {
+    /// Its name in configs.
+    pub(crate) family: Family,
+    preset: fn() -> ModelConfig,
+    /// The layout of its model folders, as transformers has it; `None` where transformers has no class for it.
+    pub(crate) folder: Option<Folder>,
+}
+
+/// A layout of model folders.
+pub(crate) struct Folder {
+    /// What `config.json` calls it.
+    pub(crate) model_type: &'static str,
+    /// The names of its tensors.
+    pub(crate) names: Names,
+    /// The config that `config.json` describes; complaints go to its fields.
+    pub(crate) read: fn(&mut Reading) -> Option<ModelConfig>,
+    /// The `config.json` of a model; `None` where it can have none. What it leaves out shows when it is read back.
+    pub(crate) write: fn(&ModelConfig) -> Option<Map<String, Value>>,
+}
+
+/// A `config.json` on its way to a config.
+pub(crate) struct Reading<'a> {
+    /// Its fields, and what was wrong with them.
+    pub(crate) fields: Fields<'a>,
+    /// Whether the folder holds a tensor of that name (`*` for the prefix).
+    pub(crate) has: &'a dyn Fn(&str) -> bool,
+    /// The labels of a classifier, where the layout has them.
+    pub(crate) labels: Vec<String>,
+    /// What is read otherwise than it is written.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Definition {
+    /// What a config of this family has where it is silent.
+    pub(crate) fn preset(&self) -> ModelConfig {
+        (self.preset)()
+    }
+}
+
+/// The definition of a family.
+pub(crate) fn of(family: Family) -> &'static Definition {
+    match family {
+        Family::Fox => &fox::FAMILY,
+        Family::Gpt2 => &gpt2::FAMILY,
+        Family::Bert => &bert::FAMILY,
+        Family::Llama => &llama::FAMILY,
+    }
+}

@@ -1,0 +1,35 @@
+//! Vulpes' own layout of model folders, which can say everything: `model_type = "vulpes"`, the model's config as it is, and
+//! our names for the tensors.
+
+use serde_json::{Map, Value, json};
+
+use super::names::Names;
+use super::words::read_labels;
+use super::{Folder, Reading};
+use crate::config::ModelConfig;
+
+pub(super) static FOLDER: Folder =
+    Folder { model_type: "vulpes", names: Names::new("", "blocks", &[], &[]), read, write };
+
+/// What `config.json` says under `model`; complaints go to its fields.
+fn read(reading: &mut Reading) -> Option<ModelConfig> {
+    reading.labels = read_labels(&mut reading.fields);
+    let fields = &mut reading.fields;
+    let Some(model) = fields.get("model") else {
+        fields.complain("has no \"model\", the description of a vulpes model".into());
+        return None;
+    };
+    match serde_json::from_value(model.clone()) {
+        Ok(config) => Some(config),
+        Err(error) => {
+            fields.complain(format!("model: {error}"));
+            None
+        }
+    }
+}
+
+/// The `config.json` of any model.
+fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
+    let object = json!({"architectures": ["Transformer"], "model_type": "vulpes", "model": config});
+    object.as_object().cloned()
+}

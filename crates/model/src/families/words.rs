@@ -1,0 +1,89 @@
+//! Words that several families' `config.json` share: classes, activations, dropouts, widths, labels.
+
+use serde_json::Value;
+
+use super::fields::Fields;
+use crate::config::FeedForwardKind;
+
+/// The class that `architectures` names, if it names one.
+pub(crate) fn architecture<'a>(fields: &mut Fields<'a>) -> Option<&'a str> {
+    let value = fields.get("architectures")?;
+    match value.as_array().map(Vec::as_slice) {
+        Some([]) => None,
+        Some([Value::String(name), ..]) => Some(name),
+        _ => {
+            fields.complain(format!("architectures = {value} is not a list of class names"));
+            None
+        }
+    }
+}
+
+/// A feed-forward without a gate, under the names that transformers has for its activation.
+pub(crate) fn activation(fields: &mut Fields, key: &str, default: FeedForwardKind) -> FeedForwardKind {
+    match fields.text(key) {
+        None => default,
+        Some("gelu" | "gelu_python") => FeedForwardKind::GeluErf,
+        // Five spellings of one function: 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))).
+        Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" | "gelu_accurate") => {
+            FeedForwardKind::GeluTanh
+        }
+        Some("relu2") => FeedForwardKind::Relu2,
+        Some(other) => {
+            fields.complain(format!(
+                "{key} = {other:?} is not implemented; gelu, gelu_new, gelu_pytorch_tanh and relu2 are"
+            ));
+            default
+        }
+    }
+}
+
+/// The name that transformers has for the activation of a feed-forward without a gate.
+pub(crate) fn activation_name(kind: FeedForwardKind) -> Option<&'static str> {
+    match kind {
+        FeedForwardKind::GeluErf => Some("gelu"),
+        FeedForwardKind::GeluTanh => Some("gelu_new"),
+        FeedForwardKind::Relu2 => Some("relu2"),
+        FeedForwardKind::None | FeedForwardKind::Swiglu => None,
+    }
+}
+
+/// The one dropout that stands for several keys: their value, or the largest where they differ, with a warning.
+pub(crate) fn dropout(fields: &mut Fields, keys: &[&str], default: f64, warnings: &mut Vec<String>) -> f64 {
+    let values: Vec<f64> = keys.iter().map(|key| fields.probability(key).unwrap_or(default)).collect();
+    let largest = values.iter().copied().fold(0.0, f64::max);
+    if values.iter().any(|&value| value != largest) {
+        warnings
+            .push(format!("{} differ; training uses one dropout, the largest: {largest}", keys.join(", ")));
+    }
+    largest
+}
+
+/// `d_model / n_head`, with a complaint where it doesn't come out even.
+pub(crate) fn head_width(fields: &mut Fields, (d_key, d_model): (&str, usize), (h_key, n_head): (&str, usize)) -> usize {
+    if !d_model.is_multiple_of(n_head) {
+        fields.complain(format!("{h_key} = {n_head} does not divide {d_key} = {d_model}"));
+    }
+    d_model / n_head
+}
+
+/// The labels of `id2label`, or as many made-up ones as `num_labels` says; none where both are absent.
+pub(crate) fn read_labels(fields: &mut Fields) -> Vec<String> {
+    let count = fields.count("num_labels");
+    let Some(value) = fields.get("id2label") else {
+        return (0..count.unwrap_or(0).min(1 << 20)).map(|i| format!("LABEL_{i}")).collect();
+    };
+    let labels: Option<Vec<String>> = value.as_object().and_then(|by_id| {
+        (0..by_id.len()).map(|id| Some(by_id.get(&id.to_string())?.as_str()?.to_string())).collect()
+    });
+    match labels {
+        Some(labels) if count.is_none_or(|count| count == labels.len()) => labels,
+        Some(labels) => {
+            fields.complain(format!("num_labels = {} but id2label has {}", count.unwrap_or(0), labels.len()));
+            labels
+        }
+        None => {
+            fields.complain("id2label is not a map from \"0\", \"1\", … to the names of the labels".into());
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The attention sublayer: queries, keys, values, and the weighted sums of values.
+
+use candle_core::{Result, Tensor};
+use vulpes_ops::{
+    AttentionLayer, AttentionOptions, AttentionPart, Inside, Linear, attention_layer, attention_layer_unfused,
+};
+
+use super::block::Context;
+use super::describe::{Describe, Projection};
+use super::residual::Residual;
+use crate::config::BlockKind;
+use crate::probe::Site;
+use crate::run::Run;
+use crate::spec::{Location, ParameterSpec, Part};
+
+/// `softmax(q kᵀ · scale + mask) v` over heads, then the output projection
+/// ([Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), eq. 1 and sec. 3.2.2).
+#[derive(Clone, Debug)]
+pub struct Attention<P> {
+    /// The block's number, from 0.
+    pub layer: usize,
+    /// Norms, addition and dropout around it.
+    pub residual: Residual<P>,
+    /// To the query heads, `[h·k, d]`.
+    pub query: Linear<P>,
+    /// To the key heads, `[g·k, d]`.
+    pub key: Linear<P>,
+    /// To the value heads, `[g·k, d]`.
+    pub value: Linear<P>,
+    /// From the heads' contexts back to the stream, `[d, h·k]`; a bare block has none.
+    pub output: Option<Linear<P>>,
+    /// The width of a head, k.
+    pub d_head: usize,
+    /// The number of query heads, h.
+    pub n_head: usize,
+    /// The number of key and value heads, g.
+    pub n_kv_head: usize,
+    /// The factor on q·k.
+    pub scale: f64,
+    /// The share of attention weights that is set to zero in training.
+    pub dropout: f64,
+}
+
+impl Attention<ParameterSpec> {
+    pub(super) fn of(describe: &Describe, layer: usize) -> Self {
+        let c = describe.config;
+        let (name, location) = (format!("blocks.{layer}.attention"), Location::Attention { layer });
+        let (d, q, kv) = (c.d_model, c.n_head * c.d_head, c.n_kv_head * c.d_head);
+        let linear = |last: &str, d_out: usize, d_in: usize, scale: f64, part: Part| {
+            let name = &format!("{name}.{last}");
+            describe.linear(Projection { name, d_out, d_in, bias: c.attention_bias, scale, location, part })
+        };
+        Self {
+            layer,
+            residual: Residual::of(describe, &name, location),
+            query: linear("query", q, d, 1.0, Part::Query),
+            key: linear("key", kv, d, 1.0, Part::Key),
+            value: linear("value", kv, d, 1.0, Part::Value),
+            output: match c.block {
+                BlockKind::Bare => None,
+                BlockKind::Pre | BlockKind::Post => {
+                    Some(linear("output", d, q, c.residual_scale(), Part::AttentionOutput))
+                }
+            },
+            d_head: c.d_head,
+            n_head: c.n_head,
+            n_kv_head: c.n_kv_head,
+            scale: c.scale(),
+            dropout: c.dropout,
+        }
+    }
+}
+
+impl<P> Attention<P> {
+    /// See [`super::Layers::try_map`].
+    ///
+    /// # Errors
+    /// Returns the first error of `f`.
+    pub fn try_map<'a, Q, E>(
+        &'a self,
+        f: &mut impl FnMut(&'a P) -> std::result::Result<Q, E>,
+    ) -> std::result::Result<Attention<Q>, E> {
+        let Self { layer, residual, query, key, value, output, d_head, n_head, n_kv_head, scale, dropout } = self;
+        Ok(Attention {
+            layer: *layer,
+            residual: residual.try_map(f)?,
+            query: query.try_map(f)?,
+            key: key.try_map(f)?,
+            value: value.try_map(f)?,
+            output: output.as_ref().map(|output| output.try_map(f)).transpose()?,
+            d_head: *d_head,
+            n_head: *n_head,
+            n_kv_head: *n_kv_head,
+            scale: *scale,
+            dropout: *dropout,
+        })
+    }
+}
+
+impl Attention<Tensor> {
+    /// As one operation, unless somebody looks inside or keys and values come from a cache.
+    ///
+    /// # Shape
+    /// x `[b, t, d]` to the same (bare: to `[b, t, h · k]`).
+    pub(crate) fn forward(&self, x: &Tensor, context: &Context, run: &mut Run) -> Result<Tensor> {
+        let weights_dropout = run.dropout_at("attention.weights", self.layer, self.dropout);
+        let dropout = run.dropout_at("attention", self.layer, self.residual.dropout);
+        let parts = AttentionLayer {
+            norm: self.residual.before.as_ref().map(|norm| norm.as_ref()),
+            query: self.query.as_ref(),
+            key: self.key.as_ref(),
+            value: self.value.as_ref(),
+            output: self.output.as_ref().map(Linear::as_ref),
+            d_head: self.d_head,
+            rotary: context.rotary,
+            attention: AttentionOptions {
+                scale: self.scale,
+                mask: &context.mask,
+                dropout: weights_dropout.as_ref(),
+            },
+            residual: self.residual.add,
+            dropout: dropout.as_ref(),
+        };
+        let mut inside = OfLayer { layer: self.layer, run };
+        let y = if inside.takes_part() {
+            attention_layer_unfused(x, &parts, &mut inside)?
+        } else {
+            attention_layer(x, &parts)?
+        };
+        self.residual.after(y)
+    }
+}
+
+/// The probe and the cache of a pass, at one layer.
+struct OfLayer<'r, 'p> {
+    layer: usize,
+    run: &'r mut Run<'p>,
+}
+
+impl OfLayer<'_, '_> {
+    fn site(&self, part: AttentionPart) -> Site {
+        match part {
+            AttentionPart::Query => Site::Query(self.layer),
+            AttentionPart::Key => Site::Key(self.layer),
+            AttentionPart::Value => Site::Value(self.layer),
+            AttentionPart::Scores => Site::Scores(self.layer),
+            AttentionPart::Weights => Site::Weights(self.layer),
+            AttentionPart::Context => Site::Context(self.layer),
+            AttentionPart::Output => Site::AttentionOutput(self.layer),
+        }
+    }
+
+    fn takes_part(&self) -> bool {
+        self.run.cache.is_some() || AttentionPart::ALL.into_iter().any(|part| self.wants(part))
+    }
+}
+
+impl Inside for OfLayer<'_, '_> {
+    fn wants(&self, part: AttentionPart) -> bool {
+        self.run.wants(self.site(part))
+    }
+
+    fn record(&mut self, part: AttentionPart, value: &Tensor) {
+        self.run.record(self.site(part), value);
+    }
+
+    fn keys_and_values(&mut self, key: Tensor, value: Tensor) -> Result<(Tensor, Tensor)> {
+        match self.run.cache.as_mut() {
+            Some(cache) => cache.append(self.layer, &key, &value),
+            None => Ok((key, value)),
+        }
+    }
+}

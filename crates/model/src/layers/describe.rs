@@ -1,0 +1,75 @@
+//! The words in which layers describe their parameters: projections and norms by name, width and location.
+
+use vulpes_ops::{Linear, Norm};
+
+use crate::config::{ModelConfig, NormKind};
+use crate::spec::{Init, Kind, Location, ParameterSpec, Part, Role};
+
+/// Describes the parameters of a config.
+pub(super) struct Describe<'a> {
+    pub(super) config: &'a ModelConfig,
+}
+
+/// The names, shape and role of a projection.
+pub(super) struct Projection<'a> {
+    /// The name, without `.weight`.
+    pub(super) name: &'a str,
+    pub(super) d_out: usize,
+    pub(super) d_in: usize,
+    pub(super) bias: bool,
+    /// Multiplies the standard deviation of the initial weights.
+    pub(super) scale: f64,
+    pub(super) location: Location,
+    pub(super) part: Part,
+}
+
+impl Describe<'_> {
+    /// A table or matrix that starts from N(0, (scale · init_std)²).
+    pub(super) fn weight(&self, name: String, shape: &[usize], scale: f64, role: Role) -> ParameterSpec {
+        let init = Init::Normal { std: self.config.init_std * scale };
+        ParameterSpec { name, shape: shape.into(), init, role }
+    }
+
+    /// A bias that starts from zeros.
+    pub(super) fn bias(&self, name: String, width: usize, location: Location, part: Part) -> ParameterSpec {
+        let role = Role { location, part, kind: Kind::Bias };
+        ParameterSpec { name, shape: vec![width], init: Init::Zeros, role }
+    }
+
+    /// A projection.
+    pub(super) fn linear(&self, projection: Projection) -> Linear<ParameterSpec> {
+        let Projection { name, d_out, d_in, bias, scale, location, part } = projection;
+        let role = Role { location, part, kind: Kind::Matrix };
+        Linear {
+            weight: self.weight(format!("{name}.weight"), &[d_out, d_in], scale, role),
+            bias: bias.then(|| self.bias(format!("{name}.bias"), d_out, location, part)),
+        }
+    }
+
+    /// A norm of the config's kind; `None` where it has none.
+    pub(super) fn norm(&self, name: &str, d: usize, location: Location) -> Option<Norm<ParameterSpec>> {
+        self.norm_of(self.config.norm, name, d, location)
+    }
+
+    /// A norm of a given kind.
+    pub(super) fn norm_of(
+        &self,
+        kind: NormKind,
+        name: &str,
+        d: usize,
+        location: Location,
+    ) -> Option<Norm<ParameterSpec>> {
+        let role = Role { location, part: Part::Norm, kind: Kind::Scale };
+        let weight =
+            ParameterSpec { name: format!("{name}.weight"), shape: vec![d], init: Init::Ones, role };
+        let eps = self.config.norm_eps;
+        match kind {
+            NormKind::None => None,
+            NormKind::Layer => {
+                let bias = Some(self.bias(format!("{name}.bias"), d, location, Part::Norm));
+                Some(Norm::Layer { weight, bias, eps })
+            }
+            NormKind::Rms => Some(Norm::Rms { weight, eps }),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! From token ids to vectors.
+
+use candle_core::{Result, Tensor};
+use vulpes_ops::{self as ops, Norm};
+
+use super::describe::Describe;
+use crate::config::{BlockKind, Positions};
+use crate::input::Input;
+use crate::run::Run;
+use crate::spec::{Kind, Location, ParameterSpec, Part, Role};
+
+/// The sum of a token's vector, its position's and its type's, each where the model has them; then a norm, where it has
+/// one.
+#[derive(Clone, Debug)]
+pub struct Embedding<P> {
+    /// `[v, d]`.
+    pub token: P,
+    /// `[c, d]`.
+    pub position: Option<P>,
+    /// One row per token type.
+    pub token_type: Option<P>,
+    /// The norm of the sum.
+    pub norm: Option<Norm<P>>,
+    /// The share of the result that is set to zero in training.
+    pub dropout: f64,
+}
+
+impl Embedding<ParameterSpec> {
+    pub(super) fn of(describe: &Describe) -> Self {
+        let c = describe.config;
+        let table = |name: &str, rows: usize, part: Part| {
+            let role = Role { location: Location::Embedding, part, kind: Kind::Embedding };
+            describe.weight(format!("embedding.{name}.weight"), &[rows, c.d_model], 1.0, role)
+        };
+        Self {
+            token: table("token", c.vocab_size, Part::Token),
+            position: match c.positions {
+                Positions::Learned => Some(table("position", c.context_len, Part::Position)),
+                Positions::None | Positions::Rotary => None,
+            },
+            token_type: (c.n_token_type > 0).then(|| table("token_type", c.n_token_type, Part::TokenType)),
+            norm: match c.block {
+                BlockKind::Post => describe.norm("embedding.norm", c.d_model, Location::Embedding),
+                BlockKind::Bare | BlockKind::Pre => None,
+            },
+            dropout: c.dropout,
+        }
+    }
+}
+
+impl<P> Embedding<P> {
+    /// See [`super::Layers::try_map`].
+    ///
+    /// # Errors
+    /// Returns the first error of `f`.
+    pub fn try_map<'a, Q, E>(
+        &'a self,
+        f: &mut impl FnMut(&'a P) -> std::result::Result<Q, E>,
+    ) -> std::result::Result<Embedding<Q>, E> {
+        let Self { token, position, token_type, norm, dropout } = self;
+        Ok(Embedding {
+            token: f(token)?,
+            position: position.as_ref().map(&mut *f).transpose()?,
+            token_type: token_type.as_ref().map(&mut *f).transpose()?,
+            norm: norm.as_ref().map(|norm| norm.try_map(f)).transpose()?,
+            dropout: *dropout,
+        })
+    }
+}
+
+impl Embedding<Tensor> {
+    /// # Shape
+    /// Ids `[b, t]` to `[b, t, d]`; `positions` `[b, t]`.
+    pub(crate) fn forward(&self, input: &Input, positions: &Tensor, run: &Run) -> Result<Tensor> {
+        let types = match &input.token_types {
+            Some(types) => types.clone(),
+            None => input.ids.zeros_like()?,
+        };
+        let mut tables = vec![(&input.ids, &self.token)];
+        tables.extend(self.position.iter().map(|position| (positions, position)));
+        tables.extend(self.token_type.iter().map(|token_type| (&types, token_type)));
+        let mut x = ops::embedding_sum(&tables)?;
+        if let Some(norm) = &self.norm {
+            x = norm.as_ref().apply(&x)?;
+        }
+        match run.dropout_at("embedding", 0, self.dropout) {
+            Some(dropout) => ops::dropout(&x, &dropout),
+            None => Ok(x),
+        }
+    }
+}

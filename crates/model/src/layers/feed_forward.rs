@@ -1,0 +1,85 @@
+//! The feed-forward sublayer: each token by itself, through a wider layer and back.
+
+use candle_core::{Result, Tensor};
+use vulpes_ops::{self as ops, Activation, Linear};
+
+use super::describe::{Describe, Projection};
+use super::residual::Residual;
+use crate::run::Run;
+use crate::spec::{Location, ParameterSpec, Part};
+
+/// `down(act(up(x)))`, or gated `down(act(gate(x)) · up(x))`.
+#[derive(Clone, Debug)]
+pub struct FeedForward<P> {
+    /// The block's number, from 0.
+    pub layer: usize,
+    /// Norms, addition and dropout around it.
+    pub residual: Residual<P>,
+    /// Of `up`, or of `gate` where there is one.
+    pub activation: Activation,
+    /// The gate's projection, `[f, d]`, of a gated feed-forward.
+    pub gate: Option<Linear<P>>,
+    /// To the wider layer, `[f, d]`.
+    pub up: Linear<P>,
+    /// And back, `[d, f]`.
+    pub down: Linear<P>,
+}
+
+impl FeedForward<ParameterSpec> {
+    pub(super) fn of(describe: &Describe, layer: usize) -> Option<Self> {
+        let c = describe.config;
+        let activation = c.feed_forward.activation()?;
+        let (name, location) = (format!("blocks.{layer}.feed_forward"), Location::FeedForward { layer });
+        let linear = |last: &str, d_out: usize, d_in: usize, scale: f64| {
+            let (name, bias, part) = (&format!("{name}.{last}"), c.feed_forward_bias, Part::FeedForward);
+            describe.linear(Projection { name, d_out, d_in, bias, scale, location, part })
+        };
+        Some(Self {
+            layer,
+            residual: Residual::of(describe, &name, location),
+            activation,
+            gate: c.feed_forward.is_gated().then(|| linear("gate", c.d_ff, c.d_model, 1.0)),
+            up: linear("up", c.d_ff, c.d_model, 1.0),
+            down: linear("down", c.d_model, c.d_ff, c.residual_scale()),
+        })
+    }
+}
+
+impl<P> FeedForward<P> {
+    /// See [`super::Layers::try_map`].
+    ///
+    /// # Errors
+    /// Returns the first error of `f`.
+    pub fn try_map<'a, Q, E>(
+        &'a self,
+        f: &mut impl FnMut(&'a P) -> std::result::Result<Q, E>,
+    ) -> std::result::Result<FeedForward<Q>, E> {
+        let Self { layer, residual, activation, gate, up, down } = self;
+        Ok(FeedForward {
+            layer: *layer,
+            residual: residual.try_map(f)?,
+            activation: *activation,
+            gate: gate.as_ref().map(|gate| gate.try_map(f)).transpose()?,
+            up: up.try_map(f)?,
+            down: down.try_map(f)?,
+        })
+    }
+}
+
+impl FeedForward<Tensor> {
+    /// # Shape
+    /// x `[b, t, d]` to the same.
+    pub(crate) fn forward(&self, x: &Tensor, run: &Run) -> Result<Tensor> {
+        let dropout = run.dropout_at("feed_forward", self.layer, self.residual.dropout);
+        let parts = ops::FeedForward {
+            norm: self.residual.before.as_ref().map(|norm| norm.as_ref()),
+            gate: self.gate.as_ref().map(Linear::as_ref),
+            up: self.up.as_ref(),
+            down: self.down.as_ref(),
+            activation: self.activation,
+            residual: self.residual.add,
+            dropout: dropout.as_ref(),
+        };
+        self.residual.after(ops::feed_forward(x, &parts)?)
+    }
+}

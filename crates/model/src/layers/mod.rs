@@ -1,0 +1,118 @@
+//! The floor plan: which layers a transformer has and which parameters stand where, written once.
+//!
+//! [`Layers`] is generic over what stands at its leaves. [`Layers::of`] describes every parameter of a config; all else
+//! follows from it by [`Layers::try_map`]: parameters drawn or read, the tensors of a [`crate::Transformer`], the weights
+//! of a [`crate::Decoder`], counts and tables of names. A part that is missing from one of them doesn't compile.
+//!
+//! Legend: `v` vocabulary, `d` model width, `h` query heads, `g` key/value heads, `k` head width, `f` feed-forward
+//! width, `c` context length. Projections are stored `[out, in]`.
+
+mod attention;
+mod block;
+mod describe;
+mod embedding;
+mod feed_forward;
+mod head;
+mod residual;
+
+use std::convert::Infallible;
+
+use vulpes_ops::Norm;
+
+pub use attention::Attention;
+pub use block::Block;
+pub(crate) use block::Context;
+pub use embedding::Embedding;
+pub use feed_forward::FeedForward;
+pub use head::{HeadLayer, Transform};
+pub use residual::Residual;
+
+use crate::config::{BlockKind, LayerKind, ModelConfig};
+use crate::spec::{Location, ParameterSpec};
+use describe::Describe;
+
+/// A transformer's layers, each parameter a `P`.
+#[derive(Clone, Debug)]
+pub struct Layers<P> {
+    /// From ids to vectors.
+    pub embedding: Embedding<P>,
+    /// The blocks, in forward order.
+    pub blocks: Vec<Block<P>>,
+    /// The norm after the last block, of pre-norm models.
+    pub norm: Option<Norm<P>>,
+    /// The output head.
+    pub head: HeadLayer<P>,
+    /// The kinds of blocks that there are; each block names its own by number.
+    pub kinds: Vec<LayerKind>,
+}
+
+impl Layers<ParameterSpec> {
+    /// The parameters of the model that `config` describes.
+    ///
+    /// Projections back into the residual stream of a pre-norm model start smaller by `1 / sqrt(2 n_layer)`
+    /// ([Radford et al. 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf),
+    /// sec. 2.3), so that the stream's variance doesn't grow with depth.
+    pub fn of(config: &ModelConfig) -> Self {
+        let describe = Describe { config };
+        let mut kinds: Vec<LayerKind> = Vec::new();
+        let blocks = (0..config.n_layer).map(|layer| {
+            let kind = config.layer_kind(layer);
+            let number = kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
+                kinds.push(kind);
+                kinds.len() - 1
+            });
+            Block::of(&describe, layer, number)
+        });
+        let blocks = blocks.collect();
+        Self {
+            embedding: Embedding::of(&describe),
+            blocks,
+            norm: match config.block {
+                BlockKind::Pre => describe.norm("norm", config.d_model, Location::FinalNorm),
+                BlockKind::Bare | BlockKind::Post => None,
+            },
+            head: HeadLayer::of(&describe),
+            kinds,
+        }
+    }
+}
+
+impl<P> Layers<P> {
+    /// The same layers with `f` of each parameter, in forward order.
+    ///
+    /// # Errors
+    /// Returns the first error of `f`.
+    pub fn try_map<'a, Q, E>(
+        &'a self,
+        f: &mut impl FnMut(&'a P) -> Result<Q, E>,
+    ) -> Result<Layers<Q>, E> {
+        let Self { embedding, blocks, norm, head, kinds } = self;
+        Ok(Layers {
+            embedding: embedding.try_map(f)?,
+            blocks: blocks.iter().map(|block| block.try_map(f)).collect::<Result<_, E>>()?,
+            norm: norm.as_ref().map(|norm| norm.try_map(f)).transpose()?,
+            head: head.try_map(f)?,
+            kinds: kinds.clone(),
+        })
+    }
+
+    /// Every parameter, in forward order.
+    pub fn leaves(&self) -> Vec<&P> {
+        let mut leaves = Vec::new();
+        let Ok(_) = self.try_map(&mut |leaf| {
+            leaves.push(leaf);
+            Ok::<(), Infallible>(())
+        });
+        leaves
+    }
+}
+
+/// Every parameter of the model that `config` describes, in forward order.
+pub fn parameter_specs(config: &ModelConfig) -> Vec<ParameterSpec> {
+    Layers::of(config).leaves().into_iter().cloned().collect()
+}
+
+/// The number of elements of all parameters of the model that `config` describes.
+pub fn n_parameters(config: &ModelConfig) -> usize {
+    Layers::of(config).leaves().into_iter().map(ParameterSpec::numel).sum()
+}

@@ -1,0 +1,236 @@
+//! The `[model]` section of a config file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{
+    BlockKind, Family, Fault, FeedForwardKind, Head, LayerOverride, MaskKind, ModelConfig, NormKind, Positions, RopeScaling,
+};
+use crate::families;
+
+/// What a config file says of the model: the family, and whatever is to differ from its preset.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "each field is the Option of ModelConfig's field of that name")]
+pub struct ModelSection {
+    pub family: Option<Family>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_layer: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_head: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_kv_head: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub d_model: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub d_head: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub d_ff: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_len: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<BlockKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm: Option<NormKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm_eps: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub positions: Option<Positions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_theta: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feed_forward: Option<FeedForwardKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<MaskKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Vec<LayerOverride>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_scale: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_bias: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feed_forward_bias: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tied_head: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_token_type: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_std: Option<f64>,
+}
+
+impl ModelSection {
+    /// The complete config: this section over its family's preset (GPT-2's where none is named).
+    ///
+    /// `vocab_size` is the tokenizer's; a `vocab_size` in the section takes precedence and may be larger. The result may
+    /// still contradict itself: see [`ModelConfig::faults`].
+    pub fn resolve(&self, vocab_size: usize, head: Head) -> ModelConfig {
+        let Self {
+            family,
+            vocab_size: own_vocab_size,
+            n_layer,
+            n_head,
+            n_kv_head,
+            d_model,
+            d_head,
+            d_ff,
+            context_len,
+            block,
+            norm,
+            norm_eps,
+            positions,
+            rope_theta,
+            rope_scaling,
+            feed_forward,
+            mask,
+            window,
+            layers,
+            attention_scale,
+            attention_bias,
+            feed_forward_bias,
+            tied_head,
+            n_token_type,
+            dropout,
+            init_std,
+        } = self;
+        let preset = families::of(family.unwrap_or(Family::Gpt2)).preset();
+        let d_model = d_model.unwrap_or(preset.d_model);
+        let n_head = n_head.unwrap_or(preset.n_head);
+        let feed_forward = feed_forward.unwrap_or(preset.feed_forward);
+        ModelConfig {
+            family: preset.family,
+            vocab_size: own_vocab_size.unwrap_or(vocab_size),
+            n_layer: n_layer.unwrap_or(preset.n_layer),
+            n_head,
+            n_kv_head: n_kv_head.unwrap_or(n_head),
+            d_model,
+            d_head: d_head.unwrap_or(d_model / n_head.max(1)),
+            d_ff: d_ff.unwrap_or_else(|| feed_forward.default_width(d_model)),
+            context_len: context_len.unwrap_or(preset.context_len),
+            block: block.unwrap_or(preset.block),
+            norm: norm.unwrap_or(preset.norm),
+            norm_eps: norm_eps.unwrap_or(preset.norm_eps),
+            positions: positions.unwrap_or(preset.positions),
+            rope_theta: rope_theta.unwrap_or(preset.rope_theta),
+            rope_scaling: rope_scaling.or(preset.rope_scaling),
+            feed_forward,
+            mask: mask.unwrap_or(preset.mask),
+            window: window.or(preset.window),
+            layers: layers.clone().unwrap_or(preset.layers),
+            attention_scale: attention_scale.or(preset.attention_scale),
+            attention_bias: attention_bias.unwrap_or(preset.attention_bias),
+            feed_forward_bias: feed_forward_bias.unwrap_or(preset.feed_forward_bias),
+            tied_head: tied_head.unwrap_or(preset.tied_head),
+            n_token_type: n_token_type.unwrap_or(preset.n_token_type),
+            head,
+            dropout: dropout.unwrap_or(preset.dropout),
+            init_std: init_std.unwrap_or(preset.init_std),
+        }
+    }
+
+    /// Faults that only the written section shows: `d_head` left to a division that doesn't come out even.
+    pub fn faults(&self) -> Vec<Fault> {
+        let preset = families::of(self.family.unwrap_or(Family::Gpt2)).preset();
+        let (d_model, n_head) =
+            (self.d_model.unwrap_or(preset.d_model), self.n_head.unwrap_or(preset.n_head));
+        if self.d_head.is_none() && n_head > 0 && d_model % n_head != 0 {
+            let message = format!(
+                "model.n_head = {n_head} does not divide model.d_model = {d_model}; or set model.d_head"
+            );
+            return vec![Fault { path: "model.n_head".into(), message }];
+        }
+        Vec::new()
+    }
+}
+
+impl From<&ModelConfig> for ModelSection {
+    /// The section that resolves to exactly this config.
+    fn from(config: &ModelConfig) -> Self {
+        let ModelConfig {
+            family,
+            vocab_size,
+            n_layer,
+            n_head,
+            n_kv_head,
+            d_model,
+            d_head,
+            d_ff,
+            context_len,
+            block,
+            norm,
+            norm_eps,
+            positions,
+            rope_theta,
+            rope_scaling,
+            feed_forward,
+            mask,
+            window,
+            layers,
+            attention_scale,
+            attention_bias,
+            feed_forward_bias,
+            tied_head,
+            n_token_type,
+            head: _,
+            dropout,
+            init_std,
+        } = config;
+        Self {
+            family: Some(*family),
+            vocab_size: Some(*vocab_size),
+            n_layer: Some(*n_layer),
+            n_head: Some(*n_head),
+            n_kv_head: Some(*n_kv_head),
+            d_model: Some(*d_model),
+            d_head: Some(*d_head),
+            d_ff: Some(*d_ff),
+            context_len: Some(*context_len),
+            block: Some(*block),
+            norm: Some(*norm),
+            norm_eps: Some(*norm_eps),
+            positions: Some(*positions),
+            rope_theta: Some(*rope_theta),
+            rope_scaling: *rope_scaling,
+            feed_forward: Some(*feed_forward),
+            mask: Some(*mask),
+            window: *window,
+            layers: (!layers.is_empty()).then(|| layers.clone()),
+            attention_scale: *attention_scale,
+            attention_bias: Some(*attention_bias),
+            feed_forward_bias: Some(*feed_forward_bias),
+            tied_head: Some(*tied_head),
+            n_token_type: Some(*n_token_type),
+            dropout: Some(*dropout),
+            init_std: Some(*init_std),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_sound_and_survives_the_way_back() {
+        for family in families::FAMILIES.iter().map(|definition| definition.family) {
+            let section = ModelSection { family: Some(family), ..ModelSection::default() };
+            let config = section.resolve(100, Head::NextToken);
+            assert_eq!(config.faults(), [], "{family:?}");
+            assert_eq!(ModelSection::from(&config).resolve(7, Head::NextToken), config);
+        }
+    }
+
+    #[test]
+    fn an_uneven_division_is_named() {
+        let section = ModelSection { d_model: Some(128), n_head: Some(5), ..ModelSection::default() };
+        assert_eq!(section.faults()[0].path, "model.n_head");
+        assert!(section.faults()[0].message.contains("model.n_head = 5 does not divide model.d_model = 128"));
+        assert_eq!(ModelSection { d_head: Some(7), ..section }.faults(), []);
+    }
+}
