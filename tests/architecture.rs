@@ -44,6 +44,17 @@ fn dependencies_follow_the_arrows() {
     }
 }
 
+/// `ops` may write down names, but knows none: parameters are the model's.
+#[test]
+fn ops_knows_no_parameter_by_name() {
+    for path in rust_files().iter().filter(|path| path.starts_with("crates/ops/src/")) {
+        let text = read(path);
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let known = ["\"blocks.", ".weight\"", ".bias\""].iter().find(|name| code.contains(**name));
+        assert_eq!(known, None, "{path} speaks of a parameter");
+    }
+}
+
 #[test]
 fn data_and_random_know_no_tensor() {
     for path in

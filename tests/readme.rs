@@ -61,7 +61,7 @@ fn the_file_map_equals_the_tree() {
 fn file_map() -> String {
     let mut map = String::from("```text\n");
     for name in names("crates") {
-        map += &format!("crates/{name}\n");
+        map += &format!("crates/{name}{}\n", arrow(&name));
         for entry in names(&format!("crates/{name}/src")) {
             let path = format!("crates/{name}/src/{entry}");
             let (label, file) = if root().join(&path).is_dir() {
@@ -73,4 +73,12 @@ fn file_map() -> String {
         }
     }
     map + "```\n"
+}
+
+/// Those of our crates that a crate depends on, ` → a, b`.
+fn arrow(name: &str) -> String {
+    let manifest: toml::Table = read(&format!("crates/{name}/Cargo.toml")).parse().expect("TOML");
+    let dependencies = manifest["dependencies"].as_table().expect("a table").keys();
+    let ours: Vec<&str> = dependencies.filter_map(|dependency| dependency.strip_prefix("vulpes-")).collect();
+    if ours.is_empty() { String::new() } else { format!(" → {}", ours.join(", ")) }
 }

@@ -48,18 +48,25 @@ pub fn name(device: &Device) -> String {
     }
 }
 
+/// Why [`parse`] chooses the CPU where no device is named, in a program that is built for a GPU; `None` if it doesn't.
+pub fn fallback() -> Option<String> {
+    let error = gpu()?.err()?;
+    Some(format!("no GPU can be used ({}); computing on the CPU, as `--device cpu` does", cause(&error)))
+}
+
 fn best() -> Device {
-    if cfg!(feature = "cuda")
-        && let Ok(device) = Device::new_cuda(0)
-    {
-        return device;
+    gpu().and_then(|gpu| gpu.ok()).unwrap_or(Device::Cpu)
+}
+
+/// The first GPU of the kind that is compiled in, if one is.
+fn gpu() -> Option<candle_core::Result<Device>> {
+    if cfg!(feature = "cuda") {
+        Some(Device::new_cuda(0))
+    } else if cfg!(feature = "metal") {
+        Some(Device::new_metal(0))
+    } else {
+        None
     }
-    if cfg!(feature = "metal")
-        && let Ok(device) = Device::new_metal(0)
-    {
-        return device;
-    }
-    Device::Cpu
 }
 
 fn unknown(name: &str) -> Error {
@@ -68,8 +75,14 @@ fn unknown(name: &str) -> Error {
 
 fn absent(name: &str, wanted: &str, error: &candle_core::Error) -> Error {
     Error::Device(format!(
-        "device `{name}` can't be used: it needs {wanted} ({error}); or use `--device cpu`"
+        "device `{name}` can't be used: it needs {wanted} ({}); or use `--device cpu`",
+        cause(error)
     ))
+}
+
+/// The error without the backtrace that candle adds below it.
+fn cause(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -82,6 +95,7 @@ mod tests {
         for wrong in ["gpu", "cpu:1", "cuda:x", "metal:0", ""] {
             assert!(parse(Some(wrong)).unwrap_err().to_string().contains("unknown"), "{wrong}");
         }
+        assert_eq!(fallback().is_some(), gpu().is_some() && parse(None).unwrap().is_cpu());
         if !cfg!(feature = "cuda") {
             let error = parse(Some("cuda:1")).unwrap_err().to_string();
             assert!(error.contains("--features cuda"), "{error}");

@@ -11,7 +11,7 @@
 //! head, k width of a head, d width of the model, f width of the feed-forward, v vocabulary, n rows of any kind,
 //! i input, o output.
 //!
-//! Knows nothing of layers, texts or files.
+//! Knows no parameter names, no configs, no texts and no files.
 
 mod activation;
 mod attention;

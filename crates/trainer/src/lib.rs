@@ -46,5 +46,5 @@ pub use session::{Session, Sick, StepNumbers};
 pub use shell::quoted;
 pub use signals::Signals;
 pub use spike::SpikeMean;
-pub use step::{StepLoss, Stepper, default_shards};
+pub use step::{STACK_BYTES, StepLoss, Stepper, default_shards};
 pub use verify::{Checked, Verified, check, is_patient, replay_patient, tokenizer_folder, verify};

@@ -9,13 +9,13 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// candle's backward pass recurses once an operation.
-const STACK_BYTES: usize = 256 << 20;
-
 fn main() -> ExitCode {
     vulpes_ops::keep_freed_memory();
     vulpes_model::candle_on_one_thread();
-    let run = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES).spawn(cli::main);
+    let run = std::thread::Builder::new()
+        .name("train".into())
+        .stack_size(vulpes_trainer::STACK_BYTES)
+        .spawn(cli::main);
     let code = run.map(std::thread::JoinHandle::join);
     match code {
         Ok(Ok(code)) => ExitCode::from(code),

@@ -9,7 +9,9 @@ use crate::config::RunConfig;
 use crate::run_folder::CONFIG;
 use crate::{Error, Result};
 
-/// Keys (and whole sections) that don't touch what the steps compute.
+/// Keys (and whole sections) in which a resumed run may differ from its past: no step already done would have been done
+/// otherwise for most of them, and those that decide an update (`train.steps` through the schedule, `train.on_spike`,
+/// `train.spike_factor`, `train.spike_after`) are settings that one resumes in order to change.
 const MAY_CHANGE: &[&str] = &[
     "train.steps",
     "train.threads",

@@ -20,8 +20,8 @@ use vulpes_random::Key;
 
 use crate::error::{Error, Result};
 
-/// candle's backward pass recurses once an operation.
-pub(crate) const STACK_BYTES: usize = 256 << 20;
+/// The stack of a thread that trains: candle's backward pass recurses once per operation.
+pub const STACK_BYTES: usize = 256 << 20;
 
 /// Tokens that a shard should have at least, to keep its matrix products large.
 const SHARD_TOKENS: usize = 384;

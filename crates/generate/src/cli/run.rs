@@ -52,6 +52,9 @@ impl Session {
     fn open(args: &Args) -> Result<Self, Failure> {
         let texts = texts_of(args)?;
         let device = device::parse(args.device.as_deref()).map_err(|error| Failure::Usage(error.into()))?;
+        if args.device.is_none() {
+            device::fallback().iter().for_each(|why| eprintln!("warning: {why}"));
+        }
         let folder = folder::resolve(&args.model)?;
         let options = folder::LoadOptions { device, ..folder::LoadOptions::default() };
         let loaded = folder::load_with(&folder, &options)?;

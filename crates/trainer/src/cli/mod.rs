@@ -89,6 +89,9 @@ fn read_config(args: &Args, name: &Path) -> Result<RunConfig> {
 
 fn plan(args: &Args, config: RunConfig, run_dir: PathBuf, checkpoint: Option<PathBuf>) -> Result<Plan> {
     end_on_cut_files().map_err(Error::BareIo)?;
+    if args.device.is_none() {
+        vulpes_model::device::fallback().iter().for_each(|why| say(&format!("warning: {why}")));
+    }
     let options = PlanOptions { device: args.device.clone(), run_dir, checkpoint };
     let reading = Reading::new(args.quiet);
     let plan = Plan::new(config, &options, &reading);

@@ -28,7 +28,8 @@ pub struct OptimizerConfig {
     pub eps: f64,
     /// SGD: how much of the old velocity is kept a step.
     pub momentum: f64,
-    /// Decoupled decay, of tensors of two or more dimensions only.
+    /// AdamW: decoupled decay, taken from the parameter itself ([`vulpes_ops::AdamwStep`]). SGD: coupled decay (L2),
+    /// added to the gradient before the momentum ([`vulpes_ops::SgdStep`]). Of tensors of two or more dimensions only.
     pub weight_decay: f64,
     /// The gradient's greatest global norm; 0 leaves it as it is.
     pub clip: f64,
