@@ -4,6 +4,7 @@ pub(crate) mod elementwise;
 pub(crate) mod float;
 pub(crate) mod matmul;
 pub(crate) mod parallel;
+pub(crate) mod pool;
 pub(crate) mod read;
 pub(crate) mod scratch;
 pub(crate) mod simd;
