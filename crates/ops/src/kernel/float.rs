@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "takes minutes: every float"]
+    #[ignore = "long: minutes, for every float"]
     fn exp_and_erf_are_within_two_ulp_at_every_float() {
         exp_is_within_two_ulp(1);
         erf_is_within_two_ulp(1);
