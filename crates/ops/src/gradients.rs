@@ -1,8 +1,8 @@
 //! Gradients of named parameters: one buffer each, that backward passes add to.
 
-use crate::kernel::read::{MOST_AT_ONCE, with, with_all, with_all_mut, with_mut};
+use crate::kernel::read::{MOST_AT_ONCE, with, with_all, with_all_mut};
 use crate::kernel::{by_dtype, elementwise, fits};
-use crate::sink;
+use crate::sink::{self, Entry};
 use candle_core::{DType, Device, Result, Tensor, TensorId, Var, bail};
 use std::collections::HashMap;
 
@@ -15,49 +15,6 @@ pub struct Gradients {
     entries: Vec<Entry>,
     by_name: HashMap<String, usize>,
     by_id: HashMap<TensorId, usize>,
-}
-
-/// A parameter's buffer.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    name: String,
-    var: Var,
-    /// Made when it is first reached, and kept after that.
-    pub(crate) buffer: Option<Tensor>,
-    /// Whether the buffer holds anything of this step.
-    pub(crate) reached: bool,
-}
-
-impl Entry {
-    fn sum(&self) -> Option<&Tensor> {
-        self.buffer.as_ref().filter(|_| self.reached)
-    }
-
-    fn add(&mut self, gradient: &Tensor) -> Result<()> {
-        match &self.buffer {
-            Some(buffer) if fits(&[buffer, gradient]) => {
-                let reached = self.reached;
-                by_dtype!(buffer, write(buffer, gradient, reached))?;
-            }
-            Some(buffer) if self.reached => self.buffer = Some((buffer + gradient)?.detach()),
-            _ => self.buffer = Some(gradient.force_contiguous()?.detach()),
-        }
-        self.reached = true;
-        Ok(())
-    }
-}
-
-fn write<T: crate::kernel::Float>(buffer: &Tensor, gradient: &Tensor, add: bool) -> Result<()> {
-    with(gradient, |gradient: &[T]| {
-        with_mut(buffer, |buffer: &mut [T]| {
-            if add {
-                elementwise::add_to(buffer, gradient);
-            } else {
-                buffer.copy_from_slice(gradient);
-            }
-            Ok(())
-        })
-    })
 }
 
 impl Gradients {

@@ -4,13 +4,58 @@
 //! asks [`parameter`] instead, which lets it write, or add, to the buffer itself; without one, under candle's own
 //! `backward`, the same call makes an ordinary gradient.
 
-use crate::gradients::Entry;
-use crate::kernel::Float;
+use crate::kernel::float::Float;
 use crate::kernel::matmul::Write;
-use crate::kernel::read::{buffer, tensor, with_mut};
-use candle_core::{Result, Tensor, TensorId};
+use crate::kernel::read::{buffer, tensor, with, with_mut};
+use crate::kernel::{by_dtype, elementwise, fits};
+use candle_core::{Result, Tensor, TensorId, Var};
 use std::cell::RefCell;
 use std::collections::HashMap;
+
+/// A parameter's buffer.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) var: Var,
+    /// Made when it is first reached, and kept after that.
+    pub(crate) buffer: Option<Tensor>,
+    /// Whether the buffer holds anything of this step.
+    pub(crate) reached: bool,
+}
+
+impl Entry {
+    /// What was added up, if anything was.
+    pub(crate) fn sum(&self) -> Option<&Tensor> {
+        self.buffer.as_ref().filter(|_| self.reached)
+    }
+
+    /// Adds to what is there, or begins with it.
+    pub(crate) fn add(&mut self, gradient: &Tensor) -> Result<()> {
+        match &self.buffer {
+            Some(buffer) if fits(&[buffer, gradient]) => {
+                let reached = self.reached;
+                by_dtype!(buffer, write(buffer, gradient, reached))?;
+            }
+            Some(buffer) if self.reached => self.buffer = Some((buffer + gradient)?.detach()),
+            _ => self.buffer = Some(gradient.force_contiguous()?.detach()),
+        }
+        self.reached = true;
+        Ok(())
+    }
+}
+
+fn write<T: Float>(buffer: &Tensor, gradient: &Tensor, add: bool) -> Result<()> {
+    with(gradient, |gradient: &[T]| {
+        with_mut(buffer, |buffer: &mut [T]| {
+            if add {
+                elementwise::add_to(buffer, gradient);
+            } else {
+                buffer.copy_from_slice(gradient);
+            }
+            Ok(())
+        })
+    })
+}
 
 struct Sink {
     entries: Vec<Entry>,

@@ -7,7 +7,7 @@ use vulpes_model::Parameters;
 use vulpes_ops::{AdamwItem, AdamwStep, Gradients, SgdStep, adamw_all, sgd};
 
 use crate::config::{OptimizerConfig, OptimizerKind};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// An optimizer and its state.
 ///
@@ -79,8 +79,7 @@ impl Optimizer {
                     items.push(AdamwItem { param, m, v, grad, step });
                 }
                 [velocity] => {
-                    let step =
-                        SgdStep { lr, momentum: o.momentum, nesterov: false, weight_decay, grad_scale };
+                    let step = SgdStep { lr, momentum: o.momentum, weight_decay, grad_scale };
                     sgd(param, velocity, grad, &step)?;
                 }
                 _ => return Err(Error::Census(format!("parameter `{name}` has the wrong state"))),

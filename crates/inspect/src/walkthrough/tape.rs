@@ -8,7 +8,7 @@ use vulpes_ops::{self as ops, AttentionOptions, CrossEntropyOptions, Gradients, 
 
 use super::GradientsOf;
 use super::given::Given;
-use crate::Error;
+use crate::error::Error;
 
 /// What is learned, and the zeros that show the gradients in between.
 pub(super) struct Tape {
@@ -109,7 +109,7 @@ impl Tape {
 
     /// One step of gradient descent on scores, values and Wout, along the gradients of the last pass.
     pub(super) fn update(&mut self, lr: f64) -> Result<(), Error> {
-        let step = SgdStep { lr, momentum: 0.0, nesterov: false, weight_decay: 0.0, grad_scale: 1.0 };
+        let step = SgdStep { lr, momentum: 0.0, weight_decay: 0.0, grad_scale: 1.0 };
         let Some(gradients) = self.gradients.take() else { return Ok(()) };
         for (name, var) in [("keys", &self.keys), ("values", &self.values), ("wout", &self.wout)] {
             let velocity = Var::zeros(var.dims(), DType::F64, &Device::Cpu)?;

@@ -74,6 +74,10 @@ pub(crate) fn gated_slopes<T: Float>(
 }
 
 multiversion! {
+    /// `x ← f(x)` for each element, on this thread.
+    fn in_place = in_place_body(f: Activation, x: &mut [T]);
+    /// `up ← f(gate) · up` for each element, on this thread.
+    fn gate_in_place = gate_in_place_body(f: Activation, gate: &[T], up: &mut [T]);
     fn value_part = value_body(f: Activation, x: &[T], y: &mut [T]);
     fn biased_part = biased_body(f: Activation, x: &mut [T], bias: &[T], y: &mut [T]);
     fn slope_part = slope_body(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]);
@@ -127,6 +131,30 @@ macro_rules! choose {
             Activation::Relu2 => $with!(relu2),
         }
     };
+}
+
+#[inline(always)]
+fn in_place_body<T: Float, const FMA: bool>(f: Activation, x: &mut [T]) {
+    macro_rules! run {
+        ($f:ident) => {
+            for x in x.iter_mut() {
+                *x = $f::<T, FMA>(*x).0;
+            }
+        };
+    }
+    choose!(f, run)
+}
+
+#[inline(always)]
+fn gate_in_place_body<T: Float, const FMA: bool>(f: Activation, gate: &[T], up: &mut [T]) {
+    macro_rules! run {
+        ($f:ident) => {
+            for (up, &gate) in up.iter_mut().zip(gate) {
+                *up *= $f::<T, FMA>(gate).0;
+            }
+        };
+    }
+    choose!(f, run)
 }
 
 #[inline(always)]

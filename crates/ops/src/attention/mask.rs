@@ -83,11 +83,6 @@ impl Mask {
         self.past
     }
 
-    /// Whether no query sees what is after it.
-    pub fn is_causal(&self) -> bool {
-        self.causal
-    }
-
     /// Whether `query` of batch row `row` may look at `key`.
     pub fn allows(&self, row: usize, query: usize, key: usize) -> bool {
         self.range(query, usize::MAX).contains(&key) && self.allows_in_range(row, query, key)

@@ -4,10 +4,8 @@
 //! side would be as many streams, and slower.
 #![allow(unsafe_code)]
 
-use super::activation::exp_shifted;
-
-/// Lanes of partial sums: the order of a sum is the same in all forms.
-pub(super) const LANES: usize = 16;
+use crate::kernel::simd::{self, LANES, join};
+use crate::softmax::cpu::forward_rows as softmax_rows;
 
 /// `out_o = Σ_i weight_oi x_i + bias_o`, for as many rows of the weight as there are outputs.
 ///
@@ -19,12 +17,12 @@ pub(super) const LANES: usize = 16;
 pub fn matvec_no_grad(weight_oi: &[f32], x_i: &[f32], bias_o: Option<&[f32]>, out_o: &mut [f32]) {
     assert_eq!(weight_oi.len(), x_i.len() * out_o.len(), "the weight has as many rows as there are outputs");
     #[cfg(target_arch = "x86_64")]
-    match x86::level() {
+    match simd::level() {
         // SAFETY: the processor has AVX-512.
-        x86::Level::Avx512 => unsafe { x86::matvec_512(weight_oi, x_i, out_o) },
+        simd::Level::Avx512 => unsafe { x86::matvec_512(weight_oi, x_i, out_o) },
         // SAFETY: the processor has AVX2 and FMA.
-        x86::Level::Avx2 => unsafe { x86::matvec_256(weight_oi, x_i, out_o) },
-        x86::Level::Plain => matvec_plain(weight_oi, x_i, out_o),
+        simd::Level::Avx2 => unsafe { x86::matvec_256(weight_oi, x_i, out_o) },
+        simd::Level::Portable => matvec_plain(weight_oi, x_i, out_o),
     }
     #[cfg(not(target_arch = "x86_64"))]
     matvec_plain(weight_oi, x_i, out_o);
@@ -58,59 +56,28 @@ pub fn attend_no_grad(
 ) {
     matvec_no_grad(keys_sk, q_k, None, scores);
     scores.iter_mut().for_each(|score| *score *= scale);
-    let sum = exp_shifted(scores);
+    softmax_rows(scores, scores.len().max(1));
     out_k.fill(0.0);
     for (weight, value) in scores.iter().zip(values_sk.chunks_exact(out_k.len().max(1))) {
         for (out, value) in out_k.iter_mut().zip(value) {
             *out += weight * value;
         }
     }
-    out_k.iter_mut().for_each(|out| *out /= sum);
 }
 
 /// The sum of products in [`LANES`] partial sums.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a_blocks.remainder().iter().zip(b_blocks.remainder());
-    for (a, b) in a_blocks.zip(b_blocks) {
-        for lane in 0..LANES {
-            lanes[lane] += a[lane] * b[lane];
-        }
-    }
-    rest.fold(folded(&lanes), |sum, (a, b)| sum + a * b)
-}
-
-/// The sum of all lanes: the upper half onto the lower, then one after the other.
-pub(super) fn folded(lanes: &[f32; LANES]) -> f32 {
-    (0..LANES / 2).map(|lane| lanes[lane] + lanes[lane + LANES / 2]).sum()
+    simd::reduce2(a, b, |sum, a, b| sum + a * b)
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{LANES, folded};
+    use super::{LANES, join};
 
     /// How far ahead of its row a kernel asks memory, in numbers; the hardware alone stops at each page.
     const AHEAD: usize = 512;
-
-    /// Which instructions this processor has.
-    pub(super) enum Level {
-        Avx512,
-        Avx2,
-        Plain,
-    }
-
-    pub(super) fn level() -> Level {
-        if is_x86_feature_detected!("avx512f") {
-            Level::Avx512
-        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            Level::Avx2
-        } else {
-            Level::Plain
-        }
-    }
 
     /// # Safety
     /// The processor has AVX-512, and `weight` holds `out.len()` rows of `x.len()`.
@@ -132,7 +99,8 @@ mod x86 {
             let mut lanes = [0.0f32; LANES];
             // SAFETY: there is room for sixteen numbers.
             unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
-            *out = rest(folded(&lanes), &row[i..], &x[i..]);
+            rest(&mut lanes, &row[i..], &x[i..]);
+            *out = join(lanes);
         }
     }
 
@@ -160,13 +128,17 @@ mod x86 {
                 _mm256_storeu_ps(lanes.as_mut_ptr(), low);
                 _mm256_storeu_ps(lanes.as_mut_ptr().add(8), high);
             }
-            *out = rest(folded(&lanes), &row[i..], &x[i..]);
+            rest(&mut lanes, &row[i..], &x[i..]);
+            *out = join(lanes);
         }
     }
 
-    /// The products after the last whole block.
-    fn rest(sum: f32, row: &[f32], x: &[f32]) -> f32 {
-        row.iter().zip(x).fold(sum, |sum, (a, b)| sum + a * b)
+    /// The products after the last whole block, one in each lane.
+    #[inline(always)]
+    fn rest(lanes: &mut [f32; LANES], row: &[f32], x: &[f32]) {
+        for (lane, (a, b)) in lanes.iter_mut().zip(row.iter().zip(x)) {
+            *lane = a.mul_add(*b, *lane);
+        }
     }
 }
 

@@ -76,13 +76,8 @@ impl Team {
     }
 
     /// How many threads there are, the caller among them.
-    pub fn len(&self) -> usize {
+    pub fn n_threads(&self) -> usize {
         self.workers.len() + 1
-    }
-
-    /// Never: the caller belongs to it.
-    pub fn is_empty(&self) -> bool {
-        false
     }
 
     /// Cuts `out` into parts, a few for each thread, at multiples of `quantum`; each part goes to `work` with the place
@@ -91,7 +86,7 @@ impl Team {
     /// # Panics
     /// Where `work` does.
     pub fn split(&mut self, out: &mut [f32], quantum: usize, work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-        let (n, len) = (self.len(), out.len());
+        let (n, len) = (self.n_threads(), out.len());
         let n_part = if n == 1 { 1 } else { n * PARTS };
         let per_part = len.div_ceil(quantum.max(1)).div_ceil(n_part) * quantum.max(1);
         let (start, taken) = (SendPtr(out.as_mut_ptr()), AtomicUsize::new(0));

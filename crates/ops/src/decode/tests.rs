@@ -55,15 +55,18 @@ fn activations_are_those_of_the_model() {
             assert!((ours - exact).abs() <= 1e-6 * (1.0 + exact.abs()), "{ours} and {exact}");
         }
     };
-    let mut ours = x.clone();
-    gelu_tanh_no_grad(&mut ours);
-    close(&ours, crate::reference::gelu_tanh(&tensor).unwrap());
-    let mut ours = x.clone();
-    relu2_no_grad(&mut ours);
-    close(&ours, crate::reference::relu2(&tensor).unwrap());
-    let mut ours = vec![1.0; x.len()];
+    use crate::activation::Activation;
+    for f in [Activation::GeluTanh, Activation::GeluErf, Activation::Silu, Activation::Relu2] {
+        let mut ours = x.clone();
+        activate_no_grad(f, &mut ours);
+        close(&ours, f.reference(&tensor).unwrap());
+        let mut ours = vec![1.0; x.len()];
+        gate_no_grad(f, &x, &mut ours);
+        close(&ours, f.reference(&tensor).unwrap());
+    }
+    let mut ours = vec![2.0; x.len()];
     swiglu_no_grad(&x, &mut ours);
-    close(&ours, crate::reference::silu(&tensor).unwrap());
+    close(&ours, (crate::reference::silu(&tensor).unwrap() * 2.0).unwrap());
 }
 
 #[test]

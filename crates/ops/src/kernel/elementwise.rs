@@ -4,7 +4,6 @@
 use super::Float;
 use super::parallel::{Shared, for_blocks, for_ranges, n_blocks};
 use super::simd::{LANES, join, multiversion};
-use crate::optimizer::{AdamwStep, SgdStep};
 
 /// Elements a thread takes at least.
 const GRAIN: usize = 16 * 1024;
@@ -59,45 +58,11 @@ pub(crate) fn sum_up<'s, T: Float>(
     of_each.sum()
 }
 
-/// One AdamW step of each parameter, with its moments and its gradient.
-pub(crate) fn adamw<T: Float>(
-    params: &mut [&mut [T]],
-    moments: &mut [&mut [T]],
-    grads: &[&[T]],
-    steps: &[AdamwStep],
-) {
-    let lens: Vec<usize> = grads.iter().map(|grad| grad.len()).collect();
-    let params: Vec<Shared<T>> = params.iter_mut().map(|param| Shared::new(param)).collect();
-    let (m, v) = moments.split_at_mut(grads.len());
-    let m: Vec<Shared<T>> = m.iter_mut().map(|m| Shared::new(m)).collect();
-    let v: Vec<Shared<T>> = v.iter_mut().map(|v| Shared::new(v)).collect();
-    for_blocks(&lens, |block| {
-        let (at, range) = (block.slice, block.range);
-        // SAFETY: the blocks are disjoint, and the slices are those of different tensors.
-        let (param, m, v) =
-            unsafe { (params[at].part(range.clone()), m[at].part(range.clone()), v[at].part(range.clone())) };
-        adamw_part(param, m, v, &grads[at][range], &steps[at]);
-    });
-}
-
-/// One SGD step over all elements.
-pub(crate) fn sgd<T: Float>(param: &mut [T], velocity: &mut [T], grad: &[T], step: &SgdStep) {
-    let (param, velocity) = (Shared::new(param), Shared::new(velocity));
-    for_ranges(grad.len(), GRAIN, |range| {
-        // SAFETY: the ranges are disjoint, and the three slices are different tensors.
-        let (param, velocity) = unsafe { (param.part(range.clone()), velocity.part(range.clone())) };
-        sgd_part(param, velocity, &grad[range], step);
-    });
-}
-
 multiversion! {
     /// `out += x`.
     fn add_to_part = add_to_body(out: &mut [T], x: &[T]);
     /// `Σ x²` in float64.
     fn squares_part = squares_body(x: &[T]) -> f64;
-    /// One AdamW step over all elements.
-    fn adamw_part = adamw_body(param: &mut [T], m: &mut [T], v: &mut [T], grad: &[T], step: &AdamwStep);
-    fn sgd_part = sgd_body(param: &mut [T], velocity: &mut [T], grad: &[T], step: &SgdStep);
     /// `out[r] += bias` for each row.
     fn add_bias = add_bias_body(out: &mut [T], bias: &[T]);
     /// `out = Σ_r x[r]`, or added to it: each column's rows in their order.
@@ -153,41 +118,6 @@ fn column_sums_body<T: Float, const FMA: bool>(
         for (out, &x) in out.iter_mut().zip(row) {
             *out += x;
         }
-    }
-}
-
-#[inline(always)]
-fn adamw_body<T: Float, const FMA: bool>(
-    param: &mut [T],
-    m: &mut [T],
-    v: &mut [T],
-    grad: &[T],
-    step: &AdamwStep,
-) {
-    let correction1 = 1.0 - step.beta1.powf(step.step as f64);
-    let correction2 = 1.0 - step.beta2.powf(step.step as f64);
-    let keep = T::of(1.0 - step.lr * step.weight_decay);
-    let (beta1, rest1) = (T::of(step.beta1), T::of(1.0 - step.beta1));
-    let (beta2, rest2) = (T::of(step.beta2), T::of(1.0 - step.beta2));
-    let (size, root, eps) = (T::of(step.lr / correction1), T::of(1.0 / correction2.sqrt()), T::of(step.eps));
-    let scale = T::of(step.grad_scale);
-    for (((p, m), v), &g) in param.iter_mut().zip(m).zip(v).zip(grad) {
-        let g = g * scale;
-        *m = beta1 * *m + rest1 * g;
-        *v = beta2 * *v + rest2 * (g * g);
-        *p = *p * keep - size * *m / (Float::sqrt(*v) * root + eps);
-    }
-}
-
-#[inline(always)]
-fn sgd_body<T: Float, const FMA: bool>(param: &mut [T], velocity: &mut [T], grad: &[T], step: &SgdStep) {
-    let (lr, momentum) = (T::of(step.lr), T::of(step.momentum));
-    let (decay, scale) = (T::of(step.weight_decay), T::of(step.grad_scale));
-    for ((p, u), &g) in param.iter_mut().zip(velocity).zip(grad) {
-        let g = g * scale + *p * decay;
-        *u = *u * momentum + g;
-        let along = if step.nesterov { g + *u * momentum } else { *u };
-        *p -= lr * along;
     }
 }
 

@@ -1,42 +1,13 @@
 //! Buffers that are used again: what a node keeps and what a kernel works in, from step to step.
 //!
 //! A fresh vector has to be filled with zeros, which for the wide buffers of a step costs a pass over memory each.
-//! A [`Scratch`] comes from a shelf of those given back, with whatever they held, and goes back when it is dropped.
+//! A [`Scratch`] comes from the pool of those given back, with whatever they held, and goes back when it is dropped.
 
-use super::Float;
-use std::collections::VecDeque;
+use super::float::Float;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, PoisonError};
 
 /// Shorter buffers come from the allocator: they are cheap to clear.
 const SHORTEST: usize = 4 * 1024;
-/// A shelf holds no more elements than this, the latest.
-const MOST: usize = 64 << 20;
-
-/// The buffers of one number type that wait to be used again, the latest at the back.
-pub(crate) struct Shelf<T>(Mutex<VecDeque<Vec<T>>>);
-
-impl<T: Float> Shelf<T> {
-    pub(crate) const fn new() -> Self {
-        Self(Mutex::new(VecDeque::new()))
-    }
-
-    fn take(&self, len: usize) -> Option<Vec<T>> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = held.iter().rposition(|buffer| buffer.len() >= len && buffer.len() - len <= len / 4)?;
-        held.remove(at)
-    }
-
-    fn give_back(&self, buffer: Vec<T>) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.push_back(buffer);
-        let mut elements: usize = held.iter().map(Vec::len).sum();
-        while elements > MOST {
-            let Some(oldest) = held.pop_front() else { break };
-            elements -= oldest.len();
-        }
-    }
-}
 
 /// A buffer of which nothing may be read before it has been written.
 #[derive(Debug)]
@@ -47,7 +18,7 @@ pub(crate) struct Scratch<T: Float> {
 
 /// A buffer of `len` elements that hold anything.
 pub(crate) fn scratch<T: Float>(len: usize) -> Scratch<T> {
-    let used = if len >= SHORTEST { T::shelf().take(len) } else { None };
+    let used = if len >= SHORTEST { T::pool().take(len) } else { None };
     Scratch { buffer: used.unwrap_or_else(|| vec![T::default(); len]), len }
 }
 
@@ -86,7 +57,7 @@ impl<T: Float> DerefMut for Scratch<T> {
 impl<T: Float> Drop for Scratch<T> {
     fn drop(&mut self) {
         if self.buffer.len() >= SHORTEST {
-            T::shelf().give_back(std::mem::take(&mut self.buffer));
+            T::pool().give_back(std::mem::take(&mut self.buffer));
         }
     }
 }
@@ -125,14 +96,5 @@ mod tests {
         assert_ne!(scratch::<f64>(len / 2).as_ptr(), place, "half a buffer would be wasted");
         assert!(cleared::<f64>(len).iter().all(|&x| x == 0.0));
         assert_eq!(scratch::<f32>(0).len(), 0);
-    }
-
-    #[test]
-    fn a_shelf_holds_so_much_and_no_more() {
-        let shelf = Shelf::<f32>::new();
-        for _ in 0..5 {
-            shelf.give_back(vec![0.0; MOST / 3]);
-        }
-        assert_eq!(shelf.0.lock().unwrap().len(), 3);
     }
 }

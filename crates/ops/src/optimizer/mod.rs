@@ -32,8 +32,6 @@ pub struct SgdStep {
     pub lr: f64,
     /// How much of the velocity is kept: 0 for plain SGD.
     pub momentum: f64,
-    /// Whether to look ahead along the velocity (Nesterov).
-    pub nesterov: bool,
     /// How much of the parameter joins its gradient: 0 where there is no decay.
     pub weight_decay: f64,
     /// The gradient is multiplied by this first: 1, or less where its norm is clipped.
@@ -91,8 +89,7 @@ pub fn adamw_all(items: &[AdamwItem]) -> Result<()> {
     Ok(())
 }
 
-/// One SGD step, in PyTorch's form: `g ← g + wd·p`, `u ← μ u + g`, `p ← p − lr·u`, or `p − lr (g + μ u)` with
-/// Nesterov's look ahead.
+/// One SGD step, in PyTorch's form: `g ← g + wd·p`, `u ← μ u + g`, `p ← p − lr·u`.
 ///
 /// # Gradient
 /// None: parameter and velocity are overwritten, so never between a forward and its backward.

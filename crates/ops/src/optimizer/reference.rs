@@ -24,7 +24,6 @@ pub fn sgd(param: &Var, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Result
     let value = param.as_detached_tensor();
     let grad = (grad.detach().affine(step.grad_scale, 0.0)? + value.affine(step.weight_decay, 0.0)?)?;
     let moved = (velocity.as_detached_tensor().affine(step.momentum, 0.0)? + &grad)?;
-    let along = if step.nesterov { (grad + moved.affine(step.momentum, 0.0)?)? } else { moved.clone() };
     velocity.set(&moved)?;
-    param.set(&(value - along.affine(step.lr, 0.0)?)?)
+    param.set(&(value - moved.affine(step.lr, 0.0)?)?)
 }
