@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use vulpes_data::{Batch, Cursor};
 use vulpes_model::config::{Family, MaskKind};
-use vulpes_model::{Decoder, ModelConfig, declare};
+use vulpes_model::{Decoder, Kind, ModelConfig, ParameterSpec, Part, parameter_specs};
 use vulpes_ops::reference::with_reference;
 use vulpes_trainer::{Plan, PlanOptions, RunConfig, Session};
 
@@ -96,12 +96,7 @@ impl StepBench {
 
     /// Bytes of the parameters that every token reads: all but the rows of tables that are looked up.
     pub fn bytes_per_token(&self) -> f64 {
-        let model = &self.plan.model;
-        let read =
-            |name: &str| !name.starts_with("embedding.") || (model.tied_head && name.contains(".token."));
-        let all = declare(model);
-        let numbers: usize =
-            all.iter().filter(|d| read(&d.name)).map(|d| d.shape.iter().product::<usize>()).sum();
+        let numbers: usize = in_products(&self.plan.model, |_| true);
         (numbers * 4) as f64
     }
 
@@ -142,6 +137,15 @@ impl StepBench {
     }
 }
 
+/// The number of elements of those parameters that `counts` and that a token reads as a whole: all but tables that are
+/// looked up by row, and those too where the head is tied to them.
+fn in_products(model: &ModelConfig, counts: impl Fn(&ParameterSpec) -> bool) -> usize {
+    let whole = |spec: &&ParameterSpec| {
+        spec.role.kind != Kind::Embedding || (model.tied_head && spec.role.part == Part::Token)
+    };
+    parameter_specs(model).iter().filter(whole).filter(|spec| counts(spec)).map(ParameterSpec::numel).sum()
+}
+
 /// Floating-point operations of the matrix products of one training step: `6 N` a token for N weights in products
 /// ([Kaplan et al. 2020](https://arxiv.org/abs/2001.08361), sec. 2.1), and `12 t h k` a token and layer for
 /// attention over t keys, half of it under a causal mask.
@@ -149,14 +153,8 @@ impl StepBench {
 /// # Units
 /// Operations; an addition and a multiplication are two.
 pub fn flops_per_step(model: &ModelConfig, rows: usize, len: usize) -> f64 {
-    let in_products: usize = declare(model)
-        .iter()
-        .filter(|declared| declared.shape.len() == 2)
-        .filter(|declared| {
-            !declared.name.starts_with("embedding.") || (model.tied_head && declared.name.contains(".token."))
-        })
-        .map(|declared| declared.shape.iter().product::<usize>())
-        .sum();
+    let in_products =
+        in_products(model, |spec| spec.role.kind != Kind::Scale && spec.role.kind != Kind::Bias);
     let keys = if model.mask == MaskKind::Causal { len as f64 / 2.0 } else { len as f64 };
     let attention = 12.0 * keys * (model.n_layer * model.n_head * model.d_head) as f64;
     (rows * len) as f64 * (6.0 * in_products as f64 + attention)

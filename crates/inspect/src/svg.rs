@@ -84,7 +84,7 @@ fn map(
         n * cell
     );
     for (q, row) in explanation.attentions[layer][head].iter().enumerate() {
-        for (k, &weight) in row.iter().enumerate().filter(|(k, _)| explanation.mask[q][*k] == 1) {
+        for (k, &weight) in row.iter().enumerate().filter(|(k, _)| explanation.mask(layer)[q][*k] == 1) {
             let (x, y) = (x + k * cell, y + q * cell);
             let _ = write!(
                 svg,

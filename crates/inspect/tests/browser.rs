@@ -170,7 +170,7 @@ mod needs_chromium {
         let text = "The quick [MASK] fox jumps over the";
         let value = folder.json(&["--text", text, "--html", page.to_str().unwrap()]);
         let script = "const data=JSON.parse(document.getElementById('data').textContent);\
-        return data.weights.map(layer=>layer.map(text=>weightsOf(text,data.mask)));";
+        return data.weights.map(layer=>layer.map(text=>weightsOf(text,data.masks[0])));";
         close(&in_browser(browser, &page, script), &value["attentions"]);
     }
 

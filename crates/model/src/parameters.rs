@@ -25,7 +25,8 @@ impl Parameters {
             return Err(Error::Config(faults));
         }
         let layers = Layers::of(config);
-        let drawn = layers.leaves().into_iter().map(|spec| Ok((spec.name.clone(), spec.draw(seed, dtype, device)?)));
+        let drawn =
+            layers.leaves().into_iter().map(|spec| Ok((spec.name.clone(), spec.draw(seed, dtype, device)?)));
         Ok(Self(drawn.collect::<Result<_>>()?))
     }
 

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    BlockKind, Family, Fault, FeedForwardKind, Head, LayerOverride, MaskKind, ModelConfig, NormKind, Positions, RopeScaling,
+    BlockKind, Family, Fault, FeedForwardKind, Head, LayerOverride, MaskKind, ModelConfig, NormKind,
+    Positions, RopeScaling,
 };
 use crate::families;
 
@@ -218,7 +219,7 @@ mod tests {
 
     #[test]
     fn every_preset_is_sound_and_survives_the_way_back() {
-        for family in families::FAMILIES.iter().map(|definition| definition.family) {
+        for family in families::FAMILIES.iter().map(|definition| definition.preset().family) {
             let section = ModelSection { family: Some(family), ..ModelSection::default() };
             let config = section.resolve(100, Head::NextToken);
             assert_eq!(config.faults(), [], "{family:?}");

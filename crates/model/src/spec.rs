@@ -100,7 +100,8 @@ impl Role {
 
     /// Whether it is the matrix of a product inside a block: what matrix rules such as Muon are made for.
     pub fn is_block_matrix(&self) -> bool {
-        self.kind == Kind::Matrix && matches!(self.location, Location::Attention { .. } | Location::FeedForward { .. })
+        self.kind == Kind::Matrix
+            && matches!(self.location, Location::Attention { .. } | Location::FeedForward { .. })
     }
 }
 

@@ -96,7 +96,10 @@ impl Transformer {
         })?;
         let token = &layers.embedding.token;
         let table = |kind: &LayerKind| {
-            kind.rope.as_ref().map(|rope| Rotary::new(config, rope, token.dtype(), token.device())).transpose()
+            kind.rope
+                .as_ref()
+                .map(|rope| Rotary::new(config, rope, token.dtype(), token.device()))
+                .transpose()
         };
         let rotary = layers.kinds.iter().map(table).collect::<Result<_>>()?;
         Ok(Self { config: config.clone(), parameters, layers, rotary })

@@ -22,7 +22,7 @@ fn child() {
     let start = std::time::Instant::now();
     let loaded = folder::load(dir.as_ref()).unwrap();
     let seconds = start.elapsed().as_secs_f64();
-    let size = 4 * loaded.transformer.parameters().n_values();
+    let size = 4 * loaded.transformer.parameters().numel();
     let ratio = (status("VmHWM") - before) as f64 / size as f64;
     println!("{} MB loaded in {seconds:.2} s with a peak of {ratio:.2} times that", size / 1_000_000);
     assert!(ratio > 0.9, "the peak can't be below the model itself");

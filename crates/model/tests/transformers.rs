@@ -201,7 +201,7 @@ mod needs_transformers {
             }
             if config.tied_head || !matches!(config.head, Head::MaskedToken) {
                 // An untied decoder brings a second bias, which nothing reads.
-                assert_eq!(answer["n_parameters"], model.parameters().n_values(), "{what}");
+                assert_eq!(answer["n_parameters"], model.parameters().numel(), "{what}");
             }
             let run = &mut Run::inference();
             let hidden = model.forward(&input(config), run).unwrap();

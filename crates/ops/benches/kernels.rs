@@ -9,9 +9,9 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::time::Duration;
 use vulpes_ops::reference::with_reference;
 use vulpes_ops::{
-    Activation, AttentionLayer, AttentionOptions, CrossEntropyOptions, FeedForward, Gradients, Mask, Norm,
-    Linear, attention, attention_layer, backward, candle_on_one_thread, cross_entropy, feed_forward,
-    gelu_tanh, layer_norm, linear, lm_head, softmax,
+    Activation, AttentionLayer, AttentionOptions, CrossEntropyOptions, FeedForward, Gradients, Linear, Mask,
+    Norm, attention, attention_layer, backward, candle_on_one_thread, cross_entropy, feed_forward, gelu_tanh,
+    layer_norm, linear, lm_head, softmax,
 };
 use vulpes_random::Key;
 

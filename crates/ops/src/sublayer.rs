@@ -4,11 +4,11 @@
 use candle_core::{Result, Tensor};
 
 use crate::dropout::{self, Dropout};
+use crate::kernel::elementwise;
 use crate::kernel::float::Float;
 use crate::kernel::matmul::Write;
 use crate::kernel::read::{buffer, tensor, with, with_option};
 use crate::kernel::scratch::{Scratch, Values, scratch};
-use crate::kernel::elementwise;
 use crate::linear::cpu::{forward, input, parameters, product};
 use crate::norm::cpu::{self as norm, Statistics};
 use crate::norm::reference::check;

@@ -8,7 +8,7 @@ use harness::{Case, check, normal};
 use proptest::prelude::*;
 use vulpes_ops::{
     self as ops, Activation, AttentionLayer, AttentionOptions, CrossEntropyOptions, Dropout, FeedForward,
-    Mask, Norm, Linear, RotaryTables, reference,
+    Linear, Mask, Norm, RotaryTables, reference,
 };
 use vulpes_random::Key;
 

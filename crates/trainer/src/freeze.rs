@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use glob::Pattern;
 use vulpes_model::folder::stored_names;
-use vulpes_model::{ModelConfig, declare};
+use vulpes_model::{ModelConfig, parameter_specs};
 
 use crate::{Error, Result};
 
@@ -57,7 +57,7 @@ pub(crate) fn frozen(patterns: &[String], model: &ModelConfig) -> Result<BTreeSe
             names.join(", ")
         )));
     }
-    if declare(model).iter().all(|declared| frozen.contains(&declared.name)) {
+    if parameter_specs(model).iter().all(|spec| frozen.contains(&spec.name)) {
         return Err(Error::Usage("train.freeze leaves no parameter to train".to_owned()));
     }
     Ok(frozen)

@@ -10,7 +10,7 @@ use serde_json::json;
 use vulpes_data::{Cursor, Dataset, OpenOptions, Tokenizer};
 use vulpes_model::config::MaskKind;
 use vulpes_model::folder::{self, Extra, LoadOptions};
-use vulpes_model::{Head, ModelConfig, Transformer, declare, device};
+use vulpes_model::{Head, ModelConfig, Transformer, device, n_parameters, parameter_specs};
 
 use crate::base::Base;
 use crate::config::{DTypeName, RunConfig, head};
@@ -121,9 +121,8 @@ impl Plan {
             DTypeName::Float32 => DType::F32,
             DTypeName::Float64 => DType::F64,
         };
-        let n_parameters =
-            declare(&model).iter().map(|declared| declared.shape.iter().product::<usize>()).sum();
-        let default = default_shards(config.train.batch_rows, model.context_len, n_parameters, &device);
+        let default =
+            default_shards(config.train.batch_rows, model.context_len, n_parameters(&model), &device);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             n_shards: config.train.shards.unwrap_or(default),
@@ -220,9 +219,9 @@ impl Plan {
 
     /// How many numbers the parameters are, and how many of them are trained.
     pub fn n_parameters(&self) -> (usize, usize) {
-        declare(&self.model).iter().fold((0, 0), |(all, trained), declared| {
-            let n: usize = declared.shape.iter().product();
-            (all + n, trained + if self.is_trainable(&declared.name) { n } else { 0 })
+        parameter_specs(&self.model).iter().fold((0, 0), |(all, trained), spec| {
+            let n = spec.numel();
+            (all + n, trained + if self.is_trainable(&spec.name) { n } else { 0 })
         })
     }
 

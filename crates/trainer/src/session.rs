@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Tensor};
 use vulpes_data::Batch;
 use vulpes_generate::{GenerationConfig, OneOrMany};
-use vulpes_model::{Transformer, declare, folder};
+use vulpes_model::{Transformer, folder, parameter_specs};
 use vulpes_ops::threads::with_kernel_threads;
 
 use crate::checkpoint::files::Files;
@@ -143,8 +143,8 @@ impl<'a> Session<'a> {
             return Ok(Err(Sick { words: sick_words(step, loss.loss, norm, &parameters), parameters }));
         }
         if !self.counted {
-            let declared = declare(&self.plan.model);
-            let all = declared.iter().map(|parameter| parameter.name.as_str());
+            let specs = parameter_specs(&self.plan.model);
+            let all = specs.iter().map(|spec| spec.name.as_str());
             census::census(gradients, all, &self.plan.frozen)?;
             self.counted = true;
         }

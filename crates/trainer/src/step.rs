@@ -89,7 +89,7 @@ impl Stepper {
         let shards =
             (0..n_shards.max(1)).map(|_| Gradients::new(&parameters)).collect::<candle_core::Result<_>>()?;
         let workers = n_threads.min(n_shards).max(1);
-        let is_large = n_shards > 1 || transformer.parameters().n_values() >= LARGE;
+        let is_large = n_shards > 1 || transformer.parameters().numel() >= LARGE;
         let pool = (n_threads > 1 && is_large && transformer.device().is_cpu()).then(|| {
             let name = |i| format!("step-{i}");
             ThreadPoolBuilder::new().num_threads(n_threads).stack_size(STACK_BYTES).thread_name(name).build()

@@ -33,8 +33,12 @@ pub struct Explanation {
     pub position: usize,
     /// The factor on q·k.
     pub scale: f64,
-    /// 1 where the query (row) may look at the key (column), `[T][T]`.
+    /// 1 where a query of the first layer (row) may look at the key (column), `[T][T]`.
     pub mask: Vec<Vec<u8>>,
+    /// The same for each kind of layer, `[kinds][T][T]`.
+    pub masks: Vec<Vec<Vec<u8>>>,
+    /// The kind of each layer, `[L]`.
+    pub kinds: Vec<usize>,
     /// The vectors that each layer reads (for the first, the embeddings), `[L][T][d]`.
     pub inputs: Vec<Vec<Vec<f32>>>,
     /// `scale · q·k`, before the mask, `[L][H][T][T]`.
@@ -162,8 +166,14 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
     let mut recorder = Recorder::everything();
     let logits = subject.run(&input, &mut recorder)?;
     let position = subject.position(ids);
-    let mask = subject.model.mask(&input, 0)?;
     let n = ids.len();
+    let kinds: Vec<usize> = subject.model.layers().blocks.iter().map(|block| block.kind).collect();
+    let mask_of = |kind: usize| -> Result<Vec<Vec<u8>>, Error> {
+        let layer = kinds.iter().position(|of| *of == kind).unwrap_or(0);
+        let mask = subject.model.mask(&input, layer, 0)?;
+        Ok((0..n).map(|q| (0..n).map(|k| u8::from(mask.allows(0, q, k))).collect()).collect())
+    };
+    let masks = (0..subject.model.layers().kinds.len()).map(mask_of).collect::<Result<Vec<_>, _>>()?;
     let layers = |site: fn(usize) -> Site, by_token: bool| -> Result<PerHead, Error> {
         (0..config.n_layer).map(|layer| per_head(seen(&recorder, site(layer))?, by_token)).collect()
     };
@@ -176,7 +186,8 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
         ids: ids.to_vec(),
         position,
         scale: config.scale(),
-        mask: (0..n).map(|q| (0..n).map(|k| u8::from(mask.allows(0, q, k))).collect()).collect(),
+        mask: masks.first().cloned().unwrap_or_default(),
+        masks,
         inputs: (0..config.n_layer).map(input_of).collect::<Result<_, Error>>()?,
         scores: layers(Site::Scores, false)?,
         attentions: layers(Site::Weights, false)?,
@@ -193,8 +204,16 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
             _ => next_tokens(&logits[position.min(logits.len() - 1)], 50, &|id| subject.output(id)),
         },
         logits,
+        kinds,
         model: config,
     })
+}
+
+impl Explanation {
+    /// 1 where a query of that layer (row) may look at the key (column), `[T][T]`.
+    pub fn mask(&self, layer: usize) -> &[Vec<u8>] {
+        &self.masks[self.kinds[layer]]
+    }
 }
 
 /// What the probe saw at a place.

@@ -51,7 +51,7 @@ fn one_head(
     square(tokens, paper, &|q, k| format!("{:.2}", scores[q][k]).into())?;
     paper.heading("Mask")?;
     paper.note("● may be looked at; · may not, and gets weight 0.")?;
-    square(tokens, paper, &|q, k| if explanation.mask[q][k] == 1 { "●" } else { "·" }.into())?;
+    square(tokens, paper, &|q, k| if explanation.mask(l)[q][k] == 1 { "●" } else { "·" }.into())?;
     paper.heading("Attention weights α: softmax of each row")?;
     paper.note("How much of each column's value goes into the row's context vector. Each row sums to 1.")?;
     let weights = &explanation.attentions[l][h];
@@ -61,7 +61,7 @@ fn one_head(
     let rows: Vec<Vec<Cell>> = (0..tokens.len())
         .map(|q| {
             let mut row: Vec<Cell> = vec![tokens[q].as_str().into()];
-            row.extend(weights[q].iter().enumerate().map(|(k, &weight)| match explanation.mask[q][k] {
+            row.extend(weights[q].iter().enumerate().map(|(k, &weight)| match explanation.mask(l)[q][k] {
                 1 => Cell::styled(
                     format!(" {weight:.3} {} ", shade(f64::from(weight))),
                     heat(f64::from(weight)),
@@ -115,7 +115,7 @@ fn brief(
             paper.line(&titles.collect::<Vec<_>>().join("   "))?;
             for q in 0..n {
                 let line = group.iter().map(|&(l, h)| {
-                    let glyph = |k: usize| match explanation.mask[q][k] {
+                    let glyph = |k: usize| match explanation.mask(l)[q][k] {
                         1 => shade(f64::from(explanation.attentions[l][h][q][k])),
                         _ => ' ',
                     };

@@ -56,14 +56,15 @@ pub struct Extras {
 /// Where the numbers can't be written as JSON.
 pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<String> {
     let config = &explanation.model;
-    let allowed = |grid: &[Vec<f32>]| -> Vec<f32> {
-        let cells = grid.iter().zip(&explanation.mask).flat_map(|(row, mask)| row.iter().zip(mask));
+    let allowed = |layer: usize, grid: &[Vec<f32>]| -> Vec<f32> {
+        let cells = grid.iter().zip(explanation.mask(layer)).flat_map(|(row, mask)| row.iter().zip(mask));
         cells.filter(|(_, mask)| **mask == 1).map(|(value, _)| *value).collect()
     };
     let weights: Vec<Vec<String>> = explanation
         .attentions
         .iter()
-        .map(|layer| layer.iter().map(|head| pack::weights(&allowed(head))).collect())
+        .enumerate()
+        .map(|(l, layer)| layer.iter().map(|head| pack::weights(&allowed(l, head))).collect())
         .collect();
     let d_input = explanation.inputs.first().and_then(|layer| layer.first()).map_or(0, Vec::len);
     let n_input = if d_input > WIDE.0 { WIDE.1 } else { d_input };
@@ -73,11 +74,9 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
         .map(|layer| pack::floats(&layer.iter().flat_map(|x| &x[..n_input]).copied().collect::<Vec<_>>()))
         .collect();
     let used = weights.iter().flatten().chain(&inputs).map(String::len).sum();
-    let mask: Vec<String> = explanation
-        .mask
-        .iter()
-        .map(|row| row.iter().map(|cell| if *cell == 1 { '1' } else { '0' }).collect())
-        .collect();
+    let cells = |row: &Vec<u8>| row.iter().map(|cell| if *cell == 1 { '1' } else { '0' }).collect();
+    let masks: Vec<Vec<String>> =
+        explanation.masks.iter().map(|mask| mask.iter().map(cells).collect()).collect();
     let projection = extras.projection.as_ref().map(|projection| {
         json!({ "hidden": pack::floats(&projection.hidden), "rows": pack::floats(&projection.rows.concat()) })
     });
@@ -97,7 +96,8 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
         "tokens": explanation.tokens,
         "ids": explanation.ids,
         "position": explanation.position,
-        "mask": mask,
+        "masks": masks,
+        "kinds": explanation.kinds,
         "weights": weights,
         "inputs": inputs,
         "vectors": vectors(explanation, extras.first, ROOM.saturating_sub(used)),

@@ -1,8 +1,39 @@
 //! The rules between the numbers of a model.
 
-use super::*;
+use super::{
+    BlockKind, Fault, FeedForwardKind, Head, LayerOverride, MaskKind, ModelConfig, NormKind, Positions,
+};
 
-pub(super) fn faults(c: &ModelConfig) -> Vec<Fault> {
+pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
+    let ModelConfig {
+        family: _,
+        vocab_size,
+        n_layer,
+        n_head,
+        n_kv_head,
+        d_model,
+        d_head,
+        d_ff,
+        context_len,
+        block,
+        norm,
+        norm_eps,
+        positions,
+        rope_theta,
+        rope_scaling,
+        feed_forward,
+        mask,
+        window,
+        layers,
+        attention_scale,
+        attention_bias: _,
+        feed_forward_bias: _,
+        tied_head,
+        n_token_type: _,
+        head,
+        dropout,
+        init_std,
+    } = config;
     let mut faults = Vec::new();
     let mut wrong = |bad: bool, key: &str, message: String| {
         if bad {
@@ -10,118 +41,158 @@ pub(super) fn faults(c: &ModelConfig) -> Vec<Fault> {
         }
     };
     for (key, value) in [
-        ("vocab_size", c.vocab_size),
-        ("n_layer", c.n_layer),
-        ("n_head", c.n_head),
-        ("n_kv_head", c.n_kv_head),
-        ("d_model", c.d_model),
-        ("d_head", c.d_head),
-        ("context_len", c.context_len),
+        ("vocab_size", *vocab_size),
+        ("n_layer", *n_layer),
+        ("n_head", *n_head),
+        ("n_kv_head", *n_kv_head),
+        ("d_model", *d_model),
+        ("d_head", *d_head),
+        ("context_len", *context_len),
     ] {
         wrong(value == 0, key, format!("model.{key} = 0; at least 1 is needed"));
         wrong(value > 1 << 31, key, format!("model.{key} = {value} is beyond any model that fits in memory"));
     }
     wrong(
-        c.n_kv_head > 0 && !c.n_head.is_multiple_of(c.n_kv_head),
+        *n_kv_head > 0 && !n_head.is_multiple_of(*n_kv_head),
         "n_kv_head",
-        format!("model.n_kv_head = {} does not divide model.n_head = {}", c.n_kv_head, c.n_head),
+        format!("model.n_kv_head = {} does not divide model.n_head = {}", *n_kv_head, *n_head),
     );
     wrong(
-        c.positions == Positions::Rotary && c.d_head % 2 == 1,
+        *positions == Positions::Rotary && *d_head % 2 == 1,
         "d_head",
-        format!("model.d_head = {} is odd; rotary positions turn pairs of channels", c.d_head),
+        format!("model.d_head = {} is odd; rotary positions turn pairs of channels", *d_head),
     );
     wrong(
-        c.rope_theta <= 0.0 || !c.rope_theta.is_finite(),
+        *rope_theta <= 0.0 || !rope_theta.is_finite(),
         "rope_theta",
-        format!("model.rope_theta = {} must be greater than 0", c.rope_theta),
+        format!("model.rope_theta = {} must be greater than 0", *rope_theta),
     );
     wrong(
-        c.rope_scaling.is_some() && c.positions != Positions::Rotary,
+        rope_scaling.is_some() && *positions != Positions::Rotary,
         "rope_scaling",
         "model.rope_scaling needs model.positions = \"rotary\"".into(),
     );
     wrong(
-        c.rope_scaling.is_some_and(|s| {
+        rope_scaling.is_some_and(|s| {
             s.factor < 1.0 || s.low_freq_factor <= 0.0 || s.high_freq_factor <= s.low_freq_factor || s.original_context_len == 0
         }),
         "rope_scaling",
         "model.rope_scaling needs factor ≥ 1, 0 < low_freq_factor < high_freq_factor and original_context_len ≥ 1".into(),
     );
     wrong(
-        c.window == Some(0),
+        *window == Some(0),
         "window",
         "model.window = 0 leaves nothing to look at; at least 1 is needed".into(),
     );
     wrong(
-        c.attention_scale.is_some_and(|scale| scale <= 0.0 || !scale.is_finite()),
+        attention_scale.is_some_and(|scale| scale <= 0.0 || !scale.is_finite()),
         "attention_scale",
         "model.attention_scale must be greater than 0; without it the scale is 1 / sqrt(model.d_head)".into(),
     );
     wrong(
-        c.feed_forward != FeedForwardKind::None && c.d_ff == 0,
+        *feed_forward != FeedForwardKind::None && *d_ff == 0,
         "d_ff",
         "model.d_ff = 0; at least 1 is needed".into(),
     );
     wrong(
-        c.norm_eps < 0.0 || !c.norm_eps.is_finite(),
+        *norm_eps < 0.0 || !norm_eps.is_finite(),
         "norm_eps",
-        format!("model.norm_eps = {} must not be negative", c.norm_eps),
+        format!("model.norm_eps = {} must not be negative", *norm_eps),
     );
     wrong(
-        !(0.0..1.0).contains(&c.dropout),
+        !(0.0..1.0).contains(dropout),
         "dropout",
-        format!("model.dropout = {} is outside [0, 1)", c.dropout),
+        format!("model.dropout = {} is outside [0, 1)", *dropout),
     );
     wrong(
-        c.init_std <= 0.0 || !c.init_std.is_finite(),
+        *init_std <= 0.0 || !init_std.is_finite(),
         "init_std",
-        format!("model.init_std = {} must be greater than 0", c.init_std),
+        format!("model.init_std = {} must be greater than 0", *init_std),
     );
-    let bare = c.block == BlockKind::Bare;
+    for (at, layer) in layers.iter().enumerate() {
+        let LayerOverride { window, rope_theta, positions: own } = layer;
+        let key = |name: &str| format!("layers[{at}].{name}");
+        let mut wrong = |bad: bool, name: &str, message: &str| {
+            if bad {
+                faults.push(Fault {
+                    path: "model.layers".into(),
+                    message: format!("model.{} {message}", key(name)),
+                });
+            }
+        };
+        wrong(*window == Some(0), "window", "= 0 leaves nothing to look at; at least 1 is needed");
+        wrong(
+            rope_theta.is_some_and(|theta| theta <= 0.0 || !theta.is_finite()),
+            "rope_theta",
+            "must be greater than 0",
+        );
+        wrong(
+            rope_theta.is_some() && own.unwrap_or(*positions) != Positions::Rotary,
+            "rope_theta",
+            "needs rotary positions in that layer",
+        );
+        wrong(
+            own.is_some_and(|own| {
+                own != *positions && (own != Positions::None || *positions != Positions::Rotary)
+            }),
+            "positions",
+            "can only be \"none\", under model.positions = \"rotary\"",
+        );
+    }
+    let mut wrong = |bad: bool, key: &str, message: String| {
+        if bad {
+            faults.push(Fault { path: format!("model.{key}"), message });
+        }
+    };
     wrong(
-        bare && c.feed_forward != FeedForwardKind::None,
+        layers.len() > *n_layer,
+        "layers",
+        format!("model.layers has {} entries for model.n_layer = {n_layer} layers", layers.len()),
+    );
+    let bare = *block == BlockKind::Bare;
+    wrong(
+        bare && *feed_forward != FeedForwardKind::None,
         "feed_forward",
         "model.block = \"bare\" is attention alone; use model.feed_forward = \"none\", or block = \"pre\""
             .into(),
     );
     wrong(
-        bare && c.norm != NormKind::None,
+        bare && *norm != NormKind::None,
         "norm",
         "model.block = \"bare\" has no norm; use model.norm = \"none\", or block = \"pre\"".into(),
     );
     wrong(
-        !bare && c.norm == NormKind::None,
+        !bare && *norm == NormKind::None,
         "norm",
         "model.norm = \"none\" goes with model.block = \"bare\" only; use \"layer\" or \"rms\"".into(),
     );
     wrong(
-        bare && c.n_head * c.d_head != c.d_model && (c.n_layer > 1 || c.tied_head),
+        bare && *n_head * *d_head != *d_model && (*n_layer > 1 || *tied_head),
         "d_head",
         format!(
             "a bare block hands on context vectors of model.n_head · model.d_head = {}, but model.d_model = {} is wanted",
-            c.n_head * c.d_head,
-            c.d_model
+            *n_head * *d_head,
+            *d_model
         ),
     );
     wrong(
-        bare && c.head != Head::NextToken && c.n_head * c.d_head != c.d_model,
+        bare && *head != Head::NextToken && *n_head * *d_head != *d_model,
         "d_head",
         "a bare block under this objective needs model.n_head · model.d_head = model.d_model".into(),
     );
     wrong(
-        matches!(c.head, Head::Classify { .. }) && c.mask == MaskKind::Causal,
+        matches!(head, Head::Classify { .. }) && *mask == MaskKind::Causal,
         "mask",
         "objective.kind = \"classify\" reads the first token, which sees nothing under a causal mask; use model.mask = \"full\""
             .into(),
     );
     wrong(
-        c.head == Head::MaskedToken && c.mask == MaskKind::Causal,
+        *head == Head::MaskedToken && *mask == MaskKind::Causal,
         "mask",
         "objective.kind = \"masked_token\" needs words on both sides; use model.mask = \"full\"".into(),
     );
     wrong(
-        matches!(c.head, Head::Classify { n_labels } if n_labels < 2),
+        matches!(head, Head::Classify { n_labels } if *n_labels < 2),
         "family",
         "classification needs at least 2 labels".into(),
     );
@@ -131,6 +202,7 @@ pub(super) fn faults(c: &ModelConfig) -> Vec<Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::section::ModelSection;
 
     fn gpt2(change: impl Fn(&mut ModelConfig)) -> Vec<String> {
         let mut config = ModelSection::default().resolve(10, Head::NextToken);

@@ -9,8 +9,8 @@ mod weights;
 
 use candle_core::{Result, bail};
 use vulpes_ops::decode::{
-    Team, activate_no_grad, attend_no_grad, gate_no_grad, layer_norm_no_grad, matvec_no_grad, rms_norm_no_grad,
-    rotary_no_grad,
+    Team, activate_no_grad, attend_no_grad, gate_no_grad, layer_norm_no_grad, matvec_no_grad,
+    rms_norm_no_grad, rotary_no_grad,
 };
 use vulpes_ops::{Linear, Norm};
 
@@ -103,7 +103,8 @@ impl<'m> Decoder<'m> {
         }
         let Self { layers, rotary, team, room, .. } = self;
         let Layers { embedding, blocks, norm, head, kinds: _ } = &*layers;
-        let Embedding { token, position: positions, token_type: _, norm: embedding_norm, dropout: _ } = embedding;
+        let Embedding { token, position: positions, token_type: _, norm: embedding_norm, dropout: _ } =
+            embedding;
         let d = config.d_model;
         room.x.clear();
         room.x.extend_from_slice(&token.get()[id * d..(id + 1) * d]);
@@ -123,7 +124,9 @@ impl<'m> Decoder<'m> {
         let weight = match head {
             HeadLayer::Vocabulary { weight: Some(weight), transform: _, bias: _ } => weight,
             // A tied head; `new` takes no other kind.
-            HeadLayer::Vocabulary { weight: None, .. } | HeadLayer::Labels { .. } | HeadLayer::Hidden { .. } => token,
+            HeadLayer::Vocabulary { weight: None, .. }
+            | HeadLayer::Labels { .. }
+            | HeadLayer::Hidden { .. } => token,
         };
         room.logits.resize(config.vocab_size, 0.0);
         let (weight, x) = (weight.get(), &room.x);
@@ -140,11 +143,22 @@ fn attend(
     angles: Option<&(Vec<f32>, Vec<f32>)>,
     ring: &mut Ring,
     position: usize,
-    team: &Team,
+    team: &mut Team,
     room: &mut Room,
 ) {
-    let Attention { layer: _, residual, query, key, value, output, d_head, n_head, n_kv_head, scale, dropout: _ } =
-        attention;
+    let Attention {
+        layer: _,
+        residual,
+        query,
+        key,
+        value,
+        output,
+        d_head,
+        n_head,
+        n_kv_head,
+        scale,
+        dropout: _,
+    } = attention;
     let (k, n_head, n_group, scale) = (*d_head, *n_head, *n_kv_head, *scale as f32);
     before(residual, room);
     // Queries, keys and values in one go: the rows of three matrices, one below the other.
@@ -184,7 +198,7 @@ fn attend(
 }
 
 /// The feed-forward sublayer of one token.
-fn feed_forward(inner: &FeedForward<Weights>, team: &Team, room: &mut Room) {
+fn feed_forward(inner: &FeedForward<Weights>, team: &mut Team, room: &mut Room) {
     let FeedForward { layer: _, residual, activation, gate, up, down } = inner;
     before(residual, room);
     room.inner.resize(up.weight.get().len() / room.normed.len(), 0.0);
@@ -204,7 +218,7 @@ fn feed_forward(inner: &FeedForward<Weights>, team: &Team, room: &mut Room) {
     after(residual, room);
 }
 
-fn project(linear: &Linear<Weights>, x: &[f32], out: &mut Vec<f32>, team: &Team) {
+fn project(linear: &Linear<Weights>, x: &[f32], out: &mut Vec<f32>, team: &mut Team) {
     out.resize(linear.weight.get().len() / x.len(), 0.0);
     team.split(out, 4, &|first, part| rows_times(&[(linear, 0)], x, first, part));
 }

@@ -3,8 +3,8 @@
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
-use vulpes_ops::decode::matvec_no_grad;
 use vulpes_ops::Linear;
+use vulpes_ops::decode::matvec_no_grad;
 
 /// The numbers of a float32 parameter on the CPU, locked for reading.
 pub(super) struct Weights<'m> {

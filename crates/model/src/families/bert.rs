@@ -9,11 +9,8 @@ use super::words::{activation, activation_name, architecture, dropout, head_widt
 use super::{Definition, Folder, Reading};
 use crate::config::{BlockKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Positions};
 
-pub(super) static FAMILY: Definition = Definition {
-    family: Family::Bert,
-    preset,
-    folder: Some(Folder { model_type: "bert", names: NAMES, read, write }),
-};
+pub(super) static FAMILY: Definition =
+    Definition { preset, folder: Some(Folder { model_type: "bert", names: NAMES, read, write }) };
 
 /// What a config has where it is silent.
 fn preset() -> ModelConfig {
@@ -110,7 +107,7 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
         context_len: fields.count("max_position_embeddings").unwrap_or(512),
         norm_eps: fields.not_negative("layer_norm_eps").unwrap_or(1e-12),
         feed_forward: activation(fields, "hidden_act", FeedForwardKind::GeluErf),
-            attention_bias: true,
+        attention_bias: true,
         tied_head: fields.flag("tie_word_embeddings").unwrap_or(true),
         n_token_type: fields.count("type_vocab_size").unwrap_or(2),
         head: read_head(fields, has, labels),

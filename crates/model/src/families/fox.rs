@@ -3,7 +3,7 @@
 use super::Definition;
 use crate::config::{BlockKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Positions};
 
-pub(super) static FAMILY: Definition = Definition { family: Family::Fox, preset, folder: None };
+pub(super) static FAMILY: Definition = Definition { preset, folder: None };
 
 /// What a config has where it is silent.
 fn preset() -> ModelConfig {

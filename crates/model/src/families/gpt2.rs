@@ -7,11 +7,8 @@ use super::words::{activation, activation_name, architecture, dropout, head_widt
 use super::{Definition, Folder, Reading};
 use crate::config::{BlockKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Positions};
 
-pub(super) static FAMILY: Definition = Definition {
-    family: Family::Gpt2,
-    preset,
-    folder: Some(Folder { model_type: "gpt2", names: NAMES, read, write }),
-};
+pub(super) static FAMILY: Definition =
+    Definition { preset, folder: Some(Folder { model_type: "gpt2", names: NAMES, read, write }) };
 
 /// What a config has where it is silent.
 fn preset() -> ModelConfig {

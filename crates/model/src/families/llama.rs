@@ -6,13 +6,12 @@ use super::fields::Fields;
 use super::names::Names;
 use super::words::{architecture, head_width};
 use super::{Definition, Folder, Reading};
-use crate::config::{BlockKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Positions, RopeScaling};
-
-pub(super) static FAMILY: Definition = Definition {
-    family: Family::Llama,
-    preset,
-    folder: Some(Folder { model_type: "llama", names: NAMES, read, write }),
+use crate::config::{
+    BlockKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Positions, RopeScaling,
 };
+
+pub(super) static FAMILY: Definition =
+    Definition { preset, folder: Some(Folder { model_type: "llama", names: NAMES, read, write }) };
 
 /// What a config has where it is silent.
 fn preset() -> ModelConfig {
@@ -115,7 +114,7 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
         norm_eps: fields.not_negative("rms_norm_eps").unwrap_or(1e-6),
         rope_theta,
         rope_scaling,
-            attention_bias: fields.flag("attention_bias").unwrap_or(false),
+        attention_bias: fields.flag("attention_bias").unwrap_or(false),
         feed_forward_bias: fields.flag("mlp_bias").unwrap_or(false),
         tied_head,
         head,

@@ -26,8 +26,6 @@ pub(crate) static OWN: &Folder = &own::FOLDER;
 
 /// All of a family.
 pub(crate) struct Definition {
-    /// Its name in configs.
-    pub(crate) family: Family,
     preset: fn() -> ModelConfig,
     /// The layout of its model folders, as transformers has it; `None` where transformers has no class for it.
     pub(crate) folder: Option<Folder>,

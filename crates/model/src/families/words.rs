@@ -59,7 +59,11 @@ pub(crate) fn dropout(fields: &mut Fields, keys: &[&str], default: f64, warnings
 }
 
 /// `d_model / n_head`, with a complaint where it doesn't come out even.
-pub(crate) fn head_width(fields: &mut Fields, (d_key, d_model): (&str, usize), (h_key, n_head): (&str, usize)) -> usize {
+pub(crate) fn head_width(
+    fields: &mut Fields,
+    (d_key, d_model): (&str, usize),
+    (h_key, n_head): (&str, usize),
+) -> usize {
     if !d_model.is_multiple_of(n_head) {
         fields.complain(format!("{h_key} = {n_head} does not divide {d_key} = {d_model}"));
     }

@@ -80,7 +80,8 @@ impl<P> Attention<P> {
         &'a self,
         f: &mut impl FnMut(&'a P) -> std::result::Result<Q, E>,
     ) -> std::result::Result<Attention<Q>, E> {
-        let Self { layer, residual, query, key, value, output, d_head, n_head, n_kv_head, scale, dropout } = self;
+        let Self { layer, residual, query, key, value, output, d_head, n_head, n_kv_head, scale, dropout } =
+            self;
         Ok(Attention {
             layer: *layer,
             residual: residual.try_map(f)?,

@@ -60,8 +60,7 @@ impl Describe<'_> {
         location: Location,
     ) -> Option<Norm<ParameterSpec>> {
         let role = Role { location, part: Part::Norm, kind: Kind::Scale };
-        let weight =
-            ParameterSpec { name: format!("{name}.weight"), shape: vec![d], init: Init::Ones, role };
+        let weight = ParameterSpec { name: format!("{name}.weight"), shape: vec![d], init: Init::Ones, role };
         let eps = self.config.norm_eps;
         match kind {
             NormKind::None => None,

@@ -82,10 +82,7 @@ impl<P> Layers<P> {
     ///
     /// # Errors
     /// Returns the first error of `f`.
-    pub fn try_map<'a, Q, E>(
-        &'a self,
-        f: &mut impl FnMut(&'a P) -> Result<Q, E>,
-    ) -> Result<Layers<Q>, E> {
+    pub fn try_map<'a, Q, E>(&'a self, f: &mut impl FnMut(&'a P) -> Result<Q, E>) -> Result<Layers<Q>, E> {
         let Self { embedding, blocks, norm, head, kinds } = self;
         Ok(Layers {
             embedding: embedding.try_map(f)?,

@@ -4,10 +4,10 @@ mod cpu;
 pub(crate) mod reference;
 pub(crate) mod unfused;
 
-use crate::kernel::{by_dtype, fits};
-use crate::linear::reference::shapes;
 use crate::attention::AttentionOptions;
 use crate::dropout::Dropout;
+use crate::kernel::{by_dtype, fits};
+use crate::linear::reference::shapes;
 use crate::parts::{Linear, Norm, RotaryTables};
 use crate::sublayer::check_norm;
 use candle_core::{Result, Tensor, bail};

@@ -32,15 +32,8 @@ pub enum AttentionPart {
 
 impl AttentionPart {
     /// All of them, in the order in which they are computed.
-    pub const ALL: [Self; 7] = [
-        Self::Query,
-        Self::Key,
-        Self::Value,
-        Self::Scores,
-        Self::Weights,
-        Self::Context,
-        Self::Output,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Query, Self::Key, Self::Value, Self::Scores, Self::Weights, Self::Context, Self::Output];
 }
 
 /// What takes part in an attention sublayer from outside: it sees the values in between, and may put keys and values of

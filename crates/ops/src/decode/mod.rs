@@ -14,8 +14,8 @@ pub use kernel::{attend_no_grad, matvec_no_grad};
 pub use team::Team;
 
 /// `y = (x − mean) / √(variance + eps) · weight + bias` of one vector (as [`crate::layer_norm`]).
-pub fn layer_norm_no_grad(x: &[f32], weight: &[f32], bias: &[f32], eps: f64, out: &mut [f32]) {
-    forward_rows(x, weight, Some(bias), eps as f32, true, out, &mut [0.0], &mut [0.0]);
+pub fn layer_norm_no_grad(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f64, out: &mut [f32]) {
+    forward_rows(x, weight, bias, eps as f32, true, out, &mut [0.0], &mut [0.0]);
 }
 
 /// `y = x / √(mean(x²) + eps) · weight` of one vector (as [`crate::rms_norm`]).

@@ -1,6 +1,7 @@
 //! The feed-forward sublayer on the CPU.
 
 use super::FeedForward;
+use crate::activation::Activation;
 use crate::activation::cpu::{gated_slopes, gated_values, slopes, values, values_of_biased};
 use crate::kernel::Float;
 use crate::kernel::matmul::Write;
@@ -10,7 +11,6 @@ use crate::linear::cpu::{forward, input, parameters, product};
 use crate::parts::Linear;
 use crate::sublayer::{KeptNorm, OutputProjection, Side, backward_to_x, normed};
 use crate::tape::{self, InputGradients};
-use crate::activation::Activation;
 use candle_core::{Result, Tensor};
 
 /// What the node keeps for its backward pass.
@@ -57,7 +57,11 @@ pub(super) fn node<T: Float>(x: &Tensor, parts: &FeedForward, inputs: &[&Tensor]
     tape::record(inputs, y, shape, move |dy| kept.backward(dy))
 }
 
-fn project<T: Float>(rows: &[T], sizes: (usize, usize, usize), projection: Linear<&Tensor>) -> Result<Scratch<T>> {
+fn project<T: Float>(
+    rows: &[T],
+    sizes: (usize, usize, usize),
+    projection: Linear<&Tensor>,
+) -> Result<Scratch<T>> {
     let mut out = scratch::<T>(sizes.0 * sizes.2);
     with(projection.weight, |weight: &[T]| {
         with_option(projection.bias, |bias| {

@@ -3,10 +3,10 @@
 mod cpu;
 pub(crate) mod reference;
 
-use crate::kernel::{by_dtype, fits};
-use crate::linear::reference::shapes;
 use crate::activation::Activation;
 use crate::dropout::Dropout;
+use crate::kernel::{by_dtype, fits};
+use crate::linear::reference::shapes;
 use crate::parts::{Linear, Norm};
 use crate::sublayer::check_norm;
 use candle_core::{Result, Tensor, bail};

@@ -1,10 +1,10 @@
 //! The end of a sublayer on the CPU, a node of its own.
 
+use crate::dropout::Dropout;
 use crate::kernel::Float;
 use crate::kernel::matmul::Write;
 use crate::kernel::read::{buffer, tensor, with, with_option, with2};
 use crate::linear::cpu::{input, parameters};
-use crate::dropout::Dropout;
 use crate::parts::Linear;
 use crate::sublayer::OutputProjection;
 use crate::tape;

@@ -3,9 +3,9 @@
 mod cpu;
 pub(crate) mod reference;
 
+use crate::dropout::Dropout;
 use crate::kernel::{by_dtype, fits};
 use crate::linear::reference::shapes;
-use crate::dropout::Dropout;
 use crate::parts::Linear;
 use candle_core::{Result, Tensor, bail};
 use cpu::node;

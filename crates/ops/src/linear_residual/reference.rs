@@ -1,8 +1,8 @@
 //! The end of a sublayer in plain candle operations.
 
-use crate::sublayer::add_reference;
 use crate::dropout::Dropout;
 use crate::parts::Linear;
+use crate::sublayer::add_reference;
 use candle_core::{Result, Tensor};
 
 /// [`crate::linear_residual()`].

@@ -2,7 +2,9 @@ function explain(data) {
   const n = data.tokens.length, names = data.tokens.map(shown), kind = data.head.kind;
   /* A word that stands in the text more than once is told apart by its place. */
   const apart = names.map((name, t) => names.indexOf(name) === names.lastIndexOf(name) ? name : name + Array.from(String(t), d => '₀₁₂₃₄₅₆₇₈₉'[d]).join(''));
-  const heads = data.weights.map(layer => layer.map(text => weightsOf(text, data.mask)));
+  /* Which keys a query of a layer may look at. */
+  const maskOf = layer => data.masks[data.kinds[layer]];
+  const heads = data.weights.map((layer, l) => layer.map(text => weightsOf(text, maskOf(l))));
   data.inputs = data.inputs.map(text => rowsOf(text, data.n_input));
   const unpacked = {};
   function vectorsOf(layer, head) {
@@ -37,7 +39,7 @@ function explain(data) {
     add(grid, 'span', `layer ${l}`);
     layer.forEach((weights, h) => {
       const button = add(grid, 'button', null, {type: 'button', id: `open-${l}-${h}`, 'aria-label': `layer ${l}, head ${h}`, title: `layer ${l}, head ${h}`});
-      drawMap(add(button, 'canvas'), weights, data.mask);
+      drawMap(add(button, 'canvas'), weights, maskOf(l));
       button.onclick = () => { state.layer = l; state.head = h; show(); };
       button.onkeydown = event => step(event, (down, right) => $(`open-${l + down}-${h + right}`));
     });
@@ -57,7 +59,7 @@ function explain(data) {
   function showMap() {
     const weights = heads[state.layer][state.head];
     $('head-title').textContent = data.n_layer * data.n_head === 1 ? 'Attention weights' : `Layer ${state.layer}, head ${state.head}: attention weights`;
-    mapTable($('map'), names, data.mask, weights, (cell, q, k) => {
+    mapTable($('map'), names, maskOf(state.layer), weights, (cell, q, k) => {
       cell.id = `cell-${q}-${k}`;
       cell.tabIndex = q === state.q && k === state.k ? 0 : -1;
       cell.setAttribute('aria-label', `${names[q]} looks at ${names[k]}: ${fixed(weights[q][k], 3)}`);
@@ -74,7 +76,7 @@ function explain(data) {
     const row = heads[state.layer][state.head][state.q], table = $('row');
     $('row-title').textContent = `${quote(apart[state.q])} looks at`;
     table.replaceChildren();
-    const order = row.map((_, k) => k).filter(k => data.mask[state.q][k] === '1');
+    const order = row.map((_, k) => k).filter(k => maskOf(state.layer)[state.q][k] === '1');
     const listed = n <= 16 ? order : order.sort((a, b) => row[b] - row[a]).slice(0, 10);
     listed.forEach(k => {
       const line = add(table, 'tr', null, k === state.k ? {class: 'result'} : {});

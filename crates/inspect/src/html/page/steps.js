@@ -42,13 +42,14 @@ function cellSteps(place, data, names, {layer, head, q, k}, weights, vectors) {
     say(box, root ? `The scale 1/√${data.d_head} = ${fixed(data.scale)} keeps the scores of long vectors from growing:` : `This model's scale is ${fixed(data.scale)}:`);
     result(box, `score = ${fixed(product, 6)} × ${fixed(data.scale, 6)} = `, 'score', product * data.scale);
   }
-  const seen = Array.from(data.mask[q]).filter(cell => cell === '1').length;
+  const mask = data.masks[data.kinds[layer]];
+  const seen = Array.from(mask[q]).filter(cell => cell === '1').length;
   say(box, seen === n ? `The mask lets ${quote(names[q])} look at all ${n} words.` : `The mask lets ${quote(names[q])} look at ${seen} of the ${n} words: ${data.causal ? 'itself and those before it' : 'the others are out of its window'}; the rest get weight 0.`);
-  const scores = vectors && Array.from(data.mask[q], (cell, j) => cell === '1' ? dot(vectors.q[q], vectors.k[j]) * data.scale : null);
+  const scores = vectors && Array.from(mask[q], (cell, j) => cell === '1' ? dot(vectors.q[q], vectors.k[j]) * data.scale : null);
   const soft = scores && softmax(scores), exact = soft ? soft.weights : row;
   say(box, '*Softmax over the row* turns scores into weights: weight = exp(score) divided by the sum of all exp(score).');
   const table = add(box, 'table', null, {class: 'bars'}), body = header(table, soft ? ['word', 'score', 'exp(score)', 'attention weight α', ''] : ['word', 'attention weight α', '']);
-  const listed = exact.map((_, j) => j).filter(j => data.mask[q][j] === '1' && (n <= 12 || j === k || exact[j] >= 0.02));
+  const listed = exact.map((_, j) => j).filter(j => mask[q][j] === '1' && (n <= 12 || j === k || exact[j] >= 0.02));
   listed.forEach(j => {
     const line = add(body, 'tr', null, j === k ? {class: 'result'} : {});
     add(line, 'td', names[j]);
