@@ -35,10 +35,7 @@ pub use pool::{mean_pooled, normalized};
 pub use probe::{Probe, Recorder, Site};
 pub use run::Run;
 pub use transformer::Transformer;
-pub use vulpes_ops::{
-    candle_on_one_thread,
-    threads::{kernel_threads, with_kernel_threads},
-};
+pub use vulpes_ops::threads::{kernel_threads, with_kernel_threads};
 
 /// README's example, compiled and run with the doctests.
 #[cfg(doctest)]

@@ -15,8 +15,8 @@ use vulpes_model::{Head, ModelConfig, Transformer, declare, device};
 use crate::base::Base;
 use crate::config::{DTypeName, RunConfig, head};
 use crate::freeze::frozen;
+use crate::human::thousands;
 use crate::optimizer::Optimizer;
-use crate::progress::thousands;
 use crate::step::default_shards;
 use crate::{Error, Result};
 
