@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("generate", &["data", "model", "ops", "random"]),
     ("inspect", &["data", "model", "ops"]),
     ("trainer", &["data", "generate", "model", "ops", "random"]),
-    ("bench", &["data", "generate", "inspect", "model", "ops", "random", "trainer"]),
+    ("cli", &["data", "generate", "inspect", "model", "ops", "random", "trainer"]),
 ];
 
 const LONGEST_FILE: usize = 400;
@@ -41,6 +41,19 @@ fn dependencies_follow_the_arrows() {
                 assert!(allowed.contains(&ours), "crates/{name} may not depend on crates/{ours}");
             }
         }
+    }
+}
+
+/// Arguments, terminals, signals and the allocator are a program's business.
+#[test]
+fn only_cli_depends_on_what_a_program_needs() {
+    let programs = ["anstream", "anyhow", "clap", "indicatif", "libmimalloc-sys", "mimalloc", "signal-hook"];
+    for name in names("crates") {
+        let manifest: toml::Table = read(&format!("crates/{name}/Cargo.toml")).parse().unwrap();
+        let listed = manifest["dependencies"].as_table().unwrap();
+        let found: Vec<&str> = programs.into_iter().filter(|program| listed.contains_key(*program)).collect();
+        let wanted = if name == "cli" { &programs[..] } else { &[] };
+        assert_eq!(found, wanted, "crates/{name} depends on these of what cli alone needs");
     }
 }
 

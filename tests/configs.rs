@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use vulpes_trainer::RunConfig;
 use vulpes_trainer::config::EMBEDDED;
+use vulpes_trainer::{Plan, PlanOptions, RunConfig};
 
 use crate::support::Place;
 
@@ -61,4 +61,20 @@ fn a_file_of_the_name_goes_before_the_one_built_in() {
     steps(77);
     place.write("fox.toml", with(78));
     steps(78);
+}
+
+#[test]
+fn a_config_made_in_code_is_checked_as_one_from_a_file() {
+    let text = EMBEDDED.iter().find(|(name, _)| *name == "fox.toml").expect("the fox").1;
+    let mut config = RunConfig::parse("fox.toml", text, &[], false).expect("sound");
+    let options = PlanOptions { device: Some("cpu".to_owned()), run_dir: PathBuf::new(), checkpoint: None };
+    assert!(Plan::new(config.clone(), &options, &()).is_ok());
+    config.train.steps = 0;
+    config.train.shards = Some(9999);
+    config.optimizer.lr = f64::NAN;
+    let error = Plan::new(config, &options, &()).err().expect("three faults");
+    assert_eq!(error.exit_code(), 2);
+    for wanted in ["train.steps = 0 must", "train.shards = 9999 is more than", "optimizer.lr = NaN must"] {
+        assert!(error.to_string().contains(wanted), "{wanted} is not in\n{error}");
+    }
 }

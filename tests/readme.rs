@@ -64,12 +64,19 @@ fn file_map() -> String {
         map += &format!("crates/{name}{}\n", arrow(&name));
         for entry in names(&format!("crates/{name}/src")) {
             let path = format!("crates/{name}/src/{entry}");
-            let (label, file) = if root().join(&path).is_dir() {
-                (format!("{entry}/"), format!("{path}/mod.rs"))
+            let mut listed = Vec::new();
+            if !root().join(&path).is_dir() {
+                listed.push((entry, path));
+            } else if root().join(&path).join("mod.rs").exists() {
+                listed.push((format!("{entry}/"), format!("{path}/mod.rs")));
             } else {
-                (entry, path)
-            };
-            map += &format!("    {label:<22} {}\n", first_sentence(&file));
+                // The folder of a crate's programs is no module: each has its line.
+                let programs = names(&path).into_iter();
+                listed.extend(programs.map(|file| (format!("{entry}/{file}"), format!("{path}/{file}"))));
+            }
+            for (label, file) in listed {
+                map += &format!("    {label:<22} {}\n", first_sentence(&file));
+            }
         }
     }
     map + "```\n"

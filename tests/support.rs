@@ -165,8 +165,8 @@ pub(crate) fn train_on(
     files: &dyn Files,
 ) -> vulpes_trainer::Result<Summary> {
     let stop = |step: u64| (step >= stop_after).then_some(130);
-    let options = FitOptions { resume, explicit: Vec::new(), quiet: true, stop: &stop, files };
-    fit(plan, &options)
+    let options = FitOptions { resume, explicit: Vec::new(), stop: &stop, files };
+    fit(plan, &options, &mut ())
 }
 
 /// The lines of a run's metrics without what depends on the clock.

@@ -37,10 +37,7 @@ pub use run::Run;
 pub use section::ModelSection;
 pub use spec::{Init, Kind, Location, ParameterSpec, Part, Role};
 pub use transformer::Transformer;
-pub use vulpes_ops::{
-    candle_on_one_thread,
-    threads::{kernel_threads, with_kernel_threads},
-};
+pub use vulpes_ops::threads::{kernel_threads, with_kernel_threads};
 
 /// README's example, compiled and run with the doctests.
 #[cfg(doctest)]

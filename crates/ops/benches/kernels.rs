@@ -10,7 +10,7 @@ use std::time::Duration;
 use vulpes_ops::reference::with_reference;
 use vulpes_ops::{
     Activation, AttentionLayer, AttentionOptions, CrossEntropyOptions, FeedForward, Gradients, Linear, Mask,
-    Norm, attention, attention_layer, backward, candle_on_one_thread, cross_entropy, feed_forward, gelu_tanh,
+    Norm, attention, attention_layer, backward, cross_entropy, feed_forward, gelu_tanh,
     layer_norm, linear, lm_head, softmax,
 };
 use vulpes_random::Key;
@@ -129,7 +129,11 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> Result<f32> {
 }
 
 fn kernels(criterion: &mut Criterion) {
-    candle_on_one_thread();
+    // SAFETY: no benchmark has run yet, so that this is the only thread.
+    #[allow(unsafe_code, reason = "candle's pool spins beside the kernels that are timed")]
+    unsafe {
+        std::env::set_var("CANDLE_NUM_THREADS", "1");
+    }
     let mut group = criterion.benchmark_group("forward_and_backward");
     group.sample_size(20).measurement_time(Duration::from_secs(2));
     for (name, shapes, operation) in operations() {

@@ -13,6 +13,7 @@ use crate::config::OnFullDisk;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::metrics::StepLine;
 use crate::plan::Plan;
+use crate::reporter::Reporter;
 use crate::run_folder::{CONFIG, RunFolder, holds_run};
 use crate::session::{Session, StepNumbers};
 use crate::watch::Watch;
@@ -29,8 +30,6 @@ pub struct FitOptions<'a> {
     pub resume: bool,
     /// Keys that the command line sets, which a resumed run takes over whatever they were.
     pub explicit: Vec<String>,
-    /// Show nothing but warnings.
-    pub quiet: bool,
     /// Asked after every step whether to stop, and with which exit code.
     pub stop: &'a dyn Fn(u64) -> Option<u8>,
     /// The file operations of saving.
@@ -60,12 +59,12 @@ pub struct Summary {
     pub stopped: Option<u8>,
 }
 
-/// Trains as `plan` says, in the run's folder.
+/// Trains as `plan` says, in the run's folder, and tells `reporter` of it.
 ///
 /// # Errors
 /// Before the first step: the folder is in use or holds another run, the checkpoint is damaged, the config changed.
 /// Later: an operation fails, the numbers go wrong, the disk is full. What is whole on the disk stays whole.
-pub fn fit(plan: &Plan, options: &FitOptions<'_>) -> Result<Summary> {
+pub fn fit(plan: &Plan, options: &FitOptions<'_>, reporter: &mut dyn Reporter) -> Result<Summary> {
     let dir = plan.run_dir.as_path();
     if !options.resume
         && let Some(detail) = holds_run(dir)
@@ -75,12 +74,12 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>) -> Result<Summary> {
     let folder = RunFolder::open(dir)?;
     let (mut session, notes) = begin(plan, &folder, options)?;
     let first_step = session.state.step;
-    let mut watch = Watch::open(plan, &folder, first_step, options.quiet)?;
-    notes.told.iter().for_each(|note| watch.progress.say(note));
-    notes.warnings.iter().for_each(|warning| watch.progress.warn(warning));
-    plan.warnings.iter().for_each(|warning| watch.progress.warn(warning));
+    let mut watch = Watch::open(plan, &folder, first_step, reporter)?;
+    notes.told.iter().for_each(|note| watch.reporter.say(note));
+    notes.warnings.iter().for_each(|warning| watch.reporter.warn(warning));
+    plan.warnings.iter().for_each(|warning| watch.reporter.warn(warning));
     let finished = run(&mut session, &folder, &mut watch, options);
-    watch.progress.finish();
+    watch.reporter.finish();
     let (loss, evaluation, stopped) = finished?;
     retrying(plan, &mut watch, options, dir, |_| publish(&session, &folder, options.files))?;
     Ok(Summary {
@@ -164,7 +163,7 @@ type Finished = (Option<f64>, Option<Evaluation>, Option<u8>);
 fn run(
     session: &mut Session<'_>,
     folder: &RunFolder,
-    watch: &mut Watch,
+    watch: &mut Watch<'_>,
     options: &FitOptions<'_>,
 ) -> Result<Finished> {
     let plan = session.plan();
@@ -290,7 +289,7 @@ fn note_evaluation(session: &mut Session<'_>, found: &Evaluation) -> bool {
 }
 
 /// Saves a checkpoint, names it, and removes older ones; the metrics so far are on the disk before it is.
-fn save(session: &mut Session<'_>, folder: &RunFolder, watch: &Watch, files: &dyn Files) -> Result<()> {
+fn save(session: &mut Session<'_>, folder: &RunFolder, watch: &Watch<'_>, files: &dyn Files) -> Result<()> {
     let train = &session.plan().config.train;
     watch.metrics.sync().map_err(|source| Error::io("sync", watch.metrics.path(), source))?;
     let root = folder.checkpoints();
@@ -308,10 +307,10 @@ fn save(session: &mut Session<'_>, folder: &RunFolder, watch: &Watch, files: &dy
 /// Does `work`; on a full disk says so, and tries again where the config wants that.
 fn retrying(
     plan: &Plan,
-    watch: &mut Watch,
+    watch: &mut Watch<'_>,
     options: &FitOptions<'_>,
     path: &Path,
-    mut work: impl FnMut(&mut Watch) -> Result<()>,
+    mut work: impl FnMut(&mut Watch<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut told = false;
     loop {
@@ -327,7 +326,7 @@ fn retrying(
             return Err(Error::FullDisk { cause: Box::new(error) });
         }
         if !told {
-            watch.progress.warn(&format!("{error}; waiting for room (train.on_full_disk = \"wait\")"));
+            watch.reporter.warn(&format!("{error}; waiting for room (train.on_full_disk = \"wait\")"));
             told = true;
         }
         let until = Instant::now() + FULL_DISK_PAUSE;

@@ -19,27 +19,27 @@ pub(crate) const METRICS: &str = "metrics.jsonl";
 
 /// The numbers of one training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct StepLine {
+pub struct StepLine {
     /// The step, from 1.
-    pub(crate) step: u64,
+    pub step: u64,
     /// Mean loss over the step's targets.
-    pub(crate) loss: f64,
+    pub loss: f64,
     /// Learning rate.
-    pub(crate) lr: f64,
+    pub lr: f64,
     /// Global norm of the gradient before clipping.
-    pub(crate) grad_norm: f64,
+    pub grad_norm: f64,
     /// Tokens read since the start of the run.
-    pub(crate) tokens: u64,
+    pub tokens: u64,
     /// Milliseconds that the step took.
-    pub(crate) step_ms: f64,
+    pub step_ms: f64,
     /// Milliseconds of it in which the step waited for its rows.
-    pub(crate) data_wait_ms: f64,
+    pub data_wait_ms: f64,
     /// Tokens a second.
-    pub(crate) tokens_per_s: f64,
+    pub tokens_per_s: f64,
     /// Seconds since the start of the run, pauses left out.
-    pub(crate) elapsed_s: f64,
+    pub elapsed_s: f64,
     /// Whether the update was dropped because the loss leapt.
-    pub(crate) skipped: bool,
+    pub skipped: bool,
 }
 
 /// A run's metrics file, open for more lines.

@@ -15,8 +15,8 @@ use vulpes_model::{Head, ModelConfig, Transformer, device, n_parameters, paramet
 use crate::base::Base;
 use crate::config::{DTypeName, RunConfig, head};
 use crate::freeze::frozen;
+use crate::human::thousands;
 use crate::optimizer::Optimizer;
-use crate::progress::thousands;
 use crate::step::default_shards;
 use crate::{Error, Result};
 
@@ -60,15 +60,17 @@ pub struct PlanOptions {
 }
 
 impl Plan {
-    /// Opens device and data, and settles the sizes.
+    /// Checks the config, opens device and data, and settles the sizes.
     ///
     /// # Errors
-    /// Those of the device, the data, and contradictions that only the vocabulary shows.
+    /// Returns an error if the config breaks a rule ([`RunConfig::check`]), the device or the data can't be opened, or
+    /// the vocabulary shows a contradiction.
     pub fn new(
         config: RunConfig,
         options: &PlanOptions,
         progress: &dyn vulpes_data::Progress,
     ) -> Result<Self> {
+        config.check()?;
         let device = device::parse(options.device.as_deref())?;
         let mut base = Base::open(&config, options.checkpoint.as_deref())?;
         let mut warnings = Vec::new();

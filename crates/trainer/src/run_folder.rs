@@ -9,8 +9,8 @@ use crate::checkpoint::{
     self,
     files::{Disk, Files},
 };
+use crate::human::duration;
 use crate::metrics::METRICS;
-use crate::progress::duration;
 use crate::{Error, Result};
 
 /// The resolved config's name.

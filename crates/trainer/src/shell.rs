@@ -1,4 +1,6 @@
 //! Words of a shell's command line, for commands that a person can copy.
+//!
+//! `shlex` would quote as safely, but with single quotes; README and all messages show double ones.
 
 /// A word of a shell's command line, in quotes where it needs them.
 pub fn quoted(word: &str) -> String {

@@ -1,4 +1,4 @@
-//! What a run writes and shows beside its checkpoints: metrics, event file, loss picture, progress.
+//! What a run writes and shows beside its checkpoints: metrics, event file, loss picture, reports.
 
 use std::path::PathBuf;
 
@@ -6,39 +6,45 @@ use crate::evaluate::Evaluation;
 use crate::metrics::{Curves, Metrics, StepLine};
 use crate::plan::Plan;
 use crate::plot::loss_svg;
-use crate::progress::Progress;
+use crate::reporter::Reporter;
 use crate::run_folder::{RunFolder, unix_secs};
 use crate::tensorboard::EventWriter;
 use crate::{Error, Result};
 
 /// What is written and shown beside the steps themselves.
-pub(crate) struct Watch {
+pub(crate) struct Watch<'a> {
     pub(crate) metrics: Metrics,
     events: EventWriter,
     curves: Curves,
-    pub(crate) progress: Progress,
+    pub(crate) reporter: &'a mut dyn Reporter,
     title: String,
     svg: PathBuf,
 }
 
-impl Watch {
+impl<'a> Watch<'a> {
     /// Opens the run's metrics, cut back to `step`, and a new event file.
     ///
     /// # Errors
     /// The file system's.
-    pub(crate) fn open(plan: &Plan, folder: &RunFolder, step: u64, quiet: bool) -> Result<Self> {
+    pub(crate) fn open(
+        plan: &Plan,
+        folder: &RunFolder,
+        step: u64,
+        reporter: &'a mut dyn Reporter,
+    ) -> Result<Self> {
         let dir = folder.path();
         let metrics =
             Metrics::open(dir, step).map_err(|source| Error::io("open the metrics of", dir, source))?;
         let next = if step == 0 { 0 } else { step + 1 };
         let events = EventWriter::create(dir, unix_secs(), next)
             .map_err(|source| Error::io("open the event file of", dir, source))?;
+        reporter.begin(step, plan.config.train.steps);
         let name = dir.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy());
         Ok(Self {
             metrics,
             events,
             curves: Curves::read(dir),
-            progress: Progress::new(step, plan.config.train.steps, quiet),
+            reporter,
             title: format!("{name}: loss"),
             svg: dir.join("loss.svg"),
         })
@@ -49,7 +55,7 @@ impl Watch {
     /// # Errors
     /// The file system's; then nothing was written, and it can be tried again.
     pub(crate) fn step(&mut self, line: &StepLine, log: bool) -> std::io::Result<()> {
-        self.progress.step(line);
+        self.reporter.step(line);
         if !log {
             return Ok(());
         }
@@ -74,7 +80,7 @@ impl Watch {
     /// # Errors
     /// As [`Watch::step`].
     pub(crate) fn evaluation(&mut self, step: u64, tokens: u64, found: &Evaluation) -> std::io::Result<()> {
-        self.progress.evaluation(step, found);
+        self.reporter.evaluation(step, found);
         let mut scalars = vec![("eval/loss", found.loss)];
         scalars.extend(found.perplexity.map(|value| ("eval/perplexity", value)));
         scalars.extend(found.accuracy.map(|value| ("eval/accuracy", value)));

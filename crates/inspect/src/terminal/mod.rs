@@ -190,7 +190,7 @@ mod tests {
     fn page(width: usize, write: impl FnOnce(&mut Paper) -> Result<()>) -> String {
         let mut out = Vec::new();
         write(&mut Paper::new(&mut out, width)).unwrap();
-        anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string()
+        console::strip_ansi_codes(std::str::from_utf8(&out).unwrap()).into_owned()
     }
 
     #[test]

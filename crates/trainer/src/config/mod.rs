@@ -77,6 +77,29 @@ impl RunConfig {
         }
     }
 
+    /// Checks a config, however it was made, by the rules that [`RunConfig::parse`] checks a text by.
+    ///
+    /// # Errors
+    /// Returns an error with all faults at once: values out of range, keys that contradict each other.
+    pub fn check(&self) -> Result<(), Faults> {
+        let faults = rules(
+            Some(&self.model),
+            Some(&self.data),
+            Some(&self.objective),
+            Some(&self.optimizer),
+            Some(&self.schedule),
+            Some(&self.train),
+            Some(&self.sample),
+        );
+        if faults.is_empty() {
+            return Ok(());
+        }
+        // There is no text to put a caret under: each fault is drawn as its title and its help.
+        let texts = Texts::gather("", "", &[], &mut Vec::new());
+        let source = Source::parse(&texts, &mut Vec::new());
+        Err(Faults { drawn: fault::draw_all(&faults, &texts, &source, false), faults })
+    }
+
     fn decode(source: &Source<'_>, faults: &mut Vec<Fault>) -> Option<Self> {
         let known = ["model", "data", "objective", "optimizer", "schedule", "train", "sample"];
         decode::unknown_sections(source, &known, faults);
@@ -91,25 +114,15 @@ impl RunConfig {
         if let Some(objective) = objective.as_mut().filter(|_| from_scratch) {
             objective.kind = Some(objective.kind());
         }
-        // Rules within a section hold or fail whatever the other sections are like.
-        if let Some(objective) = &objective {
-            let issues = objective.issues().into_iter();
-            faults.extend(issues.map(|issue| Fault::message(&issue.path, issue.message)));
-        }
-        // What a model folder is and was made for shows when it is opened.
-        if from_scratch {
-            faults.extend(between(model.as_ref(), data.as_ref(), objective.as_ref()));
-        }
-        if let (Some(optimizer), Some(schedule), Some(train)) = (&optimizer, &schedule, &train) {
-            faults.extend(sections::faults(optimizer, schedule, train));
-        }
-        if let Some(sample) = &sample {
-            let problems = sample.problems().into_iter();
-            faults.extend(problems.map(|problem| {
-                let path = format!("sample.{}", problem.key);
-                Fault::new(format!("{path} {}", problem.message)).on(&path, "")
-            }));
-        }
+        faults.extend(rules(
+            model.as_ref(),
+            data.as_ref(),
+            objective.as_ref(),
+            optimizer.as_ref(),
+            schedule.as_ref(),
+            train.as_ref(),
+            sample.as_ref(),
+        ));
         Some(Self {
             model: model?,
             data: data?,
@@ -133,6 +146,39 @@ impl RunConfig {
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string_pretty(self)
     }
+}
+
+/// All rules within and between the sections that could be read.
+fn rules(
+    model: Option<&ModelSection>,
+    data: Option<&DataConfig>,
+    objective: Option<&ObjectiveConfig>,
+    optimizer: Option<&OptimizerConfig>,
+    schedule: Option<&ScheduleConfig>,
+    train: Option<&TrainConfig>,
+    sample: Option<&SampleConfig>,
+) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    // Rules within a section hold or fail whatever the other sections are like.
+    if let Some(objective) = objective {
+        let issues = objective.issues().into_iter();
+        faults.extend(issues.map(|issue| Fault::message(&issue.path, issue.message)));
+    }
+    // What a model folder is and was made for shows when it is opened.
+    if train.is_none_or(TrainConfig::is_from_scratch) {
+        faults.extend(between(model, data, objective));
+    }
+    if let (Some(optimizer), Some(schedule), Some(train)) = (optimizer, schedule, train) {
+        faults.extend(sections::faults(optimizer, schedule, train));
+    }
+    if let Some(sample) = sample {
+        let problems = sample.problems().into_iter();
+        faults.extend(problems.map(|problem| {
+            let path = format!("sample.{}", problem.key);
+            Fault::new(format!("{path} {}", problem.message)).on(&path, "")
+        }));
+    }
+    faults
 }
 
 /// The rules between the sections that say what is learned from what by which model.

@@ -1,0 +1,87 @@
+//! What this machine can do: its matrix product at best, and the memory that this process has held.
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor};
+use serde::Serialize;
+use vulpes_ops::decode::matvec_no_grad;
+
+/// The best rate of a large float32 matrix product on this machine.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct MatrixPeak {
+    /// Billions of floating-point operations a second, all threads together.
+    pub(crate) gflops: f64,
+    /// The threads that it was measured on.
+    pub(crate) threads: usize,
+}
+
+/// Measures the product of two matrices, the best of several: 1024 × 1024 on `threads` threads of the CPU at once, or
+/// 4096 × 4096 on another device.
+///
+/// # Errors
+/// Returns an error if a thread can't be started or the device can't be used.
+pub(crate) fn matrix_peak(threads: usize, device: &Device) -> Result<MatrixPeak> {
+    const ROUNDS: usize = 8;
+    let (n, threads) = if device.is_cpu() { (1024, threads) } else { (4096, 1) };
+    let one = || -> Result<f64> {
+        let a = Tensor::ones((n, n), DType::F32, device)?;
+        device.synchronize()?;
+        let mut best = f64::INFINITY;
+        for _ in 0..ROUNDS {
+            let start = std::time::Instant::now();
+            std::hint::black_box(vulpes_ops::linear(&a, &a, None)?);
+            device.synchronize()?;
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        Ok(2.0 * (n as f64).powi(3) / best / 1e9)
+    };
+    let rates = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        all.into_iter()
+            .map(|thread| thread.join().ok().context("the measuring thread failed")?)
+            .collect::<Result<Vec<_>>>()
+    })?;
+    Ok(MatrixPeak { gflops: rates.iter().sum(), threads })
+}
+
+/// The best rate at which this machine's threads read memory.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct MemoryPeak {
+    /// Billions of bytes a second, all threads together.
+    pub(crate) gb_per_s: f64,
+    /// The threads that it was measured on.
+    pub(crate) threads: usize,
+}
+
+/// Measures a matrix of 512 MiB, more than any cache holds, times a vector, the best of several, on `threads` threads at
+/// once: each number is read once, one after the other, and nothing else is waited for.
+pub(crate) fn memory_peak(threads: usize) -> MemoryPeak {
+    const ROUNDS: usize = 6;
+    const WIDTH: usize = 4096;
+    let (numbers, x) = (vec![1.0f32; 128 << 20], vec![1.0f32; WIDTH]);
+    let mut out = vec![0.0f32; numbers.len() / WIDTH];
+    let rows = out.len().div_ceil(threads.max(1));
+    let mut best = f64::INFINITY;
+    for _ in 0..ROUNDS {
+        let start = std::time::Instant::now();
+        std::thread::scope(|scope| {
+            for (part, out) in numbers.chunks(rows * WIDTH).zip(out.chunks_mut(rows)) {
+                let x = &x;
+                scope.spawn(move || matvec_no_grad(part, x, None, out));
+            }
+        });
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    MemoryPeak { gb_per_s: (numbers.len() * 4) as f64 / best / 1e9, threads }
+}
+
+/// The most memory that this process has held, in MiB, as the kernel counts it.
+pub(crate) fn peak_rss_mib() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")
+        .context("the peak memory is read from /proc, which only Linux has")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .context("/proc/self/status has no VmHWM")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse().context("VmHWM is no number")?;
+    Ok(kib / 1024.0)
+}

@@ -1,0 +1,12 @@
+//! `explain`: what attention does, from a worked example or a trained model.
+#![allow(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // SAFETY: `main` has just begun, so that there is no other thread.
+    unsafe {
+        vulpes_cli::process::candle_on_one_thread();
+    }
+    vulpes_cli::explain::main()
+}

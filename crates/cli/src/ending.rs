@@ -1,0 +1,91 @@
+//! How a program ends: its message on stderr and its exit code.
+
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+/// Exit code of what went wrong on the way.
+const FAILED: u8 = 1;
+/// Exit code of bad usage and of a bad config.
+const USAGE: u8 = 2;
+
+/// Why a program ended without its result.
+pub(crate) struct Failure {
+    code: u8,
+    /// `None` where the reader of standard output has left, which is no failure.
+    message: Option<String>,
+}
+
+impl Failure {
+    /// What was typed can't be used: exit code 2.
+    pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: USAGE, message: Some(format!("error: {:#}", error.into())) }
+    }
+
+    /// The work failed: exit code 1.
+    pub(crate) fn failed(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: FAILED, message: Some(format!("error: {:#}", error.into())) }
+    }
+
+    fn of_training(error: &vulpes_trainer::Error) -> Self {
+        let message = match error {
+            // A config's faults are drawn complete, with the word "error" in each.
+            vulpes_trainer::Error::Faults(faults) => faults.to_string(),
+            other => format!("error: {other}"),
+        };
+        Self { code: error.exit_code(), message: Some(message) }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        if let Some(error) = error.downcast_ref::<vulpes_trainer::Error>() {
+            return Self::of_training(error);
+        }
+        let is_closed = |error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe;
+        if error.downcast_ref::<std::io::Error>().is_some_and(is_closed) {
+            return Self { code: 0, message: None };
+        }
+        let bad_prompt = matches!(
+            error.downcast_ref::<vulpes_generate::Error>(),
+            Some(vulpes_generate::Error::Prompt(_) | vulpes_generate::Error::Config { .. })
+        );
+        let bad_text =
+            matches!(error.downcast_ref::<vulpes_inspect::Error>(), Some(vulpes_inspect::Error::Text(_)));
+        if bad_prompt || bad_text { Self::usage(error) } else { Self::failed(error) }
+    }
+}
+
+/// Ends a program with the code of its result, or says what went wrong.
+pub(crate) fn end(result: Result<u8, Failure>) -> ExitCode {
+    let code = result.unwrap_or_else(|failure| {
+        failure.message.iter().for_each(|message| say(message));
+        failure.code
+    });
+    ExitCode::from(code)
+}
+
+/// Writes a line to stderr; nobody may be listening.
+pub(crate) fn say(message: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{message}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_those_of_the_contract() {
+        let code = |failure: Failure| (failure.code, failure.message.unwrap_or_default());
+        let gone = std::io::Error::from(ErrorKind::BrokenPipe);
+        assert_eq!(code(gone.into()), (0, String::new()));
+        let usage = vulpes_trainer::Error::Usage("no".to_owned());
+        assert_eq!(code(usage.into()), (2, "error: no".to_owned()));
+        let prompt = vulpes_generate::Error::Prompt("empty".to_owned());
+        assert_eq!(code(prompt.into()).0, 2);
+        assert_eq!(
+            code(anyhow::anyhow!("broken").context("here").into()),
+            (1, "error: here: broken".to_owned())
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! What `explain` does, from reading the model to the page.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use serde::Serialize;
+use vulpes_data::Tokenizer;
+use vulpes_inspect::{
+    Explanation, Extras, GradientFlow, Knockout, LensLayer, NextToken, Paper, Story, Subject, explain,
+    film_page, gradient_flow, grid_svg, head_svg, html_page, knockouts, logit_lens, print_explanation,
+    print_gradients, print_knockouts, print_lens, print_walkthrough, projection, walkthrough,
+};
+use vulpes_model::Head;
+use vulpes_model::folder::{self, Loaded};
+
+use super::args::Args;
+use crate::ending::Failure;
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    match (&args.model, &args.film, &args.html) {
+        (Some(model), ..) => look(args, model),
+        (None, Some(run), Some(file)) => write_file(file, &film_page(run)?),
+        _ => {
+            let walkthrough = walkthrough()?;
+            if args.json {
+                document(&walkthrough)
+            } else {
+                page(|paper| print_walkthrough(&walkthrough, paper))
+            }
+        }
+    }
+}
+
+fn look(args: &Args, path: &Path) -> Result<(), Failure> {
+    let folder = folder::resolve(path)?;
+    let loaded = folder::load(&folder)?;
+    loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let tokenizer = match &args.ids {
+        Some(_) if !Tokenizer::is_in(&folder) => Tokenizer::numbers(loaded.config.vocab_size)?,
+        _ => Tokenizer::from_folder(&folder)?,
+    };
+    check_place("layer", args.layer, loaded.config.n_layer)?;
+    check_place("head", args.head, loaded.config.n_head)?;
+    let ids = ids_of(args, &tokenizer, &loaded)?;
+    let model = loaded.transformer.without_gradients()?;
+    let subject = Subject { model: &model, tokenizer: &tokenizer, labels: &loaded.extra.labels };
+    let explanation = explain(&subject, &ids)?;
+    let target = target_of(args, &subject, &explanation)?;
+    let has_head = !matches!(loaded.config.head, Head::Hidden { .. });
+    let gradients = match args.gradients || (args.html.is_some() && has_head) {
+        true => Some(gradient_flow(&subject, &loaded.transformer, &explanation, target.id)?),
+        false => None,
+    };
+    let wants_knockouts = has_head && (args.target.is_some() || args.html.is_some());
+    let seen = Seen {
+        lens: if has_head { logit_lens(&subject, &explanation)? } else { Vec::new() },
+        knockouts: if wants_knockouts { knockouts(&subject, &explanation, target.id)? } else { Vec::new() },
+        target,
+        gradients,
+        explanation,
+    };
+    if let Some(file) = &args.svg {
+        write_file(file, &svg_of(args, &seen.explanation))?;
+    }
+    if let Some(file) = &args.html {
+        let extras = Extras {
+            lens: seen.lens.clone(),
+            knockouts: seen.knockouts.clone(),
+            target: seen.target.clone(),
+            is_target_given: args.target.is_some(),
+            gradients: seen.gradients.clone(),
+            projection: projection(&subject, &seen.explanation, 5)?,
+            story: Story::of(path, &seen.explanation.ids),
+            first: (args.layer.unwrap_or(0), args.head.unwrap_or(0)),
+        };
+        write_file(file, &html_page(&seen.explanation, &extras)?)?;
+    }
+    if args.json {
+        return json(&seen, args);
+    }
+    if args.svg.is_some() || args.html.is_some() {
+        return Ok(());
+    }
+    page(|paper| {
+        print_explanation(&seen.explanation, args.layer, args.head, paper)?;
+        if seen.lens.len() > 1 {
+            print_lens(&seen.lens, paper)?;
+        }
+        if args.target.is_some() {
+            print_knockouts(&seen.knockouts, &seen.target.text, &seen.explanation, paper)?;
+        }
+        seen.gradients.as_ref().map_or(Ok(()), |flow| print_gradients(flow, paper))
+    })
+}
+
+/// All that was asked for about one text.
+struct Seen {
+    explanation: Explanation,
+    lens: Vec<LensLayer>,
+    knockouts: Vec<Knockout>,
+    target: NextToken,
+    gradients: Option<GradientFlow>,
+}
+
+/// The token that was typed as the true one, else the likeliest.
+fn target_of(args: &Args, subject: &Subject, explanation: &Explanation) -> Result<NextToken, Failure> {
+    let logits = &explanation.logits[explanation.position.min(explanation.logits.len() - 1)];
+    let id = match &args.target {
+        None => explanation.next.first().map_or(0, |first| first.id),
+        Some(_) if explanation.next.is_empty() => {
+            return Err(Failure::usage(anyhow!("--target: this model has no head, so it predicts nothing")));
+        }
+        Some(text) => subject.output_id(text).ok_or_else(|| {
+            Failure::usage(anyhow!(
+                "--target {text:?} is no single token of this model's vocabulary (or label)"
+            ))
+        })?,
+    };
+    explanation.output(id, subject).ok_or_else(|| {
+        Failure::usage(anyhow!("--target: the model has {} outputs, no number {id}", logits.len()))
+    })
+}
+
+fn svg_of(args: &Args, explanation: &Explanation) -> String {
+    let one = explanation.model.n_layer * explanation.model.n_head == 1;
+    match (args.layer, args.head) {
+        (None, None) if !one => grid_svg(explanation),
+        (layer, head) => head_svg(explanation, layer.unwrap_or(0), head.unwrap_or(0)),
+    }
+}
+
+fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).with_context(|| format!("{} can't be written", path.display()))?;
+    eprintln!("wrote {} ({} KB)", path.display(), text.len().div_ceil(1000));
+    Ok(())
+}
+
+fn check_place(name: &str, place: Option<usize>, n: usize) -> Result<(), Failure> {
+    match place {
+        Some(place) if place >= n => Err(Failure::usage(anyhow!(
+            "--{name} {place}: the model's {name}s go from 0 to {}",
+            n.saturating_sub(1)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The ids to read: as typed, or the text's, of which a model of next tokens reads the end that fits its context.
+fn ids_of(args: &Args, tokenizer: &Tokenizer, loaded: &Loaded) -> Result<Vec<u32>, Failure> {
+    if let Some(ids) = &args.ids {
+        return Ok(ids.clone());
+    }
+    let encoded = tokenizer.encode_detailed(args.text.as_deref().unwrap_or_default(), true)?;
+    if !encoded.unknown.is_empty() {
+        let words: Vec<String> = encoded.unknown.iter().map(|word| format!("{word:?}")).collect();
+        let unk = tokenizer.unk_id().and_then(|id| tokenizer.id_to_token(id)).unwrap_or_default();
+        eprintln!("warning: not in the vocabulary, read as {unk}: {}", words.join(", "));
+    }
+    let mut ids = encoded.ids;
+    let continued = loaded.config.head == Head::NextToken;
+    if continued && ids.len() > 1 && ids.last().copied() == tokenizer.eos_id() {
+        ids.pop();
+    }
+    let n_left_out = ids.len().saturating_sub(loaded.config.context_len);
+    if n_left_out > 0 && continued {
+        let n = ids.len();
+        eprintln!(
+            "warning: the text has {n} tokens, the context holds {}: its first {n_left_out} are left out",
+            n - n_left_out
+        );
+        ids.drain(..n_left_out);
+    }
+    Ok(ids)
+}
+
+/// Everything as JSON, with the logits of the asked token or of all.
+fn json(seen: &Seen, args: &Args) -> Result<(), Failure> {
+    let explanation = &seen.explanation;
+    let mut value = serde_json::to_value(explanation)?;
+    if explanation.next.is_empty() {
+        value["logits"] = serde_json::json!([]);
+    } else if !args.all_logits {
+        let asked = explanation.position.min(explanation.logits.len() - 1);
+        value["logits"] = serde_json::to_value(&explanation.logits[asked])?;
+    }
+    value["lens"] = serde_json::to_value(&seen.lens)?;
+    if args.target.is_some() || args.html.is_some() {
+        value["target"] = serde_json::to_value(&seen.target)?;
+        value["knockouts"] = serde_json::to_value(&seen.knockouts)?;
+    }
+    if let Some(gradients) = &seen.gradients {
+        value["gradients"] = serde_json::to_value(gradients)?;
+    }
+    document(&value)
+}
+
+fn document(value: &impl Serialize) -> Result<(), Failure> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    serde_json::to_writer(&mut out, value).map_err(std::io::Error::from)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+/// Writes a page to standard output, as wide as the terminal; colours only where they are wanted.
+fn page(write: impl FnOnce(&mut Paper) -> std::io::Result<()>) -> Result<(), Failure> {
+    let terminal = console::Term::stdout();
+    let typed = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let width = if std::io::stdout().is_terminal() {
+        terminal.size_checked().map(|(_, w)| usize::from(w))
+    } else {
+        None
+    };
+    let mut out = anstream::AutoStream::auto(std::io::stdout().lock());
+    let mut bytes = Vec::new();
+    write(&mut Paper::new(&mut bytes, typed.or(width).unwrap_or(80)))?;
+    out.write_all(&bytes)?;
+    Ok(out.flush()?)
+}

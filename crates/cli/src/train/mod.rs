@@ -1,0 +1,188 @@
+//! `train`: from one TOML file to a model folder; what each form of the command does.
+//!
+//! stdout is for data, stderr for all else.
+
+mod args;
+mod cut_files;
+mod progress;
+mod reading;
+mod signals;
+mod summary;
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anstream::ColorChoice;
+use clap::Parser;
+use serde_json::json;
+use vulpes_trainer::checkpoint::{self, files::Disk};
+use vulpes_trainer::config::{self, RunConfig};
+use vulpes_trainer::{
+    Error, FitOptions, Plan, PlanOptions, Result, STACK_BYTES, Session, check, evaluate_session, fit,
+    is_patient, replay_patient, tokenizer_folder, verify,
+};
+
+use crate::ending::{end, say};
+use args::Args;
+use cut_files::exit_on_sigbus;
+use progress::Progress;
+use reading::Reading;
+use signals::Signals;
+
+/// Runs the program, on a thread whose stack is large enough for any model.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let run = move || end(dispatch(&args).map_err(Into::into));
+    let thread = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES).spawn(run);
+    match thread.map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        // The panic's own message is on stderr already.
+        Ok(Err(_)) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("error: can't start a thread: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &Args) -> Result<u8> {
+    if let Some(dir) = &args.check {
+        return check_command(args, dir);
+    }
+    if let Some(dir) = &args.verify {
+        return verify_command(args, dir);
+    }
+    let Some(name) = &args.config else { return Err(Error::Usage("--config is wanted".to_owned())) };
+    let config = read_config(args, name)?;
+    let run_dir = match &args.out {
+        Some(out) => out.clone(),
+        None => Path::new("runs").join(name.file_stem().unwrap_or_default()),
+    };
+    if args.eval {
+        return eval_command(args, config, &run_dir);
+    }
+    let checkpoint = if args.resume { newest(&run_dir) } else { None };
+    let plan = plan(args, config, run_dir, checkpoint)?;
+    if args.dry_run {
+        for warning in &plan.warnings {
+            say(&format!("warning: {warning}"));
+        }
+        give(args, &plan.to_json(), &plan.to_string())?;
+        return Ok(0);
+    }
+    train_command(args, &plan)
+}
+
+fn read_config(args: &Args, name: &Path) -> Result<RunConfig> {
+    let (path, text) = config::find(name)?;
+    let colour = anstream::AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
+    let mut config = RunConfig::parse(&path.display().to_string(), &text, &args.set, colour)?;
+    if let Some(threads) = args.threads {
+        if threads == 0 {
+            return Err(Error::Usage("--threads 0: wanted at least 1".to_owned()));
+        }
+        config.train.threads = Some(threads);
+    }
+    if !args.quiet {
+        args.set.iter().for_each(|item| say(&format!("set {item}")));
+    }
+    Ok(config)
+}
+
+fn plan(args: &Args, config: RunConfig, run_dir: PathBuf, checkpoint: Option<PathBuf>) -> Result<Plan> {
+    exit_on_sigbus().map_err(Error::BareIo)?;
+    if args.device.is_none() {
+        vulpes_model::device::fallback().iter().for_each(|why| say(&format!("warning: {why}")));
+    }
+    let options = PlanOptions { device: args.device.clone(), run_dir, checkpoint };
+    let reading = Reading::new(args.quiet);
+    let plan = Plan::new(config, &options, &reading);
+    reading.finish();
+    plan
+}
+
+/// The newest whole checkpoint's folder of a run.
+fn newest(run_dir: &Path) -> Option<PathBuf> {
+    checkpoint::newest(&run_dir.join("checkpoints")).ok().map(|(whole, _)| whole.path)
+}
+
+fn train_command(args: &Args, plan: &Plan) -> Result<u8> {
+    let signals = Signals::install().map_err(Error::BareIo)?;
+    if !args.quiet {
+        say(&plan.to_string());
+    }
+    let explicit =
+        args.set.iter().filter_map(|item| Some(item.split_once('=')?.0.trim().to_owned())).collect();
+    let options = FitOptions { resume: args.resume, explicit, stop: &|_| signals.exit_code(), files: &Disk };
+    let summary = fit(plan, &options, &mut Progress::new(args.quiet))?;
+    if !args.quiet {
+        say(&summary::of_run(plan, &summary));
+    }
+    if args.json {
+        let value = serde_json::to_value(&summary).map_err(|error| Error::Usage(error.to_string()))?;
+        give(args, &value, "")?;
+    }
+    Ok(summary.stopped.unwrap_or(0))
+}
+
+fn eval_command(args: &Args, config: RunConfig, run_dir: &Path) -> Result<u8> {
+    let (whole, passed_over) = checkpoint::newest(&run_dir.join("checkpoints"))?;
+    passed_over.iter().for_each(|error| say(&format!("warning: {error}; the one before it is used")));
+    let plan = plan(args, config, run_dir.to_path_buf(), Some(whole.path.clone()))?;
+    if plan.dataset.n_validation_rows() == 0 {
+        return Err(Error::Usage(
+            "there is no validation set: give data.validation or data.validation_fraction".into(),
+        ));
+    }
+    let session = Session::restore(&plan, &whole)?;
+    let found = evaluate_session(&session)?;
+    let text = summary::of_evaluation(whole.state.step, &found);
+    let value = json!({ "step": whole.state.step, "val": found });
+    give(args, &value, &text)?;
+    Ok(0)
+}
+
+fn check_command(args: &Args, dir: &Path) -> Result<u8> {
+    let checked = check(dir)?;
+    let lines: Vec<String> = checked
+        .iter()
+        .map(|one| format!("{}: {}", one.folder, one.fault.as_deref().unwrap_or("whole")))
+        .collect();
+    give(args, &json!({ "checked": checked }), &lines.join("\n"))?;
+    Ok(u8::from(checked.iter().any(|one| one.fault.is_some())))
+}
+
+fn verify_command(args: &Args, dir: &Path) -> Result<u8> {
+    let path = dir.join("config.toml");
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| Error::Config { path: path.clone(), reason: format!("can't be read: {error}") })?;
+    let mut config = RunConfig::parse(&path.display().to_string(), &text, &[], false)?;
+    config.train.threads = args.threads.or(config.train.threads);
+    let plan = plan(args, config, dir.to_path_buf(), tokenizer_folder(dir))?;
+    if is_patient(dir) {
+        let words = replay_patient(&plan, dir)?;
+        let text = words.clone().unwrap_or_else(|| "the step now goes well".to_owned());
+        give(args, &json!({ "failed": words }), &text)?;
+        return Ok(u8::from(words.is_some()));
+    }
+    let verified = verify(&plan, args.from, args.to)?;
+    let stretch = format!("steps {} to {}", verified.from + 1, verified.to);
+    let text = match &verified.difference {
+        None => format!("{stretch}: identical"),
+        Some(difference) => format!("{stretch}: they differ; {difference}"),
+    };
+    give(args, &json!(verified), &text)?;
+    Ok(u8::from(verified.difference.is_some()))
+}
+
+/// Writes data to stdout: one JSON document with `--json`, else text. A reader that has gone has seen enough.
+fn give(args: &Args, value: &serde_json::Value, text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = if args.json { writeln!(stdout, "{value:#}") } else { writeln!(stdout, "{text}") };
+    match written.and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(source) => Err(Error::Io { action: "write to", path: "stdout".into(), source }),
+        Ok(()) => Ok(()),
+    }
+}

@@ -1,0 +1,129 @@
+//! What a person sees while a run goes on: a bar on a terminal, a plain line every so often elsewhere.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use vulpes_trainer::{Evaluation, Reporter, StepLine, duration, thousands};
+
+/// Without a terminal, a line is printed about this many times a run, and at each evaluation.
+const PLAIN_LINES: u64 = 20;
+
+/// A line on stderr; nobody may be listening.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        let _ = writeln!(std::io::stderr().lock(), $($words)*);
+    }};
+}
+
+/// A run's progress on stderr.
+pub(crate) struct Progress {
+    quiet: bool,
+    /// `None` before the run begins, and where nothing is to be shown.
+    shown: Option<Shown>,
+}
+
+struct Shown {
+    bar: ProgressBar,
+    /// Without a terminal: every how many steps a line is printed.
+    plain_every: Option<u64>,
+    first_step: u64,
+    steps: u64,
+    since: Instant,
+    val_loss: Option<f64>,
+}
+
+impl Progress {
+    /// Progress of a run that hasn't begun; nothing but warnings with `quiet`.
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { quiet, shown: None }
+    }
+}
+
+impl Reporter for Progress {
+    fn begin(&mut self, first_step: u64, steps: u64) {
+        if self.quiet {
+            return;
+        }
+        let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(8));
+        let plain_every = bar.is_hidden().then(|| (steps / PLAIN_LINES).max(1));
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_position(first_step);
+        let since = Instant::now();
+        self.shown = Some(Shown { bar, plain_every, first_step, steps, since, val_loss: None });
+    }
+
+    fn step(&mut self, line: &StepLine) {
+        let Some(shown) = &mut self.shown else { return };
+        match shown.plain_every {
+            None => {
+                shown.bar.set_message(shown.words(line));
+                shown.bar.set_position(line.step);
+            }
+            Some(every) if line.step.is_multiple_of(every) || line.step == shown.steps => {
+                say!("step {}/{}  {}", line.step, shown.steps, shown.words(line));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn evaluation(&mut self, step: u64, found: &Evaluation) {
+        let Some(shown) = &mut self.shown else { return };
+        shown.val_loss = Some(found.loss);
+        if shown.plain_every.is_some() {
+            let mut words = format!("step {step}/{}  validation loss {:.4}", shown.steps, found.loss);
+            if let Some(perplexity) = found.perplexity {
+                let _ = write!(words, "  perplexity {perplexity:.3}");
+            }
+            if let Some(accuracy) = found.accuracy {
+                let _ = write!(words, "  accuracy {accuracy:.4}");
+            }
+            if let Some(macro_f1) = found.macro_f1 {
+                let _ = write!(words, "  macro-F1 {macro_f1:.4}");
+            }
+            say!("{words}");
+        }
+    }
+
+    fn say(&mut self, words: &str) {
+        match &self.shown {
+            Some(shown) if shown.plain_every.is_none() => shown.bar.suspend(|| say!("{words}")),
+            Some(_) => say!("{words}"),
+            None => {}
+        }
+    }
+
+    fn warn(&mut self, words: &str) {
+        let words = format!("warning: {words}");
+        match &self.shown {
+            Some(shown) if shown.plain_every.is_none() => shown.bar.suspend(|| say!("{words}")),
+            _ => say!("{words}"),
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(shown) = &self.shown {
+            shown.bar.finish_and_clear();
+        }
+    }
+}
+
+impl Shown {
+    fn words(&self, line: &StepLine) -> String {
+        let mut words = format!("loss {:.4}", line.loss);
+        if let Some(val_loss) = self.val_loss {
+            let _ = write!(words, "  val {val_loss:.4}");
+        }
+        let _ = write!(words, "  {} tokens/s", thousands(line.tokens_per_s));
+        let done = line.step.saturating_sub(self.first_step);
+        if done > 0 && line.step < self.steps {
+            let each = self.since.elapsed().as_secs_f64() / done as f64;
+            let left = Duration::from_secs_f64(each * (self.steps - line.step) as f64);
+            let _ = write!(words, "  {} left", duration(left));
+        }
+        words
+    }
+}

@@ -1,0 +1,98 @@
+//! The end-of-run summary: what it reached, where the model is, and what to try next.
+
+use std::fmt::Write as _;
+
+use vulpes_data::{DataKind, ObjectiveKind, embedded};
+use vulpes_trainer::{Evaluation, Plan, Summary, quoted};
+
+/// How many words of the corpus a suggested prompt has.
+const PROMPT_WORDS: usize = 4;
+
+/// What a finished or stopped run says.
+pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
+    let mut text = match summary.stopped {
+        None => "done".to_owned(),
+        Some(code) => format!("stopped by {}", if code == 130 { "SIGINT" } else { "SIGTERM" }),
+    };
+    let _ = write!(text, ": {} steps in {:.1} s", summary.step, summary.elapsed_s);
+    if let Some(loss) = summary.loss {
+        let _ = write!(text, ", loss {loss:.4}");
+    }
+    if let Some(found) = &summary.evaluation {
+        let _ = write!(text, ", {}", measured(found));
+    }
+    if let Some(best) = summary.best {
+        let _ = write!(text, "; best validation loss {:.4} at step {}", best.val_loss, best.step);
+    }
+    if summary.skipped_steps > 0 {
+        let _ = write!(text, "; {} steps skipped", summary.skipped_steps);
+    }
+    let run = quoted(&summary.run.display().to_string());
+    let _ = write!(text, "\nmodel: {}", summary.run.join("model").display());
+    if summary.stopped.is_some() {
+        text.push_str("\ngo on with the same command and --resume");
+        return text;
+    }
+    let text_of_corpus = prompt(plan).unwrap_or_else(|| "The".to_owned());
+    let prompt = quoted(&text_of_corpus);
+    // `cargo run` has built this program alone; `cargo run` builds the others.
+    let program = |name: &str| match std::env::var_os("CARGO_MANIFEST_DIR") {
+        Some(_) => format!("cargo run --release --bin {name} --"),
+        None => name.to_owned(),
+    };
+    text.push_str("\ntry:");
+    let asked = match plan.config.objective.kind() {
+        ObjectiveKind::NextToken => Some(prompt.clone()),
+        ObjectiveKind::MaskedToken => {
+            text_of_corpus.rsplit_once(' ').map(|(start, _)| quoted(&format!("{start} [MASK]")))
+        }
+        ObjectiveKind::Classify => None,
+    };
+    if let Some(asked) = asked {
+        let _ = write!(text, "\n  {} --model {run} --prompt {asked} --next 5", program("sample"));
+    }
+    let _ = write!(text, "\n  {} --model {run} --text {prompt}", program("explain"));
+    text
+}
+
+/// An evaluation as `--eval` prints it.
+pub(crate) fn of_evaluation(step: u64, found: &Evaluation) -> String {
+    format!("step {step}: {}, {} targets", measured(found), found.n_targets)
+}
+
+fn measured(found: &Evaluation) -> String {
+    let mut text = format!("validation loss {:.4}", found.loss);
+    if let Some(perplexity) = found.perplexity {
+        let _ = write!(text, ", perplexity {perplexity:.3}");
+    }
+    if let Some(accuracy) = found.accuracy {
+        let _ = write!(text, ", accuracy {accuracy:.4}");
+    }
+    if let Some(macro_f1) = found.macro_f1 {
+        let _ = write!(text, ", macro-F1 {macro_f1:.4}");
+    }
+    text
+}
+
+/// The first words of the corpus, the last one masked where masked words are asked.
+fn prompt(plan: &Plan) -> Option<String> {
+    let config = &plan.config;
+    if config.data.kind != DataKind::Text {
+        return None;
+    }
+    let path = config.data.train.0.first()?;
+    let text = match std::fs::read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).into_owned(),
+        Err(_) => embedded(path)?.to_owned(),
+    };
+    let line = text.lines().find(|line| line.split_whitespace().count() > 1)?;
+    let all: Vec<&str> = line.split_whitespace().collect();
+    let mut words: Vec<String> =
+        all.iter().take(PROMPT_WORDS.min(all.len() - 1)).map(|word| (*word).to_owned()).collect();
+    if config.objective.kind() == ObjectiveKind::MaskedToken {
+        let tokenizer = plan.dataset.tokenizer()?;
+        *words.last_mut()? = tokenizer.id_to_token(tokenizer.mask_id()?)?;
+        words.extend(all.get(words.len()).map(|word| (*word).to_owned()));
+    }
+    Some(words.join(" "))
+}

@@ -1,0 +1,42 @@
+//! Counts and durations as a person reads them.
+
+use std::time::Duration;
+
+/// A count with a comma every three digits.
+pub fn thousands(value: f64) -> String {
+    let digits = format!("{:.0}", value.max(0.0));
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A duration in its two largest units.
+pub fn duration(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    match secs {
+        0..60 => format!("{secs} s"),
+        60..3600 => format!("{} min {:02} s", secs / 60, secs % 60),
+        3600..86_400 => format!("{} h {:02} min", secs / 3600, secs % 3600 / 60),
+        _ => format!("{} d {:02} h", secs / 86_400, secs % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(
+            ["0", "999", "1,000", "12,345,678"],
+            [0.0, 999.0, 1000.0, 12_345_678.0].map(thousands)[..]
+        );
+        let of = |secs| duration(Duration::from_secs(secs));
+        assert_eq!([of(5), of(65), of(3_700), of(90_000)], ["5 s", "1 min 05 s", "1 h 01 min", "1 d 01 h"]);
+    }
+}
