@@ -33,7 +33,7 @@ fn adamw_decay_is_decoupled() {
 #[test]
 fn sgd_decay_is_coupled() {
     let (param, velocity) = (var(2.0), var(0.0));
-    let step = SgdStep { lr: 0.5, momentum: 0.9, nesterov: false, weight_decay: 0.1, grad_scale: 1.0 };
+    let step = SgdStep { lr: 0.5, momentum: 0.9, weight_decay: 0.1, grad_scale: 1.0 };
     sgd(&param, &velocity, &var(0.0), &step).unwrap();
     assert_eq!((value(&param), value(&velocity)), (2.0 - 0.5 * 0.2, 0.2));
     sgd(&param, &velocity, &var(0.0), &SgdStep { weight_decay: 0.0, ..step }).unwrap();
