@@ -4,7 +4,7 @@
 //! side would be as many streams, and slower.
 #![allow(unsafe_code)]
 
-use crate::kernel::simd::{self, LANES, join};
+use crate::kernel::simd;
 use crate::softmax::cpu::forward_rows as softmax_rows;
 
 /// `out_o = Σ_i weight_oi x_i + bias_o`, for as many rows of the weight as there are outputs.
@@ -65,7 +65,7 @@ pub fn attend_no_grad(
     }
 }
 
-/// The sum of products in [`LANES`] partial sums.
+/// The sum of products, in lanes.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     simd::reduce2(a, b, |sum, a, b| sum + a * b)
 }
@@ -74,7 +74,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{LANES, join};
+    use crate::kernel::simd::{LANES, join};
 
     /// How far ahead of its row a kernel asks memory, in numbers; the hardware alone stops at each page.
     const AHEAD: usize = 512;
