@@ -175,19 +175,23 @@ impl Optimizer {
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device};
+    use vulpes_model::config::Family;
     use vulpes_model::{Head, ModelSection, Transformer};
 
     use super::*;
 
     #[test]
     fn missing_and_unknown_state_is_named() {
-        let config = ModelSection::default().resolve(17, Head::NextToken);
+        let section = ModelSection { family: Some(Family::Fox), ..ModelSection::default() };
+        let config = section.resolve(17, Head::NextToken);
         let model = Transformer::init(&config, 1, DType::F32, &Device::Cpu).unwrap();
         for (kind, name) in [(OptimizerKind::Adamw, "v"), (OptimizerKind::Sgd, "velocity")] {
             let name = format!("{name}.embedding.token.weight");
             let config = OptimizerConfig { kind, ..OptimizerConfig::default() };
             let mut optimizer = Optimizer::new(&config, model.parameters(), &|_| true).unwrap();
-            let whole = optimizer.state();
+            // The state shares memory with the optimizer, and a variable can't be set to itself.
+            let copy = |(name, tensor): (String, Tensor)| (name, tensor.copy().unwrap());
+            let whole: BTreeMap<String, Tensor> = optimizer.state().into_iter().map(copy).collect();
             assert_eq!(whole.len(), model.parameters().iter().count() * Optimizer::n_memory(kind));
             optimizer.set_state(&whole, 3).unwrap();
             assert_eq!(optimizer.updates(), 3);

@@ -265,6 +265,7 @@ pub(crate) fn scalar(tensor: &candle_core::Tensor) -> candle_core::Result<f64> {
 mod tests {
     use candle_core::DType;
     use vulpes_data::{Batches, Cursor, DataConfig, DataKind, Dataset, ObjectiveConfig, OpenOptions};
+    use vulpes_model::config::Family;
     use vulpes_model::{Head, ModelSection};
 
     use super::*;
@@ -290,7 +291,12 @@ mod tests {
         let data = DataConfig { kind: DataKind::Synthetic, ..DataConfig::default() };
         let options = OpenOptions { vocab_size: Some(17), ..OpenOptions::new(8, 7) };
         let dataset = Arc::new(Dataset::open(&data, &ObjectiveConfig::default(), &options).unwrap());
-        let section = ModelSection { context_len: Some(8), dropout: Some(0.5), ..ModelSection::default() };
+        let section = ModelSection {
+            family: Some(Family::Fox),
+            context_len: Some(8),
+            dropout: Some(0.5),
+            ..ModelSection::default()
+        };
         let config = section.resolve(17, Head::NextToken);
         let model = Transformer::init(&config, 1, DType::F64, &Device::Cpu).unwrap();
         // The second step of two rows a rank; made-up rows are the same in every batch, so that only masks can differ.
