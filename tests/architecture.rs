@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model", &["ops", "random"]),
     ("data", &["random"]),
     ("generate", &["data", "model", "ops", "random"]),
-    ("inspect", &["data", "model", "ops"]),
+    ("inspect", &["data", "generate", "model", "ops"]),
     ("trainer", &["data", "generate", "model", "ops", "random"]),
     ("cli", &["data", "generate", "inspect", "model", "ops", "random", "trainer"]),
 ];

@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
 /// An error of this crate: what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A logit from which no probability follows.
     #[error("the model's logit of token {id} is {logit}: its weights or its input are broken")]

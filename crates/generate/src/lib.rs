@@ -19,7 +19,7 @@ mod stop;
 mod tables;
 
 pub use config::{Problem, SampleConfig};
-pub use error::Error;
+pub use error::{Error, Result};
 pub use film::Film;
 pub use generate::{Finish, Request, Sample, check_continues, generate};
 pub use generation_config::{GenerationConfig, OneOrMany};

@@ -1,7 +1,11 @@
 //! What can go wrong while a model is looked at.
 
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]

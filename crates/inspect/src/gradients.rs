@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
 use serde::Serialize;
+use vulpes_generate::NextToken;
 use vulpes_model::{Head, Input, Run, Transformer};
 use vulpes_ops::{self as ops, CrossEntropyOptions, Gradients};
 
 use crate::error::Error;
-use crate::explanation::Explanation;
-use crate::explanation::{NextToken, Subject};
+use crate::explanation::{Explanation, Subject, softmax};
 
 /// The gradient of the loss by every parameter.
 #[derive(Clone, Debug, Serialize)]
@@ -83,7 +83,7 @@ pub fn gradient_flow(
         target: NextToken {
             id: target,
             text: subject.output(target),
-            probability: crate::explanation::softmax(logits)[target as usize],
+            probability: softmax(logits)[target as usize],
             logit: logits[target as usize],
         },
         loss: loss.to_dtype(DType::F64)?.to_scalar()?,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use serde::Serialize;
+use vulpes_generate::NextToken;
 use vulpes_model::{Head, Input, Recorder, Run, Site};
 
 use crate::error::Error;
 use crate::explanation::Explanation;
-use crate::explanation::{NextToken, Subject, next_tokens, seen, softmax};
+use crate::explanation::{Subject, next_tokens, seen, softmax};
 
 /// What the model would say if it ended after some layer.
 #[derive(Clone, Debug, Serialize)]

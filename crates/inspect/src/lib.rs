@@ -16,14 +16,15 @@ mod svg;
 mod terminal;
 mod walkthrough;
 
-pub use error::Error;
-pub use explanation::{Explanation, NextToken, Subject, explain, print as print_explanation};
+pub use error::{Error, Result};
+pub use explanation::{Explanation, Subject, explain, print as print_explanation};
 pub use gradients::{Flow, GradientFlow, gradient_flow};
 pub use html::{Extras, Story, film_page, page as html_page};
 pub use influence::{Knockout, LensLayer, Projection, knockouts, logit_lens, projection};
 pub use influence_page::{print_gradients, print_knockouts, print_lens};
 pub use svg::{grid_svg, head_svg};
 pub use terminal::Paper;
+pub use vulpes_generate::NextToken;
 pub use walkthrough::{
     Difference, Example, GradientsOf, Step, Walkthrough, print as print_walkthrough, walkthrough,
 };

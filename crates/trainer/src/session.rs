@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
-use vulpes_data::Batch;
+use vulpes_data::{Batch, Rank};
 use vulpes_generate::{GenerationConfig, OneOrMany};
 use vulpes_model::{Transformer, folder, parameter_specs};
 use vulpes_ops::threads::with_kernel_threads;
@@ -100,6 +100,7 @@ impl<'a> Session<'a> {
             plan.n_threads,
             config.objective.label_smoothing,
             config.train.seed,
+            Rank::default(),
         )?;
         let optimizer = Optimizer::new(&config.optimizer, transformer.parameters(), &trainable)?;
         let schedule = Schedule::new(&config.schedule, config.optimizer.lr, config.train.steps);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Var};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use vulpes_data::Batch;
+use vulpes_data::{Batch, Rank};
 use vulpes_model::{Input, Run, Transformer};
 use vulpes_ops::threads::with_kernel_threads;
 use vulpes_ops::{CrossEntropyOptions, Gradients, backward, sum_gradients};
@@ -57,6 +57,7 @@ pub struct Stepper {
     n_threads: usize,
     options: CrossEntropyOptions,
     seed: u64,
+    rank: Rank,
 }
 
 /// The loss of one step's batches.
@@ -73,8 +74,10 @@ pub struct StepLoss {
 impl Stepper {
     /// Prepares `n_shards` sets of gradients for the parameters that `trainable` names, on up to `n_threads` threads.
     ///
+    /// `rank` is the one whose batches ([`vulpes_data::Batches`]) are given to [`Stepper::gradients`].
+    ///
     /// # Errors
-    /// When the threads can't be started.
+    /// Returns an error if the threads can't be started.
     pub fn new(
         transformer: &Transformer,
         trainable: &dyn Fn(&str) -> bool,
@@ -82,6 +85,7 @@ impl Stepper {
         n_threads: usize,
         label_smoothing: f64,
         seed: u64,
+        rank: Rank,
     ) -> Result<Self> {
         let transformer = transformer.with_trainable(trainable)?;
         let all = transformer.parameters().iter().filter(|(name, _)| trainable(name));
@@ -105,6 +109,7 @@ impl Stepper {
             n_threads,
             options: CrossEntropyOptions { label_smoothing, ..CrossEntropyOptions::default() },
             seed,
+            rank,
         })
     }
 
@@ -124,7 +129,7 @@ impl Stepper {
             transformer: &self.transformer,
             options: self.options,
             dropout: Key::new(self.seed, "dropout").with(&step),
-            first_row: batches.first().map_or(0, |batch| batch.first_row),
+            first_row: batches.first().map_or(0, |batch| step_row(batch, self.rank)),
             n_targets,
         };
         let kernel_threads = self.kernel_threads;
@@ -185,6 +190,8 @@ struct Shard<'a> {
     transformer: &'a Transformer,
     options: CrossEntropyOptions,
     dropout: Key,
+    /// The number of the step's first row, over all ranks: dropout is keyed by the row of the step, so that no two
+    /// ranks draw the same masks.
     first_row: u64,
     n_targets: usize,
 }
@@ -213,6 +220,12 @@ impl Shard<'_> {
         }
         Ok(sum)
     }
+}
+
+/// The number of the step's first row, which is rank 0's: before `batch`, the first of this rank, stand one of as many
+/// rows for each rank below it.
+fn step_row(batch: &Batch, rank: Rank) -> u64 {
+    batch.first_row.saturating_sub(batch.rows as u64 * rank.rank)
 }
 
 /// The rows of shard `index` of `n`: as even as can be, the larger ones first.
@@ -250,6 +263,11 @@ pub(crate) fn scalar(tensor: &candle_core::Tensor) -> candle_core::Result<f64> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::DType;
+    use vulpes_data::{Batches, Cursor, DataConfig, DataKind, Dataset, ObjectiveConfig, OpenOptions};
+    use vulpes_model::config::Family;
+    use vulpes_model::{Head, ModelSection};
+
     use super::*;
 
     #[test]
@@ -266,6 +284,33 @@ mod tests {
                 assert_eq!(next, rows);
             }
         }
+    }
+
+    #[test]
+    fn ranks_draw_masks_of_their_own_and_together_those_of_one_rank() {
+        let data = DataConfig { kind: DataKind::Synthetic, ..DataConfig::default() };
+        let options = OpenOptions { vocab_size: Some(17), ..OpenOptions::new(8, 7) };
+        let dataset = Arc::new(Dataset::open(&data, &ObjectiveConfig::default(), &options).unwrap());
+        let section = ModelSection {
+            family: Some(Family::Fox),
+            context_len: Some(8),
+            dropout: Some(0.5),
+            ..ModelSection::default()
+        };
+        let config = section.resolve(17, Head::NextToken);
+        let model = Transformer::init(&config, 1, DType::F64, &Device::Cpu).unwrap();
+        // The second step of two rows a rank; made-up rows are the same in every batch, so that only masks can differ.
+        let sum = |rank: Rank, n: usize| {
+            let mut batches = Batches::new(dataset.clone(), Cursor { epoch: 0, index: 4 }, 2, rank);
+            let batches: Vec<Batch> = (0..n).map(|_| batches.next_batch().unwrap()).collect();
+            let mut stepper = Stepper::new(&model, &|_| true, 2, 1, 0.0, 3, rank).unwrap();
+            let (loss, _, _) = stepper.gradients(1, &batches).unwrap();
+            loss.loss * loss.n_targets as f64
+        };
+        let (first, second) = (sum(Rank { rank: 0, of: 2 }, 1), sum(Rank { rank: 1, of: 2 }, 1));
+        let whole = sum(Rank::default(), 2);
+        assert_ne!(first, second, "both ranks drew the same masks");
+        assert!((first + second - whole).abs() < 1e-9 * whole.abs(), "{first} + {second} is not {whole}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod page;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 use vulpes_data::Tokenizer;
+use vulpes_generate::{NextToken, token_text};
 use vulpes_model::{Head, Input, ModelConfig, Recorder, Run, Site, Transformer, mean_pooled};
 
 pub use page::print;
@@ -60,19 +61,6 @@ pub struct Explanation {
     pub logits: Vec<Vec<f32>>,
     /// The likeliest tokens (or labels) at `position`, greatest first; none for a model without a head.
     pub next: Vec<NextToken>,
-}
-
-/// One line of the next-word table.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct NextToken {
-    /// The token's id, or the label's number.
-    pub id: u32,
-    /// Its text.
-    pub text: String,
-    /// Its probability, the softmax of the logits.
-    pub probability: f64,
-    /// Its logit.
-    pub logit: f32,
 }
 
 /// A model with the names of what goes in and comes out of it.
@@ -248,13 +236,4 @@ pub(crate) fn next_tokens(logits: &[f32], n: usize, text: &dyn Fn(u32) -> String
         logit: logits[id as usize],
     };
     ids.iter().take(n).map(line).collect()
-}
-
-/// The text of one token; the vocabulary's spelling where it is no whole text.
-pub(crate) fn token_text(tokenizer: &Tokenizer, id: u32) -> String {
-    let decoded = tokenizer.decode(&[id], false).unwrap_or_default();
-    if decoded.is_empty() || decoded.contains('\u{fffd}') {
-        return tokenizer.id_to_token(id).unwrap_or_else(|| format!("<{id}>"));
-    }
-    decoded
 }

@@ -2,6 +2,8 @@
 
 use std::io::Result;
 
+use vulpes_generate::NextToken;
+
 use super::Explanation;
 use crate::terminal::{Cell, Paper, heat, shade, shown};
 
@@ -164,7 +166,7 @@ fn next(explanation: &Explanation, tokens: &[String], paper: &mut Paper) -> Resu
     };
     paper.heading(&title)?;
     let n_column = if paper.is_wide() { 4 } else { 3 };
-    let row = |line: &super::NextToken| -> Vec<Cell> {
+    let row = |line: &NextToken| -> Vec<Cell> {
         let bar = "█".repeat((line.probability * 30.0).round() as usize);
         let numbers =
             [format!("{:.4}", line.probability), format!("{:.3}", line.logit), format!("{bar:<30}")];

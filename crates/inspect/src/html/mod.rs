@@ -12,10 +12,11 @@ mod tests;
 
 use serde::Serialize;
 use serde_json::json;
+use vulpes_generate::NextToken;
 
 pub use film::{Story, film_page};
 
-use crate::explanation::{Explanation, NextToken};
+use crate::explanation::Explanation;
 use crate::gradients::GradientFlow;
 use crate::influence::{Knockout, LensLayer, Projection};
 
