@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use vulpes_data::Tokenizer;
 use vulpes_model::{Head, Input, Recorder, Run, Site, Transformer};
 
+use crate::error::Error;
+use crate::next::{NextToken, next_tokens};
 use crate::prompt::token_text;
 use crate::sampler::normalizer;
-use crate::{Error, NextToken, next_tokens};
 
 /// The file's name in a run folder.
 const FILE: &str = "film.jsonl";

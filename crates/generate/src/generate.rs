@@ -4,10 +4,12 @@ use vulpes_data::{DecodeStream, Tokenizer};
 use vulpes_model::config::MaskKind;
 use vulpes_model::{Head, Transformer};
 
+use crate::config::SampleConfig;
 use crate::engine::Engine;
+use crate::error::Error;
 use crate::prompt::token_text;
+use crate::sampler::{Choice, Sampler};
 use crate::stop::StopTexts;
-use crate::{Choice, Error, SampleConfig, Sampler};
 
 /// What is to be continued, and how.
 #[derive(Clone, Debug)]

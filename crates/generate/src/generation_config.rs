@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, SampleConfig};
+use crate::config::SampleConfig;
+use crate::error::Error;
 
 const FILE: &str = "generation_config.json";
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::Error;
+use crate::error::Error;
 use crate::sampler::normalizer;
 
 /// One line of the table.

@@ -2,7 +2,7 @@
 
 use vulpes_data::Tokenizer;
 
-use crate::Error;
+use crate::error::Error;
 
 /// A prompt in the tokenizer's ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,8 +5,10 @@ use vulpes_data::Tokenizer;
 use vulpes_model::{Head, Input, Run, Transformer};
 
 use crate::engine::to_rows;
+use crate::error::Error;
+use crate::next::{NextToken, next_tokens};
 use crate::prompt::token_text;
-use crate::{Choice, Error, NextToken, Sampler, next_tokens};
+use crate::sampler::{Choice, Sampler};
 
 /// The likeliest tokens for one mask.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -8,8 +8,9 @@ use serde::Serialize;
 use vulpes_model::{Head, Input, Run, Transformer};
 use vulpes_ops::{self as ops, CrossEntropyOptions, Gradients};
 
+use crate::error::Error;
+use crate::explanation::Explanation;
 use crate::explanation::{NextToken, Subject};
-use crate::{Error, Explanation};
 
 /// The gradient of the loss by every parameter.
 #[derive(Clone, Debug, Serialize)]

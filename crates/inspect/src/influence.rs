@@ -7,8 +7,9 @@ use candle_core::DType;
 use serde::Serialize;
 use vulpes_model::{Head, Input, Recorder, Run, Site};
 
+use crate::error::Error;
+use crate::explanation::Explanation;
 use crate::explanation::{NextToken, Subject, next_tokens, seen, softmax};
-use crate::{Error, Explanation};
 
 /// What the model would say if it ended after some layer.
 #[derive(Clone, Debug, Serialize)]

@@ -2,7 +2,7 @@
 
 use std::io::Result;
 
-use crate::Explanation;
+use crate::explanation::Explanation;
 use crate::gradients::{Flow, GradientFlow};
 use crate::influence::{Knockout, LensLayer};
 use crate::terminal::{Cell, Paper, shown};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::Explanation;
+use crate::explanation::Explanation;
 use crate::terminal::shown;
 
 /// From weight 0 to 1, as on the page: one hue that darkens evenly, readable by the colour-blind and in print.

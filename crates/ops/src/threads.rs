@@ -5,6 +5,7 @@ use std::cell::Cell;
 thread_local! {
     static KERNEL_THREADS: Cell<usize> = const { Cell::new(1) };
     static REFERENCE: Cell<bool> = const { Cell::new(false) };
+    static FAST_FORMS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Puts a thread's setting back when it is dropped, also when a panic unwinds.
@@ -38,6 +39,17 @@ pub fn with_reference<R>(f: impl FnOnce() -> R) -> R {
 /// Whether [`with_reference`] is in force on this thread.
 pub(crate) fn reference_only() -> bool {
     REFERENCE.get()
+}
+
+/// How many fast forms this thread has run: for the tests, which must not compare a reference with itself.
+#[doc(hidden)]
+pub fn n_fast_forms() -> u64 {
+    FAST_FORMS.get()
+}
+
+/// Called for each fast form: one addition, beside all that an operation does.
+pub(crate) fn count_fast_form() {
+    FAST_FORMS.set(FAST_FORMS.get() + 1);
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use vulpes_ops::Gradients;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Refuses gradients of which one is absent or not finite.
 ///

@@ -7,7 +7,7 @@ use vulpes_model::Parameters;
 use vulpes_ops::{AdamwItem, AdamwStep, Gradients, SgdStep, adamw_all, sgd};
 
 use crate::config::{OptimizerConfig, OptimizerKind};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// An optimizer and its state.
 ///

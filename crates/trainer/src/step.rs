@@ -18,7 +18,7 @@ use vulpes_ops::threads::with_kernel_threads;
 use vulpes_ops::{CrossEntropyOptions, Gradients, backward, sum_gradients};
 use vulpes_random::Key;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The stack of a thread that trains: candle's backward pass recurses once per operation.
 pub const STACK_BYTES: usize = 256 << 20;

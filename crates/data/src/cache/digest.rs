@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::Cache;
 use crate::corpus::{Source, Sources};
+use crate::error::{Error, Result};
 use crate::progress::{Progress, Stage};
-use crate::{Error, Result};
 
 /// The version of the folder's layout and of all that decides what tokens a text becomes.
 const FORMAT: u32 = 1;

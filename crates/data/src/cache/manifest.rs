@@ -7,8 +7,8 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::digest_of;
+use crate::error::{Error, Result};
 use crate::store::{Built, Column, Finished, Made, MadeSet, PER_SHARD, Store, Width};
-use crate::{Error, Result};
 
 const NAME: &str = "manifest.json";
 

@@ -20,8 +20,10 @@ pub(crate) use digest::Key;
 use lock::Lock;
 use manifest::Manifest;
 
+use crate::config::DataConfig;
+use crate::error::{Error, Result};
 use crate::store::{Built, Made, Target};
-use crate::{DataConfig, Error, Result, Tokenizer};
+use crate::tokenizer::Tokenizer;
 
 /// Folders in which a corpus is being built, and files on their way to their names.
 const BUILDING: &str = ".building-";

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
-use crate::{
-    Cursor, DataConfig, Dataset, DocumentConfig, Error, ObjectiveConfig, OpenOptions, Paths, Progress,
-    Result, Stage, TokenizerConfig, TokenizerKind,
-};
+use crate::config::{DataConfig, DocumentConfig, ObjectiveConfig, Paths, TokenizerConfig, TokenizerKind};
+use crate::cursor::Cursor;
+use crate::dataset::{Dataset, OpenOptions};
+use crate::error::{Error, Result};
+use crate::progress::{Progress, Stage};
 
 /// Which stages were gone through.
 #[derive(Default)]
@@ -26,7 +27,7 @@ impl Progress for Heard {
 fn config(folder: &Path) -> DataConfig {
     let text = folder.join("fox.txt");
     if !text.exists() {
-        fs::write(&text, crate::embedded("fox.txt").unwrap()).unwrap();
+        fs::write(&text, crate::embedded::embedded("fox.txt").unwrap()).unwrap();
         // A file this new could still be written within the resolution of its time; an old one can't.
         let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
         fs::File::options().append(true).open(&text).unwrap().set_modified(old).unwrap();
@@ -90,8 +91,11 @@ fn a_changed_corpus_gets_a_folder_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
     let (first, _) = open(&config);
-    fs::write(folder.path().join("fox.txt"), crate::embedded("fox.txt").unwrap().replace("fox", "dog"))
-        .unwrap();
+    fs::write(
+        folder.path().join("fox.txt"),
+        crate::embedded::embedded("fox.txt").unwrap().replace("fox", "dog"),
+    )
+    .unwrap();
     let (second, stages) = open(&config);
     assert!(stages.contains(&Stage::Tokenize));
     assert_ne!(first.unwrap().tokenizer().unwrap().to_json(), second.unwrap().tokenizer().unwrap().to_json());

@@ -1,13 +1,12 @@
 //! The section `[data]`.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
-use crate::corpus::Sources;
-
-use super::{DocumentConfig, Issue, ObjectiveConfig, ObjectiveKind, Paths, TokenizerConfig, TokenizerKind};
+use super::Issue;
+use super::document::DocumentConfig;
+use super::objective::{ObjectiveConfig, ObjectiveKind};
+use super::paths::Paths;
+use super::tokenizer::{TokenizerConfig, TokenizerKind};
 
 /// What the files hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,15 +118,6 @@ impl DataConfig {
     pub fn row_kind(&self, objective: &ObjectiveConfig) -> RowKind {
         let documents = self.kind == DataKind::Ids || objective.kind() == ObjectiveKind::Classify;
         self.rows.unwrap_or(if documents { RowKind::Documents } else { RowKind::Windows })
-    }
-
-    /// The training files that there are, in the order in which they are read.
-    ///
-    /// # Errors
-    /// Where a path leads nowhere or a glob or folder holds no file.
-    pub fn training_files(&self) -> Result<Vec<PathBuf>> {
-        let sources = Sources::find("data.train", &self.train)?;
-        Ok(sources.files.into_iter().map(|file| file.path).collect())
     }
 
     /// The name of the text column.

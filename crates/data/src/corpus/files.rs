@@ -8,7 +8,9 @@ use std::time::SystemTime;
 
 use glob::{MatchOptions, glob_with};
 
-use crate::{Error, Paths, Result, embedded};
+use crate::config::{DataConfig, Paths};
+use crate::embedded::embedded;
+use crate::error::{Error, Result};
 
 /// One file of a corpus.
 #[derive(Clone, Debug)]
@@ -131,6 +133,17 @@ impl Sources {
 
     pub(crate) fn n_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.len).sum()
+    }
+}
+
+impl DataConfig {
+    /// The training files that there are, in the order in which they are read.
+    ///
+    /// # Errors
+    /// Returns an error if a path leads nowhere or a glob or folder holds no file.
+    pub fn training_files(&self) -> Result<Vec<PathBuf>> {
+        let sources = Sources::find("data.train", &self.train)?;
+        Ok(sources.files.into_iter().map(|file| file.path).collect())
     }
 }
 

@@ -3,9 +3,10 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::files::Source;
+use super::short;
 use super::table::for_each_line;
-use super::{Source, short};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// One row of ids.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,8 @@ pub(crate) use cut::Cut;
 pub(crate) use files::{Source, Sources, digest_of};
 pub(crate) use ids::{IdRow, Labels, Limits, read_ids};
 
-use crate::{DataConfig, DataKind, Result};
+use crate::config::{DataConfig, DataKind};
+use crate::error::Result;
 
 /// A document, or a part of one that is too long to be held at once.
 #[derive(Clone, Copy, Debug)]

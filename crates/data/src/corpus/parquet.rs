@@ -8,8 +8,9 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
 
-use super::{Document, Reading, Source, short};
-use crate::{Error, Result};
+use super::files::Source;
+use super::{Document, Reading, short};
+use crate::error::{Error, Result};
 
 /// Hands out the rows of a Parquet file; only the columns that are used are read.
 pub(super) fn read_parquet(

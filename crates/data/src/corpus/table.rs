@@ -4,8 +4,9 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 
 use serde_json::{Map, Value};
 
-use super::{Document, LONGEST_MB, Reading, Source, short};
-use crate::{Error, Result};
+use super::files::Source;
+use super::{Document, LONGEST_MB, Reading, short};
+use crate::error::{Error, Result};
 
 /// Hands out the rows of a file of JSON objects, one a line; blank lines are skipped.
 pub(super) fn read_jsonl(

@@ -2,8 +2,11 @@
 
 use std::io::Read;
 
-use super::{Cut, Document, LONGEST_MB, Source};
-use crate::{DocumentConfig, Error, Result};
+use super::cut::Cut;
+use super::files::Source;
+use super::{Document, LONGEST_MB};
+use crate::config::DocumentConfig;
+use crate::error::{Error, Result};
 
 /// How many bytes are read at once.
 const BLOCK: usize = 1 << 18;

@@ -5,7 +5,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::Dataset;
-use crate::{Batch, Cursor, Result};
+use crate::batch::Batch;
+use crate::cursor::Cursor;
+use crate::error::Result;
 
 /// Which of several processes this one is: rank `rank` of `of` takes its own rows of every batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,9 @@ impl Batches {
         // The thread ends after an error; the system may also have had no thread to give.
         let batch = match made {
             Some(batch) => batch?,
-            None => return Err(crate::Error::config("data", "the thread that makes batches has ended")),
+            None => {
+                return Err(crate::error::Error::config("data", "the thread that makes batches has ended"));
+            }
         };
         self.cursor = self.dataset.advance(self.cursor, self.stride);
         Ok(batch)

@@ -3,7 +3,10 @@
 use vulpes_random::Stream;
 
 use super::row::Row;
-use crate::{Error, IGNORED, ObjectiveConfig, Result, Tokenizer};
+use crate::batch::IGNORED;
+use crate::config::ObjectiveConfig;
+use crate::error::{Error, Result};
+use crate::tokenizer::Tokenizer;
 
 /// How tokens are masked.
 #[derive(Clone, Debug)]

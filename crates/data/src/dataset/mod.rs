@@ -1,6 +1,10 @@
 //! The rows of a corpus, and the batch at any place of them.
 
 mod batches;
+#[cfg(test)]
+mod file_tests;
+mod ids;
+mod labels;
 mod masking;
 mod open;
 mod order;
@@ -10,16 +14,20 @@ mod row_tests;
 mod rows;
 #[cfg(test)]
 mod scale_tests;
+mod sets;
 #[cfg(test)]
 mod tests;
 mod text;
 
 pub use batches::{Batches, Rank};
-pub use open::OpenOptions;
+pub use sets::OpenOptions;
 
 use vulpes_random::Key;
 
-use crate::{Batch, Cursor, Result, Tokenizer};
+use crate::batch::Batch;
+use crate::cursor::Cursor;
+use crate::error::Result;
+use crate::tokenizer::Tokenizer;
 use masking::Masking;
 use order::Order;
 use row::assemble;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use vulpes_random::{Key, Permutation};
 
 use super::rows::Rows;
-use crate::Cursor;
+use crate::cursor::Cursor;
 
 /// How many buckets are filled from one stretch of the permutation.
 const BUCKETS: u64 = 64;

@@ -1,6 +1,6 @@
 //! One row before it is padded, and rows put together to a batch.
 
-use crate::{Batch, IGNORED};
+use crate::batch::{Batch, IGNORED};
 
 /// One row of ids with what is asked of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

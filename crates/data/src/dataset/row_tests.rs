@@ -2,10 +2,10 @@
 
 use super::tests::{open, options, write};
 use super::*;
-use crate::{DataConfig, DataKind, ObjectiveConfig, ObjectiveKind};
+use crate::config::{DataConfig, DataKind, ObjectiveConfig, ObjectiveKind};
 
 /// The targets, positions and kept places of a causal model's rows, given one JSON object a line.
-fn causal(lines: &str) -> crate::Result<Batch> {
+fn causal(lines: &str) -> crate::error::Result<Batch> {
     let folder = tempfile::tempdir().unwrap();
     let data = DataConfig {
         kind: DataKind::Ids,

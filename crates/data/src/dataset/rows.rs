@@ -1,9 +1,11 @@
 //! Where rows come from: windows over packed documents, documents, rows of ids, or made-up ids.
 
 use super::row::Row;
+use crate::batch::IGNORED;
+use crate::config::ObjectiveKind;
 use crate::corpus::{IdRow, Labels};
+use crate::error::Result;
 use crate::store::Store;
-use crate::{IGNORED, ObjectiveKind, Result};
 
 /// The rows of one set, by number.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::tests::{all_ids, fox, open};
 use super::*;
-use crate::{DataConfig, ObjectiveKind, TokenizerConfig, TokenizerKind};
+use crate::config::{DataConfig, ObjectiveKind, TokenizerConfig, TokenizerKind};
 
 #[test]
 fn the_number_of_threads_does_not_change_the_tokenizer_or_the_tokens() {

@@ -2,17 +2,20 @@
 
 use rayon::prelude::*;
 
-use super::open::{OpenOptions, Sets};
+use super::labels::numbered;
 use super::rows::{Documents, Rows, Windows};
+use super::sets::{OpenOptions, Sets};
 use crate::cache::{Cache, Key};
+use crate::config::{
+    DataConfig, DataKind, DocumentConfig, ObjectiveConfig, ObjectiveKind, RowKind, TokenizerConfig,
+    TokenizerKind,
+};
 use crate::corpus::{Cut, Reading, Sources, read};
+use crate::error::{Error, Result};
 use crate::progress::{Progress, Stage};
 use crate::store::{Build, Built, Encoding, Frame, Split, Store, Target};
 use crate::tokenizer::Counts;
-use crate::{
-    DataConfig, DataKind, DocumentConfig, Error, ObjectiveConfig, ObjectiveKind, Result, RowKind, Tokenizer,
-    TokenizerConfig, TokenizerKind,
-};
+use crate::tokenizer::Tokenizer;
 
 /// A corpus of fewer bytes is tokenized anew at each start, in memory, unless the config names a cache.
 const CACHED_FROM: u64 = 1 << 20;
@@ -26,6 +29,17 @@ struct Corpus<'a> {
     warnings: Vec<String>,
 }
 
+/// The tokenized sets of a corpus, before they are cut into rows.
+struct Stores {
+    train: Store,
+    validation: Option<Store>,
+    /// The labels in the order of first occurrence.
+    labels: Vec<String>,
+    n_documents: u64,
+    /// Where the validation set comes from, in an error's words.
+    validation_source: String,
+}
+
 pub(super) fn open(
     data: &DataConfig,
     objective: &ObjectiveConfig,
@@ -35,93 +49,37 @@ pub(super) fn open(
     let validation_sources = (!data.validation.is_empty())
         .then(|| Sources::find("data.validation", &data.validation))
         .transpose()?;
-    let shared = validation_sources.as_ref().and_then(|validation| sources.shared_with(validation).next());
-    let warning = shared.map(|path| {
-        format!(
-            "{} is in data.train and in data.validation: the validation loss will flatter",
-            path.display()
-        )
-    });
-    let cached = data.cache.is_some() || sources.n_bytes() >= CACHED_FROM;
-    let mut corpus = Corpus {
-        data,
-        progress: options.progress,
-        cache: cached.then(|| Cache::of(data)).transpose()?,
-        labels: objective.kind() == ObjectiveKind::Classify,
-        warnings: warning.into_iter().collect(),
-    };
+    let mut corpus = Corpus::new(data, objective, options.progress, &sources)?;
+    corpus.warn_of_overlap(&sources, validation_sources.as_ref());
     let tokenizer = match (options.tokenizer, data.tokenizer.kind) {
         (Some(tokenizer), _) => tokenizer.clone(),
-        (None, TokenizerKind::File) => file_tokenizer(data)?,
+        (None, TokenizerKind::File) => Tokenizer::of(&data.tokenizer)?,
         (None, _) => corpus.train_tokenizer(&sources)?,
     };
-    let rows = data.row_kind(objective);
-    let masked = objective.kind() == ObjectiveKind::MaskedToken;
-    let framed = corpus.labels || data.pair_column.is_some() || (masked && tokenizer.has_frame());
-    let frame = (rows == RowKind::Documents && framed)
-        .then_some(Frame { max_len: corpus.labels.then_some(options.context_len) });
-    let encoding = Encoding { tokenizer, frame };
+    let encoding = Encoding { frame: frame(data, objective, options.context_len, &tokenizer), tokenizer };
+    let stores = corpus.stores(&sources, validation_sources.as_ref(), &encoding)?;
 
-    let single =
-        data.kind == DataKind::Text && data.document == DocumentConfig::File && sources.files.len() == 1;
-    let position = |len: u64, fraction: f64| Split::Position((len as f64 * (1.0 - fraction)).floor() as u64);
-    let split = match data.validation_fraction {
-        None => Split::None,
-        Some(fraction) if single => position(sources.n_bytes(), fraction),
-        Some(fraction) => Split::Content(fraction),
-    };
-    let mut built = corpus.tokens(&sources, &encoding, split, None)?;
-    if let (Split::Content(fraction), 1) = (split, built.n_documents) {
-        built = corpus.tokens(&sources, &encoding, position(built.first_len, fraction), None)?;
-    }
-    if built.n_documents == 0 {
-        return Err(Error::Empty { what: sources.what });
-    }
-    let (validation, validation_what) = match validation_sources {
-        None => (data.validation_fraction.map(|_| built.validation), "data.validation_fraction".into()),
-        Some(sources) => {
-            let other = corpus.tokens(&sources, &encoding, Split::None, Some(&built.labels))?;
-            if other.n_documents == 0 {
-                return Err(Error::Empty { what: sources.what });
-            }
-            (Some(other.train), sources.what)
+    let (labels, label_order) = numbered(&stores.labels, options.labels);
+    let (row_kind, context_len, kind) = (data.row_kind(objective), options.context_len, objective.kind());
+    let rows = |store: Store, tail: bool| match row_kind {
+        RowKind::Windows => {
+            Rows::Windows(Windows::new(store, context_len, kind, data.separate_documents, tail))
         }
+        RowKind::Documents => Rows::Documents(Documents::new(store, context_len, kind, label_order.clone())),
     };
-    let empty = |set: &Store| set.n_documents() == 0;
-    if data.validation_fraction.is_some() && (empty(&built.train) || validation.as_ref().is_some_and(empty)) {
-        let message = format!(
-            "of {} documents none fell to one of the sets; give another share, or data.validation",
-            built.n_documents
-        );
-        return Err(Error::config("data.validation_fraction", message));
-    }
-
-    let (labels, label_order) = numbered(&built.labels, options.labels);
-    let set = |store: Store, tail: bool| match rows {
-        RowKind::Windows => Rows::Windows(Windows::new(
-            store,
-            options.context_len,
-            objective.kind(),
-            data.separate_documents,
-            tail,
-        )),
-        RowKind::Documents => {
-            Rows::Documents(Documents::new(store, options.context_len, objective.kind(), label_order.clone()))
-        }
-    };
-    let n_tokens = built.train.n_tokens();
-    let train = set(built.train, false);
+    let n_tokens = stores.train.n_tokens();
+    let train = rows(stores.train, false);
     if train.len() == 0 {
-        let next = usize::from(objective.kind() == ObjectiveKind::NextToken);
-        let needed = if rows == RowKind::Windows { options.context_len + next } else { 1 + next };
+        let next = usize::from(kind == ObjectiveKind::NextToken);
+        let needed = if row_kind == RowKind::Windows { context_len + next } else { 1 + next };
         return Err(Error::TooShort { what: sources.what, n_tokens, needed: needed as u64 });
     }
-    let validation = validation.map(|store| set(store, true));
+    let validation = stores.validation.map(|store| rows(store, true));
     if let Some(set) = validation.as_ref().filter(|set| set.len() == 0) {
-        return Err(Error::TooShort { what: validation_what, n_tokens: set.n_tokens(), needed: 2 });
+        return Err(Error::TooShort { what: stores.validation_source, n_tokens: set.n_tokens(), needed: 2 });
     }
     let tokenizer = encoding.tokenizer;
-    if built.n_documents > 1 && rows == RowKind::Windows && tokenizer.eos_id().is_none() {
+    if stores.n_documents > 1 && row_kind == RowKind::Windows && tokenizer.eos_id().is_none() {
         let advice = "documents run into each other; name one in data.tokenizer.eos";
         corpus.warnings.push(format!("the tokenizer names no end token, so {advice}"));
     }
@@ -136,7 +94,96 @@ pub(super) fn open(
     })
 }
 
-impl Corpus<'_> {
+/// The frame about each document, where rows are documents that need one.
+fn frame(
+    data: &DataConfig,
+    objective: &ObjectiveConfig,
+    context_len: usize,
+    tokenizer: &Tokenizer,
+) -> Option<Frame> {
+    let classify = objective.kind() == ObjectiveKind::Classify;
+    let masked = objective.kind() == ObjectiveKind::MaskedToken;
+    let framed = classify || data.pair_column.is_some() || (masked && tokenizer.has_frame());
+    (data.row_kind(objective) == RowKind::Documents && framed)
+        .then_some(Frame { max_len: classify.then_some(context_len) })
+}
+
+impl<'a> Corpus<'a> {
+    fn new(
+        data: &'a DataConfig,
+        objective: &ObjectiveConfig,
+        progress: &'a dyn Progress,
+        sources: &Sources,
+    ) -> Result<Self> {
+        let cached = data.cache.is_some() || sources.n_bytes() >= CACHED_FROM;
+        Ok(Self {
+            data,
+            progress,
+            cache: cached.then(|| Cache::of(data)).transpose()?,
+            labels: objective.kind() == ObjectiveKind::Classify,
+            warnings: Vec::new(),
+        })
+    }
+
+    fn warn_of_overlap(&mut self, sources: &Sources, validation: Option<&Sources>) {
+        let shared = validation.and_then(|validation| sources.shared_with(validation).next());
+        self.warnings.extend(shared.map(|path| {
+            format!(
+                "{} is in data.train and in data.validation: the validation loss will flatter",
+                path.display()
+            )
+        }));
+    }
+
+    /// Both sets: the validation set from files of its own, or a share of the training files.
+    fn stores(
+        &mut self,
+        sources: &Sources,
+        validation_sources: Option<&Sources>,
+        encoding: &Encoding,
+    ) -> Result<Stores> {
+        let data = self.data;
+        let single =
+            data.kind == DataKind::Text && data.document == DocumentConfig::File && sources.files.len() == 1;
+        let position =
+            |len: u64, fraction: f64| Split::Position((len as f64 * (1.0 - fraction)).floor() as u64);
+        let split = match data.validation_fraction {
+            None => Split::None,
+            Some(fraction) if single => position(sources.n_bytes(), fraction),
+            Some(fraction) => Split::Content(fraction),
+        };
+        let mut built = self.tokens(sources, encoding, split, None)?;
+        // A single document can't be chosen by its content: it is cut in two.
+        if let (Split::Content(fraction), 1) = (split, built.n_documents) {
+            built = self.tokens(sources, encoding, position(built.first_len, fraction), None)?;
+        }
+        if built.n_documents == 0 {
+            return Err(Error::Empty { what: sources.what.clone() });
+        }
+        let (validation, validation_source) = match validation_sources {
+            None => (data.validation_fraction.map(|_| built.validation), "data.validation_fraction".into()),
+            Some(sources) => {
+                let other = self.tokens(sources, encoding, Split::None, Some(&built.labels))?;
+                if other.n_documents == 0 {
+                    return Err(Error::Empty { what: sources.what.clone() });
+                }
+                (Some(other.train), sources.what.clone())
+            }
+        };
+        let empty = |set: &Store| set.n_documents() == 0;
+        if data.validation_fraction.is_some()
+            && (empty(&built.train) || validation.as_ref().is_some_and(empty))
+        {
+            let message = format!(
+                "of {} documents none fell to one of the sets; give another share, or data.validation",
+                built.n_documents
+            );
+            return Err(Error::config("data.validation_fraction", message));
+        }
+        let Built { train, labels, n_documents, .. } = built;
+        Ok(Stores { train, validation, labels, n_documents, validation_source })
+    }
+
     /// The tokens of files, from the cache or made now.
     fn tokens(
         &mut self,
@@ -260,37 +307,4 @@ impl Corpus<'_> {
         self.progress.report(Stage::TrainTokenizer, total, total);
         Ok(counts)
     }
-}
-
-/// The labels by number, and the number of each label as it came: those of the model that training starts from, if the
-/// corpus has no others, by their names or by their numbers.
-fn numbered(labels: &[String], of_model: &[String]) -> (Vec<String>, Vec<u32>) {
-    let by_name = |label: &String| of_model.iter().position(|known| known == label);
-    let by_number = |label: &String| label.parse().ok().filter(|&number| number < of_model.len());
-    let all = |number: &dyn Fn(&String) -> Option<usize>| -> Option<Vec<u32>> {
-        labels.iter().map(|label| Some(number(label)? as u32)).collect()
-    };
-    match all(&by_name).or_else(|| all(&by_number)) {
-        Some(order) if !of_model.is_empty() => (of_model.to_vec(), order),
-        _ => ordered(labels),
-    }
-}
-
-/// The labels in their own order, whole numbers as numbers, and the place there of each label as it came.
-fn ordered(labels: &[String]) -> (Vec<String>, Vec<u32>) {
-    let mut sorted: Vec<String> = labels.to_vec();
-    let numbers: Option<Vec<i64>> = labels.iter().map(|label| label.parse().ok()).collect();
-    match numbers {
-        Some(_) => sorted.sort_by_key(|label| label.parse::<i64>().unwrap_or(0)),
-        None => sorted.sort(),
-    }
-    let place = |label: &String| sorted.iter().position(|other| other == label).unwrap_or(0) as u32;
-    let order = labels.iter().map(place).collect();
-    (sorted, order)
-}
-
-/// The tokenizer that the config names by its path.
-pub(super) fn file_tokenizer(data: &DataConfig) -> Result<Tokenizer> {
-    let path = data.tokenizer.path.as_deref().unwrap_or_default();
-    Tokenizer::from_file(path)?.with_config(&data.tokenizer)
 }

@@ -5,15 +5,17 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use rayon::prelude::*;
-use serde::Serialize;
 
-use super::round::{Job, Place, Round};
-use super::{Finished, Target, Writer};
-use super::{Store, Width};
+use super::Store;
+use super::column::Width;
+use super::round::{Job, Round};
+use super::split::{Split, Splitter};
+use super::writer::{Finished, Target, Writer};
 use crate::corpus::{Reading, Sources, read};
+use crate::error::{Error, Result};
 use crate::progress::{Progress, Stage};
+use crate::tokenizer::Tokenizer;
 use crate::tokenizer::{Encoder, Session};
-use crate::{Error, Result, Tokenizer};
 
 /// How a document becomes tokens.
 #[derive(Clone, Debug)]
@@ -28,17 +30,6 @@ pub(crate) struct Encoding {
 pub(crate) struct Frame {
     /// The most tokens a framed document may have; the text is cut to fit.
     pub(crate) max_len: Option<usize>,
-}
-
-/// Which documents are set apart for validation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) enum Split {
-    /// None.
-    None,
-    /// This share, chosen by the documents' content.
-    Content(f64),
-    /// What stands from this byte on in the only document.
-    Position(u64),
 }
 
 /// What is to be built.
@@ -173,9 +164,9 @@ impl Build<'_> {
                 let stopped = |_| Error::config("data", "the encoders stopped");
                 let mut round = Round::default();
                 for (number, source) in self.sources.files.iter().enumerate() {
-                    let mut place = Place::new(self, number)?;
+                    let mut splitter = Splitter::new(self.split, &self.reading, number, source)?;
                     read(source, &self.reading, &mut |document| {
-                        place.push(document, &mut round);
+                        splitter.push(document, &mut round);
                         match round.len() >= ROUND {
                             true => sender.send(std::mem::take(&mut round)).map_err(stopped),
                             false => Ok(()),

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use memmap2::Mmap;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A mapped file.
 #[derive(Debug)]

@@ -6,15 +6,19 @@ mod build;
 mod column;
 mod map;
 mod round;
+mod split;
 mod writer;
 
 use std::ops::Range;
 
-pub(crate) use build::{Build, Built, Encoding, Frame, Made, MadeSet, Split};
+pub(crate) use build::{Build, Built, Encoding, Frame, Made, MadeSet};
 pub(crate) use column::{Column, Width};
-pub(crate) use writer::{Finished, PER_SHARD, Target, Writer};
+pub(crate) use split::Split;
+#[cfg(test)]
+pub(crate) use writer::Writer;
+pub(crate) use writer::{Finished, PER_SHARD, Target};
 
-use crate::Result;
+use crate::error::Result;
 
 /// The documents of a corpus as tokens.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use super::{Column, Width};
-use crate::{Error, Result};
+use super::column::{Column, Width};
+use crate::error::{Error, Result};
 
 /// How many numbers a shard file holds.
 pub(crate) const PER_SHARD: u64 = 1 << 26;

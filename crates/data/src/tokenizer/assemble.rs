@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokenizers::tokenizer::Tokenizer as Inner;
 
-use crate::{TokenizerConfig, TokenizerKind};
+use crate::config::{TokenizerConfig, TokenizerKind};
 
 /// A whole tokenizer about a model, in the words of `tokenizer.json`.
 pub(super) fn assemble(

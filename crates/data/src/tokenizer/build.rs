@@ -12,8 +12,9 @@ use tokenizers::tokenizer::{
 
 use super::assemble::assemble;
 use super::{Tokenizer, merges};
+use crate::config::{TokenizerConfig, TokenizerKind};
 use crate::corpus::Cut;
-use crate::{Error, Result, TokenizerConfig, TokenizerKind};
+use crate::error::{Error, Result};
 
 /// How often each word (or character, for `char`) occurs: all that a tokenizer is made from.
 ///
@@ -208,6 +209,14 @@ impl Counts {
 }
 
 impl Tokenizer {
+    /// The tokenizer that a config of `kind = "file"` names by its path.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_file`].
+    pub(crate) fn of(config: &TokenizerConfig) -> Result<Self> {
+        Self::from_file(config.path.as_deref().unwrap_or_default())?.with_config(config)
+    }
+
     /// Takes over the names that the config gives.
     pub(crate) fn with_config(self, config: &TokenizerConfig) -> Result<Self> {
         match &config.eos {

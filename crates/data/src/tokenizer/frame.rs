@@ -3,7 +3,7 @@
 use tokenizers::tokenizer::{Encoding, PostProcessor, Token, Tokenizer as Inner};
 
 use super::Tokenizer;
-use crate::Result;
+use crate::error::Result;
 
 /// One place of a frame.
 #[derive(Clone, Copy, Debug)]

@@ -21,8 +21,9 @@ use std::sync::Arc;
 use tokenizers::models::ModelWrapper;
 use tokenizers::tokenizer::Tokenizer as Inner;
 
+use crate::config::TokenizerConfig;
 use crate::corpus::Cut;
-use crate::{Error, Result, TokenizerConfig};
+use crate::error::{Error, Result};
 pub(crate) use build::Counts;
 pub(crate) use pieces::{Encoder, Session};
 use special::Special;

@@ -5,11 +5,12 @@
 //! parts may not be new. The ids are those of the whole text, as all cuts are placed where the splitter would cut.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Mutex;
 
+use foldhash::fast::FixedState;
+
 use super::Tokenizer;
-use crate::Result;
+use crate::error::Result;
 
 /// How many pieces a cache holds, and the longest that it takes.
 const N_PIECES: usize = 1 << 17;
@@ -26,7 +27,7 @@ pub(crate) struct Encoder<'a> {
 /// The ids of pieces, all in one vector.
 #[derive(Debug, Default)]
 struct Pieces {
-    places: HashMap<Box<[u8]>, (u32, u32), BuildHasherDefault<PieceHasher>>,
+    places: HashMap<Box<[u8]>, (u32, u32), FixedState>,
     ids: Vec<u32>,
 }
 
@@ -116,30 +117,5 @@ impl Pieces {
         let start = self.ids.len() as u32;
         self.ids.extend_from_slice(ids);
         self.places.insert(piece.as_bytes().into(), (start, self.ids.len() as u32));
-    }
-}
-
-/// A hash of short strings, eight bytes at a time: multiply, and fold the halves of the product together.
-#[derive(Debug, Default)]
-struct PieceHasher(u64);
-
-impl PieceHasher {
-    fn fold(&mut self, word: u64) {
-        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-        self.0 = (product as u64) ^ (product >> 64) as u64;
-    }
-}
-
-impl Hasher for PieceHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        let (eights, rest) = bytes.as_chunks::<8>();
-        eights.iter().for_each(|eight| self.fold(u64::from_le_bytes(*eight)));
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.fold(u64::from_le_bytes(last) ^ ((bytes.len() as u64) << 56));
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

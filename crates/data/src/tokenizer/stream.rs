@@ -24,7 +24,7 @@ impl<'a> DecodeStream<'a> {
     ///
     /// # Errors
     /// Where the tokenizer's decoder fails.
-    pub fn push(&mut self, id: u32) -> crate::Result<Option<String>> {
+    pub fn push(&mut self, id: u32) -> crate::error::Result<Option<String>> {
         self.ids.push(id);
         let text = self.decode(self.ids.len())?;
         if text.ends_with('\u{fffd}') {
@@ -37,12 +37,12 @@ impl<'a> DecodeStream<'a> {
     ///
     /// # Errors
     /// Where the tokenizer's decoder fails.
-    pub fn finish(&mut self) -> crate::Result<String> {
+    pub fn finish(&mut self) -> crate::error::Result<String> {
         let text = self.decode(self.ids.len())?;
         Ok(self.give(&text)?.unwrap_or_default())
     }
 
-    fn give(&mut self, text: &str) -> crate::Result<Option<String>> {
+    fn give(&mut self, text: &str) -> crate::error::Result<Option<String>> {
         let given = self.decode(self.n_given)?;
         let Some(new) = text.strip_prefix(given.as_str()) else { return Ok(None) };
         if new.is_empty() {
@@ -55,7 +55,7 @@ impl<'a> DecodeStream<'a> {
         Ok(Some(new))
     }
 
-    fn decode(&self, n: usize) -> crate::Result<String> {
+    fn decode(&self, n: usize) -> crate::error::Result<String> {
         self.tokenizer.decode(&self.ids[..n], self.skip_special_tokens)
     }
 }

@@ -1,7 +1,7 @@
 //! Round trips, canonical order, and what each kind makes of text.
 
 use super::*;
-use crate::TokenizerKind;
+use crate::config::TokenizerKind;
 
 fn config(kind: TokenizerKind) -> TokenizerConfig {
     TokenizerConfig { kind, ..TokenizerConfig::default() }

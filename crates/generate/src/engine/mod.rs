@@ -10,7 +10,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use vulpes_model::{Decoder, DecoderRow, Input, KvCache, Run, Transformer, kernel_threads};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Rows being continued.
 pub(crate) struct Engine<'m> {

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::Candidate;
-use crate::SampleConfig;
+use crate::config::SampleConfig;
 
 /// Divides the positive logits of recent tokens by the penalty and multiplies the others, once for each token.
 pub(super) fn penalise<'a>(logits: &'a [f32], history: &[u32], config: &SampleConfig) -> Cow<'a, [f32]> {

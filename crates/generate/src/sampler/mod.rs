@@ -11,7 +11,8 @@ use vulpes_random::Key;
 
 pub use trace::{Listed, Stage, Trace};
 
-use crate::{Error, SampleConfig};
+use crate::config::SampleConfig;
+use crate::error::Error;
 
 /// A token that can still be chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::{Candidate, filter};
-use crate::SampleConfig;
+use crate::config::SampleConfig;
 
 /// Candidates listed for one stage at most.
 const SHOWN: usize = 256;

@@ -12,7 +12,7 @@ use vulpes_model::{Head, Input, ModelConfig, Recorder, Run, Site, Transformer, m
 
 pub use page::print;
 
-use crate::Error;
+use crate::error::Error;
 
 /// `[layer][head][query][key]`, or `[layer][head][token][width]`.
 type PerHead = Vec<Vec<Vec<Vec<f32>>>>;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::filled;
-use crate::Error;
+use crate::error::Error;
 
 const TEMPLATE: &str = include_str!("page/film.html");
 const SCRIPT: &str = concat!(include_str!("page/base.js"), include_str!("page/film.js"));

@@ -15,9 +15,9 @@ use serde_json::json;
 
 pub use film::{Story, film_page};
 
+use crate::explanation::{Explanation, NextToken};
 use crate::gradients::GradientFlow;
 use crate::influence::{Knockout, LensLayer, Projection};
-use crate::{Explanation, NextToken};
 
 const TEMPLATE: &str = include_str!("page/explanation.html");
 const STYLE: &str = include_str!("page/style.css");

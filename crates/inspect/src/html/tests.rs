@@ -55,7 +55,7 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
             next: vec![line.clone(); 50],
         };
         let lens = |after| LensLayer { after, next: vec![line.clone(); 5], probability: 1.0 / 3.0 };
-        let flow = |i: usize| crate::Flow {
+        let flow = |i: usize| crate::gradients::Flow {
             name: format!("blocks.{i}.attention.query.weight"),
             norm: 1.0 / 3.0,
             share: 1.0 / 3.0,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 pub use page::print;
 
-use crate::Error;
+use crate::error::Error;
 use given::{FIRST, Given, SECOND};
 use tape::Tape;
 

@@ -8,7 +8,7 @@ use vulpes_ops::{self as ops, AttentionOptions, CrossEntropyOptions, Gradients, 
 
 use super::GradientsOf;
 use super::given::Given;
-use crate::Error;
+use crate::error::Error;
 
 /// What is learned, and the zeros that show the gradients in between.
 pub(super) struct Tape {

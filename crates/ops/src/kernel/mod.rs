@@ -20,10 +20,11 @@ pub(crate) fn fits(tensors: &[&Tensor]) -> bool {
         && tensors.iter().all(|x| matches!(x.device(), Device::Cpu) && x.dtype() == first.dtype())
 }
 
-/// Runs `$call::<T>(…)` with `T` the dtype of `$tensor`.
+/// Runs `$call::<T>(…)`, a fast form, with `T` the dtype of `$tensor`.
 macro_rules! by_dtype {
-    ($tensor:expr, $call:ident ( $($arg:expr),* $(,)? )) => {
+    ($tensor:expr, $call:ident ( $($arg:expr),* $(,)? )) => {{
+        $crate::threads::count_fast_form();
         if $tensor.dtype() == candle_core::DType::F32 { $call::<f32>($($arg),*) } else { $call::<f64>($($arg),*) }
-    };
+    }};
 }
 pub(crate) use by_dtype;
