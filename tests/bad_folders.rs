@@ -45,7 +45,7 @@ fn set(folder: &Path, key: &str, value: Value) {
 }
 
 #[test]
-fn what_a_config_json_asks_in_vain_is_named() {
+fn unsupported_config_json_keys_are_reported() {
     for (model, key, value, wanted) in [
         ("gpt2-one", "model_type", json!("mamba"), "model_type = \"mamba\" is not implemented"),
         ("gpt2-one", "activation_function", json!("mish"), "activation_function = \"mish\""),
@@ -61,7 +61,7 @@ fn what_a_config_json_asks_in_vain_is_named() {
 }
 
 #[test]
-fn damaged_files_of_weights_are_named() {
+fn damaged_weight_files_are_reported() {
     let of_file = |name: &str, change: &dyn Fn(Vec<u8>) -> Vec<u8>, wanted: &[&str]| {
         let place = changed("gpt2-one", |folder| {
             let path = folder.join(name);
@@ -95,7 +95,7 @@ fn damaged_files_of_weights_are_named() {
 }
 
 #[test]
-fn rows_that_the_model_cannot_read_are_named_with_their_line() {
+fn unreadable_rows_are_reported_with_their_line() {
     let long = format!("{{\"input_ids\": {:?}}}", [4; 25]);
     for (row, wanted) in [
         ("{\"input_ids\": [4, 53]}", "rows.jsonl:2: id 53 is out of range: the vocabulary has 53"),
@@ -116,7 +116,7 @@ fn rows_that_the_model_cannot_read_are_named_with_their_line() {
 }
 
 #[test]
-fn a_tokenizer_that_knows_more_than_the_model_is_refused() {
+fn tokenizer_larger_than_the_vocabulary_is_refused() {
     let place = changed("gpt2-one", |_| ());
     place.write("words.toml", "[model]\nn_layer = 1\nn_head = 1\nd_model = 4\n[data]\ntrain = \"data/fox.txt\"\n[train]\nsteps = 1\n");
     place.train(&["--config", "words.toml", "--out", "words"]).succeeds();

@@ -3,7 +3,7 @@
 use crate::support::{Place, SMALL};
 
 #[test]
-fn wrong_configs_end_in_two() {
+fn wrong_configs_exit_2() {
     let place = Place::new();
     let config = |text: &str, code: i32, wanted: &[&str]| {
         place.write("bad.toml", text);
@@ -33,7 +33,7 @@ fn wrong_configs_end_in_two() {
 }
 
 #[test]
-fn wrong_usage_ends_in_two() {
+fn wrong_usage_exits_2() {
     let place = Place::new();
     place.train(&[]).fails(2, &["Usage"]);
     place.train(&["--config", "small.toml", "--threads", "0"]).fails(2, &["--threads 0"]);
@@ -47,7 +47,7 @@ fn wrong_usage_ends_in_two() {
 }
 
 #[test]
-fn wrong_data_ends_in_one_and_names_the_place() {
+fn wrong_data_exits_1_and_names_its_location() {
     let place = Place::new();
     place.write("empty.txt", "\n \n");
     place.write("short.txt", "fox");
@@ -67,7 +67,7 @@ fn wrong_data_ends_in_one_and_names_the_place() {
 }
 
 #[test]
-fn nothing_to_go_on_from_ends_in_one() {
+fn resume_without_a_checkpoint_exits_1() {
     let place = Place::new();
     place.train(&["--check", "absent"]).fails(1, &["absent holds no whole checkpoint"]);
     place.train(&["--config", "small.toml", "--eval"]).fails(1, &["holds no whole checkpoint"]);
@@ -78,7 +78,7 @@ fn nothing_to_go_on_from_ends_in_one() {
 }
 
 #[test]
-fn data_goes_to_stdout_and_a_closed_pipe_ends_quietly() {
+fn stdout_has_data_only_and_a_closed_pipe_is_no_error() {
     let place = Place::new();
     let said = place.train(&["--config", "small.toml", "--dry-run"]);
     assert!(said.succeeds().stdout.contains("parameters") && !place.path("runs").exists());
@@ -98,7 +98,7 @@ fn data_goes_to_stdout_and_a_closed_pipe_ends_quietly() {
 }
 
 #[test]
-fn quiet_is_quiet_and_loud_names_the_next_commands() {
+fn quiet_prints_nothing_and_default_names_the_next_commands() {
     let place = Place::new();
     assert_eq!(place.train(&["--config", "small.toml", "--quiet"]).succeeds().stderr, "");
     let said = place.train(&["--config", "small.toml", "--out", "again"]);

@@ -17,7 +17,7 @@ fn files() -> Vec<PathBuf> {
 }
 
 #[test]
-fn each_is_built_into_the_program_as_it_stands() {
+fn built_in_configs_equal_their_files() {
     let mut built_in: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
     built_in.sort_unstable();
     let names: Vec<String> =
@@ -31,7 +31,7 @@ fn each_is_built_into_the_program_as_it_stands() {
 
 /// In an empty folder: corpus and config come from the program itself.
 #[test]
-fn each_plans_a_run_where_its_corpus_is_built_in() {
+fn configs_with_embedded_corpora_plan_a_run() {
     let place = Place::new();
     for (name, text) in EMBEDDED {
         let config = RunConfig::parse(name, text, &[], false).unwrap_or_else(|faults| panic!("{faults}"));
@@ -46,7 +46,7 @@ fn each_plans_a_run_where_its_corpus_is_built_in() {
 }
 
 #[test]
-fn a_file_of_the_name_goes_before_the_one_built_in() {
+fn config_file_takes_precedence_over_the_built_in_one() {
     let place = Place::new();
     let steps = |wanted: u64| {
         let plan = place.train(&["--config", "fox.toml", "--dry-run", "--json"]).json();

@@ -99,7 +99,7 @@ fn shards(corpus: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn two_processes_at_once_build_one_corpus() {
+fn concurrent_processes_build_the_cache_once() {
     let place = place(3 << 20);
     let children: Vec<Child> = (0..3).map(|_| place.start(&DRY)).collect();
     let said: Vec<Said> = children.into_iter().map(Place::wait).collect();
@@ -114,7 +114,7 @@ fn two_processes_at_once_build_one_corpus() {
 
 /// SIGKILL at several moments of a build: what is left is never taken for a corpus, and the next build removes it.
 #[test]
-fn a_build_that_is_killed_leaves_nothing_half_used() {
+fn killed_cache_build_is_never_used_half_done() {
     let place = place(4 << 20);
     let building = || names(&place).into_iter().find(|name| name.starts_with(".building-"));
     let (mut killed, mut unfinished) = (0, 0);
@@ -147,7 +147,7 @@ fn a_build_that_is_killed_leaves_nothing_half_used() {
 
 /// What another corpus's killed build left goes, too; a build that is going on stays.
 #[test]
-fn left_over_builds_of_other_corpora_are_removed() {
+fn stale_builds_of_other_corpora_are_removed() {
     let place = place(1 << 20);
     let other = place.path("cache/.building-corpus-00000000000000000000000000000000-abc");
     let going_on = place.path("cache/.building-corpus-11111111111111111111111111111111-abc");
@@ -161,7 +161,7 @@ fn left_over_builds_of_other_corpora_are_removed() {
 
 /// A limit on the size of files stands for a full disk: the write fails in the middle of the build.
 #[test]
-fn no_room_for_the_cache_is_said_and_leaves_nothing() {
+fn full_disk_during_cache_build_is_reported_and_leaves_nothing() {
     let place = place(3 << 20);
     let train = env!("CARGO_BIN_EXE_train");
     let output = Command::new("sh")
@@ -184,7 +184,7 @@ fn no_room_for_the_cache_is_said_and_leaves_nothing() {
 }
 
 #[test]
-fn a_shard_that_is_cut_or_replaced_in_use_ends_the_run_with_words() {
+fn shard_truncated_or_replaced_in_use_ends_the_run_with_a_message() {
     let place = place(1 << 20);
     let train =
         ["--config", "corpus.toml", "--set", "train.steps=100000000", "--set", "train.checkpoint_every=0"];
@@ -213,7 +213,7 @@ fn a_shard_that_is_cut_or_replaced_in_use_ends_the_run_with_words() {
 }
 
 #[test]
-fn the_cache_is_found_again_whatever_happened_to_its_times() {
+fn cache_is_found_regardless_of_file_times() {
     let place = place(1 << 20);
     let first = place.train(&DRY);
     let shard = corpus(&place).join("train-tokens-00000.bin");
@@ -231,7 +231,7 @@ fn the_cache_is_found_again_whatever_happened_to_its_times() {
 }
 
 #[test]
-fn bad_corpora_are_named() {
+fn bad_corpora_are_reported() {
     let place = Place::new();
     place.write("corpus.toml", CORPUS.replace("document = \"line\"\n", ""));
     place.write(
@@ -268,10 +268,10 @@ fn bad_corpora_are_named() {
     assert!(!place.path("cache").exists() || names(&place).iter().all(|name| !name.starts_with('.')));
 }
 
-/// The windows of rank r of k, one a line; run by [`each_of_k_processes_takes_its_own_windows`], of no use alone.
+/// The windows of rank r of k, one a line; run by [`ranks_partition_the_windows_among_processes`], of no use alone.
 #[test]
-#[ignore = "started by each_of_k_processes_takes_its_own_windows"]
-fn a_rank() {
+#[ignore = "started by ranks_partition_the_windows_among_processes"]
+fn rank_process() {
     let task = std::env::var("VULPES_TEST_RANK").expect("another test starts this one");
     let [rank, of, n, folder]: [&str; 4] =
         task.splitn(4, ' ').collect::<Vec<_>>().try_into().expect("a task");
@@ -300,12 +300,12 @@ fn a_rank() {
 /// k real processes on one cache, with rank r of k: over the epochs each window comes once an epoch, and all of them
 /// together are the run of one process.
 #[test]
-fn each_of_k_processes_takes_its_own_windows() {
+fn ranks_partition_the_windows_among_processes() {
     let place = place(6_000);
     let run = |of: u64, steps: u64| -> Vec<(u64, String)> {
         let start = |rank| {
             Command::new(std::env::current_exe().expect("this program"))
-                .args(["--exact", "corpus::a_rank", "--ignored", "--quiet"])
+                .args(["--exact", "corpus::rank_process", "--ignored", "--quiet"])
                 .env("VULPES_TEST_RANK", format!("{rank} {of} {steps} {}", place.path("").display()))
                 .stdout(Stdio::null())
                 .spawn()

@@ -28,7 +28,7 @@ fn restore(dir: &Path, contents: &BTreeMap<PathBuf, Vec<u8>>) {
 }
 
 #[test]
-fn the_damaged_tensor_is_named_and_the_checkpoint_before_is_used() {
+fn damaged_tensor_is_named_and_the_previous_checkpoint_used() {
     let place = Place::new();
     place.train(&["--config", "small.toml"]).succeeds();
     let latest = place.path("runs/small/checkpoints/step-00000012/train_state.safetensors");
@@ -260,7 +260,7 @@ fn faults(every: usize, ways: usize) {
 }
 
 #[test]
-fn a_fault_of_the_disk_is_reported_and_costs_no_whole_checkpoint() {
+fn disk_faults_are_reported_and_cost_no_intact_checkpoint() {
     faults(7, 1);
 }
 
@@ -271,7 +271,7 @@ fn a_fault_at_every_operation_in_every_way_is_reported_and_survived() {
 }
 
 #[test]
-fn a_full_disk_is_waited_for_where_the_config_wants_that() {
+fn on_full_disk_wait_waits_for_room() {
     let dir = tempfile::tempdir().expect("a folder");
     let good = plan(&dir.path().join("good"), SMALL, &[]);
     let digest = train(&good, false, u64::MAX).expect("a run").digest;
@@ -285,7 +285,7 @@ fn a_full_disk_is_waited_for_where_the_config_wants_that() {
 }
 
 #[test]
-fn a_finished_run_comes_out_the_same_again() {
+fn finished_run_is_reproduced() {
     let dir = tempfile::tempdir().expect("a folder");
     let plan = plan(&dir.path().join("run"), SMALL, &[]);
     train(&plan, false, u64::MAX).expect("a run");

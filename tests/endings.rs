@@ -29,7 +29,7 @@ fn finishes_the_same(place: &Place, out: &str, settings: &[&str], undisturbed: &
 }
 
 #[test]
-fn the_second_signal_leaves_at_once_and_breaks_nothing() {
+fn second_signal_exits_at_once_and_damages_nothing() {
     let whole = undisturbed();
     for (first, second, code) in [("INT", "INT", 130), ("TERM", "INT", 130), ("INT", "TERM", 143)] {
         let place = Place::new();
@@ -66,7 +66,7 @@ fn to_nobody(place: &Place, args: &[&str], which: &str) -> Said {
 }
 
 #[test]
-fn a_closed_pipe_ends_quietly() {
+fn closed_pipe_is_no_error() {
     let place = Place::new();
     for which in ["stdout", "stderr"] {
         let out = ["--config", "small.toml", "--out", which];
@@ -93,7 +93,7 @@ fn a_closed_pipe_ends_quietly() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn an_answer_that_can_not_be_written_is_a_failure() {
+fn unwritable_stdout_exits_1() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has /dev/full");
     let place = Place::new();
     let output =
@@ -149,7 +149,7 @@ mod needs_mount {
 
     #[test]
     #[ignore = "needs unshare --mount"]
-    fn a_full_disk_ends_the_run_with_all_that_was_whole() {
+    fn full_disk_ends_the_run_with_checkpoints_intact() {
         let whole = undisturbed();
         for (options, ballast) in SMALL_DISKS {
             let place = Place::new();
@@ -171,7 +171,7 @@ mod needs_mount {
 
     #[test]
     #[ignore = "needs unshare --mount"]
-    fn a_full_disk_is_waited_for_and_changes_nothing() {
+    fn waiting_for_a_full_disk_changes_no_bit() {
         let whole = undisturbed();
         for (options, ballast) in SMALL_DISKS {
             let place = Place::new();
@@ -193,7 +193,7 @@ mod needs_mount {
 
 /// The limit of `ulimit -f` needs no rights: a file of a save that can't grow to its end.
 #[test]
-fn a_file_that_may_not_grow_ends_the_run_with_all_that_was_whole() {
+fn file_size_limit_ends_the_run_with_checkpoints_intact() {
     let whole = undisturbed();
     let place = Place::new();
     place.train(&[STEPS, &["--set", "train.steps=6"]].concat()).succeeds();
@@ -208,7 +208,7 @@ fn a_file_that_may_not_grow_ends_the_run_with_all_that_was_whole() {
 
 /// Half a line of metrics, as a machine that loses its power may leave it, and a half event file.
 #[test]
-fn what_a_crash_left_half_written_is_made_whole() {
+fn files_half_written_by_a_crash_are_repaired() {
     let whole = undisturbed();
     let place = Place::new();
     place.train(&[STEPS, &["--set", "train.steps=6"]].concat()).succeeds();

@@ -141,7 +141,7 @@ fn one_config_trains_further(folders: &[PathBuf]) {
 }
 
 #[test]
-fn padding_on_the_left_learns_what_padding_on_the_right_does() {
+fn left_and_right_padding_learn_the_same() {
     let place = Place::new();
     place.write("curve.toml", CURVE);
     let rows: [&[u32]; 3] = [&[5, 6, 7, 8, 9], &[4, 9, 3], &[7]];
@@ -212,7 +212,7 @@ fn copied(place: &Place, model: &str) {
 const FROM_FOLDER: [&str; 4] = ["--config", "curve.toml", "--set", "train.init_from=folder"];
 
 #[test]
-fn a_run_goes_on_without_the_folder_that_it_came_from() {
+fn resume_does_not_need_the_init_from_folder() {
     let place = Place::new();
     copied(&place, "bert-cls");
     let digest = |args: &[&str]| {
@@ -256,7 +256,7 @@ fn tensors(path: &Path) -> HashMap<String, Vec<u8>> {
 }
 
 #[test]
-fn what_is_frozen_stays_as_it_was_to_the_bit() {
+fn frozen_parameters_change_no_bit() {
     let place = Place::new();
     copied(&place, "gpt2-relu2");
     let freeze = r#"train.freeze=["transformer.w[tp]e.*", "blocks.0.*", "*.ln_2.*"]"#;
@@ -279,7 +279,7 @@ fn what_is_frozen_stays_as_it_was_to_the_bit() {
 }
 
 #[test]
-fn a_folder_and_a_config_that_contradict_each_other_are_refused() {
+fn contradicting_folder_and_config_are_refused() {
     let place = Place::new();
     copied(&place, "bert-mlm");
     let refused = |settings: &[&str], wanted: &[&str]| {
@@ -297,12 +297,12 @@ fn a_folder_and_a_config_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn twenty_steps_from_a_folder_follow_torchs_losses() {
+fn twenty_fine_tuning_steps_match_torch_losses() {
     follow_torchs_losses(&goldens(fixtures()));
 }
 
 #[test]
-fn one_config_trains_every_kind_of_folder_further() {
+fn one_config_fine_tunes_every_kind_of_folder() {
     one_config_trains_further(&goldens(fixtures()));
 }
 
@@ -311,13 +311,13 @@ mod needs_shared {
 
     #[test]
     #[ignore = "needs ../shared"]
-    fn twenty_steps_from_a_larger_folder_follow_torchs_losses() {
+    fn twenty_fine_tuning_steps_of_larger_folders_match_torch_losses() {
         follow_torchs_losses(&goldens(shared("goldens")));
     }
 
     #[test]
     #[ignore = "needs ../shared"]
-    fn one_config_trains_every_kind_of_larger_folder_further() {
+    fn one_config_fine_tunes_every_kind_of_larger_folder() {
         one_config_trains_further(&goldens(shared("goldens")));
         one_config_trains_further(&[shared("pretrained/stories260k")]);
     }

@@ -101,7 +101,7 @@ fn a_hundred_losses_of_each_family_are_the_stored_ones_to_the_bit() {
 
 /// The curves of the other kernels can't be computed here, but they can be there, and be the same but for rounding.
 #[test]
-fn the_kernels_have_their_curves_and_differ_by_rounding_alone() {
+fn stored_curves_of_all_kernels_agree_up_to_rounding() {
     let read = |level: &str| -> BTreeMap<String, Vec<f64>> {
         let path = fixtures().join("golden").join(format!("{level}.json"));
         let text =
@@ -125,7 +125,7 @@ const FORMAT_1: &[&str] =
 /// A checkpoint as the first version wrote it, to be read for ever after. It is never written anew: a new format gets a
 /// folder of its own.
 #[test]
-fn a_checkpoint_of_format_1_is_read() {
+fn checkpoint_format_1_is_readable() {
     let whole = checkpoint::verify(&fixtures().join("format-1")).expect("whole");
     assert_eq!((whole.state.format, whole.state.step, whole.state.updates), (1, 2, 2));
     let run = tempfile::tempdir().expect("a folder");

@@ -51,7 +51,7 @@ fn number(value: &Value, key: &str) -> f64 {
 }
 
 #[test]
-fn one_head_learns_where_to_look_and_its_context_turns_to_the_word() {
+fn lessons_01_to_06_reach_their_stated_results() {
     let place = place();
     let loss = number(&run(&place, "01-weights"), "val_loss");
     let [before, after] = film(&place, "01-weights");
@@ -86,7 +86,7 @@ fn entropies(place: &Place, lesson: &str) -> Vec<f64> {
 }
 
 #[test]
-fn without_the_scale_attention_is_sharp_before_it_knows_where_to_look() {
+fn lesson_05_without_scale_attention_saturates_early() {
     let place = place();
     let with = number(&run(&place, "01-weights"), "val_loss");
     let without = number(&run(&place, "05-without-scale"), "val_loss");
@@ -97,7 +97,7 @@ fn without_the_scale_attention_is_sharp_before_it_knows_where_to_look() {
 }
 
 #[test]
-fn after_one_step_no_word_is_likely() {
+fn lesson_03_is_near_uniform_after_one_step() {
     let place = place();
     let found = run(&place, "03-prediction");
     // Even odds over the fox's some 180 words are a loss of 5.2.
@@ -105,7 +105,7 @@ fn after_one_step_no_word_is_likely() {
 }
 
 #[test]
-fn without_the_mask_the_loss_collapses_and_hidden_words_are_asked_for_instead() {
+fn lesson_07_without_a_mask_warns_and_leaks_the_answer() {
     let place = place();
     // Where nobody has written the mask down, it is a mistake.
     let config = "configs/lessons/08-classify.toml";
@@ -134,7 +134,7 @@ fn without_the_mask_the_loss_collapses_and_hidden_words_are_asked_for_instead() 
 }
 
 #[test]
-fn a_sentence_gets_its_label() {
+fn lesson_08_classifies_sentences() {
     let place = place();
     assert!(number(&run(&place, "08-classify"), "val_accuracy") > 0.9);
 }

@@ -7,7 +7,7 @@ use vulpes_trainer::checkpoint::{self, manifest::Manifest};
 use crate::support::Place;
 
 #[test]
-fn a_linked_checkpoint_is_resumed_from_and_outlives_the_link() {
+fn resume_follows_a_linked_checkpoint_and_pruning_keeps_its_target() {
     let place = Place::new();
     let digest = place.train(&["--config", "small.toml", "--json"]).succeeds().json()["digest"].clone();
     let set = ["--out", "part", "--set", "train.steps=6", "--set", "schedule.total_steps=12"];
@@ -29,7 +29,7 @@ fn a_linked_checkpoint_is_resumed_from_and_outlives_the_link() {
 }
 
 #[test]
-fn links_that_lead_nowhere_and_links_in_a_checkpoint_are_damage() {
+fn broken_links_and_links_in_checkpoints_are_damage() {
     let place = Place::new();
     place.train(&["--config", "small.toml"]).succeeds();
     let newest = place.path("runs/small/checkpoints/step-00000012");
@@ -48,7 +48,7 @@ fn links_that_lead_nowhere_and_links_in_a_checkpoint_are_damage() {
 }
 
 #[test]
-fn a_manifest_names_files_of_its_folder_only_and_sizes_are_bounded() {
+fn manifest_refuses_outside_paths_and_oversized_files() {
     let place = Place::new();
     place.train(&["--config", "small.toml", "--set", "train.steps=3"]).succeeds();
     let folder = place.path("runs/small/checkpoints/step-00000003");

@@ -29,12 +29,12 @@ fn compare(overrides: &[&str], stops: &[Vec<u64>]) {
 }
 
 #[test]
-fn stopped_after_any_step_and_resumed_the_bits_are_the_same() {
+fn resume_is_bit_exact_after_any_step() {
     compare(&[], &[vec![1], vec![2], vec![5], vec![7], vec![11], vec![1, 2, 3, 8]]);
 }
 
 #[test]
-fn so_it_is_for_sgd_in_float64_for_masked_words_and_for_windows() {
+fn resume_is_bit_exact_for_sgd_f64_masked_tokens_and_windows() {
     compare(&["optimizer.kind=sgd", "optimizer.lr=0.05", "train.dtype=float64"], &[vec![5]]);
     compare(&["model.family=bert", "objective.kind=masked_token"], &[vec![5]]);
     compare(&["data.rows=windows", "data.shuffle=false", "model.family=llama"], &[vec![7]]);
@@ -49,7 +49,7 @@ fn every_step_of_sixty() {
 }
 
 #[test]
-fn a_longer_run_after_a_shorter_one_takes_up_its_schedule() {
+fn extended_run_follows_the_longer_schedule() {
     let dir = tempfile::tempdir().expect("a folder");
     let whole = run(&dir.path().join("whole"), &["train.eval_every=6"], &[]);
     let short = dir.path().join("short");
@@ -61,7 +61,7 @@ fn a_longer_run_after_a_shorter_one_takes_up_its_schedule() {
 }
 
 #[test]
-fn signals_end_in_a_checkpoint_and_their_own_exit_code() {
+fn signals_save_a_checkpoint_and_set_the_exit_code() {
     let whole = Place::new();
     let args =
         ["--config", "small.toml", "--set", "train.steps=600", "--set", "train.eval_every=100", "--json"];
@@ -117,7 +117,7 @@ fn survives(kills: u64) {
 }
 
 #[test]
-fn kills_at_any_moment_change_nothing() {
+fn kill_at_a_random_moment_changes_no_bit() {
     survives(8);
 }
 
@@ -128,7 +128,7 @@ fn two_hundred_kills_at_any_moment_change_nothing() {
 }
 
 #[test]
-fn a_changed_config_is_refused_unless_it_is_insisted_on() {
+fn changed_config_is_refused_unless_set_explicitly() {
     let place = Place::new();
     place.train(&["--config", "small.toml", "--set", "train.steps=3"]).succeeds();
     let resume = ["--config", "small.toml", "--resume"];
@@ -158,7 +158,7 @@ fn a_changed_config_is_refused_unless_it_is_insisted_on() {
 }
 
 #[test]
-fn a_changed_corpus_is_refused_unless_it_is_insisted_on() {
+fn changed_corpus_is_refused_unless_set_explicitly() {
     let place = Place::new();
     let corpus = vulpes_data::embedded("data/fox.txt").expect("the fox");
     place.write("own.txt", corpus);
@@ -174,7 +174,7 @@ fn a_changed_corpus_is_refused_unless_it_is_insisted_on() {
 }
 
 #[test]
-fn a_folder_that_holds_a_run_is_not_written_over() {
+fn existing_run_is_not_overwritten() {
     let place = Place::new();
     place.train(&["--config", "small.toml"]).succeeds();
     let before = place.read("runs/small/metrics.jsonl");
@@ -184,7 +184,7 @@ fn a_folder_that_holds_a_run_is_not_written_over() {
 }
 
 #[test]
-fn one_process_a_folder() {
+fn second_process_in_a_run_folder_is_refused() {
     let place = Place::new();
     let child = place.start(&["--config", "small.toml", "--set", "train.steps=100000"]);
     while !place.path("runs/small/checkpoints/latest").exists() {

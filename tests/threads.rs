@@ -16,7 +16,7 @@ fn fifty_steps(threads: usize, settings: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn any_number_of_threads_gives_the_same_bits() {
+fn thread_count_changes_no_bit() {
     // Shards on threads; one shard, with the threads inside operations large enough to be shared out.
     let shards: &[&str] = &["train.batch_rows=8", "train.shards=5"];
     let inside: &[&str] = &["train.shards=1", "model.d_model=256", "model.n_head=4"];
@@ -29,7 +29,7 @@ fn any_number_of_threads_gives_the_same_bits() {
 }
 
 #[test]
-fn the_program_says_so_too() {
+fn train_gives_the_same_digest_on_1_and_4_threads() {
     let place = Place::new();
     let digest = |threads: &str| {
         let out = format!("runs/{threads}");
@@ -70,7 +70,7 @@ fn two_steps(rows: usize) -> Vec<StepNumbers> {
 }
 
 #[test]
-fn one_times_eight_is_two_times_four_is_eight_times_one() {
+fn accumulation_does_not_change_the_step() {
     let whole = two_steps(8);
     for rows in [4, 2, 1] {
         for (cut, whole) in two_steps(rows).iter().zip(&whole) {
@@ -82,7 +82,7 @@ fn one_times_eight_is_two_times_four_is_eight_times_one() {
 }
 
 #[test]
-fn one_batch_is_learnt_by_heart() {
+fn one_batch_is_overfitted() {
     let place = Place::new();
     place.write(
         "one.txt",

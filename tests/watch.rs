@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::{Place, SMALL, Said};
 
 #[test]
-fn metrics_picture_and_pointers_are_there() {
+fn run_folder_has_metrics_plot_and_pointers() {
     let place = Place::new();
     place.train(&["--config", "small.toml"]).succeeds();
     let lines: Vec<Value> = place
@@ -48,7 +48,7 @@ fn replay(place: &Place, said: &Said) -> Said {
 }
 
 #[test]
-fn a_step_gone_wrong_is_kept_and_fails_the_same_way_again() {
+fn failed_step_is_saved_and_replays_identically() {
     let place = Place::new();
     place.write(
         "small.toml",
@@ -81,7 +81,7 @@ fn a_step_gone_wrong_is_kept_and_fails_the_same_way_again() {
 }
 
 #[test]
-fn leaps_are_skipped_counted_and_resumed() {
+fn loss_spikes_are_skipped_counted_and_resumed() {
     let place = Place::new();
     let leapy =
         ["train.on_spike=skip", "train.spike_factor=1.0000001", "train.spike_after=1", "optimizer.lr=1.0"];

@@ -91,7 +91,7 @@ mod needs_chromium {
 
     #[test]
     #[ignore = "needs Chromium"]
-    fn a_head_is_opened_and_the_arithmetic_of_a_cell_is_the_models() {
+    fn opened_cell_shows_the_models_arithmetic() {
         let browser = browser();
         for (name, family, head, text) in [
             ("gpt2", Family::Gpt2, Head::NextToken, TEXT),
@@ -141,7 +141,7 @@ mod needs_chromium {
 
     #[test]
     #[ignore = "needs Chromium"]
-    fn the_keyboard_goes_everywhere_that_the_mouse_goes() {
+    fn page_is_usable_by_keyboard() {
         let browser = browser();
         let folder = Folder::heads("page-keys", Family::Gpt2, Head::NextToken);
         let page = folder.0.join("page.html");
@@ -163,7 +163,7 @@ mod needs_chromium {
 
     #[test]
     #[ignore = "needs Chromium"]
-    fn large_maps_hold_the_models_weights_for_every_head() {
+    fn packed_maps_equal_the_models_weights() {
         let browser = browser();
         let folder = Folder::heads("page-weights", Family::Bert, Head::MaskedToken);
         let page = folder.0.join("page.html");
@@ -176,7 +176,7 @@ mod needs_chromium {
 
     #[test]
     #[ignore = "needs Chromium"]
-    fn the_film_is_scrubbed_and_the_page_tells_the_story_of_its_text() {
+    fn film_slider_shows_each_step() {
         let browser = browser();
         let folder = Folder::fox("film");
         let tokens = ["The", "quick", "brown", "fox"];

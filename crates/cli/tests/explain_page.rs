@@ -73,7 +73,7 @@ fn a_narrow_terminal_and_none_get_whole_lines_without_colour() {
 }
 
 #[test]
-fn what_can_not_be_shown_is_refused() {
+fn unsupported_requests_are_refused() {
     let folder = Folder::heads("refused", Family::Gpt2, Head::NextToken);
     for (args, word) in [
         (&["--text", TEXT, "--layer", "2"][..], "0 to 1"),

@@ -51,7 +51,7 @@ fn bad_usage_exits_2_and_a_missing_model_1_with_nothing_on_stdout() {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_failure() {
+fn closed_pipe_is_no_error() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_explain"))
         .arg("--walkthrough")
         .stdout(std::process::Stdio::piped())

@@ -40,7 +40,7 @@ fn greedy_tokens_are_those_of_transformers() {
 }
 
 #[test]
-fn a_text_needs_a_tokenizer_and_the_folder_is_told_to_have_none() {
+fn text_without_a_tokenizer_is_refused() {
     let output = sample(&fixture("gpt2-one"), &["--prompt", "The fox"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");

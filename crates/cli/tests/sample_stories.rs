@@ -29,7 +29,7 @@ mod needs_shared {
 
     #[test]
     #[ignore = "needs ../shared"]
-    fn greedy_texts_are_the_published_ones_letter_for_letter() {
+    fn greedy_texts_equal_the_published_ones() {
         let folder = stories();
         let golden: Value =
             serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();

@@ -132,7 +132,7 @@ fn the_table_the_text_and_the_trace_agree() {
 }
 
 #[test]
-fn several_prompts_are_each_what_they_are_alone() {
+fn batched_prompts_give_the_same_as_alone() {
     let path = folder("several", Family::Llama, Head::NextToken);
     let model = path.to_str().unwrap();
     let prompts = ["The quick brown", "fox", "The lazy dog jumps over"];
@@ -164,7 +164,7 @@ fn several_prompts_are_each_what_they_are_alone() {
 }
 
 #[test]
-fn unknown_words_long_prompts_and_stops_are_told() {
+fn unknown_words_truncation_and_stops_are_reported() {
     let path = folder("words", Family::Gpt2, Head::NextToken);
     let model = path.to_str().unwrap();
     let unknown = sample(&["--model", model, "--prompt", "The zebra", "--next", "1"]);
@@ -201,7 +201,7 @@ fn unknown_words_long_prompts_and_stops_are_told() {
 }
 
 #[test]
-fn a_model_that_sees_the_next_word_continues_nothing() {
+fn generate_refuses_full_mask_models() {
     let text = "The quick brown fox";
     let tokenizer = Tokenizer::train(&TokenizerConfig::default(), [text]).unwrap();
     let section = ModelSection {

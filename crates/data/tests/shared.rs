@@ -125,7 +125,7 @@ fn tricky_strings_become_the_same_tokens_in_shards_of_small_tokenizers() {
 }
 
 #[test]
-fn pairs_are_framed_as_the_library_frames_them() {
+fn pairs_are_framed_as_by_the_tokenizers_package() {
     check_pairs(&small("wordpiece"), "pairs.json");
 }
 
@@ -162,13 +162,13 @@ mod needs_shared {
 
     #[test]
     #[ignore = "needs ../shared"]
-    fn pairs_are_framed_as_the_library_frames_them() {
+    fn pairs_are_framed_as_by_the_tokenizers_package() {
         check_pairs(&shared("tokenizers/wordpiece"), "encodings_pairs.json");
     }
 
     #[test]
     #[ignore = "needs ../shared"]
-    fn a_corpus_cut_into_parts_has_the_tokens_of_the_whole() {
+    fn sharded_corpus_has_the_tokens_of_the_whole_text() {
         let (text, folder) = (shared("corpora/tinyshakespeare.txt"), shared("tokenizers/bpe512"));
         let cache = tempfile::tempdir().unwrap();
         let data = DataConfig {
@@ -198,7 +198,7 @@ mod needs_shared {
 
     #[test]
     #[ignore = "needs ../shared"]
-    fn merges_learned_are_those_of_the_library() {
+    fn learned_merges_equal_the_tokenizers_packages() {
         let text = shared("corpora/tinyshakespeare.txt");
         let golden = shared("tokenizers/bpe512/tokenizer.json");
         let text = std::fs::read_to_string(text).unwrap();
@@ -217,7 +217,7 @@ mod needs_tokenizers {
     /// Each kind's `tokenizer.json` in Python: the same ids, the same text.
     #[test]
     #[ignore = "needs VULPES_PYTHON with tokenizers"]
-    fn python_reads_what_we_train() {
+    fn tokenizers_package_reads_what_we_train() {
         let python =
             std::env::var_os("VULPES_PYTHON").expect("VULPES_PYTHON names a Python with `tokenizers`");
         let folder = tempfile::tempdir().unwrap();

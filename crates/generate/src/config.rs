@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_llama_cpps() {
+    fn sampler_defaults_are_frozen() {
         let config = SampleConfig::default();
         assert_eq!((config.temp, config.top_k, config.top_p, config.min_p), (0.8, 40, 0.95, 0.05));
         assert_eq!((config.repeat_penalty, config.repeat_last_n), (1.0, 64));

@@ -34,7 +34,7 @@ fn complaint(dir: &Path) -> String {
 }
 
 #[test]
-fn what_is_not_implemented_is_named() {
+fn unimplemented_settings_are_reported() {
     let cases: &[(&str, &str, Value, &str)] = &[
         ("gpt2-one", "model_type", value!("mamba"), "model_type = \"mamba\""),
         ("gpt2-one", "model_type", Value::Null, "has no model_type"),
@@ -68,7 +68,7 @@ fn what_is_not_implemented_is_named() {
 }
 
 #[test]
-fn sizes_that_contradict_each_other_are_named_all_at_once() {
+fn contradicting_sizes_are_reported_all_at_once() {
     let said = config_complaint("gpt2-one", |config| config["n_head"] = value!(3));
     assert!(said.contains("n_head = 3 does not divide n_embd = 20"), "{said}");
     let said = config_complaint("llama-plain", |config| {
@@ -95,7 +95,7 @@ fn sizes_that_contradict_each_other_are_named_all_at_once() {
 }
 
 #[test]
-fn tensors_missing_unexpected_and_misshapen_are_named_all_at_once() {
+fn missing_unexpected_and_misshapen_tensors_are_reported_all_at_once() {
     let (_keep, dir) = changed("llama-plain", |config| config["intermediate_size"] = value!(38));
     let mut tensors = common::tensors(&dir.join("model.safetensors"));
     let stranger = tensors.remove("model.norm.weight").unwrap();
@@ -129,7 +129,7 @@ fn file(header: &str, n_bytes: usize) -> Vec<u8> {
 }
 
 #[test]
-fn malformed_safetensors_are_told_apart() {
+fn malformed_safetensors_are_reported_by_kind() {
     let (_keep, dir) = changed("gpt2-one", |_| ());
     let path = dir.join("model.safetensors");
     let whole = std::fs::read(&path).unwrap();
@@ -161,7 +161,7 @@ fn malformed_safetensors_are_told_apart() {
 }
 
 #[test]
-fn an_index_stays_in_its_folder_and_its_shards_must_be_there() {
+fn index_refuses_outside_paths_and_missing_shards() {
     let out = tempdir().unwrap();
     let dir = out.path().join("model");
     copy(&fixtures().join("variants/llama-stretched--sharded"), &dir);
@@ -190,7 +190,7 @@ fn an_index_stays_in_its_folder_and_its_shards_must_be_there() {
 }
 
 #[test]
-fn a_path_without_a_model_says_what_was_looked_for() {
+fn path_without_a_model_reports_what_was_looked_for() {
     let out = tempdir().unwrap();
     assert!(complaint(&out.path().join("nowhere")).contains("does not exist"));
     assert!(complaint(out.path()).contains("config.json"));

@@ -15,7 +15,7 @@ fn load(dir: &Path) -> folder::Loaded {
     folder::load(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
 }
 
-fn saving_what_was_loaded_gives_the_same_tensors_byte_for_byte(dirs: Vec<PathBuf>) {
+fn load_and_save_keep_every_tensor_byte_for_byte(dirs: Vec<PathBuf>) {
     for dir in dirs {
         let loaded = load(&dir);
         assert_eq!((&loaded.warnings, &loaded.fresh), (&vec![], &vec![]), "{}", name(&dir));
@@ -42,7 +42,7 @@ fn saving_what_was_loaded_gives_the_same_tensors_byte_for_byte(dirs: Vec<PathBuf
     }
 }
 
-fn every_variant_loads_and_its_second_saving_is_the_first(dirs: Vec<PathBuf>) {
+fn every_file_variant_saves_the_same_twice(dirs: Vec<PathBuf>) {
     for dir in dirs {
         let loaded = load(&dir);
         let out = tempdir().unwrap();
@@ -59,7 +59,7 @@ fn every_variant_loads_and_its_second_saving_is_the_first(dirs: Vec<PathBuf>) {
 }
 
 #[test]
-fn other_heads_are_named_when_left_aside_and_stale_buffers_are_not() {
+fn unused_heads_are_reported_and_stale_buffers_are_not() {
     let warnings = |variant: &str| load(&fixtures().join("variants").join(variant)).warnings;
     let pooler_and_next_sentence = warnings("bert-mlm--gamma-beta").join("\n");
     for tensor in ["bert.pooler.dense.weight", "bert.pooler.dense.bias", "cls.seq_relationship.weight"] {
@@ -71,7 +71,7 @@ fn other_heads_are_named_when_left_aside_and_stale_buffers_are_not() {
 }
 
 #[test]
-fn a_head_stored_apart_with_other_numbers_is_not_tied() {
+fn head_stored_apart_with_other_values_is_not_tied() {
     let out = tempdir().unwrap();
     let dir = out.path().join("model");
     copy(&fixtures().join("gpt2-one"), &dir);
@@ -85,7 +85,7 @@ fn a_head_stored_apart_with_other_numbers_is_not_tied() {
 }
 
 #[test]
-fn another_head_takes_what_fits_and_draws_the_rest_from_the_seed() {
+fn new_head_loads_what_fits_and_draws_the_rest_from_the_seed() {
     let dir = fixtures().join("bert-mlm");
     let options =
         |seed| LoadOptions { head: Some(Head::Classify { n_labels: 4 }), seed, ..LoadOptions::default() };
@@ -132,7 +132,7 @@ fn gpt2_without_the_scale_stays_gpt2() {
 }
 
 #[test]
-fn a_model_without_a_class_of_its_own_keeps_our_layout() {
+fn config_without_a_transformers_class_is_saved_in_our_layout() {
     let loaded = load(&fixtures().join("llama-plain"));
     let mut config = loaded.config.clone();
     config.window = Some(4);
@@ -171,7 +171,7 @@ fn written_files_have_the_format_tag_and_ordinary_permissions() {
 }
 
 #[test]
-fn a_run_folder_means_its_model_and_else_its_latest_checkpoint() {
+fn run_folder_resolves_to_its_model_else_its_latest_checkpoint() {
     let out = tempdir().unwrap();
     let run = out.path().join("run");
     let step = run.join("checkpoints/step-00000010");
@@ -188,6 +188,6 @@ fn a_run_folder_means_its_model_and_else_its_latest_checkpoint() {
 }
 
 tests_of_folders! {
-    saving_what_was_loaded_gives_the_same_tensors_byte_for_byte(goldens);
-    every_variant_loads_and_its_second_saving_is_the_first(variants);
+    load_and_save_keep_every_tensor_byte_for_byte(goldens);
+    every_file_variant_saves_the_same_twice(variants);
 }

@@ -95,7 +95,7 @@ fn loss(model: &Transformer, golden: &Tensors) -> Tensor {
     model.loss(&hidden, &targets(model, golden), &options, run).unwrap().mean().unwrap()
 }
 
-fn logits_hidden_states_and_attention_are_those_of_transformers(dirs: Vec<PathBuf>) {
+fn logits_hidden_states_and_attention_match_transformers(dirs: Vec<PathBuf>) {
     for dir in dirs {
         let (model, golden) = (load(&dir), tensors(&dir.join("golden.safetensors")));
         let (real, what) = (real(&golden), name(&dir));
@@ -131,7 +131,7 @@ fn logits_hidden_states_and_attention_are_those_of_transformers(dirs: Vec<PathBu
     }
 }
 
-fn the_loss_and_every_gradient_are_those_of_torch(dirs: Vec<PathBuf>) {
+fn loss_and_every_gradient_match_torch(dirs: Vec<PathBuf>) {
     for dir in dirs {
         let (model, golden, what) = (load(&dir), tensors(&dir.join("golden.safetensors")), name(&dir));
         let parameters: Vec<(String, Var)> =
@@ -167,7 +167,7 @@ fn the_loss_and_every_gradient_are_those_of_torch(dirs: Vec<PathBuf>) {
     }
 }
 
-fn twenty_steps_of_adamw_follow_torchs_losses(dirs: Vec<PathBuf>) {
+fn twenty_steps_of_adamw_match_torch_losses(dirs: Vec<PathBuf>) {
     for dir in dirs {
         let (model, golden, what) = (load(&dir), tensors(&dir.join("golden.safetensors")), name(&dir));
         let settings = json(&dir.join("golden.json"))["adamw"].clone();
@@ -234,7 +234,7 @@ fn greedy_continuations_are_exact_with_and_without_a_cache(dirs: Vec<PathBuf>) {
     }
 }
 
-fn padding_on_the_left_changes_nothing(dirs: Vec<PathBuf>) {
+fn left_padding_does_not_change_logits_or_greedy_texts(dirs: Vec<PathBuf>) {
     for dir in dirs {
         let (model, what) = (load(&dir).without_gradients().unwrap(), name(&dir));
         let golden = tensors(&dir.join("golden_leftpad.safetensors"));
@@ -275,7 +275,7 @@ fn padding_on_the_left_changes_nothing(dirs: Vec<PathBuf>) {
     }
 }
 
-fn every_variant_computes_what_it_is_expected_to(dirs: Vec<PathBuf>) {
+fn every_file_variant_gives_the_expected_outputs(dirs: Vec<PathBuf>) {
     for dir in dirs {
         let (model, what) = (load(&dir), name(&dir));
         let expect = json(&dir.join("expect.json"));
@@ -301,10 +301,10 @@ fn every_variant_computes_what_it_is_expected_to(dirs: Vec<PathBuf>) {
 }
 
 tests_of_folders! {
-    logits_hidden_states_and_attention_are_those_of_transformers(goldens);
-    the_loss_and_every_gradient_are_those_of_torch(goldens);
-    twenty_steps_of_adamw_follow_torchs_losses(goldens);
+    logits_hidden_states_and_attention_match_transformers(goldens);
+    loss_and_every_gradient_match_torch(goldens);
+    twenty_steps_of_adamw_match_torch_losses(goldens);
     greedy_continuations_are_exact_with_and_without_a_cache(causal);
-    padding_on_the_left_changes_nothing(causal);
-    every_variant_computes_what_it_is_expected_to(variants);
+    left_padding_does_not_change_logits_or_greedy_texts(causal);
+    every_file_variant_gives_the_expected_outputs(variants);
 }

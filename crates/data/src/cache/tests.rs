@@ -72,7 +72,7 @@ fn shard(folder: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn the_second_start_finds_all_and_reads_nothing() {
+fn second_open_reads_only_the_cache() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
     let (first, stages) = open(&config);
@@ -134,7 +134,7 @@ fn a_file_that_shrinks_while_it_is_mapped_is_an_error() {
 }
 
 #[test]
-fn what_an_interrupted_build_left_is_not_used_and_removed() {
+fn interrupted_build_is_not_used_and_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
     let first = open(&config).0.unwrap();
@@ -151,7 +151,7 @@ fn what_an_interrupted_build_left_is_not_used_and_removed() {
 }
 
 #[test]
-fn two_at_once_get_the_same() {
+fn concurrent_opens_get_the_same_cache() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
     let (one, two) = std::thread::scope(|scope| {

@@ -64,7 +64,7 @@ fn assert_close(ours: &[f32], exact: &[f32], what: &str) {
 }
 
 #[test]
-fn cached_is_uncached_for_prompts_of_different_lengths() {
+fn cache_does_not_change_prompts_of_different_lengths() {
     let prompts: [&[u32]; 3] = [&[1, 2, 3, 4, 5], &[6], &[7, 8, 9]];
     for (m, model) in models().iter().enumerate() {
         for with_decoder in [true, false] {
