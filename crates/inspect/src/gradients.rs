@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 use vulpes_generate::NextToken;
-use vulpes_model::{Head, Input, Run, Transformer};
+use vulpes_model::{Head, Input, Location, Part, Role, Run, Transformer, parameter_specs};
 use vulpes_ops::{self as ops, CrossEntropyOptions, Gradients};
 
 use crate::error::Error;
@@ -71,13 +71,17 @@ pub fn gradient_flow(
     // A prediction that is certain has no gradient at all, and nobody a share in it.
     let share = |square: f64| if total > 0.0 { square / total } else { 0.0 };
     let flow = |(name, square): (String, f64)| Flow { name, norm: square.sqrt(), share: share(square) };
-    let by = |group: &dyn Fn(&str) -> (usize, String)| -> Vec<Flow> {
+    let roles: BTreeMap<String, Role> =
+        parameter_specs(model.config()).into_iter().map(|spec| (spec.name, spec.role)).collect();
+    let by = |group: &dyn Fn(&Role) -> (usize, String)| -> Vec<Flow> {
         let mut groups: BTreeMap<(usize, String), f64> = BTreeMap::new();
-        squares.iter().for_each(|(name, square)| *groups.entry(group(name)).or_default() += square);
+        for (role, square) in squares.iter().filter_map(|(name, square)| Some((roles.get(name)?, square))) {
+            *groups.entry(group(role)).or_default() += square;
+        }
         groups.into_iter().map(|((_, name), square)| flow((name, square))).collect()
     };
     let tied = model.config().tied_head && matches!(model.config().head, Head::NextToken | Head::MaskedToken);
-    let (roles, parts) = (by(&|name| role_of(name, tied)), by(&part_of));
+    let (roles, parts) = (by(&|role| group_of(role, tied)), by(&location_of));
     let logits = &explanation.logits[asked];
     Ok(GradientFlow {
         target: NextToken {
@@ -94,65 +98,65 @@ pub fn gradient_flow(
     })
 }
 
-/// The part that a parameter plays, with its place on the way of the loss through the model.
+/// The name of a parameter's part in attention, with a number that puts the parts in the order in which the loss reaches
+/// them.
 ///
 /// A tied vocabulary head is the embeddings' own matrix: its gradient is the sum of both uses.
-fn role_of(name: &str, tied: bool) -> (usize, String) {
-    let pieces: Vec<&str> = name.split('.').collect();
-    let (place, role) = match pieces.as_slice() {
-        [.., "norm", _] | ["norm", ..] => (6, "norms"),
-        ["head", ..] => (0, "Wout"),
-        ["embedding", "token", ..] if tied => (7, "embeddings, Wout too"),
-        ["embedding", ..] => (7, "embeddings"),
-        [.., "query", _] => (4, "Wq"),
-        [.., "key", _] => (5, "Wk"),
-        [.., "value", _] => (3, "Wv"),
-        [.., "attention", "output", _] => (2, "Wo"),
-        _ => (1, "feed-forward"),
+fn group_of(role: &Role, tied: bool) -> (usize, String) {
+    let (order, name) = match role.part {
+        Part::Head => (0, "Wout"),
+        Part::FeedForward => (1, "feed-forward"),
+        Part::AttentionOutput => (2, "Wo"),
+        Part::Value => (3, "Wv"),
+        Part::Query => (4, "Wq"),
+        Part::Key => (5, "Wk"),
+        Part::Norm => (6, "norms"),
+        Part::Token if tied => (7, "embeddings, Wout too"),
+        Part::Token | Part::Position | Part::TokenType => (7, "embeddings"),
     };
-    (place, role.to_owned())
+    (order, name.to_owned())
 }
 
-/// The part of the model that a parameter belongs to, with a number that puts the parts in the model's order.
-fn part_of(name: &str) -> (usize, String) {
-    let pieces: Vec<&str> = name.split('.').collect();
-    match pieces.as_slice() {
-        ["blocks", n, sublayer, ..] => {
-            let layer = n.parse().unwrap_or(0);
-            (
-                1 + 2 * layer + usize::from(*sublayer != "attention"),
-                format!("block {n}: {}", sublayer.replace('_', "-")),
-            )
-        }
-        ["embedding", ..] => (0, "embedding".into()),
-        [first, ..] => (usize::MAX - usize::from(*first == "norm"), (*first).to_owned()),
-        [] => (0, String::new()),
+/// Where in the model a parameter is, with a number that puts the places in forward order.
+fn location_of(role: &Role) -> (usize, String) {
+    match role.location {
+        Location::Embedding => (0, "embedding".into()),
+        Location::Attention { layer } => (1 + 2 * layer, format!("block {layer}: attention")),
+        Location::FeedForward { layer } => (2 + 2 * layer, format!("block {layer}: feed-forward")),
+        Location::FinalNorm => (usize::MAX - 1, "norm".into()),
+        Location::Head => (usize::MAX, "head".into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use vulpes_model::ModelSection;
+    use vulpes_model::config::Family;
+
     use super::*;
 
     #[test]
-    fn every_parameter_has_its_part_in_the_words_of_attention() {
-        for (name, role) in [
-            ("embedding.token.weight", "embeddings"),
-            ("embedding.norm.weight", "norms"),
-            ("blocks.3.attention.query.bias", "Wq"),
-            ("blocks.3.attention.key.weight", "Wk"),
-            ("blocks.3.attention.value.weight", "Wv"),
-            ("blocks.3.attention.output.weight", "Wo"),
-            ("blocks.3.attention.norm.bias", "norms"),
-            ("blocks.3.feed_forward.up.weight", "feed-forward"),
-            ("norm.weight", "norms"),
-            ("head.weight", "Wout"),
-            ("head.bias", "Wout"),
-            ("head.norm.weight", "norms"),
+    fn every_parameter_is_filed_under_its_part_in_attention() {
+        let section = ModelSection { family: Some(Family::Bert), ..ModelSection::default() };
+        let specs = parameter_specs(&section.resolve(20, Head::MaskedToken));
+        let role = |name: &str| specs.iter().find(|spec| spec.name == name).expect(name).role;
+        for (name, group, location) in [
+            ("embedding.token.weight", "embeddings", "embedding"),
+            ("embedding.norm.weight", "norms", "embedding"),
+            ("blocks.3.attention.query.bias", "Wq", "block 3: attention"),
+            ("blocks.3.attention.key.weight", "Wk", "block 3: attention"),
+            ("blocks.3.attention.value.weight", "Wv", "block 3: attention"),
+            ("blocks.3.attention.output.weight", "Wo", "block 3: attention"),
+            ("blocks.3.attention.norm.bias", "norms", "block 3: attention"),
+            ("blocks.3.feed_forward.up.weight", "feed-forward", "block 3: feed-forward"),
+            ("head.bias", "Wout", "head"),
+            ("head.transform.weight", "Wout", "head"),
+            ("head.norm.weight", "norms", "head"),
         ] {
-            assert_eq!(role_of(name, false).1, role, "{name}");
+            assert_eq!(group_of(&role(name), false).1, group, "{name}");
+            assert_eq!(location_of(&role(name)).1, location, "{name}");
         }
-        assert_eq!(role_of("embedding.token.weight", true).1, "embeddings, Wout too");
-        assert_eq!(role_of("embedding.position.weight", true).1, "embeddings");
+        assert_eq!(group_of(&role("embedding.token.weight"), true).1, "embeddings, Wout too");
+        assert_eq!(group_of(&role("embedding.position.weight"), true).1, "embeddings");
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use vulpes_ops::reference::with_reference;
 use vulpes_ops::{
     Activation, AttentionLayer, AttentionOptions, CrossEntropyOptions, FeedForward, Gradients, Linear, Mask,
-    Norm, attention, attention_layer, backward, cross_entropy, feed_forward, gelu_tanh,
-    layer_norm, linear, lm_head, softmax,
+    Norm, attention, attention_layer, backward, cross_entropy, feed_forward, gelu_tanh, layer_norm, linear,
+    lm_head, softmax,
 };
 use vulpes_random::Key;
 

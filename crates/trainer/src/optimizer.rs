@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{Tensor, Var};
-use vulpes_model::Parameters;
+use vulpes_model::{ParameterSpec, Parameters, Role};
 use vulpes_ops::{AdamwItem, AdamwStep, Gradients, SgdStep, adamw_all, sgd};
 
 use crate::config::{OptimizerConfig, OptimizerKind};
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// An optimizer and its state.
 ///
-/// Decay acts on parameters of two or more dimensions only: a norm's scale or a bias has no reason to be small.
+/// Each parameter's role decides which rule updates it and whether decay acts on it ([`Role::decays`]).
 pub struct Optimizer {
     config: OptimizerConfig,
     slots: Vec<Slot>,
@@ -23,7 +23,7 @@ struct Slot {
     name: String,
     param: Var,
     rule: Rule,
-    decays: bool,
+    role: Role,
 }
 
 /// The rule that updates one parameter, with the state that it keeps of it.
@@ -37,6 +37,11 @@ enum Rule {
 impl Rule {
     const ADAMW: [&str; 2] = ["m", "v"];
     const SGD: [&str; 1] = ["velocity"];
+
+    /// The kind of rule that a config has for parameters of a role: so far the same for all.
+    fn kind(config: &OptimizerConfig, _: &Role) -> OptimizerKind {
+        config.kind
+    }
 
     /// The rule for a parameter, its state all zeros.
     fn new(kind: OptimizerKind, param: &Var) -> candle_core::Result<Self> {
@@ -72,26 +77,30 @@ impl Slot {
 }
 
 impl Optimizer {
-    /// A fresh optimizer for those `parameters` that `trainable` names, its state all zeros.
+    /// A fresh optimizer for those of the parameters that `specs` describe which `trainable` names, its state all zeros.
     ///
     /// # Errors
-    /// Returns an error if the device has no room.
+    /// Returns an error if a parameter is missing, or the device has no room.
     pub fn new(
         config: &OptimizerConfig,
+        specs: &[ParameterSpec],
         parameters: &Parameters,
         trainable: &dyn Fn(&str) -> bool,
     ) -> Result<Self> {
-        let slot = |(name, param): (&str, &Var)| -> Result<Slot> {
-            let rule = Rule::new(config.kind, param)?;
-            Ok(Slot { name: name.to_owned(), param: param.clone(), rule, decays: param.rank() >= 2 })
+        let slot = |spec: &ParameterSpec| -> Result<Slot> {
+            let ParameterSpec { name, role, .. } = spec;
+            let param = parameters.get(name)?;
+            let rule = Rule::new(Rule::kind(config, role), param)?;
+            Ok(Slot { name: name.clone(), param: param.clone(), rule, role: *role })
         };
-        let slots = parameters.iter().filter(|(name, _)| trainable(name)).map(slot).collect::<Result<_>>()?;
+        let slots =
+            specs.iter().filter(|spec| trainable(&spec.name)).map(slot).collect::<Result<Vec<_>>>()?;
         Ok(Self { config: config.clone(), slots, updates: 0 })
     }
 
-    /// How many numbers the state of one parameter takes, in multiples of the parameter.
-    pub fn n_memory(kind: OptimizerKind) -> usize {
-        Rule::state_names(kind).len()
+    /// The number of elements of the state that an optimizer keeps of a parameter.
+    pub fn state_numel(config: &OptimizerConfig, spec: &ParameterSpec) -> usize {
+        spec.numel() * Rule::state_names(Rule::kind(config, &spec.role)).len()
     }
 
     /// Applies one update at rate `lr`, every gradient multiplied by `grad_scale` first.
@@ -103,11 +112,11 @@ impl Optimizer {
         let o = &self.config;
         let [beta1, beta2] = o.betas;
         let mut items = Vec::with_capacity(self.slots.len());
-        for Slot { name, param, rule, decays } in &self.slots {
+        for Slot { name, param, rule, role } in &self.slots {
             let Some(grad) = gradients.get(name) else {
                 return Err(Error::Census(format!("parameter `{name}` has no gradient")));
             };
-            let weight_decay = if *decays { o.weight_decay } else { 0.0 };
+            let weight_decay = if role.decays() { o.weight_decay } else { 0.0 };
             match rule {
                 Rule::Adamw { m, v } => {
                     let (eps, step) = (o.eps, self.updates);
@@ -115,8 +124,7 @@ impl Optimizer {
                     items.push(AdamwItem { param, m, v, grad, step });
                 }
                 Rule::Sgd { velocity } => {
-                    let step =
-                        SgdStep { lr, momentum: o.momentum, weight_decay, grad_scale };
+                    let step = SgdStep { lr, momentum: o.momentum, weight_decay, grad_scale };
                     sgd(param, velocity, grad, &step)?;
                 }
             }
@@ -176,7 +184,7 @@ impl Optimizer {
 mod tests {
     use candle_core::{DType, Device};
     use vulpes_model::config::Family;
-    use vulpes_model::{Head, ModelSection, Transformer};
+    use vulpes_model::{Head, ModelSection, Transformer, parameter_specs};
 
     use super::*;
 
@@ -187,12 +195,15 @@ mod tests {
         let model = Transformer::init(&config, 1, DType::F32, &Device::Cpu).unwrap();
         for (kind, name) in [(OptimizerKind::Adamw, "v"), (OptimizerKind::Sgd, "velocity")] {
             let name = format!("{name}.embedding.token.weight");
+            let specs = parameter_specs(model.config());
             let config = OptimizerConfig { kind, ..OptimizerConfig::default() };
-            let mut optimizer = Optimizer::new(&config, model.parameters(), &|_| true).unwrap();
+            let mut optimizer = Optimizer::new(&config, &specs, model.parameters(), &|_| true).unwrap();
             // The state shares memory with the optimizer, and a variable can't be set to itself.
             let copy = |(name, tensor): (String, Tensor)| (name, tensor.copy().unwrap());
             let whole: BTreeMap<String, Tensor> = optimizer.state().into_iter().map(copy).collect();
-            assert_eq!(whole.len(), model.parameters().iter().count() * Optimizer::n_memory(kind));
+            let numel: usize = whole.values().map(Tensor::elem_count).sum();
+            let wanted: usize = specs.iter().map(|spec| Optimizer::state_numel(&config, spec)).sum();
+            assert_eq!(numel, wanted);
             optimizer.set_state(&whole, 3).unwrap();
             assert_eq!(optimizer.updates(), 3);
             let mut less = whole.clone();
@@ -204,6 +215,20 @@ mod tests {
             let error = optimizer.set_state(&more, 4).unwrap_err();
             assert_eq!(error, "tensor `z.other` belongs to no parameter that is trained");
             assert_eq!(optimizer.updates(), 3);
+        }
+    }
+
+    /// What decays by its role is what had two or more dimensions: tables and matrices.
+    #[test]
+    fn tables_and_matrices_decay_in_every_family() {
+        for family in [Family::Fox, Family::Gpt2, Family::Bert, Family::Llama] {
+            let section = ModelSection { family: Some(family), ..ModelSection::default() };
+            for head in [Head::NextToken, Head::MaskedToken, Head::Classify { n_labels: 3 }] {
+                let config = ModelSection { tied_head: Some(false), ..section.clone() }.resolve(17, head);
+                for spec in parameter_specs(&config) {
+                    assert_eq!(spec.role.decays(), spec.shape.len() >= 2, "{}", spec.name);
+                }
+            }
         }
     }
 }

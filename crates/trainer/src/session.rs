@@ -102,7 +102,8 @@ impl<'a> Session<'a> {
             config.train.seed,
             Rank::default(),
         )?;
-        let optimizer = Optimizer::new(&config.optimizer, transformer.parameters(), &trainable)?;
+        let specs = parameter_specs(&plan.model);
+        let optimizer = Optimizer::new(&config.optimizer, &specs, transformer.parameters(), &trainable)?;
         let schedule = Schedule::new(&config.schedule, config.optimizer.lr, config.train.steps);
         Ok(Self { plan, schedule, stepper, optimizer, state, counted: false })
     }
