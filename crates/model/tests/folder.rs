@@ -191,3 +191,65 @@ tests_of_folders! {
     load_and_save_keep_every_tensor_byte_for_byte(goldens);
     every_file_variant_saves_the_same_twice(variants);
 }
+
+/// The layout that a family has in transformers is used only where it says everything.
+#[test]
+fn whatever_a_config_says_survives_its_folder() {
+    use vulpes_model::config::{BlockKind, Family, FeedForwardKind, LayerOverride, MaskKind, Positions};
+    use vulpes_model::{ModelConfig, ModelSection, Transformer};
+    type Change = fn(&mut ModelConfig);
+    let changes: &[(&str, Change)] = &[
+        ("nothing", |_| {}),
+        ("window", |c| c.window = Some(3)),
+        ("layers", |c| c.layers = vec![LayerOverride { window: Some(2), ..LayerOverride::default() }]),
+        ("block", |c| c.block = if c.block == BlockKind::Pre { BlockKind::Post } else { BlockKind::Pre }),
+        ("norm", |c| c.norm = if c.norm == NormKind::Rms { NormKind::Layer } else { NormKind::Rms }),
+        ("positions", |c| c.positions = Positions::None),
+        ("relu2", |c| c.feed_forward = FeedForwardKind::Relu2),
+        ("swiglu", |c| c.feed_forward = FeedForwardKind::Swiglu),
+        ("none", |c| (c.feed_forward, c.d_ff) = (FeedForwardKind::None, 0)),
+        ("scale", |c| c.attention_scale = Some(0.3)),
+        ("unscaled", |c| c.attention_scale = Some(1.0)),
+        ("attention bias", |c| c.attention_bias = !c.attention_bias),
+        ("feed-forward bias", |c| c.feed_forward_bias = !c.feed_forward_bias),
+        ("tied", |c| c.tied_head = !c.tied_head),
+        ("token types", |c| c.n_token_type = 3),
+        ("groups", |c| c.n_kv_head = 1),
+        ("head width", |c| c.d_head = 6),
+        ("dropout", |c| c.dropout = 0.25),
+        ("first values", |c| c.init_std = 0.125),
+        ("theta", |c| c.rope_theta = 500.0),
+        ("mask", |c| c.mask = MaskKind::Full),
+    ];
+    for family in [Family::Fox, Family::Gpt2, Family::Bert, Family::Llama] {
+        for (what, change) in changes {
+            let small = ModelSection {
+                family: Some(family),
+                n_layer: Some(2),
+                n_head: Some(2),
+                d_model: Some(8),
+                context_len: Some(6),
+                ..ModelSection::default()
+            };
+            let head = if family == Family::Bert { Head::MaskedToken } else { Head::NextToken };
+            let mut config = small.resolve(9, head);
+            change(&mut config);
+            if !config.faults().is_empty() {
+                continue;
+            }
+            let cpu = candle_core::Device::Cpu;
+            let model = Transformer::init(&config, 1, candle_core::DType::F32, &cpu).unwrap();
+            let out = tempdir().unwrap();
+            folder::save(out.path(), &model, &folder::Extra::default()).unwrap();
+            assert_eq!(load(out.path()).config, config, "{family:?}, {what}");
+            let written = json(&out.path().join("config.json"))["model_type"].clone();
+            if *what == "nothing" {
+                let usual = if family == Family::Fox { "vulpes".into() } else { serde_json::json!(family) };
+                assert_eq!(written, usual);
+            }
+            if ["window", "layers", "block", "norm", "positions"].contains(what) {
+                assert_eq!(written, "vulpes", "{family:?}, {what}");
+            }
+        }
+    }
+}

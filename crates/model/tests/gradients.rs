@@ -84,6 +84,11 @@ fn gradients_of_windowed_match_central_differences() {
 }
 
 #[test]
+fn gradients_of_layers_that_differ_match_central_differences() {
+    check(support::mixed());
+}
+
+#[test]
 fn gradients_of_classifier_match_central_differences() {
     check(support::classifier());
 }

@@ -5,6 +5,7 @@ mod support;
 
 use support::*;
 use vulpes_model::config::MaskKind;
+use vulpes_model::config::{LayerOverride, Positions};
 use vulpes_model::{KvCache, ModelConfig, Run};
 
 #[test]
@@ -84,8 +85,32 @@ fn window_hides_older_tokens() {
 }
 
 #[test]
+fn each_layer_has_its_own_window_and_positions() {
+    let seen_from_the_last = |config: &ModelConfig| {
+        let model = shaken(config);
+        let last = |ids: &[u32]| -> Vec<f64> { at(&logits(&model, &input(ids, 1)), 0, 4..5) };
+        let whole = last(&[1, 2, 3, 4, 5]);
+        // The first token replaced, and the second and third swapped.
+        let differs = |ids| last(ids).iter().zip(&whole).any(|(a, b)| (a - b).abs() > 1e-9);
+        (differs(&[9, 2, 3, 4, 5]), differs(&[1, 3, 2, 4, 5]))
+    };
+    let (window, theta) = (Some(2), Some(100.0));
+    let near = LayerOverride { window, ..LayerOverride::default() };
+    let (narrow, unplaced) = (ModelConfig { layers: vec![near], ..llama() }, Some(Positions::None));
+    assert_eq!(seen_from_the_last(&narrow), (false, true), "two layers of two tokens reach back two");
+    assert_eq!(seen_from_the_last(&mixed()), (true, true), "the second layer sees all");
+    let bag = LayerOverride { positions: unplaced, ..LayerOverride::default() };
+    let bag = ModelConfig { layers: vec![bag], n_layer: 1, ..llama() };
+    assert_eq!(seen_from_the_last(&bag), (true, false), "without positions order is nothing");
+    let turned = LayerOverride { rope_theta: theta, ..LayerOverride::default() };
+    let (one, other) = (shaken(&llama()), shaken(&ModelConfig { layers: vec![turned], ..llama() }));
+    let ids = input(&[1, 2, 3, 4, 5], 1);
+    assert_ne!(values(&logits(&one, &ids)), values(&logits(&other, &ids)), "the base counts");
+}
+
+#[test]
 fn cache_does_not_change_logits() {
-    for config in [fox(), multihead(), llama(), windowed()] {
+    for config in [fox(), multihead(), llama(), windowed(), mixed()] {
         let model = shaken(&config);
         let ids = [3, 1, 4, 1, 5, 9];
         let whole = logits(&model, &input(&ids, 1));

@@ -1,7 +1,7 @@
 //! Both ways of going on, decoder and padded batch, against reading everything anew at every token.
 
 use candle_core::Device;
-use vulpes_model::config::{BlockKind, Family, FeedForwardKind, Positions};
+use vulpes_model::config::{BlockKind, Family, FeedForwardKind, LayerOverride, Positions};
 use vulpes_model::{Head, ModelSection};
 
 use super::*;
@@ -28,6 +28,14 @@ fn models() -> Vec<Transformer> {
     let one_group = ModelSection { n_kv_head: Some(1), window: Some(1), ..small(Family::Llama) };
     let unscaled = ModelSection { attention_scale: Some(1.0), ..small(Family::Gpt2) };
     let post = ModelSection { block: Some(BlockKind::Post), ..small(Family::Gpt2) };
+    let exact = ModelSection { feed_forward: Some(FeedForwardKind::GeluErf), ..small(Family::Gpt2) };
+    // A narrow window with angles of its own, then a layer without positions, then one as the config says.
+    let layers = vec![
+        LayerOverride { window: Some(3), rope_theta: Some(50.0), positions: None },
+        LayerOverride { positions: Some(Positions::None), ..LayerOverride::default() },
+        LayerOverride::default(),
+    ];
+    let mixed = ModelSection { n_layer: Some(4), layers: Some(layers), ..small(Family::Llama) };
     let sections = [
         fox,
         small(Family::Gpt2),
@@ -39,6 +47,8 @@ fn models() -> Vec<Transformer> {
         one_group,
         unscaled,
         post,
+        exact,
+        mixed,
     ];
     let model = |section: &ModelSection| {
         // Larger first weights than usual, so that attention is far from even.

@@ -5,7 +5,7 @@ use vulpes_ops::{
     AttentionLayer, AttentionOptions, AttentionPart, Inside, Linear, attention_layer, attention_layer_unfused,
 };
 
-use super::block::Context;
+use super::context::Context;
 use super::describe::{Describe, Projection};
 use super::residual::Residual;
 use crate::config::BlockKind;

@@ -1,21 +1,14 @@
 //! One block: an attention sublayer, then a feed-forward sublayer, each joined to the residual stream.
 
 use candle_core::{Result, Tensor};
-use vulpes_ops::{Mask, RotaryTables};
 
 use super::attention::Attention;
+use super::context::Context;
 use super::describe::Describe;
 use super::feed_forward::FeedForward;
 use crate::probe::Site;
 use crate::run::Run;
 use crate::spec::ParameterSpec;
-
-/// What the blocks of one kind share in one forward pass: who may look at whom, and by what queries and keys are
-/// rotated.
-pub(crate) struct Context<'a> {
-    pub(crate) mask: Mask,
-    pub(crate) rotary: Option<RotaryTables<'a>>,
-}
 
 /// Attention, then feed-forward.
 #[derive(Clone, Debug)]

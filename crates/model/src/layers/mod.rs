@@ -9,6 +9,7 @@
 
 mod attention;
 mod block;
+mod context;
 mod describe;
 mod embedding;
 mod feed_forward;
@@ -21,7 +22,7 @@ use vulpes_ops::Norm;
 
 pub use attention::Attention;
 pub use block::Block;
-pub(crate) use block::Context;
+pub(crate) use context::Context;
 pub use embedding::Embedding;
 pub use feed_forward::FeedForward;
 pub use head::{HeadLayer, Transform};

@@ -8,7 +8,7 @@
 )]
 
 use candle_core::{DType, Device, Tensor};
-use vulpes_model::config::{Family, FeedForwardKind, Positions};
+use vulpes_model::config::{Family, FeedForwardKind, LayerOverride, Positions};
 use vulpes_model::{Head, Input, ModelConfig, ModelSection, Run, Transformer};
 
 /// The model of `configs/fox.toml` in small.
@@ -43,6 +43,15 @@ pub fn windowed() -> ModelConfig {
     let kind = Some(FeedForwardKind::Relu2);
     ModelSection { feed_forward: kind, positions: Some(Positions::None), ..section }
         .resolve(11, Head::NextToken)
+}
+
+/// A Llama whose layers differ: a window of two tokens with angles of its own, then all tokens without positions.
+pub fn mixed() -> ModelConfig {
+    let layers = vec![
+        LayerOverride { window: Some(2), rope_theta: Some(100.0), positions: None },
+        LayerOverride { positions: Some(Positions::None), ..LayerOverride::default() },
+    ];
+    ModelSection { layers: Some(layers), ..small(Family::Llama) }.resolve(11, Head::NextToken)
 }
 
 fn small(family: Family) -> ModelSection {

@@ -79,7 +79,10 @@ pub fn attention_layer_unfused(
 ) -> Result<Tensor> {
     let (b, t, _) = x_btd.dims3()?;
     let normed = parts.norm.map_or_else(|| Ok(x_btd.clone()), |norm| norm.apply(x_btd))?;
-    let heads = |projection: Linear<&Tensor>| projection.apply(&normed)?.reshape((b, t, (), parts.d_head));
+    let heads = |projection: Linear<&Tensor>| {
+        let n_head = projection.weight.dim(0)? / parts.d_head;
+        projection.apply(&normed)?.reshape((b, t, n_head, parts.d_head))
+    };
     let (mut q_bthk, mut k_bsgk, mut v_bsgk) = (heads(parts.query)?, heads(parts.key)?, heads(parts.value)?);
     if let Some(tables) = parts.rotary {
         q_bthk = rotary(&q_bthk, tables.cos, tables.sin, tables.positions)?;

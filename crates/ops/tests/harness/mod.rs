@@ -177,7 +177,9 @@ pub(crate) fn check_within(case: &Case, bound: f64) {
     let exact =
         [false, true].map(|twice| sizes(&run_named(case.reference, &vars, &make, twice, name).theirs));
     for dtype in [DType::F64, DType::F32] {
-        let tolerance = if dtype == DType::F64 { 1e-11 } else { 3e-5 };
+        // In float32 both forms round. A gradient in which large terms cancel, as a query's may, is known to 1e-4 of its
+        // largest element; whether the formulas are the same is float64's to show.
+        let tolerance = if dtype == DType::F64 { 1e-11 } else { 2e-4 };
         let inputs: Vec<Tensor> = case.inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
         for layout in [Layout::Plain, Layout::Transposed, Layout::Narrowed] {
             for twice in [false, true] {
