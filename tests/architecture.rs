@@ -47,7 +47,16 @@ fn dependencies_follow_the_arrows() {
 /// Arguments, terminals, signals and the allocator are a program's business.
 #[test]
 fn only_cli_depends_on_what_a_program_needs() {
-    let programs = ["anstream", "anyhow", "clap", "indicatif", "libmimalloc-sys", "mimalloc", "signal-hook"];
+    let programs = [
+        "annotate-snippets",
+        "anstream",
+        "anyhow",
+        "clap",
+        "indicatif",
+        "libmimalloc-sys",
+        "mimalloc",
+        "signal-hook",
+    ];
     for name in names("crates") {
         let manifest: toml::Table = read(&format!("crates/{name}/Cargo.toml")).parse().unwrap();
         let listed = manifest["dependencies"].as_table().unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vulpes_trainer::config::EMBEDDED;
+use vulpes_trainer::EMBEDDED;
 use vulpes_trainer::{Plan, PlanOptions, RunConfig};
 
 use crate::support::Place;
@@ -34,7 +34,7 @@ fn built_in_configs_equal_their_files() {
 fn configs_with_embedded_corpora_plan_a_run() {
     let place = Place::new();
     for (name, text) in EMBEDDED {
-        let config = RunConfig::parse(name, text, &[], false).unwrap_or_else(|faults| panic!("{faults}"));
+        let config = RunConfig::parse(name, text, &[]).unwrap_or_else(|faults| panic!("{faults}"));
         if !config.train.is_from_scratch()
             || !config.data.train.0.iter().all(|path| vulpes_data::embedded(path).is_some())
         {
@@ -54,7 +54,7 @@ fn config_file_takes_precedence_over_the_built_in_one() {
     };
     let text = EMBEDDED.iter().find(|(name, _)| *name == "fox.toml").expect("the fox").1;
     let with = |n: u64| {
-        let config = RunConfig::parse("fox.toml", text, &[format!("train.steps={n}")], false).expect("sound");
+        let config = RunConfig::parse("fox.toml", text, &[format!("train.steps={n}")]).expect("sound");
         config.to_toml().expect("TOML")
     };
     place.write("configs/fox.toml", with(77));
@@ -66,7 +66,7 @@ fn config_file_takes_precedence_over_the_built_in_one() {
 #[test]
 fn a_config_made_in_code_is_checked_as_one_from_a_file() {
     let text = EMBEDDED.iter().find(|(name, _)| *name == "fox.toml").expect("the fox").1;
-    let mut config = RunConfig::parse("fox.toml", text, &[], false).expect("sound");
+    let mut config = RunConfig::parse("fox.toml", text, &[]).expect("sound");
     let options = PlanOptions { device: Some("cpu".to_owned()), run_dir: PathBuf::new(), checkpoint: None };
     assert!(Plan::new(config.clone(), &options, &()).is_ok());
     config.train.steps = 0;

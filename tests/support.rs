@@ -145,8 +145,7 @@ pub(crate) fn kill(signal: &str, id: u32) {
 /// A plan for `text` with overrides, its run in `dir`.
 pub(crate) fn plan(dir: &Path, text: &str, overrides: &[&str]) -> Plan {
     let overrides: Vec<String> = overrides.iter().map(|item| (*item).to_owned()).collect();
-    let config =
-        RunConfig::parse("test", text, &overrides, false).unwrap_or_else(|faults| panic!("{faults}"));
+    let config = RunConfig::parse("test", text, &overrides).unwrap_or_else(|faults| panic!("{faults}"));
     let options =
         PlanOptions { device: Some("cpu".to_owned()), run_dir: dir.to_path_buf(), checkpoint: None };
     Plan::new(config, &options, &()).unwrap_or_else(|error| panic!("{error}"))

@@ -24,9 +24,10 @@ fn configs(n: u64) {
     feed("config", n, &seeds, b"[]=\"'\n.# model_train stepsn123-+{}\\", |input, _| {
         let text = String::from_utf8_lossy(input);
         let set = text.chars().rev().take(40).collect::<String>();
-        let result = RunConfig::parse("fuzz.toml", &text, &[format!("train.{set}")], input.len() % 2 == 0);
+        let result = RunConfig::parse("fuzz.toml", &text, &[format!("train.{set}")]);
         if let Err(faults) = result {
             assert!(!faults.to_string().is_empty());
+            assert!(!vulpes_cli::draw_faults(&faults, input.len() % 2 == 0).is_empty());
         }
     });
 }

@@ -3,6 +3,10 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use anstream::ColorChoice;
+
+use crate::carets;
+
 /// Exit code of what went wrong on the way.
 const FAILED: u8 = 1;
 /// Exit code of bad usage and of a bad config.
@@ -29,7 +33,7 @@ impl Failure {
     fn of_training(error: &vulpes_trainer::Error) -> Self {
         let message = match error {
             // A config's faults are drawn complete, with the word "error" in each.
-            vulpes_trainer::Error::Faults(faults) => faults.to_string(),
+            vulpes_trainer::Error::Faults(faults) => carets::draw(faults, in_color()),
             other => format!("error: {other}"),
         };
         Self { code: error.exit_code(), message: Some(message) }
@@ -63,6 +67,11 @@ pub(crate) fn end(result: Result<u8, Failure>) -> ExitCode {
         failure.code
     });
     ExitCode::from(code)
+}
+
+/// Whether stderr takes colors.
+fn in_color() -> bool {
+    anstream::AutoStream::choice(&std::io::stderr()) != ColorChoice::Never
 }
 
 /// Writes a line to stderr; nobody may be listening.

@@ -13,4 +13,7 @@ pub mod process;
 pub mod sample;
 pub mod train;
 
+mod carets;
 mod ending;
+
+pub use carets::draw as draw_faults;

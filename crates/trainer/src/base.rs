@@ -77,7 +77,7 @@ impl Base {
         let is_full = self.found.config.mask == MaskKind::Full && config.model.mask.is_none();
         config.model = self.overlay(&config.model)?;
         let faults = config.faults_between();
-        let mut lines: Vec<&str> = faults.iter().map(|fault| fault.title()).collect();
+        let mut lines: Vec<&str> = faults.iter().map(|fault| fault.title.as_str()).collect();
         if kind == ObjectiveKind::NextToken && is_full {
             lines.push("the folder's mask is full, and every token would see the one that it is asked for");
         }

@@ -16,6 +16,7 @@ pub mod config;
 mod base;
 mod census;
 mod doctor;
+mod embedded;
 mod error;
 mod evaluate;
 mod fit;
@@ -39,6 +40,7 @@ mod watch;
 
 pub use census::census;
 pub use config::RunConfig;
+pub use embedded::{EMBEDDED, find as find_config};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, evaluate};
 pub use fit::{FitOptions, Summary, evaluate_session, fit};

@@ -121,13 +121,8 @@ mod tests {
 
     fn config(overrides: &[&str]) -> RunConfig {
         let overrides: Vec<String> = overrides.iter().map(|item| (*item).to_owned()).collect();
-        RunConfig::parse(
-            "t",
-            "[model]\nfamily = \"fox\"\n[data]\ntrain = \"data/fox.txt\"\n",
-            &overrides,
-            false,
-        )
-        .unwrap()
+        RunConfig::parse("t", "[model]\nfamily = \"fox\"\n[data]\ntrain = \"data/fox.txt\"\n", &overrides)
+            .unwrap()
     }
 
     #[test]

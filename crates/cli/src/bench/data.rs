@@ -170,11 +170,11 @@ pub(crate) fn tokenize_once(config: &str, tokenizer: &Path) -> Result<serde_json
 }
 
 fn read(config: &str, cache: &Path, threads: Option<usize>) -> Result<RunConfig> {
-    let (path, text) = vulpes_trainer::config::find(Path::new(config))?;
+    let (path, text) = vulpes_trainer::find_config(Path::new(config))?;
     // A cache that is named is used whatever the corpus's size.
     let mut overrides = vec![format!("data.cache={}", json!(cache.display().to_string()))];
     overrides.extend(threads.map(|n| format!("train.threads={n}")));
-    Ok(RunConfig::parse(&path.display().to_string(), &text, &overrides, false)?)
+    Ok(RunConfig::parse(&path.display().to_string(), &text, &overrides)?)
 }
 
 fn open(bench: &DataBench<'_>, folder: &Path) -> Result<Plan> {

@@ -39,13 +39,13 @@ impl StepBench {
     }
 
     fn open(config: &str, threads: Option<usize>, plain: bool, device: &str) -> Result<Self> {
-        let (path, text) = vulpes_trainer::config::find(Path::new(config))?;
+        let (path, text) = vulpes_trainer::find_config(Path::new(config))?;
         let mut overrides: Vec<String> = threads.map(|n| format!("train.threads={n}")).into_iter().collect();
         if plain {
             // Candle's operations start their own threads; the step itself stays on this one, which the setting is of.
             overrides.extend(["train.shards=1".into(), "train.threads=1".into()]);
         }
-        let config = RunConfig::parse(&path.display().to_string(), &text, &overrides, false)?;
+        let config = RunConfig::parse(&path.display().to_string(), &text, &overrides)?;
         let options = PlanOptions { device: Some(device.into()), run_dir: PathBuf::new(), checkpoint: None };
         // The plan lives as long as the process, which exists to time this one config.
         let plan: &'static Plan = Box::leak(Box::new(Plan::new(config, &options, &())?));

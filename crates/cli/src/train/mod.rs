@@ -13,14 +13,13 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anstream::ColorChoice;
 use clap::Parser;
 use serde_json::json;
 use vulpes_trainer::checkpoint::{self, files::Disk};
-use vulpes_trainer::config::{self, RunConfig};
+use vulpes_trainer::config::RunConfig;
 use vulpes_trainer::{
-    Error, FitOptions, Plan, PlanOptions, Result, STACK_BYTES, Session, check, evaluate_session, fit,
-    is_patient, replay_patient, tokenizer_folder, verify,
+    Error, FitOptions, Plan, PlanOptions, Result, STACK_BYTES, Session, check, evaluate_session, find_config,
+    fit, is_patient, replay_patient, tokenizer_folder, verify,
 };
 
 use crate::ending::{end, say};
@@ -75,9 +74,8 @@ fn dispatch(args: &Args) -> Result<u8> {
 }
 
 fn read_config(args: &Args, name: &Path) -> Result<RunConfig> {
-    let (path, text) = config::find(name)?;
-    let colour = anstream::AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
-    let mut config = RunConfig::parse(&path.display().to_string(), &text, &args.set, colour)?;
+    let (path, text) = find_config(name)?;
+    let mut config = RunConfig::parse(&path.display().to_string(), &text, &args.set)?;
     if let Some(threads) = args.threads {
         if threads == 0 {
             return Err(Error::Usage("--threads 0: wanted at least 1".to_owned()));
@@ -157,7 +155,7 @@ fn verify_command(args: &Args, dir: &Path) -> Result<u8> {
     let path = dir.join("config.toml");
     let text = std::fs::read_to_string(&path)
         .map_err(|error| Error::Config { path: path.clone(), reason: format!("can't be read: {error}") })?;
-    let mut config = RunConfig::parse(&path.display().to_string(), &text, &[], false)?;
+    let mut config = RunConfig::parse(&path.display().to_string(), &text, &[])?;
     config.train.threads = args.threads.or(config.train.threads);
     let plan = plan(args, config, dir.to_path_buf(), tokenizer_folder(dir))?;
     if is_patient(dir) {

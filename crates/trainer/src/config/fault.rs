@@ -1,29 +1,25 @@
-//! What is wrong with a config: what, where, what was wanted, and what to do, drawn with a caret under the place.
+//! What is wrong with a config: what, where, what was wanted, and what to do.
 
 use std::ops::Range;
-
-use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
-
-use super::source::{Source, Texts};
 
 /// One fault of a config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    title: String,
-    places: Vec<Place>,
-    help: Option<String>,
+    pub(crate) title: String,
+    pub(super) places: Vec<Place>,
+    pub(super) help: Option<String>,
 }
 
 /// Where a fault lies: a dotted path, or a span of the text where no path leads there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    at: At,
-    label: String,
+    pub(super) at: At,
+    /// What is wanted there.
+    pub(super) label: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum At {
+pub(super) enum At {
     Path(String),
     Span(Range<usize>),
 }
@@ -67,57 +63,4 @@ impl Fault {
         self.places.extend(place);
         self
     }
-
-    /// The line that says what is wrong.
-    pub fn title(&self) -> &str {
-        &self.title
-    }
-
-    /// Where the first place stands in the texts, for sorting.
-    fn offset(&self, source: &Source<'_>) -> usize {
-        self.spans(source).first().map_or(usize::MAX, |(span, _)| span.start)
-    }
-
-    fn spans(&self, source: &Source<'_>) -> Vec<(Range<usize>, &str)> {
-        let span = |place: &Place| match &place.at {
-            At::Path(path) => source.span(path),
-            At::Span(span) => Some(span.clone()),
-        };
-        self.places.iter().filter_map(|place| Some((span(place)?, place.label.as_str()))).collect()
-    }
-
-    fn draw(&self, texts: &Texts, source: &Source<'_>, renderer: &Renderer) -> String {
-        let mut group = Level::ERROR
-            .primary_title(self.title.as_str())
-            .elements(std::iter::empty::<Snippet<'_, Annotation<'_>>>());
-        let spans = self.spans(source);
-        let mut drawn: Vec<*const super::source::Text> = Vec::new();
-        for (span, _) in &spans {
-            let Some((text, _)) = texts.locate(span) else { continue };
-            if drawn.contains(&std::ptr::from_ref(text)) {
-                continue;
-            }
-            drawn.push(text);
-            // All places of one text go into one snippet; the first of all is what the caret stands under.
-            let here = spans.iter().enumerate().filter_map(|(i, (span, label))| {
-                let (owner, local) = texts.locate(span)?;
-                let kind = if i == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
-                std::ptr::eq(owner, text).then(|| kind.span(local).label(*label))
-            });
-            group = group.element(Snippet::source(text.as_str()).path(text.path.as_str()).annotations(here));
-        }
-        if let Some(help) = &self.help {
-            group = group.element(Level::HELP.message(help.as_str()));
-        }
-        renderer.render(&[group])
-    }
-}
-
-/// Draws all faults, in the order of their places, with colours where `colour` says so.
-pub(super) fn draw_all(faults: &[Fault], texts: &Texts, source: &Source<'_>, colour: bool) -> String {
-    let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
-    let mut sorted: Vec<&Fault> = faults.iter().collect();
-    sorted.sort_by_key(|fault| fault.offset(source));
-    let drawn: Vec<String> = sorted.iter().map(|fault| fault.draw(texts, source, &renderer)).collect();
-    drawn.join("\n\n")
 }

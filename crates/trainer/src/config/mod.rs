@@ -1,17 +1,17 @@
 //! A run's config: one TOML file, seven sections, every fault found at once.
 //!
 //! text and `--set` overrides → one tree with spans (`source`) → a struct a section (`decode`) → ranges and rules
-//! between keys (`sections`, and the crates that own the other sections) → [`RunConfig`], or all faults drawn with
-//! carets (`fault`).
+//! between keys (`sections`, and the crates that own the other sections) → [`RunConfig`], or all faults
+//! (`fault`) with the spans of the text that they lie in (`located`).
 
 mod decode;
-mod embedded;
 mod fault;
+mod located;
 mod sections;
 mod source;
 
-pub use embedded::{EMBEDDED, find};
 pub use fault::Fault;
+pub use located::{FaultSpan, Faults, FaultyText, LocatedFault};
 pub use sections::{
     DTypeName, OnFullDisk, OnSpike, OptimizerConfig, OptimizerKind, ScheduleConfig, ScheduleKind, TrainConfig,
 };
@@ -44,28 +44,12 @@ pub struct RunConfig {
     pub sample: SampleConfig,
 }
 
-/// All that is wrong with a config, drawn for a terminal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults {
-    /// The faults.
-    pub faults: Vec<Fault>,
-    drawn: String,
-}
-
-impl std::fmt::Display for Faults {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.drawn)
-    }
-}
-
-impl std::error::Error for Faults {}
-
 impl RunConfig {
     /// Reads a config from `text`, which came from `path`, with `overrides` of the form `section.key=VALUE` on top.
     ///
     /// # Errors
     /// All faults at once: syntax, unknown keys, wrong types, values out of range, keys that contradict each other.
-    pub fn parse(path: &str, text: &str, overrides: &[String], colour: bool) -> Result<Self, Faults> {
+    pub fn parse(path: &str, text: &str, overrides: &[String]) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let texts = Texts::gather(path, text, overrides, &mut faults);
         let source = Source::parse(&texts, &mut faults);
@@ -73,7 +57,7 @@ impl RunConfig {
         let config = if faults.is_empty() { Self::decode(&source, &mut faults) } else { None };
         match config {
             Some(config) if faults.is_empty() => Ok(config),
-            _ => Err(Faults { drawn: fault::draw_all(&faults, &texts, &source, colour), faults }),
+            _ => Err(Faults::locate(&faults, &texts, &source)),
         }
     }
 
@@ -94,10 +78,7 @@ impl RunConfig {
         if faults.is_empty() {
             return Ok(());
         }
-        // There is no text to put a caret under: each fault is drawn as its title and its help.
-        let texts = Texts::gather("", "", &[], &mut Vec::new());
-        let source = Source::parse(&texts, &mut Vec::new());
-        Err(Faults { drawn: fault::draw_all(&faults, &texts, &source, false), faults })
+        Err(Faults::without_text(faults))
     }
 
     fn decode(source: &Source<'_>, faults: &mut Vec<Fault>) -> Option<Self> {

@@ -47,11 +47,17 @@ impl Texts {
         self.0.push(Text { path: path.to_owned(), padded, start });
     }
 
-    /// The text that holds `span`, and the span within it.
-    pub(super) fn locate(&self, span: &Range<usize>) -> Option<(&Text, Range<usize>)> {
-        let text = self.0.iter().rev().find(|text| text.start <= span.start)?;
+    /// The texts in their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Text> {
+        self.0.iter()
+    }
+
+    /// The number of the text that holds `span`, and the span within it.
+    pub(super) fn locate(&self, span: &Range<usize>) -> Option<(usize, Range<usize>)> {
+        let number = self.0.iter().rposition(|text| text.start <= span.start)?;
+        let text = &self.0[number];
         let at = |offset: usize| (offset - text.start).min(text.as_str().len());
-        Some((text, at(span.start)..at(span.end.max(span.start))))
+        Some((number, at(span.start)..at(span.end.max(span.start))))
     }
 }
 

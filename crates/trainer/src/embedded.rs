@@ -2,20 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Name and text of every file of `configs/` as it was when the program was built.
 pub const EMBEDDED: &[(&str, &str)] = &[
-    ("bert-classify.toml", include_str!("../../../../configs/bert-classify.toml")),
-    ("bert-mini-mlm.toml", include_str!("../../../../configs/bert-mini-mlm.toml")),
-    ("finetune.toml", include_str!("../../../../configs/finetune.toml")),
-    ("fox.toml", include_str!("../../../../configs/fox.toml")),
-    ("fox-bert.toml", include_str!("../../../../configs/fox-bert.toml")),
-    ("fox-multihead.toml", include_str!("../../../../configs/fox-multihead.toml")),
-    ("shakespeare-char.toml", include_str!("../../../../configs/shakespeare-char.toml")),
-    ("gpt2-124m.toml", include_str!("../../../../configs/gpt2-124m.toml")),
-    ("llama-mini.toml", include_str!("../../../../configs/llama-mini.toml")),
-    ("shakespeare-gpt.toml", include_str!("../../../../configs/shakespeare-gpt.toml")),
+    ("bert-classify.toml", include_str!("../../../configs/bert-classify.toml")),
+    ("bert-mini-mlm.toml", include_str!("../../../configs/bert-mini-mlm.toml")),
+    ("finetune.toml", include_str!("../../../configs/finetune.toml")),
+    ("fox.toml", include_str!("../../../configs/fox.toml")),
+    ("fox-bert.toml", include_str!("../../../configs/fox-bert.toml")),
+    ("fox-multihead.toml", include_str!("../../../configs/fox-multihead.toml")),
+    ("shakespeare-char.toml", include_str!("../../../configs/shakespeare-char.toml")),
+    ("gpt2-124m.toml", include_str!("../../../configs/gpt2-124m.toml")),
+    ("llama-mini.toml", include_str!("../../../configs/llama-mini.toml")),
+    ("shakespeare-gpt.toml", include_str!("../../../configs/shakespeare-gpt.toml")),
 ];
 
 /// Path and text of the config called `name`: the file itself, the file of that name in `configs/`, or the one that

@@ -1,0 +1,70 @@
+//! A config's faults as a person reads them: the line at fault, a caret under the value, and what to do.
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
+use vulpes_trainer::config::{FaultSpan, Faults, LocatedFault};
+
+/// Draws all faults, in the order of their places, with colors where `color` says so.
+pub fn draw(faults: &Faults, color: bool) -> String {
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
+    let drawn: Vec<String> = faults.faults.iter().map(|fault| draw_one(fault, faults, &renderer)).collect();
+    drawn.join("\n\n")
+}
+
+fn draw_one(fault: &LocatedFault, all: &Faults, renderer: &Renderer) -> String {
+    let mut group = Level::ERROR
+        .primary_title(fault.title.as_str())
+        .elements(std::iter::empty::<Snippet<'_, Annotation<'_>>>());
+    let mut drawn: Vec<usize> = Vec::new();
+    for FaultSpan { text: number, .. } in &fault.spans {
+        let Some(text) = all.texts.get(*number).filter(|_| !drawn.contains(number)) else { continue };
+        drawn.push(*number);
+        // All places of one text go into one snippet; the first of all is what the caret stands under.
+        let here = fault.spans.iter().enumerate().filter(|(_, span)| span.text == *number);
+        let marks = here.map(|(i, span)| {
+            let kind = if i == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+            kind.span(span.bytes.clone()).label(span.label.as_str())
+        });
+        group =
+            group.element(Snippet::source(text.text.as_str()).path(text.path.as_str()).annotations(marks));
+    }
+    if let Some(help) = &fault.help {
+        group = group.element(Level::HELP.message(help.as_str()));
+    }
+    renderer.render(&[group])
+}
+
+#[cfg(test)]
+mod tests {
+    use vulpes_trainer::RunConfig;
+
+    use super::*;
+
+    fn drawn(text: &str) -> String {
+        draw(&RunConfig::parse("x.toml", text, &[]).expect_err("a fault"), false)
+    }
+
+    #[test]
+    fn a_caret_stands_under_the_key_or_value_at_fault() {
+        let key = drawn("[train]\nsteps = 100\nbatch_row = 4\n");
+        for part in [
+            "error: unknown key `train.batch_row`",
+            "--> x.toml:3:1",
+            "3 | batch_row = 4\n  | ^^^^^^^^^ not known",
+            "help: the nearest known key is `batch_rows`",
+        ] {
+            assert!(key.contains(part), "{part} is not in\n{key}");
+        }
+        let value = drawn("[train]\nsteps = \"many\"\n");
+        assert!(value.contains("2 | steps = \"many\"\n  |         ^^^^^^ wanted u64"), "{value}");
+    }
+
+    #[test]
+    fn faults_of_a_config_made_in_code_are_titles_and_help() {
+        let mut config = RunConfig::default();
+        config.train.steps = 0;
+        let all = draw(&config.check().expect_err("a fault"), false);
+        assert!(all.contains("error: train.steps = 0 must be at least 1"), "{all}");
+        assert!(!all.contains("-->"), "{all}");
+    }
+}
