@@ -1,11 +1,11 @@
 //! Every file of `configs/` is sound, built into the program, and plans a run.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use vulpes_trainer::EMBEDDED;
-use vulpes_trainer::{Plan, PlanOptions, RunConfig};
+use vulpes_trainer::{EMBEDDED, Plan, PlanOptions, RunConfig};
 
-use crate::support::Place;
+use crate::support::{Place, Said};
 
 fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
@@ -61,6 +61,37 @@ fn config_file_takes_precedence_over_the_built_in_one() {
     steps(77);
     place.write("fox.toml", with(78));
     steps(78);
+}
+
+/// Layers that differ can be said in a config, trained, sampled from and looked at.
+#[test]
+fn layers_of_a_config_may_differ() {
+    let place = Place::new();
+    let layers = "model.layers=[{ window = 2, rope_theta = 500.0 }, { positions = \"none\" }]";
+    let sets = ["model.positions=rotary", "model.n_layer=3", layers, "train.steps=2"];
+    let mut args = vec!["--config", "fox-multihead.toml", "--out", "run", "--quiet"];
+    sets.iter().for_each(|set| args.extend(["--set", set]));
+    place.train(&args).succeeds();
+    let config: serde_json::Value = serde_json::from_str(&place.read("run/model/config.json")).expect("JSON");
+    assert_eq!(config["model_type"], "vulpes", "transformers has no class for it");
+    assert_eq!(config["model"]["layers"][0]["window"], 2);
+
+    let explain = Command::new(env!("CARGO_BIN_EXE_explain"))
+        .args(["--model", "run", "--text", "The quick brown fox", "--json"])
+        .current_dir(place.path(""))
+        .output()
+        .expect("explain runs");
+    let said = Said::of(&explain);
+    let explained = said.succeeds().json();
+    // The first and third layer see two tokens, the second all before.
+    assert_eq!(explained["kinds"], serde_json::json!([0, 1, 0]));
+    assert_eq!(explained["masks"][0][3], serde_json::json!([0, 0, 1, 1]));
+    assert_eq!(explained["masks"][1][3], serde_json::json!([1, 1, 1, 1]));
+    assert_eq!(explained["attentions"][0][0][3][0], 0.0);
+    assert!(explained["attentions"][1][0][3][0].as_f64().expect("a weight") > 0.0);
+
+    let wrong = ["--config", "fox-multihead.toml", "--dry-run", "--set", "model.layers=[{ window = 0 }]"];
+    place.train(&wrong).fails(2, &["model.layers[0].window = 0 leaves nothing to look at", "--> --set:1:"]);
 }
 
 #[test]

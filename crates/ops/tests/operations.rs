@@ -4,39 +4,10 @@
 mod harness;
 
 use candle_core::{Device, Result, Tensor};
-use harness::{Case, check, normal};
+use harness::{normal, through};
 use proptest::prelude::*;
-use vulpes_ops::{
-    self as ops, Activation, AttentionLayer, AttentionOptions, CrossEntropyOptions, Dropout, FeedForward,
-    Linear, Mask, Norm, RotaryTables, reference,
-};
+use vulpes_ops::{self as ops, AttentionOptions, CrossEntropyOptions, Dropout, Linear, Mask, reference};
 use vulpes_random::Key;
-
-fn run(
-    name: &str,
-    inputs: Vec<Tensor>,
-    fast: &dyn Fn(&[Tensor]) -> Result<Tensor>,
-    reference: &dyn Fn(&[Tensor]) -> Result<Tensor>,
-) {
-    check(&Case {
-        name: format!("{name} {:?}", inputs.iter().map(Tensor::dims).collect::<Vec<_>>()),
-        fast,
-        reference,
-        inputs,
-    });
-}
-
-/// Runs `$name` through the harness: `|x| expression` with `op` standing for the fast form and for the reference.
-macro_rules! through {
-    ($name:ident, [$($input:expr),* $(,)?], |$op:ident, $x:ident| $call:expr) => {
-        through!($name, vec![$($input),*], |$op, $x| $call)
-    };
-    ($name:ident, $inputs:expr, |$op:ident, $x:ident| $call:expr) => {{
-        let fast = |$x: &[Tensor]| -> Result<Tensor> { use ops::$name as $op; $call };
-        let plain = |$x: &[Tensor]| -> Result<Tensor> { use reference::$name as $op; $call };
-        run(stringify!($name), $inputs, &fast, &plain);
-    }};
-}
 
 fn activations(shape: &[usize]) {
     through!(gelu_tanh, [normal(1, shape)], |op, x| op(&x[0]));
@@ -154,186 +125,6 @@ fn attentions(b: usize, t: usize, past: usize, (h, g): (usize, usize), k: usize)
     }
 }
 
-/// Inputs that are as large as trained weights would make them: their sums stay near 1.
-fn weight(key: u64, o: usize, i: usize) -> Tensor {
-    normal(key, &[o, i]).affine(1.0 / (i.max(1) as f64).sqrt(), 0.0).unwrap()
-}
-
-fn feed_forwards(b: usize, t: usize, d: usize, f: usize) {
-    let rule = Dropout { p: 0.3, key: Key::new(4, "dropout"), first_row: 1 };
-    let x = normal(1, &[b, t, d]);
-    let (up, down, gate) = (weight(2, f, d), weight(3, d, f), weight(4, f, d));
-    let (norm, shift) = (normal(5, &[d]), normal(6, &[d]));
-    let (up_bias, down_bias) = (normal(7, &[f]), normal(8, &[d]));
-    for dropout in [None, Some(&rule)] {
-        let inputs = [
-            x.clone(),
-            norm.clone(),
-            shift.clone(),
-            up.clone(),
-            up_bias.clone(),
-            down.clone(),
-            down_bias.clone(),
-        ];
-        for activation in [Activation::GeluTanh, Activation::GeluErf, Activation::Relu2] {
-            let [x, norm, shift, up, up_bias, down, down_bias] = inputs.clone();
-            through!(feed_forward, [x, norm, shift, up, up_bias, down, down_bias], |op, x| {
-                let norm = Norm::Layer { weight: &x[1], bias: Some(&x[2]), eps: 0.05 };
-                op(
-                    &x[0],
-                    &FeedForward {
-                        norm: Some(norm),
-                        gate: None,
-                        up: Linear { weight: &x[3], bias: Some(&x[4]) },
-                        down: Linear { weight: &x[5], bias: Some(&x[6]) },
-                        activation,
-                        residual: true,
-                        dropout,
-                    },
-                )
-            });
-        }
-        through!(feed_forward, [x.clone(), norm.clone(), gate.clone(), up.clone(), down.clone()], |op, x| {
-            op(
-                &x[0],
-                &FeedForward {
-                    norm: Some(Norm::Rms { weight: &x[1], eps: 0.05 }),
-                    gate: Some(Linear { weight: &x[2], bias: None }),
-                    up: Linear { weight: &x[3], bias: None },
-                    down: Linear { weight: &x[4], bias: None },
-                    activation: Activation::Silu,
-                    residual: true,
-                    dropout,
-                },
-            )
-        });
-        for residual in [false, true] {
-            let inputs =
-                [x.clone(), gate.clone(), up_bias.clone(), up.clone(), up_bias.clone(), down.clone()];
-            let [x, gate, gate_bias, up, up_bias, down] = inputs;
-            through!(feed_forward, [x, gate, gate_bias, up, up_bias, down], |op, x| {
-                op(
-                    &x[0],
-                    &FeedForward {
-                        norm: None,
-                        gate: Some(Linear { weight: &x[1], bias: Some(&x[2]) }),
-                        up: Linear { weight: &x[3], bias: Some(&x[4]) },
-                        down: Linear { weight: &x[5], bias: None },
-                        activation: Activation::GeluTanh,
-                        residual,
-                        dropout,
-                    },
-                )
-            });
-        }
-    }
-}
-
-fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: usize) {
-    let k = 2 * half;
-    let rule = Dropout { p: 0.3, key: Key::new(4, "dropout"), first_row: 1 };
-    let angles = normal(20, &[t + 2, half]);
-    let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
-    let keep: Vec<u8> = (0..b * t).map(|i| u8::from(i % 4 != 2)).collect();
-    let padded = Mask::full().keep(b, t, keep.into());
-    let causal = Mask::causal();
-    let x = normal(1, &[b, t, d]);
-    let (q, keys, values, out) =
-        (weight(2, h * k, d), weight(3, g * k, d), weight(4, g * k, d), weight(5, d, h * k));
-    let (norm, shift) = (normal(6, &[d]), normal(7, &[d]));
-    let biases = [normal(8, &[h * k]), normal(9, &[g * k]), normal(10, &[g * k]), normal(11, &[d])];
-    for (mask, dropout) in [(&causal, None), (&padded, Some(&rule))] {
-        let attention = AttentionOptions { scale: 0.5, mask, dropout };
-        let [qb, kb, vb, ob] = biases.clone();
-        let (x, q, keys, values, out) = (x.clone(), q.clone(), keys.clone(), values.clone(), out.clone());
-        let inputs = vec![
-            x.clone(),
-            norm.clone(),
-            shift.clone(),
-            q.clone(),
-            qb,
-            keys.clone(),
-            kb,
-            values.clone(),
-            vb,
-            out.clone(),
-            ob,
-        ];
-        through!(attention_layer, inputs.clone(), |op, x| {
-            let side = |i: usize| Linear { weight: &x[i], bias: Some(&x[i + 1]) };
-            op(
-                &x[0],
-                &AttentionLayer {
-                    norm: Some(Norm::Layer { weight: &x[1], bias: Some(&x[2]), eps: 0.05 }),
-                    query: side(3),
-                    key: side(5),
-                    value: side(7),
-                    output: Some(side(9)),
-                    d_head: k,
-                    rotary: None,
-                    attention,
-                    residual: true,
-                    dropout,
-                },
-            )
-        });
-        for residual in [false, true] {
-            through!(
-                attention_layer,
-                [x.clone(), norm.clone(), q.clone(), keys.clone(), values.clone(), out.clone()],
-                |op, x| {
-                    let side = |i: usize| Linear { weight: &x[i], bias: None };
-                    let (cos, sin) = (cos.to_dtype(x[0].dtype())?, sin.to_dtype(x[0].dtype())?);
-                    op(
-                        &x[0],
-                        &AttentionLayer {
-                            norm: residual.then_some(Norm::Rms { weight: &x[1], eps: 0.05 }),
-                            query: side(2),
-                            key: side(3),
-                            value: side(4),
-                            output: Some(side(5)),
-                            d_head: k,
-                            rotary: Some(RotaryTables { cos: &cos, sin: &sin, positions: None }),
-                            attention,
-                            residual,
-                            dropout,
-                        },
-                    )
-                }
-            );
-        }
-        through!(attention_layer, [x.clone(), q.clone(), keys.clone(), values.clone()], |op, x| {
-            let side = |i: usize| Linear { weight: &x[i], bias: None };
-            op(
-                &x[0],
-                &AttentionLayer {
-                    norm: None,
-                    query: side(1),
-                    key: side(2),
-                    value: side(3),
-                    output: None,
-                    d_head: k,
-                    rotary: None,
-                    attention,
-                    residual: false,
-                    dropout,
-                },
-            )
-        });
-    }
-}
-
-#[test]
-fn sublayers() {
-    feed_forwards(1, 1, 1, 1);
-    feed_forwards(2, 3, 5, 7);
-    feed_forwards(0, 2, 3, 4);
-    attention_layers(1, 1, (1, 1), 1, 1);
-    attention_layers(2, 3, (2, 1), 1, 3);
-    attention_layers(2, 4, (2, 2), 2, 5);
-    attention_layers(0, 2, (2, 1), 1, 3);
-}
-
 #[test]
 fn odd_shapes() {
     for shape in [&[1][..], &[7], &[2, 3], &[3, 17], &[2, 1, 33], &[0, 3]] {
@@ -420,21 +211,16 @@ proptest! {
     }
 
     #[test]
-    fn drawn_sublayers(b in 1usize..3, t in 1usize..4, d in 2usize..6, f in 1usize..9, g in 1usize..3, half in 1usize..3) {
-        feed_forwards(b, t, d, f);
-        attention_layers(b, t, (2 * g, g), half, d);
-    }
-
-    #[test]
     fn drawn_attentions(b in 1usize..3, t in 1usize..6, past in 0usize..4, g in 1usize..3, each in 1usize..3, k in 1usize..7) {
         attentions(b, t, past, (g * each, g), k);
     }
 }
 
-/// Each operation that has a reference is in this file, but for those that have no gradient to check.
+/// Each operation that has a reference is in this file or in sublayers.rs, but for those that have no gradient to check.
 #[test]
 fn no_operation_is_left_out() {
-    let (library, here) = (include_str!("../src/lib.rs"), include_str!("operations.rs"));
+    let library = include_str!("../src/lib.rs");
+    let here = concat!(include_str!("operations.rs"), include_str!("sublayers.rs"));
     let block = library.split("pub mod reference {").nth(1).unwrap().split("\n}").next().unwrap();
     let names = block.lines().filter_map(|line| line.trim().strip_prefix("pub use ")).flat_map(|line| {
         let last = line.trim_end_matches(';').rsplit("::").next().unwrap();

@@ -1,10 +1,9 @@
 //! The activations on the CPU: value and slope together from one exponential.
-#![allow(unsafe_code)]
 
 use super::Activation;
 use super::reference::{GELU_CUBIC, SQRT_2_OVER_PI};
 use crate::kernel::Float;
-use crate::kernel::parallel::{Shared, for_ranges};
+use crate::kernel::parallel::{Rows, for_rows};
 use crate::kernel::read::{buffer, tensor, with, with2, with3};
 use crate::kernel::simd::multiversion;
 use crate::tape;
@@ -16,41 +15,29 @@ const GRAIN: usize = 8 * 1024;
 
 /// `y = f(x)` for each element.
 pub(crate) fn values<T: Float>(f: Activation, x: &[T], y: &mut [T]) {
-    let y = Shared::new(&mut y[..x.len()]);
-    for_ranges(x.len(), GRAIN, |range| {
-        // SAFETY: the ranges are disjoint.
-        value_part(f, &x[range.clone()], unsafe { y.part(range) });
-    });
+    for_rows(x.len(), GRAIN, Rows::single(y), |range, y| value_part(f, &x[range], y.values));
 }
 
 /// `x ← x + bias` for each row, and `y = f(x)`.
 pub(crate) fn values_of_biased<T: Float>(f: Activation, x: &mut [T], bias: &[T], y: &mut [T]) {
     let width = bias.len().max(1);
-    let (rows, x, y) = (x.len() / width, Shared::new(x), Shared::new(y));
-    for_ranges(rows, GRAIN.div_ceil(width), |range| {
-        let at = range.start * width..range.end * width;
-        // SAFETY: the ranges are disjoint.
-        let (x, y) = unsafe { (x.part(at.clone()), y.part(at)) };
-        biased_part(f, x, bias, y);
-    });
+    let rows = x.len() / width;
+    let buffers = (Rows::new(x, width), Rows::new(y, width));
+    for_rows(rows, GRAIN.div_ceil(width), buffers, |_, (x, y)| biased_part(f, x.values, bias, y.values));
 }
 
 /// `dx ← dx · f'(x)`, where `dx` comes in as the gradient of `f(x)`; and `y = f(x)` where it is asked for.
 pub(crate) fn slopes<T: Float>(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]) {
-    let (y, dx) = (y.map(Shared::new), Shared::new(dx));
-    for_ranges(x.len(), GRAIN, |range| {
-        // SAFETY: the ranges are disjoint.
-        let (y, dx) = unsafe { (y.as_ref().map(|y| y.part(range.clone())), dx.part(range.clone())) };
-        slope_part(f, &x[range], y, dx);
+    let buffers = (y.map(Rows::single), Rows::single(dx));
+    for_rows(x.len(), GRAIN, buffers, |range, (y, dx)| {
+        slope_part(f, &x[range], y.map(|y| y.values), dx.values);
     });
 }
 
 /// `y = f(gate) · up` for each element.
 pub(crate) fn gated_values<T: Float>(f: Activation, gate: &[T], up: &[T], y: &mut [T]) {
-    let y = Shared::new(&mut y[..gate.len()]);
-    for_ranges(gate.len(), GRAIN, |range| {
-        // SAFETY: the ranges are disjoint.
-        gated_part(f, &gate[range.clone()], &up[range.clone()], unsafe { y.part(range) });
+    for_rows(gate.len(), GRAIN, Rows::single(y), |range, y| {
+        gated_part(f, &gate[range.clone()], &up[range], y.values);
     });
 }
 
@@ -63,13 +50,10 @@ pub(crate) fn gated_slopes<T: Float>(
     dgate: &mut [T],
     dup: &mut [T],
 ) {
-    let (y, dgate, dup) = (y.map(Shared::new), Shared::new(dgate), Shared::new(dup));
-    for_ranges(gate.len(), GRAIN, |range| {
-        // SAFETY: the ranges are disjoint.
-        let (y, dgate, dup) = unsafe {
-            (y.as_ref().map(|y| y.part(range.clone())), dgate.part(range.clone()), dup.part(range.clone()))
-        };
-        gated_slope_part(f, &gate[range.clone()], &up[range], y, dgate, dup);
+    let buffers = (y.map(Rows::single), Rows::single(dgate), Rows::single(dup));
+    for_rows(gate.len(), GRAIN, buffers, |range, (y, dgate, dup)| {
+        let y = y.map(|y| y.values);
+        gated_slope_part(f, &gate[range.clone()], &up[range], y, dgate.values, dup.values);
     });
 }
 

@@ -1,8 +1,7 @@
 //! Cross-entropy on the CPU: one pass forward, one pass backward.
-#![allow(unsafe_code)]
 
 use crate::kernel::Float;
-use crate::kernel::parallel::{Shared, for_ranges};
+use crate::kernel::parallel::{Rows, for_rows};
 use crate::kernel::read::{buffer, tensor, with, with2};
 use crate::kernel::simd::{greatest, multiversion, reduce};
 use crate::{CrossEntropyOptions, Loss, tape};
@@ -20,12 +19,10 @@ pub(crate) fn forward<T: Float>(
     losses: &mut [f64],
     log_sums: &mut [T],
 ) {
-    let (losses, log_sums) = (Shared::new(losses), Shared::new(log_sums));
-    for_ranges(targets.len(), GRAIN, |range| {
-        // SAFETY: the ranges are disjoint.
-        let (losses, log_sums) = unsafe { (losses.part(range.clone()), log_sums.part(range.clone())) };
+    let buffers = (Rows::single(losses), Rows::single(log_sums));
+    for_rows(targets.len(), GRAIN, buffers, |range, (losses, log_sums)| {
         let logits = &logits[range.start * width..range.end * width];
-        forward_rows(logits, width, &targets[range], options, losses, log_sums);
+        forward_rows(logits, width, &targets[range], options, losses.values, log_sums.values);
     });
 }
 
@@ -38,11 +35,8 @@ pub(crate) fn backward<T: Float>(
     log_sums: &[T],
     scale: T,
 ) {
-    let logits = Shared::new(logits);
-    for_ranges(targets.len(), GRAIN, |range| {
-        // SAFETY: the ranges are disjoint.
-        let logits = unsafe { logits.part(range.start * width..range.end * width) };
-        backward_rows(logits, width, &targets[range.clone()], options, &log_sums[range], scale);
+    for_rows(targets.len(), GRAIN, Rows::new(logits, width), |range, logits| {
+        backward_rows(logits.values, width, &targets[range.clone()], options, &log_sums[range], scale);
     });
 }
 

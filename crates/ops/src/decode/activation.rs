@@ -12,18 +12,3 @@ pub fn activate_no_grad(f: Activation, x: &mut [f32]) {
 pub fn gate_no_grad(f: Activation, gate: &[f32], up: &mut [f32]) {
     gate_in_place(f, gate, up);
 }
-
-/// `x ← gelu(x)`, tanh form (as [`crate::gelu_tanh`]).
-pub fn gelu_tanh_no_grad(x: &mut [f32]) {
-    activate_no_grad(Activation::GeluTanh, x);
-}
-
-/// `x ← relu(x)²` (as [`crate::relu2`]).
-pub fn relu2_no_grad(x: &mut [f32]) {
-    activate_no_grad(Activation::Relu2, x);
-}
-
-/// `up ← silu(gate) · up` (as [`crate::swiglu`]).
-pub fn swiglu_no_grad(gate: &[f32], up: &mut [f32]) {
-    gate_no_grad(Activation::Silu, gate, up);
-}

@@ -9,7 +9,8 @@ mod kernel;
 mod team;
 
 use crate::norm::cpu::forward_rows;
-pub use activation::{activate_no_grad, gate_no_grad, gelu_tanh_no_grad, relu2_no_grad, swiglu_no_grad};
+use crate::rotary::cpu::rotate;
+pub use activation::{activate_no_grad, gate_no_grad};
 pub use kernel::{attend_no_grad, matvec_no_grad};
 pub use team::Team;
 
@@ -23,19 +24,14 @@ pub fn rms_norm_no_grad(x: &[f32], weight: &[f32], eps: f64, out: &mut [f32]) {
     forward_rows(x, weight, None, eps as f32, false, out, &mut [0.0], &mut [0.0]);
 }
 
-/// Turns each head of one token by its place's angles, halves against each other (as [`crate::rotary()`]).
+/// Rotates each head of one token by the angles of its position, halves against each other (as [`crate::rotary()`]).
 ///
 /// # Shape
-/// x [h · k], cos and sin [k/2].
+/// x `[h · k]`, cos and sin `[k/2]`.
 pub fn rotary_no_grad(x: &mut [f32], cos: &[f32], sin: &[f32]) {
-    let half = cos.len();
-    for head in x.chunks_exact_mut(2 * half) {
-        let (first, second) = head.split_at_mut(half);
-        for i in 0..half {
-            let (a, b) = (first[i], second[i]);
-            first[i] = a * cos[i] - b * sin[i];
-            second[i] = b * cos[i] + a * sin[i];
-        }
+    let (stride, k) = (x.len(), 2 * cos.len());
+    if let Some(heads @ 1..) = stride.checked_div(k) {
+        rotate(cos, sin, x, stride, heads, k, false);
     }
 }
 

@@ -1,8 +1,7 @@
 //! Kernels that go over memory once, element by element.
-#![allow(unsafe_code)]
 
 use super::Float;
-use super::parallel::{Shared, for_blocks, for_ranges, n_blocks};
+use super::parallel::{Rows, for_blocks, for_rows, n_blocks};
 use super::simd::{LANES, join, multiversion};
 
 /// Elements a thread takes at least.
@@ -10,23 +9,12 @@ const GRAIN: usize = 16 * 1024;
 
 /// `out += x`, with the kernel's threads.
 pub(crate) fn add_to<T: Float>(out: &mut [T], x: &[T]) {
-    let shared = Shared::new(&mut out[..x.len()]);
-    for_ranges(x.len(), GRAIN, |range| {
-        // SAFETY: the ranges are disjoint.
-        add_to_part(unsafe { shared.part(range.clone()) }, &x[range]);
-    });
+    for_rows(x.len(), GRAIN, Rows::single(out), |range, out| add_to_part(out.values, &x[range]));
 }
 
 /// `Σ x²` in float64: blocks of a fixed size are summed in their order, whatever the threads.
 pub(crate) fn sum_of_squares<T: Float>(x: &[T]) -> f64 {
-    let mut parts = vec![0.0; n_blocks(x.len())];
-    let shared = Shared::new(&mut parts);
-    for_blocks(&[x.len()], |block| {
-        // SAFETY: the blocks are disjoint.
-        let part = unsafe { shared.part(block.number..block.number + 1) };
-        part[0] = squares_part(&x[block.range]);
-    });
-    parts.iter().sum()
+    for_blocks(&[x.len()], [()], |block, ()| squares_part(&x[block.range])).iter().sum()
 }
 
 /// Adds to each of `sums` its `sources`, in their order, and gives the sum of all squares: of each tensor's blocks in
@@ -36,18 +24,12 @@ pub(crate) fn sum_up<'s, T: Float>(
     sources: impl Fn(usize) -> &'s [&'s [T]] + Sync,
 ) -> f64 {
     let lens: Vec<usize> = sums.iter().map(|sum| sum.len()).collect();
-    let mut squares = vec![0.0; lens.iter().map(|&len| n_blocks(len)).sum()];
-    let (sums, shared): (Vec<Shared<T>>, _) =
-        (sums.iter_mut().map(|sum| Shared::new(sum)).collect(), Shared::new(&mut squares));
-    for_blocks(&lens, |block| {
-        // SAFETY: the blocks are disjoint.
-        let (sum, square) = unsafe {
-            (sums[block.slice].part(block.range.clone()), shared.part(block.number..block.number + 1))
-        };
+    let buffers = sums.iter_mut().map(|sum| Rows::single(sum));
+    let squares = for_blocks(&lens, buffers, |block, sum| {
         for source in sources(block.slice) {
-            add_to_part(sum, &source[block.range.clone()]);
+            add_to_part(sum.values, &source[block.range.clone()]);
         }
-        square[0] = squares_part(sum);
+        squares_part(sum.values)
     });
     let mut rest = squares.as_slice();
     let of_each = lens.iter().map(|&len| {

@@ -9,23 +9,95 @@ use std::ops::Range;
 ///
 /// What `f` does for one index must not depend on the range that it comes in.
 pub(crate) fn for_ranges(n: usize, grain: usize, f: impl Fn(Range<usize>) + Sync) {
-    let grains = n.div_ceil(grain.max(1));
-    let threads = kernel_threads().min(grains);
-    if threads <= 1 {
+    for_rows(n, grain, (), |range, ()| f(range));
+}
+
+/// Buffers that can be cut between two rows, so that each thread gets its own part.
+pub(crate) trait Split: Send + Sized {
+    /// The first `rows` rows, and the others.
+    fn split(self, rows: usize) -> (Self, Self);
+}
+
+/// A buffer of rows, `width` elements each.
+pub(crate) struct Rows<'a, T> {
+    pub(crate) values: &'a mut [T],
+    width: usize,
+}
+
+impl<'a, T> Rows<'a, T> {
+    pub(crate) fn new(values: &'a mut [T], width: usize) -> Self {
+        Self { values, width }
+    }
+
+    /// A buffer in which each element is a row.
+    pub(crate) fn single(values: &'a mut [T]) -> Self {
+        Self::new(values, 1)
+    }
+}
+
+impl<T: Send> Split for Rows<'_, T> {
+    fn split(self, rows: usize) -> (Self, Self) {
+        let (first, rest) = self.values.split_at_mut(rows * self.width);
+        (Self::new(first, self.width), Self::new(rest, self.width))
+    }
+}
+
+impl<S: Split> Split for Option<S> {
+    fn split(self, rows: usize) -> (Self, Self) {
+        match self {
+            Some(buffer) => {
+                let (first, rest) = buffer.split(rows);
+                (Some(first), Some(rest))
+            }
+            None => (None, None),
+        }
+    }
+}
+
+impl<A: Split, B: Split> Split for (A, B) {
+    fn split(self, rows: usize) -> (Self, Self) {
+        let ((a, rest_a), (b, rest_b)) = (self.0.split(rows), self.1.split(rows));
+        ((a, b), (rest_a, rest_b))
+    }
+}
+
+impl<A: Split, B: Split, C: Split> Split for (A, B, C) {
+    fn split(self, rows: usize) -> (Self, Self) {
+        let ((a, rest_a), (b, rest_b), (c, rest_c)) =
+            (self.0.split(rows), self.1.split(rows), self.2.split(rows));
+        ((a, b, c), (rest_a, rest_b, rest_c))
+    }
+}
+
+/// [`for_ranges`] over the first `n` rows of `buffers`, each range with its own part of them.
+pub(crate) fn for_rows<S: Split>(n: usize, grain: usize, buffers: S, f: impl Fn(Range<usize>, S) + Sync) {
+    let (buffers, _) = buffers.split(n);
+    let parts = bounds(n, grain);
+    if parts.len() <= 1 {
         if n > 0 {
-            f(0..n);
+            f(0..n, buffers);
         }
         return;
     }
-    let bound = |part: usize| (part * grains / threads * grain).min(n);
     rayon::scope(|scope| {
-        for part in 1..threads {
+        let (own, mut rest) = buffers.split(parts[0].len());
+        for range in parts.iter().skip(1).cloned() {
+            let (part, others) = rest.split(range.len());
+            rest = others;
             let f = &f;
-            scope.spawn(move |_| f(bound(part)..bound(part + 1)));
+            scope.spawn(move |_| f(range, part));
         }
         // What this thread's own part calls must not start threads again.
-        with_kernel_threads(1, || f(0..bound(1)));
+        with_kernel_threads(1, || f(parts[0].clone(), own));
     });
+}
+
+/// The ranges that [`for_ranges`] cuts `0..n` into: one per thread, with boundaries at multiples of `grain`.
+fn bounds(n: usize, grain: usize) -> Vec<Range<usize>> {
+    let grains = n.div_ceil(grain.max(1));
+    let threads = kernel_threads().min(grains).max(1);
+    let bound = |part: usize| (part * grains / threads * grain).min(n);
+    (0..threads).map(|part| bound(part)..if part + 1 == threads { n } else { bound(part + 1) }).collect()
 }
 
 /// Elements of a block of [`for_blocks`].
@@ -35,8 +107,6 @@ const BLOCK: usize = 16 * 1024;
 pub(crate) struct Block {
     /// Which slice.
     pub(crate) slice: usize,
-    /// The number of the block, counted through all slices.
-    pub(crate) number: usize,
     /// Its elements in the slice.
     pub(crate) range: Range<usize>,
 }
@@ -46,28 +116,43 @@ pub(crate) fn n_blocks(len: usize) -> usize {
     len.div_ceil(BLOCK)
 }
 
-/// Runs `f` over the blocks of all slices of these lengths, shared out among the threads in one go: many small
+/// Runs `f` over the blocks of all slices of these lengths, each with its part of the buffers that go with its slice,
+/// and returns the results in the order of the blocks. All are shared out among the threads in one go: many small
 /// tensors cost one start of the threads together.
 ///
 /// Where a block begins and ends depends on the lengths alone, so sums that are made block by block don't depend on
 /// the threads.
-pub(crate) fn for_blocks(lens: &[usize], f: impl Fn(Block) + Sync) {
-    let mut first = Vec::with_capacity(lens.len());
-    let mut total = 0;
-    for &len in lens {
-        first.push(total);
-        total += n_blocks(len);
+pub(crate) fn for_blocks<S: Split, R: Send + Default>(
+    lens: &[usize],
+    buffers: impl IntoIterator<Item = S>,
+    f: impl Fn(Block, S) -> R + Sync,
+) -> Vec<R> {
+    let mut jobs = Vec::with_capacity(lens.iter().map(|&len| n_blocks(len)).sum());
+    for ((slice, &len), mut rest) in lens.iter().enumerate().zip(buffers) {
+        for start in (0..len).step_by(BLOCK) {
+            let range = start..len.min(start + BLOCK);
+            let (part, others) = rest.split(range.len());
+            rest = others;
+            jobs.push((Some((Block { slice, range }, part)), R::default()));
+        }
     }
     // So few elements are done before a second thread has woken up.
-    let grain = if lens.iter().sum::<usize>() < 4 * BLOCK { total } else { 1 };
-    for_ranges(total, grain, |numbers| {
-        for number in numbers {
-            // The last slice that starts here or before; those without elements start where the next one does.
-            let slice = first.partition_point(|&first| first <= number) - 1;
-            let start = (number - first[slice]) * BLOCK;
-            f(Block { slice, number, range: start..lens[slice].min(start + BLOCK) });
+    let grain = if lens.iter().sum::<usize>() < 4 * BLOCK { jobs.len() } else { 1 };
+    for_rows(jobs.len(), grain, Rows::single(&mut jobs), |_, jobs| {
+        for (job, result) in jobs.values {
+            if let Some((block, part)) = job.take() {
+                *result = f(block, part);
+            }
         }
     });
+    jobs.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Nothing to cut: for blocks that only read.
+impl Split for () {
+    fn split(self, _: usize) -> (Self, Self) {
+        ((), ())
+    }
 }
 
 /// A mutable slice that threads cut into disjoint parts themselves.
@@ -114,27 +199,47 @@ impl<'a, T> Shared<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
 
     #[test]
     fn blocks_cover_every_element_of_every_slice_once() {
         let lens = [0, 5, BLOCK, 0, 0, 3 * BLOCK + 1, 1, 0];
         for threads in [1, 2, 7] {
-            let seen = Mutex::new(Vec::new());
-            with_kernel_threads(threads, || {
-                for_blocks(&lens, |block| {
-                    seen.lock().unwrap().push((block.number, block.slice, block.range))
-                });
+            let mut slices = lens.map(|len| vec![0u8; len]);
+            let buffers = slices.iter_mut().map(|slice| Rows::single(slice));
+            let found = with_kernel_threads(threads, || {
+                for_blocks(&lens, buffers, |block, rows| {
+                    rows.values.iter_mut().for_each(|value| *value += 1);
+                    assert_eq!(rows.values.len(), block.range.len());
+                    (block.slice, block.range.start)
+                })
             });
-            let mut seen = seen.into_inner().unwrap();
-            seen.sort_by_key(|(number, ..)| *number);
-            assert_eq!(seen.len(), lens.iter().map(|&len| n_blocks(len)).sum::<usize>());
-            let mut covered = vec![0; lens.len()];
-            for (at, (number, slice, range)) in seen.into_iter().enumerate() {
-                assert_eq!((number, range.start), (at, covered[slice]));
-                covered[slice] = range.end;
+            assert!(slices.iter().flatten().all(|&value| value == 1));
+            let expected: Vec<(usize, usize)> = (0..lens.len())
+                .flat_map(|slice| (0..n_blocks(lens[slice])).map(move |block| (slice, block * BLOCK)))
+                .collect();
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn rows_come_with_their_own_parts_of_all_buffers() {
+        for threads in [1, 2, 3, 8] {
+            for (n, grain) in [(0, 1), (1, 4), (10, 3), (64, 1), (7, 100)] {
+                // One row more than is asked for, which stays as it is.
+                let (mut wide, mut single) = (vec![0; 3 * (n + 1)], vec![0; n + 1]);
+                let buffers = (Rows::new(&mut wide, 3), Some(Rows::single(&mut single)));
+                with_kernel_threads(threads, || {
+                    for_rows(n, grain, buffers, |range, (wide, single)| {
+                        assert_eq!(wide.values.len(), 3 * range.len());
+                        wide.values.chunks_mut(3).zip(range.clone()).for_each(|(row, at)| row.fill(at + 1));
+                        let single = single.expect("given").values;
+                        single.iter_mut().zip(range).for_each(|(value, at)| *value += at + 1);
+                    });
+                });
+                let expected: Vec<usize> = (1..=n).chain([0]).collect();
+                assert_eq!(single, expected, "{n} rows in grains of {grain} on {threads} threads");
+                assert_eq!(wide, expected.iter().flat_map(|&at| [at; 3]).collect::<Vec<_>>());
             }
-            assert_eq!(covered, lens);
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The norms on the CPU: one kernel for both, since RMSNorm is LayerNorm that takes the mean to be zero.
-#![allow(unsafe_code)]
 
 use crate::kernel::matmul::Write;
-use crate::kernel::parallel::{Shared, for_ranges};
+use crate::kernel::parallel::{Rows, for_rows};
 use crate::kernel::read::{buffer, tensor, with, with_option, with2};
 use crate::kernel::simd::{multiversion, reduce, reduce2};
 use crate::kernel::{Float, elementwise};
@@ -31,13 +30,11 @@ pub(crate) fn forward<T: Float>(
     let width = weight.len();
     let rows = x.len().checked_div(width).unwrap_or(0);
     let mut statistics = Statistics { mean: buffer(rows), scale: buffer(rows) };
-    let (y, mean, scale) =
-        (Shared::new(y), Shared::new(&mut statistics.mean), Shared::new(&mut statistics.scale));
-    for_ranges(rows, BLOCK, |range| {
-        let at = range.start * width..range.end * width;
-        // SAFETY: the ranges are disjoint.
-        let (y, mean, scale) = unsafe { (y.part(at.clone()), mean.part(range.clone()), scale.part(range)) };
-        forward_rows(&x[at], weight, bias, T::of(eps), center, y, mean, scale);
+    let Statistics { mean, scale } = &mut statistics;
+    let buffers = (Rows::new(y, width), Rows::single(mean), Rows::single(scale));
+    for_rows(rows, BLOCK, buffers, |range, (y, mean, scale)| {
+        let x = &x[range.start * width..range.end * width];
+        forward_rows(x, weight, bias, T::of(eps), center, y.values, mean.values, scale.values);
     });
     statistics
 }
@@ -51,13 +48,10 @@ pub(crate) fn again<T: Float>(
     y: &mut [T],
 ) {
     let width = weight.len();
-    let y = Shared::new(y);
-    for_ranges(statistics.scale.len(), BLOCK, |range| {
-        let at = range.start * width..range.end * width;
-        // SAFETY: the ranges are disjoint.
-        let y = unsafe { y.part(at.clone()) };
+    for_rows(statistics.scale.len(), BLOCK, Rows::new(y, width), |range, y| {
+        let x = &x[range.start * width..range.end * width];
         let (mean, scale) = (&statistics.mean[range.clone()], &statistics.scale[range]);
-        apply_rows(&x[at], weight, bias, mean, scale, y);
+        apply_rows(x, weight, bias, mean, scale, y.values);
     });
 }
 
@@ -73,14 +67,14 @@ pub(crate) fn backward<T: Float>(
 ) -> Vec<T> {
     let (rows, width) = (statistics.scale.len(), weight.len());
     let mut shares = buffer(rows.div_ceil(BLOCK) * 2 * width);
-    let (dx, shared) = (Shared::new(dx), Shared::new(&mut shares));
-    for_ranges(rows.div_ceil(BLOCK), 1, |blocks| {
-        for block in blocks {
+    let mut blocks: Vec<(&mut [T], &mut [T])> = dx[..rows * width]
+        .chunks_mut((BLOCK * width).max(1))
+        .zip(shares.chunks_mut((2 * width).max(1)))
+        .collect();
+    for_rows(blocks.len(), 1, Rows::single(&mut blocks), |numbers, blocks| {
+        for (block, (dx, share)) in numbers.zip(blocks.values) {
             let range = block * BLOCK..rows.min((block + 1) * BLOCK);
             let at = range.start * width..range.end * width;
-            // SAFETY: the blocks are disjoint.
-            let (dx, share) =
-                unsafe { (dx.part(at.clone()), shared.part(block * 2 * width..(block + 1) * 2 * width)) };
             let (mean, scale) = (&statistics.mean[range.clone()], &statistics.scale[range]);
             let (dweight, dbias) = share.split_at_mut(width);
             backward_rows(&x[at.clone()], weight, mean, scale, center, &dy[at], dx, dweight, dbias);

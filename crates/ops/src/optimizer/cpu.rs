@@ -1,9 +1,8 @@
 //! Optimizer steps on the CPU: one pass over parameter, moments and gradient.
-#![allow(unsafe_code)]
 
 use super::{AdamwItem, AdamwStep, SgdStep};
 use crate::kernel::float::Float;
-use crate::kernel::parallel::{Shared, for_blocks, for_ranges};
+use crate::kernel::parallel::{Rows, for_blocks, for_rows};
 use crate::kernel::read::{MOST_AT_ONCE, with, with_all, with_all_mut, with_mut};
 use crate::kernel::simd::multiversion;
 use candle_core::{Result, Tensor, Var};
@@ -50,26 +49,19 @@ fn adamw_blocks<T: Float>(
     steps: &[AdamwStep],
 ) {
     let lens: Vec<usize> = grads.iter().map(|grad| grad.len()).collect();
-    let params: Vec<Shared<T>> = params.iter_mut().map(|param| Shared::new(param)).collect();
     let (m, v) = moments.split_at_mut(grads.len());
-    let m: Vec<Shared<T>> = m.iter_mut().map(|m| Shared::new(m)).collect();
-    let v: Vec<Shared<T>> = v.iter_mut().map(|v| Shared::new(v)).collect();
-    for_blocks(&lens, |block| {
-        let (at, range) = (block.slice, block.range);
-        // SAFETY: the blocks are disjoint, and the slices are those of different tensors.
-        let (param, m, v) =
-            unsafe { (params[at].part(range.clone()), m[at].part(range.clone()), v[at].part(range.clone())) };
-        adamw_part(param, m, v, &grads[at][range], &steps[at]);
+    let buffers = params.iter_mut().zip(m.iter_mut().zip(v));
+    let buffers = buffers.map(|(param, (m, v))| (Rows::single(param), Rows::single(m), Rows::single(v)));
+    for_blocks(&lens, buffers, |block, (param, m, v)| {
+        adamw_part(param.values, m.values, v.values, &grads[block.slice][block.range], &steps[block.slice]);
     });
 }
 
 /// One SGD step over all elements.
 fn sgd_ranges<T: Float>(param: &mut [T], velocity: &mut [T], grad: &[T], step: &SgdStep) {
-    let (param, velocity) = (Shared::new(param), Shared::new(velocity));
-    for_ranges(grad.len(), GRAIN, |range| {
-        // SAFETY: the ranges are disjoint, and the three slices are different tensors.
-        let (param, velocity) = unsafe { (param.part(range.clone()), velocity.part(range.clone())) };
-        sgd_part(param, velocity, &grad[range], step);
+    let buffers = (Rows::single(param), Rows::single(velocity));
+    for_rows(grad.len(), GRAIN, buffers, |range, (param, velocity)| {
+        sgd_part(param.values, velocity.values, &grad[range], step);
     });
 }
 

@@ -41,17 +41,17 @@ impl<T: Float> Turns<T> {
     /// Turns `heads` heads of width `k` at each position in place: positions stand `stride` apart in `x`.
     pub(crate) fn turn(&self, x: &mut [T], stride: usize, heads: usize, k: usize, back: bool) {
         if k > 0 && heads > 0 {
-            turn(&self.cos, &self.sin, x, stride, heads, k, back);
+            rotate(&self.cos, &self.sin, x, stride, heads, k, back);
         }
     }
 }
 
 multiversion! {
-    fn turn = turn_body(cos: &[T], sin: &[T], x: &mut [T], stride: usize, heads: usize, k: usize, back: bool);
+    fn rotate = rotate_body(cos: &[T], sin: &[T], x: &mut [T], stride: usize, heads: usize, k: usize, back: bool);
 }
 
 #[inline(always)]
-fn turn_body<T: Float, const FMA: bool>(
+fn rotate_body<T: Float, const FMA: bool>(
     cos: &[T],
     sin: &[T],
     x: &mut [T],

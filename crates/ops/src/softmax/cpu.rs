@@ -1,8 +1,7 @@
 //! Softmax on the CPU, a row at a time.
-#![allow(unsafe_code)]
 
 use crate::kernel::Float;
-use crate::kernel::parallel::{Shared, for_ranges};
+use crate::kernel::parallel::{Rows, for_rows};
 use crate::kernel::read::{tensor, with, with2};
 use crate::kernel::simd::{greatest, multiversion, reduce, reduce2};
 use crate::tape;
@@ -39,20 +38,13 @@ fn backward_body<T: Float, const FMA: bool>(y: &[T], dx: &mut [T], width: usize)
 pub(super) fn node<T: Float>(x: &Tensor, width: usize) -> Result<Tensor> {
     let rows = x.elem_count() / width;
     let mut y = with(x, |x: &[T]| Ok(x.to_vec()))?;
-    let shared = Shared::new(&mut y);
-    for_ranges(rows, 16, |range| {
-        // SAFETY: the ranges are disjoint.
-        forward_rows(unsafe { shared.part(range.start * width..range.end * width) }, width);
-    });
+    for_rows(rows, 16, Rows::new(&mut y, width), |_, y| forward_rows(y.values, width));
     let result = tensor(y.clone(), x.shape())?;
     tape::record(&[x], y, x.shape(), move |dy| {
         let dx = with2(&result, dy, |y: &[T], dy: &[T]| {
             let mut dx = dy.to_vec();
-            let shared = Shared::new(&mut dx);
-            for_ranges(rows, 16, |range| {
-                let at = range.start * width..range.end * width;
-                // SAFETY: the ranges are disjoint.
-                backward_rows(&y[at.clone()], unsafe { shared.part(at) }, width);
+            for_rows(rows, 16, Rows::new(&mut dx, width), |range, dx| {
+                backward_rows(&y[range.start * width..range.end * width], dx.values, width);
             });
             Ok(dx)
         })?;

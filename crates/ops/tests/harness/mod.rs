@@ -231,3 +231,31 @@ pub(crate) fn check_within(case: &Case, bound: f64) {
         );
     }
 }
+
+/// An operation and its reference through the harness, named with the shapes of its inputs.
+pub(crate) fn pass_through(
+    name: &str,
+    inputs: Vec<Tensor>,
+    fast: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    reference: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+) {
+    check(&Case {
+        name: format!("{name} {:?}", inputs.iter().map(Tensor::dims).collect::<Vec<_>>()),
+        fast,
+        reference,
+        inputs,
+    });
+}
+
+/// Runs `$name` through the harness: `|x| expression` with `op` standing for the fast form and for the reference.
+macro_rules! through {
+    ($name:ident, [$($input:expr),* $(,)?], |$op:ident, $x:ident| $call:expr) => {
+        through!($name, vec![$($input),*], |$op, $x| $call)
+    };
+    ($name:ident, $inputs:expr, |$op:ident, $x:ident| $call:expr) => {{
+        let fast = |$x: &[Tensor]| -> Result<Tensor> { use ops::$name as $op; $call };
+        let plain = |$x: &[Tensor]| -> Result<Tensor> { use reference::$name as $op; $call };
+        crate::harness::pass_through(stringify!($name), $inputs, &fast, &plain);
+    }};
+}
+pub(crate) use through;
