@@ -68,7 +68,8 @@ fn config_file_takes_precedence_over_the_built_in_one() {
 fn layers_of_a_config_may_differ() {
     let place = Place::new();
     let layers = "model.layers=[{ window = 2, rope_theta = 500.0 }, { positions = \"none\" }]";
-    let sets = ["model.positions=rotary", "model.n_layer=3", layers, "train.steps=2"];
+    let sets =
+        ["model.positions=rotary", "model.n_layer=3", layers, "train.steps=2", "schedule.warmup_steps=1"];
     let mut args = vec!["--config", "fox-multihead.toml", "--out", "run", "--quiet"];
     sets.iter().for_each(|set| args.extend(["--set", set]));
     place.train(&args).succeeds();

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use harness::{normal, through};
 use proptest::prelude::*;
 use vulpes_ops::{

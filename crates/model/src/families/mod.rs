@@ -1,6 +1,6 @@
 //! The model families: a file each, with its preset, the names of its tensors, and its `config.json` both ways.
 //!
-//! To add one: its name in [`Family`], its file here, its row in [`FAMILIES`].
+//! To add one: its name in [`Family`], its file here, its row in the table below.
 
 mod bert;
 mod fields;
@@ -18,8 +18,27 @@ pub(crate) use names::{Names, Stored};
 
 use crate::config::{Family, ModelConfig};
 
-/// Every family.
-pub(crate) static FAMILIES: &[&Definition] = &[&fox::FAMILY, &gpt2::FAMILY, &bert::FAMILY, &llama::FAMILY];
+/// The one table of families: a name of [`Family`] without a row here doesn't compile.
+macro_rules! table {
+    ($($family:ident: $module:ident),* $(,)?) => {
+        /// Every family.
+        pub(crate) static FAMILIES: &[&Definition] = &[$(&$module::FAMILY),*];
+
+        /// The definition of a family.
+        pub(crate) fn of(family: Family) -> &'static Definition {
+            match family {
+                $(Family::$family => &$module::FAMILY,)*
+            }
+        }
+    };
+}
+
+table! {
+    Fox: fox,
+    Gpt2: gpt2,
+    Bert: bert,
+    Llama: llama,
+}
 
 /// The layout of folders that can say everything: Vulpes' own.
 pub(crate) static OWN: &Folder = &own::FOLDER;
@@ -59,15 +78,5 @@ impl Definition {
     /// What a config of this family has where it is silent.
     pub(crate) fn preset(&self) -> ModelConfig {
         (self.preset)()
-    }
-}
-
-/// The definition of a family.
-pub(crate) fn of(family: Family) -> &'static Definition {
-    match family {
-        Family::Fox => &fox::FAMILY,
-        Family::Gpt2 => &gpt2::FAMILY,
-        Family::Bert => &bert::FAMILY,
-        Family::Llama => &llama::FAMILY,
     }
 }

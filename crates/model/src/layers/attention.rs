@@ -104,31 +104,45 @@ impl Attention<Tensor> {
     /// # Shape
     /// x `[b, t, d]` to the same (bare: to `[b, t, h · k]`).
     pub(crate) fn forward(&self, x: &Tensor, context: &Context, run: &mut Run) -> Result<Tensor> {
-        let weights_dropout = run.dropout_at("attention.weights", self.layer, self.dropout);
-        let dropout = run.dropout_at("attention", self.layer, self.residual.dropout);
+        let Self {
+            layer,
+            residual,
+            query,
+            key,
+            value,
+            output,
+            d_head,
+            n_head: _,
+            n_kv_head: _,
+            scale,
+            dropout: p_weights,
+        } = self;
+        let Residual { before, after: _, add, dropout: p } = residual;
+        let weights_dropout = run.dropout_at("attention.weights", *layer, *p_weights);
+        let dropout = run.dropout_at("attention", *layer, *p);
         let parts = AttentionLayer {
-            norm: self.residual.before.as_ref().map(|norm| norm.as_ref()),
-            query: self.query.as_ref(),
-            key: self.key.as_ref(),
-            value: self.value.as_ref(),
-            output: self.output.as_ref().map(Linear::as_ref),
-            d_head: self.d_head,
+            norm: before.as_ref().map(|norm| norm.as_ref()),
+            query: query.as_ref(),
+            key: key.as_ref(),
+            value: value.as_ref(),
+            output: output.as_ref().map(Linear::as_ref),
+            d_head: *d_head,
             rotary: context.rotary,
             attention: AttentionOptions {
-                scale: self.scale,
+                scale: *scale,
                 mask: &context.mask,
                 dropout: weights_dropout.as_ref(),
             },
-            residual: self.residual.add,
+            residual: *add,
             dropout: dropout.as_ref(),
         };
-        let mut inside = OfLayer { layer: self.layer, run };
+        let mut inside = OfLayer { layer: *layer, run };
         let y = if inside.takes_part() {
             attention_layer_unfused(x, &parts, &mut inside)?
         } else {
             attention_layer(x, &parts)?
         };
-        self.residual.after(y)
+        residual.after(y)
     }
 }
 

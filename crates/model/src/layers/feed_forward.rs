@@ -70,16 +70,18 @@ impl FeedForward<Tensor> {
     /// # Shape
     /// x `[b, t, d]` to the same.
     pub(crate) fn forward(&self, x: &Tensor, run: &Run) -> Result<Tensor> {
-        let dropout = run.dropout_at("feed_forward", self.layer, self.residual.dropout);
+        let Self { layer, residual, activation, gate, up, down } = self;
+        let Residual { before, after: _, add, dropout: p } = residual;
+        let dropout = run.dropout_at("feed_forward", *layer, *p);
         let parts = ops::FeedForward {
-            norm: self.residual.before.as_ref().map(|norm| norm.as_ref()),
-            gate: self.gate.as_ref().map(Linear::as_ref),
-            up: self.up.as_ref(),
-            down: self.down.as_ref(),
-            activation: self.activation,
-            residual: self.residual.add,
+            norm: before.as_ref().map(|norm| norm.as_ref()),
+            gate: gate.as_ref().map(Linear::as_ref),
+            up: up.as_ref(),
+            down: down.as_ref(),
+            activation: *activation,
+            residual: *add,
             dropout: dropout.as_ref(),
         };
-        self.residual.after(ops::feed_forward(x, &parts)?)
+        residual.after(ops::feed_forward(x, &parts)?)
     }
 }
