@@ -146,9 +146,10 @@ impl OutputProjection {
 
 /// A projection from the normed rows, with the gradient of what it put out: `width` numbers of each row of `douts`,
 /// whose rows are `stride` numbers apart.
-pub(crate) struct Side<'a, T> {
+pub(crate) struct Side<'a, T: Float> {
     pub(crate) projection: &'a Linear<Tensor>,
-    pub(crate) douts: &'a [T],
+    /// Given back as soon as it is used, so that another thread may work in it.
+    pub(crate) douts: Values<'a, T>,
     pub(crate) stride: usize,
     pub(crate) width: usize,
 }
@@ -157,11 +158,11 @@ pub(crate) struct Side<'a, T> {
 ///
 /// Returns the gradients of x, of the norm's parameters, and of each side's weight and bias, in this order: that of a
 /// sublayer's inputs.
-pub(crate) fn backward_to_x<T: Float>(
+pub(crate) fn backward_to_x<'a, T: Float>(
     x: &Tensor,
     values: &[T],
     norm: Option<&KeptNorm<T>>,
-    sides: &[Side<T>],
+    sides: impl IntoIterator<Item = Side<'a, T>>,
     residual: Option<&[T]>,
 ) -> Result<InputGradients> {
     let d = x.dims().last().copied().unwrap_or(0);
@@ -175,13 +176,13 @@ pub(crate) fn backward_to_x<T: Float>(
     let mut write = if norm.is_some() { Write::Store } else { Write::Add };
     let mut of_sides = Vec::new();
     for Side { projection: Linear { weight, bias }, douts, stride, width } in sides {
-        let sizes = (n, d, *width);
-        let (dweight, dbias) = parameters(&rows, sizes, douts, *stride, weight, bias.as_ref())?;
+        let sizes = (n, d, width);
+        let (dweight, dbias) = parameters(&rows, sizes, &douts, stride, weight, bias.as_ref())?;
         of_sides.push(dweight);
         of_sides.extend(bias.as_ref().map(|_| dbias));
         let to: &mut [T] = if norm.is_some() { &mut drows } else { &mut dx };
         with(weight, |weight: &[T]| {
-            input(douts, *stride, sizes, weight, to, write);
+            input(&douts, stride, sizes, weight, to, write);
             Ok(())
         })?;
         write = Write::Add;

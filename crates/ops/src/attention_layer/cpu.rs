@@ -7,7 +7,7 @@ use crate::attention::reference::Sizes;
 use crate::kernel::matmul::Write;
 use crate::kernel::parallel::Shared;
 use crate::kernel::read::{buffer, with, with2};
-use crate::kernel::scratch::{Scratch, cleared, scratch};
+use crate::kernel::scratch::{Scratch, Values, cleared, scratch};
 use crate::kernel::{Float, elementwise};
 use crate::linear::cpu::{input, parameters, product};
 use crate::parts::Linear;
@@ -147,12 +147,12 @@ impl<T: Float> Kept<T> {
             }
             let sides = self.sides.each_ref().map(|(projection, at, width)| Side {
                 projection,
-                douts: dqkv.get(*at..).unwrap_or_default(),
+                douts: Values::Borrowed(dqkv.get(*at..).unwrap_or_default()),
                 stride: wide,
                 width: *width,
             });
             let residual = self.output.residual.then_some(dy);
-            let mut found = backward_to_x(&self.x, x, self.norm.as_ref(), &sides, residual)?;
+            let mut found = backward_to_x(&self.x, x, self.norm.as_ref(), sides, residual)?;
             found.push(of_output.0);
             found.extend(output.bias.as_ref().map(|_| of_output.1));
             Ok(found)

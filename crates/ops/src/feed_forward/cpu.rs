@@ -6,7 +6,7 @@ use crate::activation::cpu::{gated_slopes, gated_values, slopes, values, values_
 use crate::kernel::Float;
 use crate::kernel::matmul::Write;
 use crate::kernel::read::{with, with_option, with2};
-use crate::kernel::scratch::{Scratch, scratch};
+use crate::kernel::scratch::{Scratch, Values, scratch};
 use crate::linear::cpu::{forward, input, parameters, product};
 use crate::parts::Linear;
 use crate::sublayer::{KeptNorm, OutputProjection, Side, backward_to_x, normed};
@@ -119,14 +119,14 @@ impl<T: Float> Kept<T> {
             };
             let of_down = parameters(&inner, (n, f, o), &dprojected, o, &down.weight, down.bias.as_ref())?;
             drop(inner);
-            let side = |projection, douts| Side { projection, douts, stride: f, width: f };
-            let mut sides = Vec::with_capacity(2);
-            if let (Some((gate, _)), Some(dgate)) = (&self.gate, &dgate) {
-                sides.push(side(gate, &dgate[..]));
-            }
-            sides.push(side(&self.up.0, &dup[..]));
+            let side = |projection, douts| {
+                let douts = Values::Owned(douts);
+                Side { projection, douts, stride: f, width: f }
+            };
+            let of_gate = self.gate.as_ref().zip(dgate).map(|((gate, _), dgate)| side(gate, dgate));
+            let sides = of_gate.into_iter().chain([side(&self.up.0, dup)]);
             let residual = self.down.residual.then_some(dy);
-            let mut found = backward_to_x(&self.x, x, self.norm.as_ref(), &sides, residual)?;
+            let mut found = backward_to_x(&self.x, x, self.norm.as_ref(), sides, residual)?;
             found.push(of_down.0);
             found.extend(down.bias.as_ref().map(|_| of_down.1));
             Ok(found)
