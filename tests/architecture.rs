@@ -13,8 +13,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("data", &["random"]),
     ("generate", &["data", "model", "ops", "random"]),
     ("inspect", &["data", "generate", "model", "ops"]),
-    ("trainer", &["data", "generate", "model", "ops", "random"]),
-    ("cli", &["data", "generate", "inspect", "model", "ops", "random", "trainer"]),
+    ("trainer", &["data", "model", "ops", "random"]),
+    ("runs", &["data", "generate", "model", "ops", "trainer"]),
+    ("cli", &["data", "generate", "inspect", "model", "ops", "runs", "trainer"]),
 ];
 
 const LONGEST_FILE: usize = 400;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use vulpes_trainer::{EMBEDDED, Plan, PlanOptions, RunConfig};
+use vulpes_runs::{EMBEDDED, Plan, PlanOptions, RunConfig};
 
 use crate::support::{Place, Said};
 
@@ -22,7 +22,7 @@ fn built_in_configs_equal_their_files() {
     built_in.sort_unstable();
     let names: Vec<String> =
         files().iter().map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect();
-    assert_eq!(built_in, names, "list every config in crates/trainer/src/config/embedded.rs");
+    assert_eq!(built_in, names, "list every config in crates/runs/src/embedded.rs");
     for (path, name) in files().iter().zip(&names) {
         let text = std::fs::read_to_string(path).expect("text");
         assert!(EMBEDDED.iter().any(|(known, theirs)| known == name && *theirs == text), "{name}");

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vulpes_random::Key;
-use vulpes_trainer::checkpoint::{self, files::Files};
-use vulpes_trainer::{Session, check, verify};
+use vulpes_runs::checkpoint::{self, files::Files};
+use vulpes_runs::{Session, check, verify};
 
 use crate::support::{Place, SMALL, plan, train, train_on};
 
@@ -128,7 +128,7 @@ fn mutants(n: u64) {
             Ok(whole) => {
                 // Only a file that changed places with itself may pass.
                 let session = Session::restore(&plan, &whole).expect("harmless");
-                assert_eq!(session.digest().expect("a digest"), digest, "mutant {number}: {what}");
+                assert_eq!(session.training.digest().expect("a digest"), digest, "mutant {number}: {what}");
                 assert_eq!(what, "nothing", "mutant {number}");
                 harmless += 1;
             }

@@ -20,7 +20,7 @@
 
 use std::collections::BTreeMap;
 
-use vulpes_trainer::{Session, checkpoint};
+use vulpes_runs::{Session, checkpoint};
 
 use crate::support::{SMALL, fixtures, plan, train};
 
@@ -131,5 +131,5 @@ fn checkpoint_format_1_is_readable() {
     let run = tempfile::tempdir().expect("a folder");
     let plan = plan(&run.path().join("run"), SMALL, FORMAT_1);
     let session = Session::restore(&plan, &whole).expect("restored");
-    assert_eq!(session.digest().expect("a digest"), whole.state.digest);
+    assert_eq!(session.training.digest().expect("a digest"), whole.state.digest);
 }

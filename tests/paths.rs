@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use vulpes_trainer::checkpoint::{self, manifest::Manifest};
+use vulpes_runs::checkpoint::{self, manifest::Manifest};
 
 use crate::support::Place;
 
@@ -71,7 +71,7 @@ fn manifest_refuses_outside_paths_and_oversized_files() {
         file.set_len(1 << 40).expect("a file with a hole");
         let fault = checkpoint::verify(&folder).expect_err("refused").to_string();
         assert!(fault.contains(name) && fault.contains(words), "{fault}");
-        assert!(name == "manifest.json" || checkpoint::State::read(&folder).is_err());
+        assert!(name == "manifest.json" || checkpoint::read_state(&folder).is_err());
         std::fs::write(folder.join(name), good).expect("written");
     }
     checkpoint::verify(&folder).expect("whole again");

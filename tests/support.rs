@@ -5,8 +5,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use vulpes_trainer::checkpoint::files::{Disk, Files};
-use vulpes_trainer::{FitOptions, Plan, PlanOptions, RunConfig, Summary, fit};
+use vulpes_runs::checkpoint::files::{Disk, Files};
+use vulpes_runs::{FitOptions, Plan, PlanOptions, RunConfig, Summary, fit};
 
 /// A small run with everything on: dropout, accumulation, clipping, schedule, shuffling over several epochs,
 /// evaluation in between, shards.
@@ -152,7 +152,7 @@ pub(crate) fn plan(dir: &Path, text: &str, overrides: &[&str]) -> Plan {
 }
 
 /// Trains as the program does, until after step `stop_after`.
-pub(crate) fn train(plan: &Plan, resume: bool, stop_after: u64) -> vulpes_trainer::Result<Summary> {
+pub(crate) fn train(plan: &Plan, resume: bool, stop_after: u64) -> vulpes_runs::Result<Summary> {
     train_on(plan, resume, stop_after, &Disk)
 }
 
@@ -162,7 +162,7 @@ pub(crate) fn train_on(
     resume: bool,
     stop_after: u64,
     files: &dyn Files,
-) -> vulpes_trainer::Result<Summary> {
+) -> vulpes_runs::Result<Summary> {
     let stop = |step: u64| (step >= stop_after).then_some(130);
     let options = FitOptions { resume, explicit: Vec::new(), stop: &stop, files };
     fit(plan, &options, &mut ())

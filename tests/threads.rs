@@ -1,6 +1,7 @@
 //! Neither threads, nor accumulation, nor padding decide what a run computes.
 
-use vulpes_trainer::{Session, StepNumbers};
+use vulpes_runs::Session;
+use vulpes_trainer::StepNumbers;
 
 use crate::support::{Place, SMALL, plan, train};
 
@@ -53,7 +54,7 @@ fn two_steps(rows: usize) -> Vec<StepNumbers> {
     let (mut session, _) = Session::start(&plan).expect("a session");
     let mut steps = Vec::new();
     for _ in 0..2 {
-        let mut cursor = session.state.cursor;
+        let mut cursor = session.training.state.cursor;
         let batches: Vec<_> = (0..8 / rows)
             .map(|_| {
                 let batch = plan.dataset.batch(cursor, rows).expect("a batch");
@@ -63,8 +64,8 @@ fn two_steps(rows: usize) -> Vec<StepNumbers> {
             .collect();
         let lengths: Vec<usize> = batches.iter().map(|batch| batch.len).collect();
         assert!(rows > 2 || lengths.iter().any(|len| *len != lengths[0]), "the padding is unequal");
-        session.state.cursor = cursor;
-        steps.push(session.advance(&batches).expect("a step").expect("sound numbers"));
+        session.training.state.cursor = cursor;
+        steps.push(session.training.advance(&batches).expect("a step").expect("sound numbers"));
     }
     steps
 }

@@ -37,7 +37,7 @@ fn run_folder_has_metrics_plot_and_pointers() {
     }
 }
 
-/// The command that a sick run says does its step again, as a shell runs it.
+/// The command that a failed run says does its step again, as a shell runs it.
 fn replay(place: &Place, said: &Said) -> Said {
     let command =
         said.stderr.lines().find_map(|line| line.split_once("done again with: ")).expect("a command").1;

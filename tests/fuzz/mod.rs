@@ -9,8 +9,8 @@ use vulpes_data::{
     DataConfig, DataKind, Dataset, ObjectiveConfig, OpenOptions, Tokenizer, TokenizerConfig, TokenizerKind,
 };
 use vulpes_model::folder;
-use vulpes_trainer::RunConfig;
-use vulpes_trainer::checkpoint::{State, manifest::Manifest};
+use vulpes_runs::RunConfig;
+use vulpes_runs::checkpoint::{manifest::Manifest, read_state};
 
 use crate::support::{SMALL, plan, train};
 use inputs::feed;
@@ -105,7 +105,7 @@ fn tensors(n: u64) {
 fn states(n: u64) {
     let folder = Folder::new();
     let seeds = |name: &str| [folder.read(name)];
-    folder.feed(n, "train_state.json", &seeds("train_state.json"), JSON, |dir| drop(State::read(dir)));
+    folder.feed(n, "train_state.json", &seeds("train_state.json"), JSON, |dir| drop(read_state(dir)));
     folder.feed(n, "manifest.json", &seeds("manifest.json"), JSON, |dir| {
         if let Ok(manifest) = Manifest::read(dir) {
             let _ = manifest.verify(dir);

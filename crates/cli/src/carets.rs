@@ -2,7 +2,7 @@
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
-use vulpes_trainer::config::{FaultSpan, Faults, LocatedFault};
+use vulpes_runs::config::{FaultSpan, Faults, LocatedFault};
 
 /// Draws all faults, in the order of their places, with colors where `color` says so.
 pub fn draw(faults: &Faults, color: bool) -> String {
@@ -36,7 +36,7 @@ fn draw_one(fault: &LocatedFault, all: &Faults, renderer: &Renderer) -> String {
 
 #[cfg(test)]
 mod tests {
-    use vulpes_trainer::RunConfig;
+    use vulpes_runs::RunConfig;
 
     use super::*;
 

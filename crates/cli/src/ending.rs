@@ -30,10 +30,10 @@ impl Failure {
         Self { code: FAILED, message: Some(format!("error: {:#}", error.into())) }
     }
 
-    fn of_training(error: &vulpes_trainer::Error) -> Self {
+    fn of_training(error: &vulpes_runs::Error) -> Self {
         let message = match error {
             // A config's faults are drawn complete, with the word "error" in each.
-            vulpes_trainer::Error::Faults(faults) => carets::draw(faults, in_color()),
+            vulpes_runs::Error::Faults(faults) => carets::draw(faults, in_color()),
             other => format!("error: {other}"),
         };
         Self { code: error.exit_code(), message: Some(message) }
@@ -43,7 +43,7 @@ impl Failure {
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
-        if let Some(error) = error.downcast_ref::<vulpes_trainer::Error>() {
+        if let Some(error) = error.downcast_ref::<vulpes_runs::Error>() {
             return Self::of_training(error);
         }
         let is_closed = |error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe;
@@ -88,7 +88,7 @@ mod tests {
         let code = |failure: Failure| (failure.code, failure.message.unwrap_or_default());
         let gone = std::io::Error::from(ErrorKind::BrokenPipe);
         assert_eq!(code(gone.into()), (0, String::new()));
-        let usage = vulpes_trainer::Error::Usage("no".to_owned());
+        let usage = vulpes_runs::Error::Usage("no".to_owned());
         assert_eq!(code(usage.into()), (2, "error: no".to_owned()));
         let prompt = vulpes_generate::Error::Prompt("empty".to_owned());
         assert_eq!(code(prompt.into()).0, 2);

@@ -1,166 +1,41 @@
-//! What can stop a run, each with the exit code that it ends in.
-
-use std::path::{Path, PathBuf};
-
-use crate::config::Faults;
+//! What can stop a training.
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can stop a run.
+/// What can stop a training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The config file can't be read.
-    #[error("config {path} {reason}", path = path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it, beginning with a verb.
-        reason: String,
-    },
-    /// The config's content is wrong.
-    #[error("{0}")]
-    Faults(#[from] Faults),
-    /// The command line asks for what can't be.
-    #[error("{0}")]
-    Usage(String),
-    /// A file operation failed.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
+    /// The threads of a step can't be started.
+    #[error("can't start {n_threads} threads: {source}")]
+    Threads {
+        /// How many were asked for.
+        n_threads: usize,
         /// The system's reason.
-        source: std::io::Error,
+        source: rayon::ThreadPoolBuildError,
     },
-    /// The film could not be kept.
-    #[error("the film: {0}")]
-    Film(#[from] vulpes_generate::Error),
-    /// A file operation failed on a file that the caller knows.
-    #[error("{0}")]
-    BareIo(#[from] std::io::Error),
-    /// The folder already holds a run.
-    #[error(
-        "{path} already holds a run{detail}; continue it with --resume, or choose another folder with --out",
-        path = path.display()
-    )]
-    RunExists {
-        /// The run folder.
-        path: PathBuf,
-        /// What is known of the run, after a comma.
-        detail: String,
-    },
-    /// Another process works in the folder.
-    #[error("{path} is in use by {holder}", path = path.display())]
-    Locked {
-        /// The run folder.
-        path: PathBuf,
-        /// Who holds the lock.
-        holder: String,
-    },
-    /// Nothing to resume, evaluate or verify from.
-    #[error("{path} holds no whole checkpoint{detail}", path = path.display())]
-    NoCheckpoint {
-        /// The run folder.
-        path: PathBuf,
-        /// What was found instead, after a colon.
-        detail: String,
-    },
-    /// A checkpoint that is not what was written.
-    #[error("checkpoint {path} is damaged: {what}", path = path.display())]
-    Damaged {
-        /// The checkpoint folder.
-        path: PathBuf,
-        /// The file, the tensor where one is known, and what is wrong.
-        what: String,
-    },
-    /// A resumed run's config contradicts the run.
-    #[error("the run in {path} was started with another config:\n{changes}", path = path.display())]
-    ConfigChanged {
-        /// The run folder.
-        path: PathBuf,
-        /// One line a key, and what to do.
-        changes: String,
-    },
-    /// The disk has no room.
-    #[error("no room for a checkpoint in {path}: {needed} bytes are needed{detail}", path = path.display())]
-    DiskFull {
-        /// Where.
-        path: PathBuf,
-        /// How much is needed.
-        needed: u64,
-        /// What there is, after a comma.
-        detail: String,
-    },
-    /// The disk was full and the run was not to wait.
-    #[error(
-        "{cause}\nthe run stands as its newest checkpoint has it: make room and go on with --resume; \
-         train.on_full_disk = \"wait\" would have waited for room"
-    )]
-    FullDisk {
-        /// What had no room.
-        cause: Box<Error>,
-    },
+    /// `train.freeze` names what there isn't, or leaves nothing to train.
+    #[error("train.freeze {0}")]
+    Freeze(String),
     /// The gradient census found a parameter without a true gradient.
     #[error("{0}")]
     Census(String),
-    /// A loss or gradient is not finite, or leapt.
-    #[error("{0}")]
-    Numbers(String),
-    /// A replay differs from the run.
-    #[error("{0}")]
-    Differs(String),
+    /// The rows of a step have nothing to learn.
+    #[error(
+        "step {step}: none of its rows has a target; use larger batches (train.batch_rows, train.accumulate)"
+    )]
+    NoTarget {
+        /// The step.
+        step: u64,
+    },
     /// The model failed.
     #[error(transparent)]
     Model(#[from] vulpes_model::Error),
-    /// A model folder can't be read or written.
-    #[error(transparent)]
-    Folder(Box<vulpes_model::folder::Error>),
     /// The data failed.
     #[error(transparent)]
     Data(#[from] vulpes_data::Error),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
-}
-
-impl From<vulpes_model::folder::Error> for Error {
-    fn from(error: vulpes_model::folder::Error) -> Self {
-        Self::Folder(Box::new(error))
-    }
-}
-
-impl Error {
-    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
-        Self::Io { action, path: path.to_path_buf(), source }
-    }
-
-    /// 2 for a wrong command line or config, 1 for all else.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config { .. } | Self::Faults(_) | Self::Usage(_) | Self::ConfigChanged { .. } => 2,
-            Self::Data(vulpes_data::Error::Config { .. }) | Self::Model(vulpes_model::Error::Config(_)) => 2,
-            Self::Model(vulpes_model::Error::Device(_)) => 2,
-            _ => 1,
-        }
-    }
-
-    /// Whether the disk (or a quota) was full.
-    pub(crate) fn is_full_disk(&self) -> bool {
-        let is_full = |source: &std::io::Error| {
-            matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
-        };
-        match self {
-            Self::DiskFull { .. } => true,
-            Self::Film(vulpes_generate::Error::Film { source, .. }) => is_full(source),
-            Self::Io { source, .. } => is_full(source),
-            Self::Folder(error) => match &**error {
-                vulpes_model::folder::Error::Write { source, .. } => is_full(source),
-                _ => false,
-            },
-            _ => false,
-        }
-    }
 }

@@ -9,7 +9,7 @@ use vulpes_model::{Head, Run, Transformer};
 use vulpes_ops::CrossEntropyOptions;
 use vulpes_ops::threads::with_kernel_threads;
 
-use crate::Result;
+use crate::error::Result;
 use crate::step::{input, scalar};
 
 /// What an evaluation found.
@@ -89,7 +89,7 @@ impl Sums {
 /// When an operation fails.
 pub fn evaluate(
     transformer: &Transformer,
-    batches: impl Iterator<Item = Result<Batch>>,
+    batches: impl Iterator<Item = vulpes_data::Result<Batch>>,
     pool: Option<&ThreadPool>,
     kernel_threads: usize,
 ) -> Result<Evaluation> {
@@ -106,7 +106,7 @@ pub fn evaluate(
     let wave = pool.map_or(1, ThreadPool::current_num_threads);
     let mut batches = batches.peekable();
     while batches.peek().is_some() {
-        let wave: Vec<Batch> = batches.by_ref().take(wave).collect::<Result<_>>()?;
+        let wave: Vec<Batch> = batches.by_ref().take(wave).collect::<vulpes_data::Result<_>>()?;
         // The sums are added in the order of the batches, whichever thread was first.
         let found: Vec<candle_core::Result<Sums>> = match pool {
             Some(pool) => pool.install(|| wave.par_iter().map(one).collect()),

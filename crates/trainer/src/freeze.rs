@@ -6,7 +6,7 @@ use glob::Pattern;
 use vulpes_model::folder::stored_names;
 use vulpes_model::{ModelConfig, parameter_specs};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// How many names an error lists.
 const N_NAMED: usize = 8;
@@ -15,7 +15,7 @@ const N_NAMED: usize = 8;
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub(crate) fn glob(pattern: &str) -> std::result::Result<Pattern, String> {
+pub fn glob(pattern: &str) -> std::result::Result<Pattern, String> {
     Pattern::new(pattern).map_err(|error| format!("{} at character {}", error.msg, error.pos + 1))
 }
 
@@ -26,15 +26,14 @@ pub(crate) fn glob(pattern: &str) -> std::result::Result<Pattern, String> {
 /// means all of them.
 ///
 /// # Errors
-/// [`Error::Usage`] for a pattern that names no parameter, and where nothing is left to train.
-pub(crate) fn frozen(patterns: &[String], model: &ModelConfig) -> Result<BTreeSet<String>> {
+/// [`Error::Freeze`] for a pattern that names no parameter, and where nothing is left to train.
+pub fn frozen(patterns: &[String], model: &ModelConfig) -> Result<BTreeSet<String>> {
     let stored = stored_names(model);
     let mut frozen = BTreeSet::new();
     let mut unused = Vec::new();
     for pattern in patterns {
-        let matcher = glob(pattern).map_err(|words| {
-            Error::Usage(format!("train.freeze has {pattern:?}, which is no glob: {words}"))
-        })?;
+        let matcher = glob(pattern)
+            .map_err(|words| Error::Freeze(format!("has {pattern:?}, which is no glob: {words}")))?;
         let named = stored.iter().filter(|(ours, theirs)| matcher.matches(ours) || matcher.matches(theirs));
         let named: Vec<String> = named.map(|(ours, _)| ours.clone()).collect();
         if named.is_empty() {
@@ -51,14 +50,14 @@ pub(crate) fn frozen(patterns: &[String], model: &ModelConfig) -> Result<BTreeSe
         } else {
             String::new()
         };
-        return Err(Error::Usage(format!(
-            "train.freeze names no parameter with {}; there are {}{more}",
+        return Err(Error::Freeze(format!(
+            "names no parameter with {}; there are {}{more}",
             unused.join(", "),
             names.join(", ")
         )));
     }
     if parameter_specs(model).iter().all(|spec| frozen.contains(&spec.name)) {
-        return Err(Error::Usage("train.freeze leaves no parameter to train".to_owned()));
+        return Err(Error::Freeze("leaves no parameter to train".to_owned()));
     }
     Ok(frozen)
 }

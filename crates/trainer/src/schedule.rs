@@ -1,6 +1,51 @@
 //! The learning rate at each step: a climb, then the schedule's way down.
 
-use crate::config::{ScheduleConfig, ScheduleKind};
+use serde::{Deserialize, Serialize};
+
+/// The learning rate's way through the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleKind {
+    /// `lr` throughout.
+    Constant,
+    /// Half a cosine from `lr` to `min_lr` ([Loshchilov and Hutter 2017](https://arxiv.org/abs/1608.03983)).
+    Cosine,
+    /// A straight line from `lr` to `min_lr`.
+    Linear,
+    /// Warm-up, stable, decay: `lr`, then a straight line to `min_lr` over the last `decay_steps`
+    /// ([Hu et al. 2024](https://arxiv.org/abs/2404.06395)).
+    Wsd,
+}
+
+/// `[schedule]`: the learning rate over the steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleConfig {
+    /// The way down.
+    pub kind: ScheduleKind,
+    /// Steps over which the rate climbs to `optimizer.lr`.
+    pub warmup_steps: u64,
+    /// The rate at the end.
+    pub min_lr: f64,
+    /// wsd: steps of the decay; a fifth of all where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decay_steps: Option<u64>,
+    /// The step at which `min_lr` is reached; `train.steps` where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_steps: Option<u64>,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self {
+            kind: ScheduleKind::Constant,
+            warmup_steps: 0,
+            min_lr: 0.0,
+            decay_steps: None,
+            total_steps: None,
+        }
+    }
+}
 
 /// The learning rate as a function of the step alone.
 ///
@@ -12,8 +57,7 @@ use crate::config::{ScheduleConfig, ScheduleKind};
 ///
 /// # Examples
 /// ```
-/// use vulpes_trainer::config::{ScheduleConfig, ScheduleKind};
-/// use vulpes_trainer::Schedule;
+/// use vulpes_trainer::{Schedule, ScheduleConfig, ScheduleKind};
 /// let config = ScheduleConfig { kind: ScheduleKind::Linear, warmup_steps: 2, ..Default::default() };
 /// let schedule = Schedule::new(&config, 1.0, 6);
 /// let rates: Vec<f64> = (1..=6).map(|step| schedule.lr(step)).collect();

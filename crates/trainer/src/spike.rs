@@ -8,6 +8,29 @@ use serde::{Deserialize, Serialize};
 
 const KEPT: f64 = 0.98;
 
+/// What to do when the loss leaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnSpike {
+    /// Apply the step all the same.
+    Keep,
+    /// Drop the step's update, count it, and go on.
+    Skip,
+    /// Stop before the update is applied.
+    Stop,
+}
+
+/// The rule of leaps, and what follows one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SpikeRule {
+    /// What a leap does.
+    pub then: OnSpike,
+    /// A loss this many times the running mean is a leap.
+    pub factor: f64,
+    /// So many losses must have gone into the mean before.
+    pub after: u64,
+}
+
 /// The running mean of the losses; part of a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,8 +43,8 @@ pub struct SpikeMean {
 
 impl SpikeMean {
     /// Whether `loss` is a leap; if it is none, it enters the mean.
-    pub fn is_leap(&mut self, loss: f64, factor: f64, after: u64) -> bool {
-        if self.n_steps >= after.max(1) && loss > factor * self.corrected() {
+    pub fn is_leap(&mut self, loss: f64, rule: &SpikeRule) -> bool {
+        if self.n_steps >= rule.after.max(1) && loss > rule.factor * self.corrected() {
             return true;
         }
         self.mean = KEPT * self.mean + (1.0 - KEPT) * loss;
@@ -40,17 +63,19 @@ impl SpikeMean {
 mod tests {
     use super::*;
 
+    const RULE: SpikeRule = SpikeRule { then: OnSpike::Keep, factor: 3.0, after: 5 };
+
     #[test]
     fn a_leap_is_told_from_noise_and_from_the_beginning() {
         let mut mean = SpikeMean::default();
-        assert!(!mean.is_leap(2.0, 3.0, 5));
+        assert!(!mean.is_leap(2.0, &RULE));
         assert!((mean.corrected() - 2.0).abs() < 1e-12);
-        assert!(!mean.is_leap(100.0, 3.0, 5), "too early to tell");
+        assert!(!mean.is_leap(100.0, &RULE), "too early to tell");
         let mut mean = SpikeMean::default();
-        assert!((0..10).all(|i| !mean.is_leap(2.0 + 0.1 * f64::from(i % 3), 3.0, 5)));
+        assert!((0..10).all(|i| !mean.is_leap(2.0 + 0.1 * f64::from(i % 3), &RULE)));
         let before = mean;
-        assert!(mean.is_leap(7.0, 3.0, 5));
+        assert!(mean.is_leap(7.0, &RULE));
         assert_eq!(mean, before);
-        assert!(!mean.is_leap(5.0, 3.0, 5));
+        assert!(!mean.is_leap(5.0, &RULE));
     }
 }

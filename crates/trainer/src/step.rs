@@ -98,9 +98,7 @@ impl Stepper {
             let name = |i| format!("step-{i}");
             ThreadPoolBuilder::new().num_threads(n_threads).stack_size(STACK_BYTES).thread_name(name).build()
         });
-        let pool = pool
-            .transpose()
-            .map_err(|error| Error::Usage(format!("can't start {n_threads} threads: {error}")))?;
+        let pool = pool.transpose().map_err(|source| Error::Threads { n_threads, source })?;
         Ok(Self {
             transformer,
             shards,
@@ -120,9 +118,7 @@ impl Stepper {
     pub fn gradients(&mut self, step: u64, batches: &[Batch]) -> Result<(StepLoss, f64, &Gradients)> {
         let n_targets: usize = batches.iter().map(Batch::n_targets).sum();
         if n_targets == 0 {
-            return Err(Error::Numbers(format!(
-                "step {step}: none of its rows has a target; use larger batches (train.batch_rows, train.accumulate)"
-            )));
+            return Err(Error::NoTarget { step });
         }
         let n_shards = self.shards.len();
         let shard = Shard {

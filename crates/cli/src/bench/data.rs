@@ -11,7 +11,7 @@ use vulpes_data::{
     Batches, Cursor, DataKind, Dataset, DocumentConfig, ObjectiveKind, OpenOptions, Rank, RowKind,
     TokenizerConfig, TokenizerKind,
 };
-use vulpes_trainer::{Plan, PlanOptions, RunConfig, Session};
+use vulpes_runs::{Plan, PlanOptions, RunConfig, Session};
 
 const PEER: &str = include_str!("../../peers/tokenizers_encode.py");
 
@@ -170,7 +170,7 @@ pub(crate) fn tokenize_once(config: &str, tokenizer: &Path) -> Result<serde_json
 }
 
 fn read(config: &str, cache: &Path, threads: Option<usize>) -> Result<RunConfig> {
-    let (path, text) = vulpes_trainer::find_config(Path::new(config))?;
+    let (path, text) = vulpes_runs::find_config(Path::new(config))?;
     // A cache that is named is used whatever the corpus's size.
     let mut overrides = vec![format!("data.cache={}", json!(cache.display().to_string()))];
     overrides.extend(threads.map(|n| format!("train.threads={n}")));
@@ -249,9 +249,9 @@ fn waits(plan: &Plan, steps: Option<usize>) -> Result<(f64, f64)> {
         let start = Instant::now();
         let micro = (0..train.accumulate).map(|_| batches.next_batch()).collect::<Result<Vec<_>, _>>()?;
         let waited = start.elapsed().as_secs_f64();
-        match session.advance(&micro)? {
+        match session.training.advance(&micro)? {
             Ok(_) => Ok((start.elapsed().as_secs_f64(), waited)),
-            Err(sick) => bail!("{}", sick.words),
+            Err(failed) => bail!("{}", failed.words),
         }
     };
     let mut last = 0.0;

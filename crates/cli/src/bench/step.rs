@@ -7,7 +7,7 @@ use vulpes_data::{Batch, Cursor};
 use vulpes_model::config::{Family, MaskKind};
 use vulpes_model::{Decoder, Kind, ModelConfig, ParameterSpec, Part, parameter_specs};
 use vulpes_ops::reference::with_reference;
-use vulpes_trainer::{Plan, PlanOptions, RunConfig, Session};
+use vulpes_runs::{Plan, PlanOptions, RunConfig, Session};
 
 /// A config, its sizes, and where it is run, its session.
 pub(crate) struct StepBench {
@@ -39,7 +39,7 @@ impl StepBench {
     }
 
     fn open(config: &str, threads: Option<usize>, plain: bool, device: &str) -> Result<Self> {
-        let (path, text) = vulpes_trainer::find_config(Path::new(config))?;
+        let (path, text) = vulpes_runs::find_config(Path::new(config))?;
         let mut overrides: Vec<String> = threads.map(|n| format!("train.threads={n}")).into_iter().collect();
         if plain {
             // Candle's operations start their own threads; the step itself stays on this one, which the setting is of.
@@ -66,11 +66,14 @@ impl StepBench {
     pub(crate) fn step(&mut self) -> Result<()> {
         let session = self.session.as_mut().context("the bench was opened for its sizes alone")?;
         let batches = &self.batches;
-        let done =
-            if self.plain { with_reference(|| session.advance(batches)) } else { session.advance(batches) };
+        let done = if self.plain {
+            with_reference(|| session.training.advance(batches))
+        } else {
+            session.training.advance(batches)
+        };
         match done? {
             Ok(_) => Ok(()),
-            Err(sick) => bail!("{}", sick.words),
+            Err(failed) => bail!("{}", failed.words),
         }
     }
 

@@ -15,12 +15,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::json;
-use vulpes_trainer::checkpoint::{self, files::Disk};
-use vulpes_trainer::config::RunConfig;
-use vulpes_trainer::{
-    Error, FitOptions, Plan, PlanOptions, Result, STACK_BYTES, Session, check, evaluate_session, find_config,
-    fit, is_patient, replay_patient, tokenizer_folder, verify,
+use vulpes_runs::checkpoint::{self, files::Disk};
+use vulpes_runs::config::RunConfig;
+use vulpes_runs::{
+    Error, FitOptions, Plan, PlanOptions, Result, Session, check, find_config, fit, holds_failed_step,
+    replay_failed_step, tokenizer_folder, verify,
 };
+use vulpes_trainer::STACK_BYTES;
 
 use crate::ending::{end, say};
 use args::Args;
@@ -134,7 +135,7 @@ fn eval_command(args: &Args, config: RunConfig, run_dir: &Path) -> Result<u8> {
         ));
     }
     let session = Session::restore(&plan, &whole)?;
-    let found = evaluate_session(&session)?;
+    let found = session.evaluate()?;
     let text = summary::of_evaluation(whole.state.step, &found);
     let value = json!({ "step": whole.state.step, "val": found });
     give(args, &value, &text)?;
@@ -158,8 +159,8 @@ fn verify_command(args: &Args, dir: &Path) -> Result<u8> {
     let mut config = RunConfig::parse(&path.display().to_string(), &text, &[])?;
     config.train.threads = args.threads.or(config.train.threads);
     let plan = plan(args, config, dir.to_path_buf(), tokenizer_folder(dir))?;
-    if is_patient(dir) {
-        let words = replay_patient(&plan, dir)?;
+    if holds_failed_step(dir) {
+        let words = replay_failed_step(&plan, dir)?;
         let text = words.clone().unwrap_or_else(|| "the step now goes well".to_owned());
         give(args, &json!({ "failed": words }), &text)?;
         return Ok(u8::from(words.is_some()));

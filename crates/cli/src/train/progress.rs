@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use vulpes_trainer::{Evaluation, Reporter, StepLine, duration, thousands};
+use vulpes_runs::{Reporter, StepLine, duration, thousands};
+use vulpes_trainer::Evaluation;
 
 /// Without a terminal, a line is printed about this many times a run, and at each evaluation.
 const PLAIN_LINES: u64 = 20;

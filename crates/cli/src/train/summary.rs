@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use vulpes_data::{DataKind, ObjectiveKind, embedded};
-use vulpes_trainer::{Evaluation, Plan, Summary, quoted};
+use vulpes_runs::{Plan, Summary, quoted};
+use vulpes_trainer::Evaluation;
 
 /// How many words of the corpus a suggested prompt has.
 const PROMPT_WORDS: usize = 4;

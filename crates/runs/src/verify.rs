@@ -6,15 +6,16 @@ use std::path::Path;
 use candle_core::Tensor;
 use serde::Serialize;
 use vulpes_data::{Batch, Batches, Rank};
+use vulpes_trainer::State;
 
 use crate::checkpoint::manifest::Manifest;
-use crate::checkpoint::{self, State, folder_name};
-use crate::doctor;
+use crate::checkpoint::{self, folder_name};
+use crate::error::{Error, Result};
+use crate::failed_step::{self, holds_failed_step};
 use crate::metrics::Curves;
 use crate::plan::Plan;
 use crate::run_folder::checkpoints;
 use crate::session::Session;
-use crate::{Error, Result};
 
 /// What `--check` found of one folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -114,17 +115,17 @@ fn replay(
     let curves = Curves::read(&plan.run_dir);
     let by_step = |points: &[(u64, f64)]| points.iter().copied().collect::<BTreeMap<u64, f64>>();
     let (losses, norms) = (by_step(&curves.train), by_step(&curves.grad_norm));
-    let cursor = session.state.cursor;
+    let cursor = session.training.state.cursor;
     let mut batches = Batches::new(plan.dataset.clone(), cursor, train.batch_rows, Rank::default());
-    while session.state.step < to {
+    while session.training.state.step < to {
         let micro: Vec<Batch> =
             (0..train.accumulate).map(|_| batches.next_batch()).collect::<vulpes_data::Result<_>>()?;
-        let numbers = match session.advance(&micro)? {
+        let numbers = match session.training.advance(&micro)? {
             Ok(numbers) => numbers,
-            Err(sick) => return Ok(Some(sick.words)),
+            Err(failed) => return Ok(Some(failed.words)),
         };
-        session.state.cursor = batches.cursor();
-        let step = session.state.step;
+        session.training.state.cursor = batches.cursor();
+        let step = session.training.state.step;
         for (name, found, written) in [
             ("loss", numbers.loss.loss, losses.get(&step)),
             ("grad_norm", numbers.grad_norm, norms.get(&step)),
@@ -144,14 +145,14 @@ fn replay(
 }
 
 fn first_difference(found: &Session<'_>, saved: &Session<'_>) -> Result<Option<String>> {
-    let theirs = saved.tensors();
-    for (name, tensor) in found.tensors() {
+    let theirs = saved.training.tensors();
+    for (name, tensor) in found.training.tensors() {
         let same = theirs.get(&name).map(|other| same_bits(&tensor, other)).transpose()?;
         if same != Some(true) {
             return Ok(Some(format!("tensor `{name}` differs from the checkpoint's")));
         }
     }
-    let (a, b): (&State, &State) = (&found.state, &saved.state);
+    let (a, b): (&State, &State) = (&found.training.state, &saved.training.state);
     let same = (a.cursor, a.tokens, a.updates, a.skipped_steps, a.spike, &a.losses)
         == (b.cursor, b.tokens, b.updates, b.skipped_steps, b.spike, &b.losses);
     Ok((!same).then(|| "the counters or the chain of losses differ from the checkpoint's".to_owned()))
@@ -169,23 +170,10 @@ fn same_bits(one: &Tensor, other: &Tensor) -> candle_core::Result<bool> {
     Ok(bits(one)? == bits(other)?)
 }
 
-/// Whether `dir` holds a sick step rather than a run.
-pub fn is_patient(dir: &Path) -> bool {
-    doctor::is_patient(dir)
-}
-
-/// Does the sick step kept in `dir` again; what is wrong with it, or `None` where it now goes well.
-///
-/// # Errors
-/// When the folder is damaged.
-pub fn replay_patient(plan: &Plan, dir: &Path) -> Result<Option<String>> {
-    doctor::replay(plan, dir)
-}
-
 /// The folder whose tokenizer a replay in `dir` uses: the oldest checkpoint's.
 pub fn tokenizer_folder(dir: &Path) -> Option<std::path::PathBuf> {
-    if is_patient(dir) {
-        return Some(doctor::before(dir));
+    if holds_failed_step(dir) {
+        return Some(failed_step::before(dir));
     }
     let root = checkpoints(dir);
     checkpoint::steps(&root).first().map(|step| root.join(folder_name(*step)))

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use crate::evaluate::Evaluation;
+use vulpes_trainer::Evaluation;
+
+use crate::error::{Error, Result};
 use crate::metrics::{Curves, Metrics, StepLine};
 use crate::plan::Plan;
 use crate::plot::loss_svg;
 use crate::reporter::Reporter;
 use crate::run_folder::{RunFolder, unix_secs};
 use crate::tensorboard::EventWriter;
-use crate::{Error, Result};
 
 /// What is written and shown beside the steps themselves.
 pub(crate) struct Watch<'a> {

@@ -1,98 +1,10 @@
-//! The sections that this crate reads: `[optimizer]`, `[schedule]` and `[train]`.
+//! `[train]`, and what may stand in it, in `[optimizer]` and in `[schedule]`.
 
 use serde::{Deserialize, Serialize};
+use vulpes_trainer::freeze::glob;
+use vulpes_trainer::{OnSpike, OptimizerConfig, ScheduleConfig, ScheduleKind};
 
 use super::fault::Fault;
-
-/// The rule by which gradients become updates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// Adam with decoupled decay ([Loshchilov and Hutter 2019](https://arxiv.org/abs/1711.05101)).
-    Adamw,
-    /// Gradient descent with momentum ([Polyak 1964](https://doi.org/10.1016/0041-5553(64)90137-5)).
-    Sgd,
-}
-
-/// `[optimizer]`: how a gradient becomes an update.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OptimizerConfig {
-    /// The rule.
-    pub kind: OptimizerKind,
-    /// The learning rate at the schedule's height.
-    pub lr: f64,
-    /// AdamW: how much of the old first and second moment is kept a step.
-    pub betas: [f64; 2],
-    /// AdamW: added to the root of the second moment.
-    pub eps: f64,
-    /// SGD: how much of the old velocity is kept a step.
-    pub momentum: f64,
-    /// AdamW: decoupled decay, taken from the parameter itself ([`vulpes_ops::AdamwStep`]). SGD: coupled decay (L2),
-    /// added to the gradient before the momentum ([`vulpes_ops::SgdStep`]). Of tensors of two or more dimensions only.
-    pub weight_decay: f64,
-    /// The gradient's greatest global norm; 0 leaves it as it is.
-    pub clip: f64,
-}
-
-impl Default for OptimizerConfig {
-    fn default() -> Self {
-        Self {
-            kind: OptimizerKind::Adamw,
-            lr: 1e-3,
-            betas: [0.9, 0.999],
-            eps: 1e-8,
-            momentum: 0.9,
-            weight_decay: 0.01,
-            clip: 1.0,
-        }
-    }
-}
-
-/// The learning rate's way through the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ScheduleKind {
-    /// `lr` throughout.
-    Constant,
-    /// Half a cosine from `lr` to `min_lr` ([Loshchilov and Hutter 2017](https://arxiv.org/abs/1608.03983)).
-    Cosine,
-    /// A straight line from `lr` to `min_lr`.
-    Linear,
-    /// Warm-up, stable, decay: `lr`, then a straight line to `min_lr` over the last `decay_steps`
-    /// ([Hu et al. 2024](https://arxiv.org/abs/2404.06395)).
-    Wsd,
-}
-
-/// `[schedule]`: the learning rate over the steps.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ScheduleConfig {
-    /// The way down.
-    pub kind: ScheduleKind,
-    /// Steps over which the rate climbs to `optimizer.lr`.
-    pub warmup_steps: u64,
-    /// The rate at the end.
-    pub min_lr: f64,
-    /// wsd: steps of the decay; a fifth of all where absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decay_steps: Option<u64>,
-    /// The step at which `min_lr` is reached; `train.steps` where absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub total_steps: Option<u64>,
-}
-
-impl Default for ScheduleConfig {
-    fn default() -> Self {
-        Self {
-            kind: ScheduleKind::Constant,
-            warmup_steps: 0,
-            min_lr: 0.0,
-            decay_steps: None,
-            total_steps: None,
-        }
-    }
-}
 
 /// The number format of parameters and arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,18 +24,6 @@ pub enum OnFullDisk {
     Stop,
     /// Say so, and try again until there is room.
     Wait,
-}
-
-/// What to do when the loss leaps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnSpike {
-    /// Apply the step all the same.
-    Keep,
-    /// Drop the step's update, count it, and go on.
-    Skip,
-    /// Stop before the update is applied.
-    Stop,
 }
 
 /// `[train]`: the run.
@@ -317,7 +217,7 @@ fn train_faults(t: &TrainConfig, faults: &mut Vec<Fault>) {
         );
     }
     for pattern in &t.freeze {
-        if let Err(words) = crate::freeze::glob(pattern) {
+        if let Err(words) = glob(pattern) {
             let title = format!("train.freeze has {pattern:?}, which is no glob: {words}");
             faults.push(Fault::new(title).on("train.freeze", ""));
         }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::files::Files;
 use super::manifest::Manifest;
+use super::state::read_state;
 use super::{folder_name, step_of};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Temporary folders begin with this.
 const TEMPORARY: &str = ".tmp-";
@@ -121,7 +122,7 @@ pub fn prune(root: &Path, keep_last: usize, keep_best: usize, also: &[u64], file
     let mut best: Vec<(f64, u64)> = steps
         .iter()
         .filter_map(|step| {
-            let state = super::State::read(&root.join(folder_name(*step))).ok()?;
+            let state = read_state(&root.join(folder_name(*step))).ok()?;
             Some((state.val_loss.filter(|loss| loss.is_finite())?, *step))
         })
         .collect();

@@ -9,9 +9,9 @@ use crate::checkpoint::{
     self,
     files::{Disk, Files},
 };
+use crate::error::{Error, Result};
 use crate::human::duration;
 use crate::metrics::METRICS;
-use crate::{Error, Result};
 
 /// The resolved config's name.
 pub(crate) const CONFIG: &str = "config.toml";

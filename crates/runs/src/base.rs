@@ -8,7 +8,7 @@ use vulpes_model::folder::{self, Description, Extra};
 use vulpes_model::{Head, ModelSection};
 
 use crate::config::RunConfig;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Files of a folder that say how its tokenizer is to be used; they stay true as long as the tokenizer does.
 const TOKENIZER_FILES: &[&str] = &[

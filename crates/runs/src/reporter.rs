@@ -1,6 +1,7 @@
 //! Who hears how a run goes on.
 
-use crate::evaluate::Evaluation;
+use vulpes_trainer::Evaluation;
+
 use crate::metrics::StepLine;
 
 /// Hears of a run while it goes on, to show it. `()` hears nothing, warnings included.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use vulpes_trainer::State;
 
 use super::manifest::Manifest;
-use super::state::{STATE_TENSORS, State};
-use crate::{Error, Result};
+use super::state::{STATE_TENSORS, read_state};
+use crate::error::{Error, Result};
 
 /// A checkpoint whose every digest holds.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ pub fn verify(path: &Path) -> Result<Whole> {
     let path = path.as_path();
     let manifest = Manifest::read(path).map_err(damaged)?;
     manifest.verify(path).map_err(|faults| damaged(faults.join("; ")))?;
-    let state = State::read(path).map_err(damaged)?;
+    let state = read_state(path).map_err(damaged)?;
     Ok(Whole { path: path.to_path_buf(), state })
 }
 

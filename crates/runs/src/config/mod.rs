@@ -12,15 +12,14 @@ mod source;
 
 pub use fault::Fault;
 pub use located::{FaultSpan, Faults, FaultyText, LocatedFault};
-pub use sections::{
-    DTypeName, OnFullDisk, OnSpike, OptimizerConfig, OptimizerKind, ScheduleConfig, ScheduleKind, TrainConfig,
-};
+pub use sections::{DTypeName, OnFullDisk, TrainConfig};
 
 use serde::{Deserialize, Serialize};
 use vulpes_data::{DataConfig, ObjectiveConfig, ObjectiveKind};
 use vulpes_generate::SampleConfig;
 use vulpes_model::config::MaskKind;
 use vulpes_model::{Head, ModelSection};
+use vulpes_trainer::{OptimizerConfig, ScheduleConfig};
 
 use source::{Source, Texts};
 

@@ -6,24 +6,22 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use vulpes_data::Batch;
-use vulpes_model::{Probe, Run, Site};
+use vulpes_trainer::{FailedStep, first_not_finite};
 
 use crate::checkpoint::files::Files;
 use crate::checkpoint::{self, folder_name};
+use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::run_folder::CONFIG;
-use crate::session::{Session, Sick};
+use crate::session::Session;
 use crate::shell::quoted;
-use crate::step::input;
-use crate::{Error, Result};
 
 const BATCH: &str = "batch.json";
 const REPORT: &str = "report.json";
-/// The checkpoint within a doctor's folder.
+/// The checkpoint within the folder.
 const BEFORE: &str = "before";
 
 /// One micro-batch as it lies in `batch.json`.
@@ -89,23 +87,23 @@ impl Stored {
     }
 }
 
-/// Keeps the sick step of `session` under `run/doctor/`, and gives the error that ends the run.
-pub(crate) fn admit(
+/// Keeps the failed step of `session` under `run/doctor/`, and gives the error that ends the run.
+pub(crate) fn keep(
     session: &mut Session<'_>,
-    sick: &Sick,
+    failed: &FailedStep,
     batches: &[Batch],
     run: &Path,
     files: &dyn Files,
 ) -> Error {
-    let step = session.state.step + 1;
-    let place = match first_not_finite(session, batches) {
+    let step = session.training.state.step + 1;
+    let place = match first_not_finite(session.transformer(), batches) {
         Ok(Some(place)) => format!("; first not finite: {place}"),
         Ok(None) => String::new(),
         Err(error) => format!("; the search for the first such value failed: {error}"),
     };
-    let words = format!("{}{place}", sick.words);
+    let words = format!("{}{place}", failed.words);
     let dir = run.join("doctor").join(folder_name(step));
-    let kept = keep(session, sick, &words, batches, &dir, files);
+    let kept = write(session, failed, &words, batches, &dir, files);
     Error::Numbers(match kept {
         Ok(()) => format!("{words}\nthe step can be done again with: {}", command(&dir)),
         Err(error) => format!("{words}\n(its state could not be kept: {error})"),
@@ -117,9 +115,9 @@ fn command(dir: &Path) -> String {
     format!("train --verify {}", quoted(&dir.display().to_string()))
 }
 
-fn keep(
+fn write(
     session: &mut Session<'_>,
-    sick: &Sick,
+    failed: &FailedStep,
     words: &str,
     batches: &[Batch],
     dir: &Path,
@@ -138,29 +136,29 @@ fn keep(
     let config = session.plan().config.to_toml();
     write(CONFIG, config.map_err(|error| Error::Usage(error.to_string()))?.as_bytes())?;
     let report = json!({
-        "step": session.state.step + 1,
+        "step": session.training.state.step + 1,
         "found": words,
-        "parameters": sick.parameters,
+        "parameters": failed.parameters,
         "replay": command(dir),
     });
     write(REPORT, format!("{report:#}\n").as_bytes())
 }
 
-/// Whether `dir` is a doctor's folder.
-pub(crate) fn is_patient(dir: &Path) -> bool {
+/// Whether `dir` holds a failed step rather than a run.
+pub fn holds_failed_step(dir: &Path) -> bool {
     dir.join(BATCH).is_file() && dir.join(BEFORE).is_dir()
 }
 
-/// The checkpoint folder within a doctor's folder.
+/// The checkpoint folder of a failed step in `dir`.
 pub(crate) fn before(dir: &Path) -> PathBuf {
     dir.join(BEFORE)
 }
 
-/// Does the step of a doctor's folder again; what is wrong with it, or `None` where it now goes well.
+/// Does the failed step kept in `dir` again; what is wrong with it, or `None` where it now goes well.
 ///
 /// # Errors
 /// When the folder is damaged.
-pub(crate) fn replay(plan: &Plan, dir: &Path) -> Result<Option<String>> {
+pub fn replay_failed_step(plan: &Plan, dir: &Path) -> Result<Option<String>> {
     let whole = checkpoint::verify(&before(dir))?;
     let path = dir.join(BATCH);
     let text = std::fs::read(&path).map_err(|source| Error::io("read", &path, source))?;
@@ -172,61 +170,15 @@ pub(crate) fn replay(plan: &Plan, dir: &Path) -> Result<Option<String>> {
         return Err(damaged("holds no rows".to_owned()));
     }
     let mut session = Session::restore(plan, &whole)?;
-    Ok(match session.advance(&batches)? {
+    Ok(match session.training.advance(&batches)? {
         Ok(_) => None,
-        Err(sick) => {
-            let place = first_not_finite(&session, &batches)?;
+        Err(failed) => {
+            let place = first_not_finite(session.transformer(), &batches)?;
             Some(
-                place
-                    .map_or(sick.words.clone(), |place| format!("{}; first not finite: {place}", sick.words)),
+                place.map_or(failed.words.clone(), |place| {
+                    format!("{}; first not finite: {place}", failed.words)
+                }),
             )
         }
     })
-}
-
-/// The first parameter, else the first intermediate value of the forward pass, that is not finite.
-fn first_not_finite(session: &Session<'_>, batches: &[Batch]) -> Result<Option<String>> {
-    let transformer = session.transformer().without_gradients()?;
-    for (name, var) in transformer.parameters().iter() {
-        if !is_finite(var)? {
-            return Ok(Some(format!("parameter `{name}`")));
-        }
-    }
-    for (number, batch) in batches.iter().enumerate() {
-        let mut finder = Finder::default();
-        let mut run = Run::probed(&mut finder);
-        let hidden = transformer.forward(&input(batch, transformer.device())?, &mut run)?;
-        let logits = transformer.logits(&hidden, &mut run)?;
-        if let Some(site) = finder.found {
-            return Ok(Some(format!("{site:?} in the forward pass of micro-batch {number}")));
-        }
-        if !is_finite(&logits)? {
-            return Ok(Some(format!("the logits of micro-batch {number}")));
-        }
-    }
-    Ok(None)
-}
-
-/// A probe that keeps the first site whose value is not finite.
-#[derive(Default)]
-struct Finder {
-    found: Option<Site>,
-}
-
-impl Probe for Finder {
-    fn wants(&self, _: Site) -> bool {
-        self.found.is_none()
-    }
-
-    fn record(&mut self, site: Site, value: &Tensor) {
-        // Masked scores are minus infinity by intent, before the softmax that takes them away.
-        let by_intent = matches!(site, Site::Scores(_));
-        if self.found.is_none() && !by_intent && is_finite(value).is_ok_and(|finite| !finite) {
-            self.found = Some(site);
-        }
-    }
-}
-
-fn is_finite(value: &Tensor) -> candle_core::Result<bool> {
-    Ok(value.to_dtype(DType::F64)?.abs()?.sum_all()?.to_scalar::<f64>()?.is_finite())
 }

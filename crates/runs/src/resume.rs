@@ -6,8 +6,8 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::config::RunConfig;
+use crate::error::{Error, Result};
 use crate::run_folder::CONFIG;
-use crate::{Error, Result};
 
 /// Keys (and whole sections) in which a resumed run may differ from its past: no step already done would have been done
 /// otherwise for most of them, and those that decide an update (`train.steps` through the schedule, `train.on_spike`,

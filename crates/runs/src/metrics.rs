@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::evaluate::Evaluation;
+use vulpes_trainer::Evaluation;
 
 /// The file's name in a run folder.
 pub(crate) const METRICS: &str = "metrics.jsonl";

@@ -1,24 +1,23 @@
 //! From a config to all that a run needs, decided and opened: device, data, model, sizes.
 
+mod sizes;
+mod text;
+
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
-use serde_json::json;
 use vulpes_data::{Cursor, Dataset, OpenOptions, Tokenizer};
 use vulpes_model::config::MaskKind;
 use vulpes_model::folder::{self, Extra, LoadOptions};
-use vulpes_model::{Head, ModelConfig, Transformer, device, n_parameters, parameter_specs};
+use vulpes_model::{Head, ModelConfig, Transformer, device, n_parameters};
+use vulpes_trainer::freeze::frozen;
+use vulpes_trainer::{Schedule, SpikeRule, TrainingOptions, default_shards};
 
 use crate::base::Base;
 use crate::config::{DTypeName, RunConfig, head};
-use crate::freeze::frozen;
-use crate::human::thousands;
-use crate::optimizer::Optimizer;
-use crate::step::default_shards;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// How many rows the mark of a corpus is made from.
 const MARKED_ROWS: u64 = 64;
@@ -196,6 +195,21 @@ impl Plan {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
+    /// What decides the training.
+    pub fn training(&self) -> TrainingOptions {
+        let RunConfig { objective, optimizer, schedule, train, .. } = &self.config;
+        TrainingOptions {
+            optimizer: optimizer.clone(),
+            schedule: Schedule::new(schedule, optimizer.lr, train.steps),
+            frozen: self.frozen.clone(),
+            spike: SpikeRule { then: train.on_spike, factor: train.spike_factor, after: train.spike_after },
+            label_smoothing: objective.label_smoothing,
+            n_shards: self.n_shards,
+            n_threads: self.n_threads,
+            seed: train.seed,
+        }
+    }
+
     /// Whether the parameter of that name is trained.
     pub fn is_trainable(&self, name: &str) -> bool {
         !self.frozen.contains(name)
@@ -218,75 +232,6 @@ impl Plan {
     pub(crate) fn tokenizer_files(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         self.base.iter().filter(|base| base.ids_in_use).flat_map(Base::tokenizer_files)
     }
-
-    /// How many numbers the parameters are, and how many of them are trained.
-    pub fn n_parameters(&self) -> (usize, usize) {
-        parameter_specs(&self.model).iter().fold((0, 0), |(all, trained), spec| {
-            let n = spec.numel();
-            (all + n, trained + if self.is_trainable(&spec.name) { n } else { 0 })
-        })
-    }
-
-    /// The number of elements of the optimizer's state.
-    fn n_optimizer_state(&self) -> usize {
-        let specs = parameter_specs(&self.model);
-        let trained = specs.iter().filter(|spec| self.is_trainable(&spec.name));
-        trained.map(|spec| Optimizer::state_numel(&self.config.optimizer, spec)).sum()
-    }
-
-    /// Bytes that a checkpoint takes on disk, within a few thousand.
-    pub fn checkpoint_bytes(&self) -> u64 {
-        let (all, _) = self.n_parameters();
-        let numbers = all + self.n_optimizer_state();
-        let files: usize = self.tokenizer_files().map(|(_, bytes)| bytes.len()).sum();
-        let tokenizer = files + self.dataset.tokenizer().map_or(0, |tokenizer| tokenizer.to_json().len());
-        (numbers * self.dtype.size_in_bytes() + tokenizer + 64 * 1024) as u64
-    }
-
-    /// Bytes that the run takes in memory: parameters, optimizer and gradients exactly, activations roughly.
-    pub fn memory_bytes(&self) -> u64 {
-        let (all, trained) = self.n_parameters();
-        let per_trained = self.n_shards + 1;
-        let m = &self.model;
-        let at_once = self.n_shards.min(self.n_threads).max(1);
-        let tokens = self.config.train.batch_rows.div_ceil(self.n_shards) * m.context_len * at_once;
-        // A block keeps about ten tensors of the model's width a token, three of the feed-forward's, and its weights.
-        let per_token =
-            m.n_layer * (10 * m.d_model + 3 * m.d_ff + 2 * m.n_head * m.context_len) + 4 * m.d_model;
-        ((all + trained * per_trained + self.n_optimizer_state() + tokens * per_token)
-            * self.dtype.size_in_bytes()) as u64
-    }
-
-    /// The most tokens that one step reads.
-    pub fn tokens_per_step(&self) -> u64 {
-        (self.config.train.batch_rows * self.config.train.accumulate * self.model.context_len) as u64
-    }
-
-    /// The plan as one JSON object.
-    pub fn to_json(&self) -> serde_json::Value {
-        let (all, trained) = self.n_parameters();
-        json!({
-            "run": self.run_dir.display().to_string(),
-            "device": device::name(&self.device),
-            "threads": self.n_threads,
-            "shards": self.n_shards,
-            "dtype": self.dtype.as_str(),
-            "family": self.model.family,
-            "vocab_size": self.model.vocab_size,
-            "parameters": all,
-            "trained_parameters": trained,
-            "objective": self.config.objective.kind(),
-            "frozen": self.frozen,
-            "train_rows": self.dataset.n_rows(),
-            "train_tokens": self.dataset.n_tokens(),
-            "validation_rows": self.dataset.n_validation_rows(),
-            "steps": self.config.train.steps,
-            "rows_per_step": self.config.train.batch_rows * self.config.train.accumulate,
-            "tokens_per_step_at_most": self.tokens_per_step(),
-            "memory_bytes": self.memory_bytes(),
-            "checkpoint_bytes": self.checkpoint_bytes(),
-        })
-    }
 }
 
 /// Does `work` on so many threads, where a number is given: the tokens are the same on any.
@@ -296,65 +241,6 @@ fn on_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> T + Send) 
         // All cores, which is also what is left where the system gives no threads of their own.
         Some(Err(_)) | None => work(),
     }
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (all, trained) = self.n_parameters();
-        let t = &self.config.train;
-        let m = &self.model;
-        let number = |n: usize| thousands(n as f64);
-        let (threads, shards) = (counted(self.n_threads, "thread"), counted(self.n_shards, "shard"));
-        writeln!(f, "run         {}", self.run_dir.display())?;
-        writeln!(
-            f,
-            "device      {}, {threads}, {shards} a micro-batch, {}",
-            device::name(&self.device),
-            self.dtype.as_str()
-        )?;
-        writeln!(
-            f,
-            "model       {:?}: {}, {}, width {}, context {}",
-            m.family,
-            counted(m.n_layer, "layer"),
-            counted(m.n_head, "head"),
-            m.d_model,
-            m.context_len
-        )?;
-        writeln!(f, "vocabulary  {} tokens", number(m.vocab_size))?;
-        write!(f, "parameters  {}", number(all))?;
-        if trained != all {
-            write!(f, ", {} of them trained", number(trained))?;
-        }
-        writeln!(f)?;
-        writeln!(
-            f,
-            "data        {} rows, {} tokens; validation {} rows",
-            thousands(self.dataset.n_rows() as f64),
-            thousands(self.dataset.n_tokens() as f64),
-            thousands(self.dataset.n_validation_rows() as f64)
-        )?;
-        let rows = t.batch_rows * t.accumulate;
-        writeln!(
-            f,
-            "steps       {} of {} rows (at most {} tokens), {:.1} epochs",
-            thousands(t.steps as f64),
-            number(rows),
-            thousands(self.tokens_per_step() as f64),
-            t.steps as f64 * rows as f64 / self.dataset.n_rows().max(1) as f64
-        )?;
-        write!(
-            f,
-            "memory      about {}; {} a checkpoint",
-            bytes(self.memory_bytes()),
-            bytes(self.checkpoint_bytes())
-        )
-    }
-}
-
-/// `1 layer`, `2 layers`.
-fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn check_model(model: &ModelConfig, dataset: &Dataset) -> Result<()> {
@@ -370,16 +256,4 @@ fn check_model(model: &ModelConfig, dataset: &Dataset) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// A number of bytes in its unit.
-pub(crate) fn bytes(n: u64) -> String {
-    let mut value = n as f64;
-    for unit in ["bytes", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return format!("{value:.0} {unit}");
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TiB")
 }

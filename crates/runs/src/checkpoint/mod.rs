@@ -1,7 +1,7 @@
 //! Checkpoints that are whole or absent, and say so.
 //!
 //! `checkpoints/step-00000500/` is a complete model folder with the optimizer's tensors ([`STATE_TENSORS`]), the
-//! counters ([`State`]) and a manifest of digests beside it. [`save_folder`] writes one, [`newest`] finds the one to
+//! counters ([`STATE_JSON`]) and a manifest of digests beside it. [`save_folder`] writes one, [`newest`] finds the one to
 //! go on from, [`prune`] keeps their number down.
 
 pub mod files;
@@ -12,7 +12,7 @@ mod state;
 
 pub use load::{Whole, newest, tensors, verify, verify_step};
 pub use save::{clean, point, prune, save_folder};
-pub use state::{Best, STATE_JSON, STATE_TENSORS, State};
+pub use state::{STATE_JSON, STATE_TENSORS, read_state};
 
 use std::path::Path;
 

@@ -1,9 +1,6 @@
-//! What a run must know to go on as if it had never stopped, beside the model itself.
+//! What a training must know to go on as if it had never stopped, beside the tensors.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -11,7 +8,10 @@ use vulpes_data::Cursor;
 
 use crate::spike::SpikeMean;
 
-/// `train_state.json`: counters, the data's cursor, and digests.
+/// The format of [`State`]: what this version writes.
+const FORMAT: u32 = 1;
+
+/// Counters, the data's cursor, and digests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
@@ -57,7 +57,7 @@ impl State {
     /// The state before the first step.
     pub fn start() -> Self {
         Self {
-            format: super::manifest::FORMAT,
+            format: FORMAT,
             step: 0,
             cursor: Cursor::default(),
             tokens: 0,
@@ -114,34 +114,6 @@ impl State {
         hasher.update(self.losses.as_bytes());
         Ok(hasher.finalize().to_hex().to_string())
     }
-
-    /// Reads `train_state.json` of a checkpoint folder.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
-    pub fn read(dir: &Path) -> Result<Self, String> {
-        let text = read_small(&dir.join(STATE_JSON)).map_err(|error| format!("{STATE_JSON}: {error}"))?;
-        serde_json::from_slice(&text).map_err(|error| format!("{STATE_JSON}: {error}"))
-    }
-}
-
-/// The name of the counters' file.
-pub const STATE_JSON: &str = "train_state.json";
-
-/// The name of the optimizer's tensors' file.
-pub const STATE_TENSORS: &str = "train_state.safetensors";
-
-/// The counters are a kilobyte or two; what is longer is no file of counters.
-const MAX_BYTES: u64 = 1 << 20;
-
-/// Reads a file that is small by nature.
-fn read_small(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(std::io::Error::other(format!("has more than {MAX_BYTES} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// Feeds a tensor's numbers, as their little-endian bits.

@@ -1,0 +1,55 @@
+//! What a run keeps: checkpoints, and the model folder that its user is after.
+
+use crate::checkpoint::files::Files;
+use crate::checkpoint::{self, folder_name};
+use crate::error::{Error, Result};
+use crate::run_folder::RunFolder;
+use crate::session::Session;
+use crate::watch::Watch;
+
+/// Saves a checkpoint, names it, and removes older ones; the metrics so far are on the disk before it is.
+pub(crate) fn save(
+    session: &mut Session<'_>,
+    folder: &RunFolder,
+    watch: &Watch<'_>,
+    files: &dyn Files,
+) -> Result<()> {
+    let train = &session.plan().config.train;
+    watch.metrics.sync().map_err(|source| Error::io("sync", watch.metrics.path(), source))?;
+    let root = folder.checkpoints();
+    let name = folder_name(session.training.state.step);
+    session.save(&root, &name, files)?;
+    checkpoint::point(&root, "latest", &name, files)?;
+    let best = session.training.state.best.filter(|best| root.join(folder_name(best.step)).is_dir());
+    if let Some(best) = best {
+        checkpoint::point(&root, "best", &folder_name(best.step), files)?;
+    }
+    let also: Vec<u64> = best.filter(|_| train.keep_best > 0).map(|best| best.step).into_iter().collect();
+    checkpoint::prune(&root, train.keep_last, train.keep_best, &also, files)
+}
+
+/// Puts the best checkpoint's model folder (else the last's) where the run's user looks for it.
+pub(crate) fn publish(session: &Session<'_>, folder: &RunFolder, files: &dyn Files) -> Result<()> {
+    let root = folder.checkpoints();
+    let best = session.training.state.best.map(|best| best.step);
+    let steps = checkpoint::steps(&root);
+    let Some(step) = best.filter(|step| steps.contains(step)).or(steps.last().copied()) else {
+        return Ok(());
+    };
+    let source = root.join(folder_name(step));
+    checkpoint::verify(&source)?;
+    checkpoint::save_folder(folder.path(), "model", files, &|dir, files| {
+        for entry in std::fs::read_dir(&source).map_err(|error| Error::io("read", &source, error))?.flatten()
+        {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("train_state") || name == checkpoint::manifest::MANIFEST {
+                continue;
+            }
+            let target = dir.join(&name);
+            std::fs::copy(entry.path(), &target).map_err(|error| Error::io("write", &target, error))?;
+            files.written(&target).map_err(|error| Error::io("write", &target, error))?;
+        }
+        Ok(())
+    })
+    .map(|_| ())
+}

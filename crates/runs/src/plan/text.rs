@@ -1,0 +1,96 @@
+//! A plan for a person, and for a program.
+
+use std::fmt;
+
+use serde_json::json;
+use vulpes_model::device;
+
+use super::Plan;
+use crate::human::{bytes, thousands};
+
+impl Plan {
+    /// The plan as one JSON object.
+    pub fn to_json(&self) -> serde_json::Value {
+        let (all, trained) = self.n_parameters();
+        json!({
+            "run": self.run_dir.display().to_string(),
+            "device": device::name(&self.device),
+            "threads": self.n_threads,
+            "shards": self.n_shards,
+            "dtype": self.dtype.as_str(),
+            "family": self.model.family,
+            "vocab_size": self.model.vocab_size,
+            "parameters": all,
+            "trained_parameters": trained,
+            "objective": self.config.objective.kind(),
+            "frozen": self.frozen,
+            "train_rows": self.dataset.n_rows(),
+            "train_tokens": self.dataset.n_tokens(),
+            "validation_rows": self.dataset.n_validation_rows(),
+            "steps": self.config.train.steps,
+            "rows_per_step": self.config.train.batch_rows * self.config.train.accumulate,
+            "tokens_per_step_at_most": self.tokens_per_step(),
+            "memory_bytes": self.memory_bytes(),
+            "checkpoint_bytes": self.checkpoint_bytes(),
+        })
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (all, trained) = self.n_parameters();
+        let t = &self.config.train;
+        let m = &self.model;
+        let number = |n: usize| thousands(n as f64);
+        let (threads, shards) = (counted(self.n_threads, "thread"), counted(self.n_shards, "shard"));
+        writeln!(f, "run         {}", self.run_dir.display())?;
+        writeln!(
+            f,
+            "device      {}, {threads}, {shards} a micro-batch, {}",
+            device::name(&self.device),
+            self.dtype.as_str()
+        )?;
+        writeln!(
+            f,
+            "model       {:?}: {}, {}, width {}, context {}",
+            m.family,
+            counted(m.n_layer, "layer"),
+            counted(m.n_head, "head"),
+            m.d_model,
+            m.context_len
+        )?;
+        writeln!(f, "vocabulary  {} tokens", number(m.vocab_size))?;
+        write!(f, "parameters  {}", number(all))?;
+        if trained != all {
+            write!(f, ", {} of them trained", number(trained))?;
+        }
+        writeln!(f)?;
+        writeln!(
+            f,
+            "data        {} rows, {} tokens; validation {} rows",
+            thousands(self.dataset.n_rows() as f64),
+            thousands(self.dataset.n_tokens() as f64),
+            thousands(self.dataset.n_validation_rows() as f64)
+        )?;
+        let rows = t.batch_rows * t.accumulate;
+        writeln!(
+            f,
+            "steps       {} of {} rows (at most {} tokens), {:.1} epochs",
+            thousands(t.steps as f64),
+            number(rows),
+            thousands(self.tokens_per_step() as f64),
+            t.steps as f64 * rows as f64 / self.dataset.n_rows().max(1) as f64
+        )?;
+        write!(
+            f,
+            "memory      about {}; {} a checkpoint",
+            bytes(self.memory_bytes()),
+            bytes(self.checkpoint_bytes())
+        )
+    }
+}
+
+/// `1 layer`, `2 layers`.
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
