@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("generate", &["data", "model", "ops", "random"]),
     ("inspect", &["data", "generate", "model", "ops"]),
     ("trainer", &["data", "model", "ops", "random"]),
-    ("runs", &["data", "generate", "model", "ops", "trainer"]),
+    ("runs", &["data", "generate", "model", "trainer"]),
     ("cli", &["data", "generate", "inspect", "model", "ops", "runs", "trainer"]),
 ];
 

@@ -172,7 +172,7 @@ impl Transformer {
     fn contexts<'a>(&'a self, input: &Input, positions: &'a Tensor, run: &Run) -> Result<Vec<Context<'a>>> {
         let context = |(number, rotary): (usize, &'a Option<Rotary>)| {
             // A windowed layer's cache holds fewer tokens than were read: masks count those, positions count all.
-            let first = self.layers.blocks.iter().position(|block| block.kind == number).unwrap_or(0);
+            let first = self.layers.first_of(number);
             let past = run.cache.as_ref().map_or(0, |cache| cache.len_of(first));
             let mask = self.mask(input, first, past)?;
             Ok(Context { mask, rotary: rotary.as_ref().map(|rotary| rotary.tables(positions)) })

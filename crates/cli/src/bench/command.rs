@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 
 use super::compare::{Comparison, compare};
@@ -76,23 +76,27 @@ impl Args {
 
     /// Runs the program.
     pub fn run(&self) -> ExitCode {
-        end(run(self).map(|()| 0).map_err(Failure::failed))
+        end(run(self).map(|()| 0))
     }
 }
 
-fn run(args: &Args) -> Result<()> {
+fn run(args: &Args) -> Result<(), Failure> {
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     if args.worker {
-        return work(args, threads);
+        return Ok(work(args, threads)?);
     }
     let wanted = if args.data { "tokenizers" } else { "torch" };
     let python = match args.peer.as_deref().map(|peer| peer.split_once('=')) {
         None => None,
         Some(Some((name, python))) if name == wanted => Some(python),
-        Some(_) => bail!("--peer takes {wanted}=PYTHON here, as in --peer {wanted}=python3"),
+        Some(_) => {
+            return Err(Failure::usage(anyhow!(
+                "--peer takes {wanted}=PYTHON here, as in --peer {wanted}=python3"
+            )));
+        }
     };
     if args.data {
-        return data(args, threads, python);
+        return Ok(data(args, threads, python)?);
     }
     let mut comparisons = Vec::new();
     if args.generate {

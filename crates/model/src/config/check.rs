@@ -55,17 +55,17 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
     wrong(
         *n_kv_head > 0 && !n_head.is_multiple_of(*n_kv_head),
         "n_kv_head",
-        format!("model.n_kv_head = {} does not divide model.n_head = {}", *n_kv_head, *n_head),
+        format!("model.n_kv_head = {} does not divide model.n_head = {}", n_kv_head, n_head),
     );
     wrong(
         *positions == Positions::Rotary && *d_head % 2 == 1,
         "d_head",
-        format!("model.d_head = {} is odd; rotary positions turn pairs of channels", *d_head),
+        format!("model.d_head = {} is odd; rotary positions turn pairs of channels", d_head),
     );
     wrong(
         *rope_theta <= 0.0 || !rope_theta.is_finite(),
         "rope_theta",
-        format!("model.rope_theta = {} must be greater than 0", *rope_theta),
+        format!("model.rope_theta = {} must be greater than 0", rope_theta),
     );
     wrong(
         rope_scaling.is_some() && *positions != Positions::Rotary,
@@ -97,7 +97,7 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
     wrong(
         *norm_eps < 0.0 || !norm_eps.is_finite(),
         "norm_eps",
-        format!("model.norm_eps = {} must not be negative", *norm_eps),
+        format!("model.norm_eps = {} must not be negative", norm_eps),
     );
     wrong(
         !(0.0..1.0).contains(dropout),
@@ -107,43 +107,8 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
     wrong(
         *init_std <= 0.0 || !init_std.is_finite(),
         "init_std",
-        format!("model.init_std = {} must be greater than 0", *init_std),
+        format!("model.init_std = {} must be greater than 0", init_std),
     );
-    for (at, layer) in layers.iter().enumerate() {
-        let LayerOverride { window, rope_theta, positions: own } = layer;
-        let key = |name: &str| format!("layers[{at}].{name}");
-        let mut wrong = |bad: bool, name: &str, message: &str| {
-            if bad {
-                faults.push(Fault {
-                    path: "model.layers".into(),
-                    message: format!("model.{} {message}", key(name)),
-                });
-            }
-        };
-        wrong(*window == Some(0), "window", "= 0 leaves nothing to look at; at least 1 is needed");
-        wrong(
-            rope_theta.is_some_and(|theta| theta <= 0.0 || !theta.is_finite()),
-            "rope_theta",
-            "must be greater than 0",
-        );
-        wrong(
-            rope_theta.is_some() && own.unwrap_or(*positions) != Positions::Rotary,
-            "rope_theta",
-            "needs rotary positions in that layer",
-        );
-        wrong(
-            own.is_some_and(|own| {
-                own != *positions && (own != Positions::None || *positions != Positions::Rotary)
-            }),
-            "positions",
-            "can only be \"none\", under model.positions = \"rotary\"",
-        );
-    }
-    let mut wrong = |bad: bool, key: &str, message: String| {
-        if bad {
-            faults.push(Fault { path: format!("model.{key}"), message });
-        }
-    };
     wrong(
         layers.len() > *n_layer,
         "layers",
@@ -171,8 +136,8 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
         "d_head",
         format!(
             "a bare block hands on context vectors of model.n_head · model.d_head = {}, but model.d_model = {} is wanted",
-            *n_head * *d_head,
-            *d_model
+            n_head * *d_head,
+            d_model
         ),
     );
     wrong(
@@ -196,6 +161,40 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
         "family",
         "classification needs at least 2 labels".into(),
     );
+    faults.extend(layer_faults(layers, *positions));
+    faults
+}
+
+/// What is wrong with the settings of single layers, under what holds for all of them.
+fn layer_faults(layers: &[LayerOverride], positions: Positions) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (at, layer) in layers.iter().enumerate() {
+        let LayerOverride { window, rope_theta, positions: own } = layer;
+        let mut wrong = |bad: bool, name: &str, message: &str| {
+            if bad {
+                let message = format!("model.layers[{at}].{name} {message}");
+                faults.push(Fault { path: "model.layers".into(), message });
+            }
+        };
+        wrong(*window == Some(0), "window", "= 0 leaves nothing to look at; at least 1 is needed");
+        wrong(
+            rope_theta.is_some_and(|theta| theta <= 0.0 || !theta.is_finite()),
+            "rope_theta",
+            "must be greater than 0",
+        );
+        wrong(
+            rope_theta.is_some() && own.unwrap_or(positions) != Positions::Rotary,
+            "rope_theta",
+            "needs rotary positions in that layer",
+        );
+        wrong(
+            own.is_some_and(|own| {
+                own != positions && (own != Positions::None || positions != Positions::Rotary)
+            }),
+            "positions",
+            "can only be \"none\", under model.positions = \"rotary\"",
+        );
+    }
     faults
 }
 

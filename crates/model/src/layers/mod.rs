@@ -94,6 +94,11 @@ impl<P> Layers<P> {
         })
     }
 
+    /// The number of the first block of a kind.
+    pub fn first_of(&self, kind: usize) -> usize {
+        self.blocks.iter().position(|block| block.kind == kind).unwrap_or(0)
+    }
+
     /// Every parameter, in forward order.
     pub fn leaves(&self) -> Vec<&P> {
         let mut leaves = Vec::new();
