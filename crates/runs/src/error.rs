@@ -143,6 +143,7 @@ impl Error {
             Self::Config { .. } | Self::Faults(_) | Self::Usage(_) | Self::ConfigChanged { .. } => 2,
             Self::Data(vulpes_data::Error::Config { .. }) | Self::Model(vulpes_model::Error::Config(_)) => 2,
             Self::Model(vulpes_model::Error::Device(_)) => 2,
+            Self::Training(vulpes_trainer::Error::Freeze(_) | vulpes_trainer::Error::Threads { .. }) => 2,
             _ => 1,
         }
     }
