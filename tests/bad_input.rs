@@ -47,7 +47,7 @@ fn wrong_usage_exits_2() {
 }
 
 #[test]
-fn wrong_data_exits_1_and_names_its_location() {
+fn wrong_data_ends_in_1_a_wrong_key_in_2_and_both_name_their_place() {
     let place = Place::new();
     place.write("empty.txt", "\n \n");
     place.write("short.txt", "fox");
@@ -59,22 +59,22 @@ fn wrong_data_exits_1_and_names_its_location() {
         assert!(!place.path("runs").exists(), "{}", said.stderr);
         said
     };
-    train(&["data.train=absent.txt"]).fails(1, &["absent.txt: no such file"]);
+    train(&["data.train=absent.txt"]).fails(2, &["absent.txt: no such file"]);
     train(&["data.train=empty.txt"]).fails(1, &["holds no text"]);
     train(&["data.train=broken.txt"]).fails(1, &["broken.txt: byte 12 is not valid UTF-8"]);
-    train(&["data.train=short.txt", "data.rows=windows"]).fails(1, &["tokens", "window"]);
-    train(&["data.train=folder"]).fails(1, &["folder"]);
+    train(&["data.train=short.txt", "data.rows=windows"]).fails(2, &["tokens", "window"]);
+    train(&["data.train=folder"]).fails(2, &["folder"]);
 }
 
 #[test]
-fn resume_without_a_checkpoint_exits_1() {
+fn what_is_not_there_is_named_and_ends_in_2() {
     let place = Place::new();
-    place.train(&["--check", "absent"]).fails(1, &["absent holds no whole checkpoint"]);
-    place.train(&["--config", "small.toml", "--eval"]).fails(1, &["holds no whole checkpoint"]);
+    place.train(&["--check", "absent"]).fails(2, &["absent: no such folder"]);
+    place.train(&["--config", "small.toml", "--eval"]).fails(2, &["no such folder"]);
     place.train(&["--verify", "absent"]).fails(2, &["config.toml"]);
     place
         .train(&["--config", "small.toml", "--set", "train.init_from=absent"])
-        .fails(1, &["absent: does not exist"]);
+        .fails(2, &["absent: does not exist"]);
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn closed_pipe_is_no_error() {
     // What was found out is still told by the exit code.
     std::fs::remove_file(place.path("stdout/checkpoints/step-00000012/config.json")).expect("removed");
     assert_eq!(to_nobody(&place, &["--check", "stdout"], "stdout").code, 1);
-    assert_eq!(to_nobody(&place, &["--check", "nowhere"], "stderr").code, 1);
+    assert_eq!(to_nobody(&place, &["--check", "nowhere"], "stderr").code, 2);
 }
 
 #[test]

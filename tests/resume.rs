@@ -95,6 +95,7 @@ fn survives(kills: u64) {
     let mut done = 0;
     while done < kills {
         let place = Place::new();
+        std::fs::create_dir_all(place.path("runs/small")).expect("a folder");
         // Each run is killed a few times on its way.
         for _ in 0..4 {
             let mut child = place.start(&[&args[..], &["--resume"]].concat());
@@ -157,6 +158,66 @@ fn changed_config_is_refused_unless_set_explicitly() {
     said.fails(0, &["changed since the run began: optimizer.lr: 0.003 → 0.004", "train.keep_last: 3 → 5"]);
 }
 
+/// With other sizes the weights would be another model's, and with other heads the same numbers would mean something else.
+#[test]
+fn a_run_is_never_resumed_as_another_model() {
+    let place = Place::new();
+    place.train(&["--config", "small.toml", "--set", "train.steps=3"]).succeeds();
+    let written = place.read("runs/small/config.toml");
+    for set in ["model.d_model=32", "model.n_head=1", "model.window=2", "data.tokenizer.kind=char"] {
+        let key = set.split_once('=').expect("a key").0;
+        let said = place.train(&["--config", "small.toml", "--resume", "--set", set]);
+        said.fails(2, &[&format!("  {key}: "), "its weights were trained as that model", "--out"]);
+        assert_eq!(place.read("runs/small/config.toml"), written, "{set} was written down");
+    }
+    place.train(&["--check", "runs/small"]).fails(0, &[]);
+    // A hand that edits the run's config is found out by all that read it.
+    place.write("runs/small/config.toml", written.replace("n_head = 2", "n_head = 4"));
+    let said = place.train(&["--check", "runs/small"]);
+    assert_eq!(said.code, 1, "{}", said.stdout);
+    let wanted = "config.toml: describes another model than checkpoints/step-00000003: model.d_head: 8 → 4";
+    assert!(said.stdout.contains(wanted) && said.stdout.contains("model.n_head: 2 → 4"), "{}", said.stdout);
+    place.train(&["--verify", "runs/small"]).fails(2, &["model.n_head: 2 → 4"]);
+}
+
+#[test]
+fn resuming_where_no_run_is_says_so() {
+    let place = Place::new();
+    place
+        .train(&["--config", "small.toml", "--resume"])
+        .fails(2, &["runs/small: no such folder", "--resume"]);
+    std::fs::create_dir_all(place.path("runs/small")).expect("a folder");
+    let said = place.train(&["--config", "small.toml", "--resume"]);
+    said.fails(0, &["no run in runs/small yet: starting from the beginning"]);
+    let again = place.train(&["--config", "small.toml", "--resume"]);
+    again.fails(0, &["nothing to do: all 12 steps were done before", "train.steps=24"]);
+    assert!(!again.stderr.contains("done: "), "{}", again.stderr);
+}
+
+#[test]
+fn overwriting_keeps_the_old_run_until_the_new_one_has_a_checkpoint() {
+    let place = Place::new();
+    let args = ["--config", "small.toml", "--overwrite", "--json"];
+    place.write("runs/small/notes.txt", "mine");
+    let digest = place.train(&args).succeeds().json()["digest"].clone();
+    let before = place.read("runs/small/metrics.jsonl");
+    // A run that comes to nothing: the first step fails, and the old run stands aside.
+    let broken = [&args[..], &["--set", "optimizer.lr=0.5", "--set", "train.on_spike=stop"]].concat();
+    let broken =
+        [&broken[..], &["--set", "train.spike_after=1", "--set", "train.spike_factor=1.0000001"]].concat();
+    let broken =
+        [&broken[..], &["--set", "train.checkpoint_every=0", "--set", "train.eval_every=0"]].concat();
+    for _ in 0..2 {
+        assert_eq!(place.train(&broken).code, 1);
+        assert_eq!(place.read("runs/small/.replaced/metrics.jsonl"), before);
+        assert!(place.path("runs/small/.replaced/model/model.safetensors").exists());
+    }
+    assert_eq!(place.train(&args).succeeds().json()["digest"], digest, "a trace of the old run is left");
+    assert!(!place.path("runs/small/.replaced").exists());
+    assert_eq!(place.read("runs/small/notes.txt"), "mine");
+    assert_eq!(timeless_metrics(&place.path("runs/small")).len(), before.lines().count());
+}
+
 #[test]
 fn changed_corpus_is_refused_unless_set_explicitly() {
     let place = Place::new();
@@ -178,7 +239,7 @@ fn existing_run_is_not_overwritten() {
     let place = Place::new();
     place.train(&["--config", "small.toml"]).succeeds();
     let before = place.read("runs/small/metrics.jsonl");
-    place.train(&["--config", "small.toml"]).fails(1, &["already holds a run, up to step 12", "--resume"]);
+    place.train(&["--config", "small.toml"]).fails(2, &["already holds a run, up to step 12", "--overwrite"]);
     assert_eq!(place.read("runs/small/metrics.jsonl"), before);
     place.train(&["--config", "small.toml", "--out", "runs/other"]).succeeds();
 }

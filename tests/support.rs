@@ -164,7 +164,7 @@ pub(crate) fn train_on(
     files: &dyn Files,
 ) -> vulpes_runs::Result<Summary> {
     let stop = |step: u64| (step >= stop_after).then_some(130);
-    let options = FitOptions { resume, explicit: Vec::new(), stop: &stop, files };
+    let options = FitOptions { resume, overwrite: false, explicit: Vec::new(), stop: &stop, files };
     fit(plan, &options, &mut ())
 }
 

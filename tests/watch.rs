@@ -84,7 +84,7 @@ fn failed_step_is_saved_and_replays_identically() {
 fn loss_spikes_are_skipped_counted_and_resumed() {
     let place = Place::new();
     let leapy =
-        ["train.on_spike=skip", "train.spike_factor=1.0000001", "train.spike_after=1", "optimizer.lr=1.0"];
+        ["train.on_spike=skip", "train.spike_factor=1.0000001", "train.spike_after=1", "optimizer.lr=0.1"];
     let leapy: Vec<&str> = leapy.iter().flat_map(|item| ["--set", item]).collect();
     let args = [&["--config", "small.toml", "--json"][..], &leapy].concat();
     let whole = place.train(&args).succeeds().json();
@@ -150,4 +150,31 @@ print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag 
             assert!(ours.eq(theirs.map(|value| value as f32)), "{tag}");
         }
     }
+}
+
+/// A run whose loss ends far above where it began has failed, whatever it wrote.
+#[test]
+fn a_run_that_diverges_is_no_success() {
+    let place = Place::new();
+    let args = ["--config", "small.toml", "--set", "optimizer.lr=10", "--set", "optimizer.clip=0"];
+    let args = [&args[..], &["--set", "train.steps=60", "--json"]].concat();
+    let said = place.train(&args);
+    said.fails(1, &["the training diverges", "ended, and learned nothing", "optimizer.lr"]);
+    assert!(said.json()["diverged"].is_string() && !said.stderr.contains("try:"), "{}", said.stderr);
+    let quiet = place.train(&[&args[..], &["--quiet", "--overwrite"]].concat());
+    quiet.fails(1, &["error: the training diverges"]);
+}
+
+/// Nothing is allocated for a run that no machine can hold.
+#[test]
+fn a_run_beyond_the_memory_of_the_machine_is_refused_by_its_keys() {
+    let place = Place::new();
+    let train = |set: &[&str]| {
+        let sets = set.iter().flat_map(|set| ["--set", *set]);
+        place.train(&["--config", "small.toml"].into_iter().chain(sets).collect::<Vec<_>>())
+    };
+    train(&["train.batch_rows=4000000000"])
+        .fails(2, &["of memory, and this machine has", "train.batch_rows = 4000000000"]);
+    train(&["model.d_model=400000", "model.d_ff=4"]).fails(2, &["model.d_model = 400000", "parameters"]);
+    train(&["model.context_len=10000000"]).fails(2, &["model.context_len = 10000000"]);
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::aside::move_aside;
 use crate::checkpoint;
 use crate::checkpoint::files::Files;
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ use crate::session::Session;
 pub struct FitOptions<'a> {
     /// Go on from the newest whole checkpoint, if there is a run.
     pub resume: bool,
+    /// Begin anew in a folder that holds a run: that run stands aside until the new one has its first checkpoint.
+    pub overwrite: bool,
     /// Keys that the command line sets, which a resumed run takes over whatever they were.
     pub explicit: Vec<String>,
     /// Asked after every step whether to stop, and with which exit code.
@@ -38,14 +41,25 @@ pub(crate) fn begin<'a>(
     let root = folder.checkpoints();
     checkpoint::clean(&root, options.files)?;
     let mut notes = Notes::default();
+    if options.overwrite && holds_run(folder.path()).is_some() {
+        move_aside(folder, options.files)?;
+        notes.told.push(format!(
+            "the run that {} holds stands aside until this one has its first checkpoint",
+            folder.path().display()
+        ));
+    }
+    let has_weights = !checkpoint::steps(&root).is_empty();
     let changes = match options.resume && holds_run(folder.path()).is_some() {
-        true => resume::changes(folder.path(), &plan.config, &options.explicit)?,
+        true => resume::changes(folder.path(), &plan.config, &options.explicit, has_weights)?,
         false => Vec::new(),
     };
     notes.told.extend(changes.iter().map(|change| format!("changed since the run began: {change}")));
-    let session = if checkpoint::steps(&root).is_empty() {
-        if options.resume && holds_run(folder.path()).is_some() {
-            notes.told.push("no checkpoint yet: starting from the beginning".to_owned());
+    let session = if !has_weights {
+        if options.resume {
+            let what = if holds_run(folder.path()).is_some() { "no checkpoint" } else { "no run" };
+            notes
+                .told
+                .push(format!("{what} in {} yet: starting from the beginning", folder.path().display()));
         }
         let (session, warnings) = Session::start(plan)?;
         notes.warnings.extend(warnings);

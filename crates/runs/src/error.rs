@@ -43,7 +43,8 @@ pub enum Error {
     BareIo(#[from] std::io::Error),
     /// The folder already holds a run.
     #[error(
-        "{path} already holds a run{detail}; continue it with --resume, or choose another folder with --out",
+        "{path} already holds a run{detail}; continue it with --resume, choose another folder with --out, or begin anew \
+         in its place with --overwrite",
         path = path.display()
     )]
     RunExists {
@@ -51,6 +52,12 @@ pub enum Error {
         path: PathBuf,
         /// What is known of the run, after a comma.
         detail: String,
+    },
+    /// A folder to go on in, or to look at, that isn't there.
+    #[error("{path}: no such folder: it holds no run; to begin one, leave --resume out", path = path.display())]
+    NoRun {
+        /// The run folder.
+        path: PathBuf,
     },
     /// Another process works in the folder.
     #[error("{path} is in use by {holder}", path = path.display())]
@@ -139,13 +146,20 @@ impl Error {
 
     /// 2 for a wrong command line or config, 1 for all else.
     pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config { .. } | Self::Faults(_) | Self::Usage(_) | Self::ConfigChanged { .. } => 2,
-            Self::Data(vulpes_data::Error::Config { .. }) | Self::Model(vulpes_model::Error::Config(_)) => 2,
-            Self::Model(vulpes_model::Error::Device(_)) => 2,
-            Self::Training(vulpes_trainer::Error::Freeze(_) | vulpes_trainer::Error::Threads { .. }) => 2,
-            _ => 1,
-        }
+        use vulpes_model::folder::Error as Folder;
+        use vulpes_trainer::Error as Training;
+        let is_usage = match self {
+            Self::Config { .. } | Self::Faults(_) | Self::Usage(_) | Self::ConfigChanged { .. } => true,
+            Self::RunExists { .. } | Self::NoRun { .. } => true,
+            Self::Data(error) | Self::Training(Training::Data(error)) => names_what_there_is_not(error),
+            Self::Model(error) | Self::Training(Training::Model(error)) => {
+                matches!(error, vulpes_model::Error::Config(_) | vulpes_model::Error::Device(_))
+            }
+            Self::Training(Training::Freeze(_) | Training::Threads { .. }) => true,
+            Self::Folder(error) => matches!(**error, Folder::NoModel { .. }),
+            _ => false,
+        };
+        if is_usage { 2 } else { 1 }
     }
 
     /// Whether the disk (or a quota) was full.
@@ -164,4 +178,18 @@ impl Error {
             _ => false,
         }
     }
+}
+
+/// Whether the config asks for data that isn't there or can't be used so; else the data itself is at fault.
+fn names_what_there_is_not(error: &vulpes_data::Error) -> bool {
+    use vulpes_data::Error as Data;
+    matches!(
+        error,
+        Data::Config { .. }
+            | Data::Missing { .. }
+            | Data::NoMatch { .. }
+            | Data::Column { .. }
+            | Data::TooShort { .. }
+            | Data::UnknownLabel { .. }
+    )
 }

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use vulpes_data::{Batch, Batches, Rank};
 use vulpes_generate::Film;
+use vulpes_model::Head;
 use vulpes_trainer::{Best, Evaluation, StepNumbers};
 
 use crate::begin::{FitOptions, begin};
 use crate::config::OnFullDisk;
+use crate::divergence::Divergence;
 use crate::error::{Error, Result};
 use crate::failed_step;
 use crate::keep::{publish, save};
@@ -46,6 +48,8 @@ pub struct Summary {
     pub digest: String,
     /// The exit code of the signal that stopped the run.
     pub stopped: Option<u8>,
+    /// What there is to say of a run that diverges at its end.
+    pub diverged: Option<String>,
 }
 
 /// Trains as `plan` says, in the run's folder, and tells `reporter` of it.
@@ -55,7 +59,11 @@ pub struct Summary {
 /// Later: an operation fails, the numbers go wrong, the disk is full. What is whole on the disk stays whole.
 pub fn fit(plan: &Plan, options: &FitOptions<'_>, reporter: &mut dyn Reporter) -> Result<Summary> {
     let dir = plan.run_dir.as_path();
+    if options.resume && !dir.is_dir() {
+        return Err(Error::NoRun { path: dir.to_path_buf() });
+    }
     if !options.resume
+        && !options.overwrite
         && let Some(detail) = holds_run(dir)
     {
         return Err(Error::RunExists { path: dir.to_path_buf(), detail });
@@ -69,7 +77,7 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>, reporter: &mut dyn Reporter) -
     plan.warnings.iter().for_each(|warning| watch.reporter.warn(warning));
     let finished = run(&mut session, &folder, &mut watch, options);
     watch.reporter.finish();
-    let (loss, evaluation, stopped) = finished?;
+    let Finished { loss, evaluation, stopped, diverged } = finished?;
     retrying(plan, &mut watch, options, dir, |_| publish(&session, &folder, options.files))?;
     Ok(Summary {
         run: dir.to_path_buf(),
@@ -82,10 +90,17 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>, reporter: &mut dyn Reporter) -
         // The last thing a run does, however it ends, is to save.
         digest: session.training.state.digest.clone(),
         stopped,
+        diverged,
     })
 }
 
-type Finished = (Option<f64>, Option<Evaluation>, Option<u8>);
+/// How the loop ended.
+struct Finished {
+    loss: Option<f64>,
+    evaluation: Option<Evaluation>,
+    stopped: Option<u8>,
+    diverged: Option<String>,
+}
 
 fn run(
     session: &mut Session<'_>,
@@ -98,6 +113,7 @@ fn run(
     let mut batches =
         Batches::new(plan.dataset.clone(), session.training.state.cursor, train.batch_rows, Rank::default());
     let film = film(session, folder)?;
+    let mut divergence = Divergence::new(n_answers(plan), watch.first_loss());
     let mut loss = None;
     let mut evaluation = None;
     let before = session.training.state.elapsed_secs;
@@ -122,6 +138,8 @@ fn run(
         let log = last || step.is_multiple_of(train.log_every);
         retrying(plan, watch, options, folder.path(), |watch| Ok(watch.step(&line, log)?))?;
         loss = Some(numbers.loss.loss);
+        divergence.step(numbers.loss.loss);
+        divergence.news().iter().for_each(|words| watch.reporter.warn(&format!("step {step}: {words}")));
         let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
         let mut new_best = false;
         if due(train.eval_every) && plan.dataset.n_validation_rows() > 0 {
@@ -144,10 +162,18 @@ fn run(
             retrying(plan, watch, options, folder.path(), |watch| Ok(watch.draw()?))?;
         }
         if stopped.is_some() {
-            return Ok((loss, evaluation, stopped));
+            return Ok(Finished { loss, evaluation, stopped, diverged: divergence.words() });
         }
     }
-    Ok((loss, evaluation, None))
+    Ok(Finished { loss, evaluation, stopped: None, diverged: divergence.words() })
+}
+
+/// How many answers a target has.
+fn n_answers(plan: &Plan) -> usize {
+    match plan.model.head {
+        Head::Classify { n_labels } => n_labels,
+        Head::NextToken | Head::MaskedToken | Head::Hidden { .. } => plan.model.vocab_size,
+    }
 }
 
 /// The film of the run, where the config wants one, with its frame of the beginning.

@@ -1,5 +1,6 @@
 //! What a run keeps: checkpoints, and the model folder that its user is after.
 
+use crate::aside::remove_aside;
 use crate::checkpoint::files::Files;
 use crate::checkpoint::{self, folder_name};
 use crate::error::{Error, Result};
@@ -25,7 +26,8 @@ pub(crate) fn save(
         checkpoint::point(&root, "best", &folder_name(best.step), files)?;
     }
     let also: Vec<u64> = best.filter(|_| train.keep_best > 0).map(|best| best.step).into_iter().collect();
-    checkpoint::prune(&root, train.keep_last, train.keep_best, &also, files)
+    checkpoint::prune(&root, train.keep_last, train.keep_best, &also, files)?;
+    remove_aside(folder, files)
 }
 
 /// Puts the best checkpoint's model folder (else the last's) where the run's user looks for it.

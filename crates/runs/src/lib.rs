@@ -9,8 +9,10 @@
 pub mod checkpoint;
 pub mod config;
 
+mod aside;
 mod base;
 mod begin;
+mod divergence;
 mod embedded;
 mod error;
 mod failed_step;
@@ -23,6 +25,7 @@ mod plot;
 mod reporter;
 mod resume;
 mod run_folder;
+mod same_model;
 mod session;
 mod shell;
 mod tensorboard;

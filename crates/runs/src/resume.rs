@@ -8,6 +8,7 @@ use toml::{Table, Value};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::run_folder::CONFIG;
+use crate::same_model::resolved;
 
 /// Keys (and whole sections) in which a resumed run may differ from its past: no step already done would have been done
 /// otherwise for most of them, and those that decide an update (`train.steps` through the schedule, `train.on_spike`,
@@ -36,6 +37,12 @@ const MAY_CHANGE: &[&str] = &[
 /// Keys (and whole sections) that decide what the rows are, and in which order they come.
 const DECIDE_ROWS: &[&str] = &["data", "objective", "train.seed", "train.shuffle", "model.context_len"];
 
+/// Keys (and whole sections) that decide shape or meaning of the weights: with another value, another model is meant.
+const DECIDE_WEIGHTS: &[&str] = &["model", "data.tokenizer", "objective.kind"];
+
+/// What of those is for training alone.
+const BUT_NOT: &[&str] = &["model.dropout"];
+
 /// What differs between a run and the config that it is resumed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
@@ -56,6 +63,11 @@ impl Change {
         Self { key, words }
     }
 
+    /// Whether the weights that there are mean something else because of it.
+    fn decides_weights(&self) -> bool {
+        is_among(&self.key, DECIDE_WEIGHTS) && !is_among(&self.key, BUT_NOT)
+    }
+
     /// Whether the rows differ because of it.
     pub(crate) fn decides_rows(&self) -> bool {
         is_among(&self.key, DECIDE_ROWS)
@@ -71,29 +83,56 @@ fn is_among(key: &str, names: &[impl AsRef<str>]) -> bool {
 
 /// Compares `config` with that of the run in `dir`; what differs and may.
 ///
-/// `explicit` are the keys that the command line sets, which may always differ.
+/// `explicit` are the keys that the command line sets, which may always differ, but for those that decide what the
+/// weights mean, where the run `has_weights`.
 ///
 /// # Errors
 /// [`Error::ConfigChanged`], naming all that may not differ.
-pub(crate) fn changes(dir: &Path, config: &RunConfig, explicit: &[String]) -> Result<Vec<Change>> {
+pub(crate) fn changes(
+    dir: &Path,
+    config: &RunConfig,
+    explicit: &[String],
+    has_weights: bool,
+) -> Result<Vec<Change>> {
     let path = dir.join(CONFIG);
     let text = std::fs::read_to_string(&path).map_err(|source| Error::io("read", &path, source))?;
     let unreadable = |reason: String| Error::Config { path: path.clone(), reason };
     let written: Table = text.parse().map_err(|error| unreadable(format!("is not valid TOML: {error}")))?;
     // A key that the run was begun without, by an older version, had its default.
-    let filled = RunConfig::deserialize(written.clone()).ok().and_then(|all| Table::try_from(&all).ok());
+    let filled = RunConfig::deserialize(written.clone()).ok().and_then(|mut before| {
+        // A size that is left out is the family's: it is the same model whether it is written or not.
+        before.model = resolved(&before.model, &before.objective);
+        Table::try_from(&before).ok()
+    });
     let before = filled.unwrap_or(written);
-    let after = Table::try_from(config).map_err(|error| unreadable(format!("can't be compared: {error}")))?;
+    let mut after = config.clone();
+    after.model = resolved(&config.model, &config.objective);
+    let after = Table::try_from(&after).map_err(|error| unreadable(format!("can't be compared: {error}")))?;
     let mut differences = Vec::new();
     compare("", &Value::Table(before), &Value::Table(after), &mut differences);
-    let may = |change: &Change| is_among(&change.key, MAY_CHANGE) || is_among(&change.key, explicit);
+    let lines = |refused: &[Change]| {
+        refused.iter().map(|change| format!("  {change}")).collect::<Vec<_>>().join("\n")
+    };
+    let refuse = |changes: String| Error::ConfigChanged { path: dir.to_path_buf(), changes };
+    let (other_model, differences): (Vec<_>, Vec<_>) =
+        differences.into_iter().partition(|change| has_weights && change.decides_weights());
+    if !other_model.is_empty() {
+        return Err(refuse(format!(
+            "{}\nits weights were trained as that model: put it back, or begin another run with --out",
+            lines(&other_model)
+        )));
+    }
+    // A size of the model brings others with it that follow from it.
+    let insists_on_model = explicit.iter().any(|key| key.starts_with("model."));
+    let may = |change: &Change| {
+        let follows = insists_on_model && change.decides_weights() && change.key.starts_with("model.");
+        is_among(&change.key, MAY_CHANGE) || is_among(&change.key, explicit) || follows
+    };
     let (allowed, refused): (Vec<_>, Vec<_>) = differences.into_iter().partition(may);
     if !refused.is_empty() {
-        let lines: Vec<String> = refused.iter().map(|change| format!("  {change}")).collect();
         let keys = refused.iter().map(|change| format!("--set {}=…", change.key));
         let keys = keys.collect::<Vec<_>>().join(" ");
-        let changes = format!("{}\nput it back, or insist with {keys}", lines.join("\n"));
-        return Err(Error::ConfigChanged { path: dir.to_path_buf(), changes });
+        return Err(refuse(format!("{}\nput it back, or insist with {keys}", lines(&refused))));
     }
     Ok(allowed)
 }
@@ -136,27 +175,54 @@ mod tests {
             .collect();
         assert_ne!(text.lines().count(), older.lines().count());
         std::fs::write(dir.path().join(CONFIG), older).unwrap();
-        assert!(changes(dir.path(), &config(&[]), &[]).unwrap().is_empty());
-        assert!(changes(dir.path(), &config(&["train.shuffle=false"]), &[]).is_err());
+        assert!(changes(dir.path(), &config(&[]), &[], true).unwrap().is_empty());
+        assert!(changes(dir.path(), &config(&["train.shuffle=false"]), &[], true).is_err());
     }
 
     #[test]
     fn what_may_change_is_told_and_what_may_not_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(CONFIG), config(&[]).to_toml().unwrap()).unwrap();
-        assert_eq!(changes(dir.path(), &config(&[]), &[]).unwrap(), []);
-        let told = changes(dir.path(), &config(&["train.steps=7", "sample.temp=0"]), &[]).unwrap();
+        assert_eq!(changes(dir.path(), &config(&[]), &[], true).unwrap(), []);
+        let told = changes(dir.path(), &config(&["train.steps=7", "sample.temp=0"]), &[], true).unwrap();
         let words: Vec<String> = told.iter().map(Change::to_string).collect();
         assert_eq!(words, ["sample.temp: 0.8 → 0.0", "train.steps: 1000 → 7"]);
         assert!(!told.iter().any(Change::decides_rows));
-        let changed = config(&["train.seed=7", "model.d_model=8", "optimizer.lr=0.5"]);
-        let error = changes(dir.path(), &changed, &[]).unwrap_err();
+        let changed = config(&["train.seed=7", "optimizer.lr=0.5"]);
+        let error = changes(dir.path(), &changed, &[], true).unwrap_err();
         assert_eq!(error.exit_code(), 2);
-        for wanted in ["train.seed: 1 → 7", "model.d_model: unset → 8", "optimizer.lr: 0.001 → 0.5"] {
+        for wanted in ["train.seed: 1 → 7", "optimizer.lr: 0.001 → 0.5", "--set train.seed=…"] {
             assert!(error.to_string().contains(wanted), "{error}");
         }
-        let explicit = ["train.seed", "model.d_model", "optimizer.lr"].map(str::to_owned);
-        let told = changes(dir.path(), &changed, &explicit).unwrap();
-        assert_eq!(told.iter().map(Change::decides_rows).collect::<Vec<_>>(), [false, false, true]);
+        let explicit = ["train.seed", "optimizer.lr"].map(str::to_owned);
+        let told = changes(dir.path(), &changed, &explicit, true).unwrap();
+        assert_eq!(told.iter().map(Change::decides_rows).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
+    fn another_model_is_refused_even_if_insisted_on_once_there_are_weights() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(CONFIG), config(&[]).to_toml().unwrap()).unwrap();
+        for (set, key) in [
+            ("model.d_model=8", "model.d_model"),
+            ("model.n_head=2", "model.n_head"),
+            ("model.window=3", "model.window"),
+            ("model.family=\"gpt2\"", "model.family"),
+            ("data.tokenizer.kind=\"char\"", "data.tokenizer.kind"),
+        ] {
+            let (changed, explicit) = (config(&[set]), [key.to_owned()]);
+            let error = changes(dir.path(), &changed, &explicit, true).unwrap_err().to_string();
+            assert!(error.contains(&format!("  {key}: ")) && error.contains("--out"), "{error}");
+            assert!(changes(dir.path(), &changed, &explicit, false).is_ok(), "there were no weights: {set}");
+        }
+        // Written or left out, it is the same model; and dropout is for training alone.
+        let width = config(&[]).model.resolve(1, vulpes_model::Head::NextToken).d_model;
+        assert_eq!(
+            changes(dir.path(), &config(&[&format!("model.d_model={width}")]), &[], true).unwrap(),
+            []
+        );
+        let dropout = config(&["model.dropout=0.5"]);
+        assert!(changes(dir.path(), &dropout, &[], true).is_err());
+        assert_eq!(changes(dir.path(), &dropout, &["model.dropout".to_owned()], true).unwrap().len(), 1);
     }
 }

@@ -11,6 +11,7 @@ use crate::checkpoint::files::Files;
 use crate::checkpoint::{self, STATE_JSON, STATE_TENSORS, Whole};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::same_model::require;
 
 /// A training that follows a plan.
 pub struct Session<'a> {
@@ -33,9 +34,10 @@ impl<'a> Session<'a> {
     /// The run at a whole checkpoint.
     ///
     /// # Errors
-    /// When model or state don't fit the plan, or the restored state has another digest than the saved one.
+    /// When the checkpoint holds another model than the plan's, the state doesn't fit, or the restored state has another digest than the saved one.
     pub fn restore(plan: &'a Plan, whole: &Whole) -> Result<Self> {
         let damaged = |what: String| Error::Damaged { path: whole.path.clone(), what };
+        require(&whole.path, &plan.model)?;
         let (transformer, _) = plan.load(&whole.path)?;
         let mut tensors = checkpoint::tensors(&whole.path, &plan.device)?;
         if plan.dtype == DType::F64 {

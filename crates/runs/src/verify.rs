@@ -14,19 +14,20 @@ use crate::error::{Error, Result};
 use crate::failed_step::{self, holds_failed_step};
 use crate::metrics::Curves;
 use crate::plan::Plan;
-use crate::run_folder::checkpoints;
+use crate::run_folder::{CONFIG, checkpoints};
+use crate::same_model::{fault_between, require};
 use crate::session::Session;
 
 /// What `--check` found of one folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Checked {
-    /// The folder, relative to the run's.
+    /// The folder (or file), relative to the run's.
     pub folder: String,
     /// `None` where it is whole, else what is wrong.
     pub fault: Option<String>,
 }
 
-/// Checks every checkpoint of the run in `dir`, and its model folder.
+/// Checks every checkpoint of the run in `dir`, its model folder, and that its config describes the same model.
 ///
 /// # Errors
 /// When there is nothing to check.
@@ -48,6 +49,13 @@ pub fn check(dir: &Path) -> Result<Vec<Checked>> {
         let known = checkpoint::step_of(name).is_some() && root.join(name).is_dir();
         let fault = (!known).then(|| format!("names `{name}`, which is not there"));
         found.push(Checked { folder: format!("checkpoints/{pointer}"), fault });
+    }
+    // The config that a run goes on with must be that of the weights that it goes on with.
+    if let (Ok(text), Some(newest)) =
+        (std::fs::read_to_string(dir.join(CONFIG)), checkpoint::steps(&root).pop())
+    {
+        let fault = fault_between(&text, &root.join(folder_name(newest)));
+        found.push(Checked { folder: CONFIG.to_owned(), fault });
     }
     let model = dir.join("model");
     if model.exists() {
@@ -96,6 +104,7 @@ pub fn verify(plan: &Plan, from: Option<u64>, to: Option<u64>) -> Result<Verifie
             known.join(", ")
         )));
     }
+    require(&root.join(folder_name(*newest)), &plan.model)?;
     let mut session = match from {
         0 => Session::start(plan)?.0,
         from => Session::restore(plan, &checkpoint::verify_step(&root, from)?)?,

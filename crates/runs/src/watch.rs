@@ -51,6 +51,11 @@ impl<'a> Watch<'a> {
         })
     }
 
+    /// The first loss that the run's metrics hold.
+    pub(crate) fn first_loss(&self) -> Option<f64> {
+        self.curves.train.first().map(|(_, loss)| *loss)
+    }
+
     /// Shows a step, and writes it down if `log` says so.
     ///
     /// # Errors

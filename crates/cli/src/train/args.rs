@@ -15,6 +15,7 @@ Examples:
   train --config fox.toml                                  train, into runs/fox
   train --config fox.toml --set train.steps=500 --out x    change a key, choose the folder
   train --config fox.toml --resume                         go on from the newest whole checkpoint
+  train --config fox.toml --overwrite                      begin anew in place of the run that is there
   train --config fox.toml --dry-run                        show what would be done
   train --check runs/fox                                   is everything on the disk whole?
   train --verify runs/fox --from 100 --to 200              do those steps again and compare every bit
@@ -34,6 +35,10 @@ pub(crate) struct Args {
     /// Go on from the newest whole checkpoint of the run
     #[arg(long, conflicts_with_all = ["check", "verify"])]
     pub(crate) resume: bool,
+
+    /// Begin anew where a run is; the old one stands aside until the new one has its first checkpoint
+    #[arg(long, conflicts_with_all = ["resume", "eval", "dry_run", "check", "verify"])]
+    pub(crate) overwrite: bool,
 
     /// Where to compute: cpu, cuda, cuda:N or metal [default: the best there is]
     #[arg(long, value_name = "DEVICE", conflicts_with = "check")]
@@ -108,6 +113,7 @@ mod tests {
                 "--config FILE",
                 "--set section.key=VALUE",
                 "--resume",
+                "--overwrite",
                 "--device DEVICE",
                 "--threads N",
                 "--out DIR",
@@ -134,6 +140,7 @@ mod tests {
             &["train", "--check", "a", "--threads", "2"],
             &["train", "--config", "a", "--threads", "-1"],
             &["train", "--config", "a", "--eval", "--resume"],
+            &["train", "--config", "a", "--overwrite", "--resume"],
             &["train", "--config", "a", "b"],
         ] {
             assert!(Args::try_parse_from(wrong).is_err(), "{wrong:?}");

@@ -4,6 +4,7 @@
 
 mod args;
 mod cut_files;
+mod life;
 mod progress;
 mod reading;
 mod signals;
@@ -62,6 +63,10 @@ fn dispatch(args: &Args) -> Result<u8> {
     if args.eval {
         return eval_command(args, config, &run_dir);
     }
+    // Before the data is read: a folder's name typed wrong shall cost no time.
+    if args.resume && !run_dir.is_dir() {
+        return Err(Error::NoRun { path: run_dir });
+    }
     let checkpoint = if args.resume { newest(&run_dir) } else { None };
     let plan = plan(args, config, run_dir, checkpoint)?;
     if args.dry_run {
@@ -113,19 +118,29 @@ fn train_command(args: &Args, plan: &Plan) -> Result<u8> {
     }
     let explicit =
         args.set.iter().filter_map(|item| Some(item.split_once('=')?.0.trim().to_owned())).collect();
-    let options = FitOptions { resume: args.resume, explicit, stop: &|_| signals.exit_code(), files: &Disk };
+    let options = FitOptions {
+        resume: args.resume,
+        overwrite: args.overwrite,
+        explicit,
+        stop: &|_| signals.exit_code(),
+        files: &Disk,
+    };
     let summary = fit(plan, &options, &mut Progress::new(args.quiet))?;
     if !args.quiet {
         say(&summary::of_run(plan, &summary));
     }
+    summary.diverged.iter().for_each(|words| say(&format!("error: {words}")));
     if args.json {
         let value = serde_json::to_value(&summary).map_err(|error| Error::Usage(error.to_string()))?;
         give(args, &value, "")?;
     }
-    Ok(summary.stopped.unwrap_or(0))
+    Ok(summary.stopped.unwrap_or(u8::from(summary.diverged.is_some())))
 }
 
 fn eval_command(args: &Args, config: RunConfig, run_dir: &Path) -> Result<u8> {
+    if !run_dir.is_dir() {
+        return Err(Error::NoRun { path: run_dir.to_path_buf() });
+    }
     let (whole, passed_over) = checkpoint::newest(&run_dir.join("checkpoints"))?;
     passed_over.iter().for_each(|error| say(&format!("warning: {error}; the one before it is used")));
     let plan = plan(args, config, run_dir.to_path_buf(), Some(whole.path.clone()))?;
@@ -143,6 +158,9 @@ fn eval_command(args: &Args, config: RunConfig, run_dir: &Path) -> Result<u8> {
 }
 
 fn check_command(args: &Args, dir: &Path) -> Result<u8> {
+    if !dir.is_dir() {
+        return Err(Error::NoRun { path: dir.to_path_buf() });
+    }
     let checked = check(dir)?;
     let lines: Vec<String> = checked
         .iter()

@@ -8,6 +8,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vulpes_runs::{Reporter, StepLine, duration, thousands};
 use vulpes_trainer::Evaluation;
 
+use super::life::Life;
+
 /// Without a terminal, a line is printed about this many times a run, and at each evaluation.
 const PLAIN_LINES: u64 = 20;
 
@@ -33,6 +35,7 @@ struct Shown {
     steps: u64,
     since: Instant,
     val_loss: Option<f64>,
+    life: Life,
 }
 
 impl Progress {
@@ -49,16 +52,18 @@ impl Reporter for Progress {
         }
         let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(8));
         let plain_every = bar.is_hidden().then(|| (steps / PLAIN_LINES).max(1));
-        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:16} {pos}/{len} {wide_msg}") {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_position(first_step);
         let since = Instant::now();
-        self.shown = Some(Shown { bar, plain_every, first_step, steps, since, val_loss: None });
+        let life = Life::watch(first_step, steps, plain_every.is_none().then(|| bar.clone()));
+        self.shown = Some(Shown { bar, plain_every, first_step, steps, since, val_loss: None, life });
     }
 
     fn step(&mut self, line: &StepLine) {
         let Some(shown) = &mut self.shown else { return };
+        shown.life.step(line.step);
         match shown.plain_every {
             None => {
                 shown.bar.set_message(shown.words(line));
@@ -106,8 +111,9 @@ impl Reporter for Progress {
     }
 
     fn finish(&mut self) {
-        if let Some(shown) = &self.shown {
-            shown.bar.finish_and_clear();
+        if let Some(Shown { bar, life, .. }) = self.shown.take() {
+            drop(life);
+            bar.finish_and_clear();
         }
     }
 }

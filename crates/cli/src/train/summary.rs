@@ -11,9 +11,13 @@ const PROMPT_WORDS: usize = 4;
 
 /// What a finished or stopped run says.
 pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
-    let mut text = match summary.stopped {
-        None => "done".to_owned(),
-        Some(code) => format!("stopped by {}", if code == 130 { "SIGINT" } else { "SIGTERM" }),
+    if summary.loss.is_none() && summary.stopped.is_none() {
+        return nothing_left(plan, summary);
+    }
+    let mut text = match (summary.stopped, &summary.diverged) {
+        (None, None) => "done".to_owned(),
+        (None, Some(_)) => "ended, and learned nothing".to_owned(),
+        (Some(code), _) => format!("stopped by {}", if code == 130 { "SIGINT" } else { "SIGTERM" }),
     };
     let _ = write!(text, ": {} steps in {:.1} s", summary.step, summary.elapsed_s);
     if let Some(loss) = summary.loss {
@@ -32,6 +36,9 @@ pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
     let _ = write!(text, "\nmodel: {}", summary.run.join("model").display());
     if summary.stopped.is_some() {
         text.push_str("\ngo on with the same command and --resume");
+        return text;
+    }
+    if summary.diverged.is_some() {
         return text;
     }
     let text_of_corpus = prompt(plan).unwrap_or_else(|| "The".to_owned());
@@ -54,6 +61,17 @@ pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
     }
     let _ = write!(text, "\n  {} --model {run} --text {prompt}", program("explain"));
     text
+}
+
+/// What a resumed run says that had no step left to do.
+fn nothing_left(plan: &Plan, summary: &Summary) -> String {
+    format!(
+        "nothing to do: all {} steps were done before; for more of them, raise train.steps, as in --set train.steps={}\n\
+         model: {}",
+        summary.step,
+        plan.config.train.steps.max(summary.step).saturating_mul(2),
+        summary.run.join("model").display()
+    )
 }
 
 /// An evaluation as `--eval` prints it.

@@ -1,5 +1,6 @@
 //! From a config to all that a run needs, decided and opened: device, data, model, sizes.
 
+mod memory;
 mod sizes;
 mod text;
 
@@ -125,7 +126,7 @@ impl Plan {
         let default =
             default_shards(config.train.batch_rows, model.context_len, n_parameters(&model), &device);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self {
+        let mut plan = Self {
             n_shards: config.train.shards.unwrap_or(default),
             n_threads: config.train.threads.unwrap_or(cores),
             run_dir: options.run_dir.clone(),
@@ -137,7 +138,10 @@ impl Plan {
             device,
             dtype,
             warnings,
-        })
+        };
+        let tight = plan.check_memory(memory::available())?;
+        plan.warnings.extend(tight);
+        Ok(plan)
     }
 
     /// The model before the first step: drawn from the seed, or read from `train.init_from`.

@@ -30,22 +30,40 @@ impl Plan {
         (numbers * self.dtype.size_in_bytes() + tokenizer + 64 * 1024) as u64
     }
 
+    /// Bytes that parameters, gradients and optimizer take in memory, exactly.
+    pub(super) fn fixed_bytes(&self) -> u64 {
+        let (all, trained) = self.n_parameters();
+        let per_trained = self.n_shards as u128 + 1;
+        let numbers = all as u128 + trained as u128 * per_trained + self.n_optimizer_state() as u128;
+        self.bytes_of(numbers)
+    }
+
     /// Bytes that the run takes in memory: parameters, optimizer and gradients exactly, activations roughly.
     pub fn memory_bytes(&self) -> u64 {
-        let (all, trained) = self.n_parameters();
-        let per_trained = self.n_shards + 1;
+        let wide = |n: usize| n as u128;
         let m = &self.model;
         let at_once = self.n_shards.min(self.n_threads).max(1);
-        let tokens = self.config.train.batch_rows.div_ceil(self.n_shards) * m.context_len * at_once;
+        let rows = self.config.train.batch_rows.div_ceil(self.n_shards);
+        let tokens = wide(rows) * wide(m.context_len) * wide(at_once);
         // A block keeps about ten tensors of the model's width a token, three of the feed-forward's, and its weights.
-        let per_token =
-            m.n_layer * (10 * m.d_model + 3 * m.d_ff + 2 * m.n_head * m.context_len) + 4 * m.d_model;
-        ((all + trained * per_trained + self.n_optimizer_state() + tokens * per_token)
-            * self.dtype.size_in_bytes()) as u64
+        let of_block = 10 * wide(m.d_model) + 3 * wide(m.d_ff) + 2 * wide(m.n_head) * wide(m.context_len);
+        let per_token = wide(m.n_layer) * of_block + 4 * wide(m.d_model);
+        self.fixed_bytes().saturating_add(self.bytes_of(tokens.saturating_mul(per_token)))
+    }
+
+    /// Bytes of so many numbers; the greatest that there is where they are more.
+    fn bytes_of(&self, numbers: u128) -> u64 {
+        u64::try_from(numbers.saturating_mul(self.dtype.size_in_bytes() as u128)).unwrap_or(u64::MAX)
+    }
+
+    /// The rows of one step.
+    pub(super) fn rows_per_step(&self) -> u64 {
+        let train = &self.config.train;
+        (train.batch_rows as u64).saturating_mul(train.accumulate as u64)
     }
 
     /// The most tokens that one step reads.
     pub fn tokens_per_step(&self) -> u64 {
-        (self.config.train.batch_rows * self.config.train.accumulate * self.model.context_len) as u64
+        self.rows_per_step().saturating_mul(self.model.context_len as u64)
     }
 }

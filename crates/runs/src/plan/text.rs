@@ -28,7 +28,7 @@ impl Plan {
             "train_tokens": self.dataset.n_tokens(),
             "validation_rows": self.dataset.n_validation_rows(),
             "steps": self.config.train.steps,
-            "rows_per_step": self.config.train.batch_rows * self.config.train.accumulate,
+            "rows_per_step": self.rows_per_step(),
             "tokens_per_step_at_most": self.tokens_per_step(),
             "memory_bytes": self.memory_bytes(),
             "checkpoint_bytes": self.checkpoint_bytes(),
@@ -72,12 +72,12 @@ impl fmt::Display for Plan {
             thousands(self.dataset.n_tokens() as f64),
             thousands(self.dataset.n_validation_rows() as f64)
         )?;
-        let rows = t.batch_rows * t.accumulate;
+        let rows = self.rows_per_step();
         writeln!(
             f,
             "steps       {} of {} rows (at most {} tokens), {:.1} epochs",
             thousands(t.steps as f64),
-            number(rows),
+            thousands(rows as f64),
             thousands(self.tokens_per_step() as f64),
             t.steps as f64 * rows as f64 / self.dataset.n_rows().max(1) as f64
         )?;
