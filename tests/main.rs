@@ -5,6 +5,7 @@ mod architecture;
 mod bad_folders;
 mod bad_input;
 mod circles;
+mod claims;
 mod configs;
 mod corpus;
 mod damage;

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// New tokens at most; -1 = until the end token
     #[arg(short, value_name = "N", allow_negative_numbers = true)]
     pub(crate) n: Option<i64>,
-    /// Temperature; 0 = greedy
+    /// Temperature; 0 = greedy, as masks are filled where no flag of the sampler is given
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub(crate) temp: Option<f64>,
     /// Keep the K likeliest tokens; 0 = all
@@ -68,6 +68,19 @@ pub(crate) struct Args {
     /// Print one JSON document, with each choice traced
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Args {
+    /// Whether a flag was given that only a draw by chance heeds.
+    pub(super) fn asks_for_chance(&self) -> bool {
+        let Self { temp, top_k, top_p, min_p, seed, num_samples, .. } = self;
+        temp.is_some()
+            || top_k.is_some()
+            || top_p.is_some()
+            || min_p.is_some()
+            || seed.is_some()
+            || num_samples.is_some()
+    }
 }
 
 #[cfg(test)]

@@ -98,7 +98,12 @@ impl Session {
             }
         };
         let prompts = prompts.into_iter().map(|(prompt, text)| Asked { ids: prompt.ids, text }).collect();
-        Ok(Self { config: settings(args, &defaults)?, model, tokenizer, end_ids, seed, prompts })
+        let mut config = settings(args, &defaults)?;
+        // A blank has one likeliest word; whoever wants others asks for them.
+        if model.config().head == Head::MaskedToken && !args.asks_for_chance() {
+            config.temp = 0.0;
+        }
+        Ok(Self { config, model, tokenizer, end_ids, seed, prompts })
     }
 
     /// The table of the likeliest next tokens.

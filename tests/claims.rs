@@ -1,0 +1,95 @@
+//! What README and the heads of the small configs promise, with the margin that other machines and seeds need.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{Place, Said};
+
+/// Trains a built-in config with a seed; its summary.
+fn trained(place: &Place, config: &str, seed: u64) -> Value {
+    let seed = format!("train.seed={seed}");
+    let args = ["--config", config, "--out", "run", "--overwrite", "--quiet", "--json", "--set", &seed];
+    place.train(&args).succeeds().json()
+}
+
+/// The likeliest words that the model says for a prompt.
+fn next(place: &Place, prompt: &str) -> Vec<(String, f64)> {
+    let said = sample(place, &["--prompt", prompt, "--next", "5", "--json"]);
+    let next = said.succeeds().json()["next"].as_array().expect("words").clone();
+    let word = |next: &Value| {
+        (next["text"].as_str().expect("a word").to_owned(), next["probability"].as_f64().expect("a number"))
+    };
+    next.iter().map(word).collect()
+}
+
+fn sample(place: &Place, args: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sample"));
+    command.args(["--model", "run"]).args(args).current_dir(place.path("."));
+    command.stdin(std::process::Stdio::null());
+    Said::of(&command.output().expect("sample runs"))
+}
+
+/// The word that comes first, and that it does so with more than `at_least`.
+#[track_caller]
+fn says(place: &Place, prompt: &str, word: &str, at_least: f64) {
+    let found = next(place, prompt);
+    assert!(found[0].0 == word && found[0].1 > at_least, "{prompt:?}: {found:?}");
+}
+
+fn loss(summary: &Value) -> f64 {
+    summary["best"]["val_loss"].as_f64().expect("a loss")
+}
+
+#[test]
+fn the_fox_jumps() {
+    let place = Place::new();
+    let found = trained(&place, "fox.toml", 1);
+    assert!((loss(&found) - 1.42).abs() < 0.05, "{found}");
+    says(&place, "The quick brown fox", "jumps", 0.9);
+    let found = trained(&place, "fox-multihead.toml", 1);
+    assert!((loss(&found) - 1.36).abs() < 0.1, "{found}");
+    says(&place, "The quick brown fox", "jumps", 0.7);
+}
+
+fn bert_fills_in_brown(seed: u64) {
+    let place = Place::new();
+    let found = trained(&place, "fox-bert.toml", seed);
+    assert!((0.75..0.97).contains(&loss(&found)), "{found}");
+    let accuracy = found["evaluation"]["accuracy"].as_f64().expect("a share");
+    assert!((0.68..0.9).contains(&accuracy), "{found}");
+    for prompt in ["The quick [MASK] fox jumps", "The quick [MASK] fox jumps over the lazy dog."] {
+        says(&place, prompt, "brown", 0.6);
+        // Without a word about chance, a blank gets its likeliest word, however often it is asked.
+        for _ in 0..3 {
+            let filled = sample(&place, &["--prompt", prompt]);
+            assert!(filled.stdout.contains("quick brown fox"), "{}", filled.stdout);
+            assert!(!filled.stderr.contains("seed"), "{}", filled.stderr);
+        }
+    }
+    let drawn: Vec<String> = (0..30)
+        .map(|seed| {
+            sample(&place, &["--prompt", "[MASK]", "--seed", &seed.to_string(), "--temp", "2"]).stdout
+        })
+        .collect();
+    assert!(drawn.iter().any(|text| *text != drawn[0]), "asked for chance, it draws");
+}
+
+#[test]
+fn bert_fills_in_the_brown_fox() {
+    bert_fills_in_brown(1);
+}
+
+#[test]
+#[ignore = "long: a minute"]
+fn bert_fills_in_the_brown_fox_from_any_seed() {
+    (2..=6).for_each(bert_fills_in_brown);
+}
+
+#[test]
+fn the_classifier_tells_the_topics_apart() {
+    let place = Place::new();
+    let found = trained(&place, "bert-classify.toml", 1);
+    assert!(found["evaluation"]["accuracy"].as_f64().expect("a share") > 0.95, "{found}");
+    assert!(found["evaluation"]["macro_f1"].as_f64().expect("a score") > 0.95, "{found}");
+}
