@@ -9,8 +9,10 @@ use crate::support::{Place, Said};
 
 fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(folder).expect("configs").map(|entry| entry.expect("an entry").path()).collect();
+    let entries = [folder.clone(), folder.join("lessons")]
+        .into_iter()
+        .flat_map(|folder| std::fs::read_dir(folder).expect("configs"));
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     files
@@ -20,8 +22,15 @@ fn files() -> Vec<PathBuf> {
 fn built_in_configs_equal_their_files() {
     let mut built_in: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
     built_in.sort_unstable();
-    let names: Vec<String> =
-        files().iter().map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect();
+    let name_of = |path: &PathBuf| {
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if path.parent().is_some_and(|folder| folder.ends_with("lessons")) {
+            format!("lessons/{name}")
+        } else {
+            name
+        }
+    };
+    let names: Vec<String> = files().iter().map(name_of).collect();
     assert_eq!(built_in, names, "list every config in crates/runs/src/embedded.rs");
     for (path, name) in files().iter().zip(&names) {
         let text = std::fs::read_to_string(path).expect("text");
@@ -42,6 +51,23 @@ fn configs_with_embedded_corpora_plan_a_run() {
         }
         let said = place.train(&["--config", name, "--dry-run"]);
         assert!(said.succeeds().stdout.contains("parameters"), "{name}");
+    }
+}
+
+#[test]
+fn every_built_in_config_is_listed() {
+    let place = Place::new();
+    let listed = place.train(&["--list"]);
+    for (name, _) in EMBEDDED {
+        assert!(listed.succeeds().stdout.contains(&format!("{name} ")), "{name}\n{}", listed.stdout);
+    }
+    assert_eq!(
+        place.train(&["--list", "--json"]).json()["configs"].as_array().expect("a list").len(),
+        EMBEDDED.len()
+    );
+    // Each is begun by any of its names, in an empty folder.
+    for name in ["fox", "01-weights", "lessons/08-classify"] {
+        assert!(place.train(&["--config", name, "--dry-run"]).succeeds().stdout.contains("parameters"));
     }
 }
 

@@ -15,6 +15,7 @@ mod finetune;
 mod fuzz;
 mod golden;
 mod lessons;
+mod own_data;
 mod paths;
 mod readme;
 mod repository;

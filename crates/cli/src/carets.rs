@@ -7,7 +7,11 @@ use vulpes_runs::config::{FaultSpan, Faults, LocatedFault};
 /// Draws all faults, in the order of their places, with colors where `color` says so.
 pub fn draw(faults: &Faults, color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
-    let drawn: Vec<String> = faults.faults.iter().map(|fault| draw_one(fault, faults, &renderer)).collect();
+    let (told, n_more) = faults.told();
+    let mut drawn: Vec<String> = told.iter().map(|fault| draw_one(fault, faults, &renderer)).collect();
+    if n_more > 0 {
+        drawn.push(format!("and {n_more} more faults"));
+    }
     drawn.join("\n\n")
 }
 
@@ -56,7 +60,30 @@ mod tests {
             assert!(key.contains(part), "{part} is not in\n{key}");
         }
         let value = drawn("[train]\nsteps = \"many\"\n");
-        assert!(value.contains("2 | steps = \"many\"\n  |         ^^^^^^ wanted u64"), "{value}");
+        assert!(
+            value.contains("2 | steps = \"many\"\n  |         ^^^^^^ wanted a whole number, 0 or more"),
+            "{value}"
+        );
+        let section = drawn("[data]\ntokenizer = \"char\"\n");
+        assert!(section.contains("help: for example"), "{section}");
+        assert!(section.contains("[data.tokenizer]") && section.contains("kind = \"char\""), "{section}");
+    }
+
+    #[test]
+    fn causes_are_told_before_consequences_and_no_more_than_ten() {
+        let both = drawn(
+            "[data]\ntrain = \"a.txt\"\n[optimizer]\nlr = -1\n[train]\nsteps = 0\n[schedule]\nwarmup_steps = 5\n",
+        );
+        assert!(
+            both.contains("optimizer.lr = -1 must be") && both.contains("train.steps = 0 must be"),
+            "{both}"
+        );
+        assert_eq!(both.matches("error: ").count(), 2, "{both}");
+        let unknown: String = (0..30).map(|i| format!("[x{i}]\n")).collect();
+        let many = drawn(&unknown);
+        assert!(many.matches("error: ").count() == 10 && many.ends_with(" more faults"), "{many}");
+        let text = drawn(&"The quick brown fox.\n".repeat(154));
+        assert!(text.matches("error: ").count() <= 3 && text.contains("is x.toml a config?"), "{text}");
     }
 
     #[test]

@@ -4,48 +4,118 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Name and text of every file of `configs/` as it was when the program was built.
+/// Name and text of every file of `configs/` and `configs/lessons/` as it was when the program was built.
 pub const EMBEDDED: &[(&str, &str)] = &[
+    ("fox.toml", include_str!("../../../configs/fox.toml")),
+    ("fox-multihead.toml", include_str!("../../../configs/fox-multihead.toml")),
+    ("fox-bert.toml", include_str!("../../../configs/fox-bert.toml")),
     ("bert-classify.toml", include_str!("../../../configs/bert-classify.toml")),
     ("bert-mini-mlm.toml", include_str!("../../../configs/bert-mini-mlm.toml")),
     ("finetune.toml", include_str!("../../../configs/finetune.toml")),
-    ("fox.toml", include_str!("../../../configs/fox.toml")),
-    ("fox-bert.toml", include_str!("../../../configs/fox-bert.toml")),
-    ("fox-multihead.toml", include_str!("../../../configs/fox-multihead.toml")),
-    ("shakespeare-char.toml", include_str!("../../../configs/shakespeare-char.toml")),
     ("gpt2-124m.toml", include_str!("../../../configs/gpt2-124m.toml")),
     ("llama-mini.toml", include_str!("../../../configs/llama-mini.toml")),
+    ("shakespeare-char.toml", include_str!("../../../configs/shakespeare-char.toml")),
     ("shakespeare-gpt.toml", include_str!("../../../configs/shakespeare-gpt.toml")),
+    ("lessons/01-weights.toml", include_str!("../../../configs/lessons/01-weights.toml")),
+    ("lessons/02-context.toml", include_str!("../../../configs/lessons/02-context.toml")),
+    ("lessons/03-prediction.toml", include_str!("../../../configs/lessons/03-prediction.toml")),
+    ("lessons/04-learning.toml", include_str!("../../../configs/lessons/04-learning.toml")),
+    ("lessons/05-query-key-value.toml", include_str!("../../../configs/lessons/05-query-key-value.toml")),
+    ("lessons/05-without-scale.toml", include_str!("../../../configs/lessons/05-without-scale.toml")),
+    ("lessons/06-heads.toml", include_str!("../../../configs/lessons/06-heads.toml")),
+    ("lessons/07-bert.toml", include_str!("../../../configs/lessons/07-bert.toml")),
+    ("lessons/07-without-mask.toml", include_str!("../../../configs/lessons/07-without-mask.toml")),
+    ("lessons/08-classify.toml", include_str!("../../../configs/lessons/08-classify.toml")),
 ];
 
+/// What the config with that text is, from the sentence that it begins with.
+pub fn summary(text: &str) -> String {
+    let lines = text.lines().take_while(|line| line.starts_with('#'));
+    let words = lines.map(|line| line.trim_start_matches('#').trim()).collect::<Vec<_>>().join(" ");
+    // A lesson's number is no sentence of its own.
+    let from = if words.starts_with("Lesson") { words.find(": ").map_or(0, |colon| colon + 2) } else { 0 };
+    let end = words[from..].find(". ").map_or(words.len(), |end| from + end + 1);
+    words[..end].to_owned()
+}
+
 /// Path and text of the config called `name`: the file itself, the file of that name in `configs/`, or the one that
-/// the program carries.
+/// the program carries; each with or without `.toml`, the lessons also without their folder.
 ///
 /// # Errors
 /// When there is none of them, or the file can't be read as text.
 pub fn find(name: &Path) -> Result<(PathBuf, String)> {
-    for path in [name.to_path_buf(), Path::new("configs").join(name)] {
+    let with_ending = match name.extension() {
+        Some(ending) if ending == "toml" => None,
+        _ => Some(PathBuf::from(format!("{}.toml", name.display()))),
+    };
+    let names = || [Some(name), with_ending.as_deref()].into_iter().flatten();
+    let places = names().flat_map(|name| {
+        [name.to_path_buf(), Path::new("configs").join(name), Path::new("configs/lessons").join(name)]
+    });
+    let mut folder = None;
+    for path in places {
         if path.is_dir() {
-            let reason = "is a folder, and a TOML file is wanted".to_owned();
-            return Err(Error::Config { path, reason });
-        }
-        if path.exists() {
-            let bytes = std::fs::read(&path).map_err(|source| Error::io("read", &path, source))?;
-            return match String::from_utf8(bytes) {
-                Ok(text) => Ok((path, text)),
-                Err(error) => {
-                    let offset = error.utf8_error().valid_up_to();
-                    let line = 1 + error.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count();
-                    let reason = format!("is not valid UTF-8: byte {offset}, in line {line}");
-                    Err(Error::Config { path, reason })
-                }
-            };
+            folder = folder.or(Some(path));
+        } else if path.exists() {
+            let text = read(&path)?;
+            return Ok((path, text));
         }
     }
-    let known = EMBEDDED.iter().find(|(known, _)| Path::new(known) == name);
-    known.map(|(known, text)| (PathBuf::from(known), (*text).to_owned())).ok_or_else(|| {
-        let names: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
-        let reason = format!("is neither here nor in configs/; built in are {}", names.join(", "));
-        Error::Config { path: name.to_path_buf(), reason }
+    let carried = names().find_map(|name| {
+        let is_named = |known: &str| {
+            Path::new(known) == name
+                || known.strip_prefix("lessons/").is_some_and(|lesson| Path::new(lesson) == name)
+        };
+        EMBEDDED.iter().find(|(known, _)| is_named(known))
+    });
+    if let Some((known, text)) = carried {
+        return Ok((PathBuf::from(known), (*text).to_owned()));
+    }
+    if let Some(path) = folder {
+        return Err(Error::Config { path, reason: "is a folder, and a TOML file is wanted".to_owned() });
+    }
+    let names: Vec<&str> =
+        EMBEDDED.iter().map(|(name, _)| *name).filter(|name| !name.contains('/')).collect();
+    let reason = format!(
+        "is neither here nor in configs/; built in are {}, and the lessons (train --list)",
+        names.join(", ")
+    );
+    Err(Error::Config { path: name.to_path_buf(), reason })
+}
+
+/// A config file's text.
+fn read(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count();
+        let reason = format!("is not valid UTF-8: byte {offset}, in line {line}");
+        Error::Config { path: path.to_path_buf(), reason }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_is_found_with_and_without_its_ending_and_its_folder() {
+        let found = |name: &str| find(Path::new(name)).map(|(path, _)| path.display().to_string());
+        assert_eq!(found("fox").unwrap(), "fox.toml");
+        assert_eq!(found("fox.toml").unwrap(), "fox.toml");
+        for lesson in ["lessons/01-weights.toml", "lessons/01-weights", "01-weights.toml", "01-weights"] {
+            assert_eq!(found(lesson).unwrap(), "lessons/01-weights.toml");
+        }
+        assert!(found("src").unwrap_err().to_string().contains("is a folder"));
+        assert!(found("foxes").unwrap_err().to_string().contains("built in are fox.toml, "));
+    }
+
+    #[test]
+    fn every_config_begins_with_what_it_is() {
+        for (name, text) in EMBEDDED {
+            let words = summary(text);
+            assert!(words.len() > 20 && words.len() < 200 && words.ends_with('.'), "{name}: {words:?}");
+        }
+        assert_eq!(summary("# Lesson 1: a thing. More.\n# Yes.\n\n[a]\n# no\n"), "Lesson 1: a thing.");
+    }
 }

@@ -28,13 +28,14 @@ mod run_folder;
 mod same_model;
 mod session;
 mod shell;
+mod suit;
 mod tensorboard;
 mod verify;
 mod watch;
 
 pub use begin::FitOptions;
 pub use config::RunConfig;
-pub use embedded::{EMBEDDED, find as find_config};
+pub use embedded::{EMBEDDED, find as find_config, summary as config_summary};
 pub use error::{Error, Result};
 pub use failed_step::{holds_failed_step, replay_failed_step};
 pub use fit::{Summary, fit};

@@ -17,14 +17,15 @@ Examples:
   train --config fox.toml --resume                         go on from the newest whole checkpoint
   train --config fox.toml --overwrite                      begin anew in place of the run that is there
   train --config fox.toml --dry-run                        show what would be done
+  train --list                                             the configs that are built in
   train --check runs/fox                                   is everything on the disk whole?
   train --verify runs/fox --from 100 --to 200              do those steps again and compare every bit
 
 Exit codes: 0 done; 1 failed; 2 bad usage or bad config; 130 and 143 stopped by SIGINT and SIGTERM, after a checkpoint.",
-    group = ArgGroup::new("what").required(true).args(["config", "check", "verify"])
+    group = ArgGroup::new("what").required(true).args(["config", "check", "verify", "list"])
 )]
 pub(crate) struct Args {
-    /// The config: a file, the name of one in configs/, or of one built in
+    /// The config: a file, the name of one in configs/, or of one built in (--list)
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
@@ -83,6 +84,10 @@ pub(crate) struct Args {
     /// The last step to do again [default: the newest checkpoint]
     #[arg(long, value_name = "STEP", conflicts_with_all = ["config", "check"])]
     pub(crate) to: Option<u64>,
+
+    /// List the configs that are built in
+    #[arg(long, conflicts_with_all = ["set", "resume", "overwrite", "device", "threads", "out", "eval", "dry_run"])]
+    pub(crate) list: bool,
 }
 
 #[cfg(test)]
@@ -125,6 +130,7 @@ mod tests {
                 "--verify DIR",
                 "--from STEP",
                 "--to STEP",
+                "--list",
             ]
         );
     }

@@ -19,8 +19,8 @@ use serde_json::json;
 use vulpes_runs::checkpoint::{self, files::Disk};
 use vulpes_runs::config::RunConfig;
 use vulpes_runs::{
-    Error, FitOptions, Plan, PlanOptions, Result, Session, check, find_config, fit, holds_failed_step,
-    replay_failed_step, tokenizer_folder, verify,
+    EMBEDDED, Error, FitOptions, Plan, PlanOptions, Result, Session, check, config_summary, find_config, fit,
+    holds_failed_step, replay_failed_step, tokenizer_folder, verify,
 };
 use vulpes_trainer::STACK_BYTES;
 
@@ -53,6 +53,9 @@ fn dispatch(args: &Args) -> Result<u8> {
     }
     if let Some(dir) = &args.verify {
         return verify_command(args, dir);
+    }
+    if args.list {
+        return list_command(args);
     }
     let Some(name) = &args.config else { return Err(Error::Usage("--config is wanted".to_owned())) };
     let config = read_config(args, name)?;
@@ -154,6 +157,16 @@ fn eval_command(args: &Args, config: RunConfig, run_dir: &Path) -> Result<u8> {
     let text = summary::of_evaluation(whole.state.step, &found);
     let value = json!({ "step": whole.state.step, "val": found });
     give(args, &value, &text)?;
+    Ok(0)
+}
+
+fn list_command(args: &Args) -> Result<u8> {
+    let width = EMBEDDED.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let configs = EMBEDDED.iter().map(|(name, text)| (*name, config_summary(text)));
+    let lines: Vec<String> =
+        configs.clone().map(|(name, words)| format!("{name:<width$}  {words}")).collect();
+    let documents: Vec<_> = configs.map(|(name, words)| json!({ "name": name, "summary": words })).collect();
+    give(args, &json!({ "configs": documents }), &lines.join("\n"))?;
     Ok(0)
 }
 

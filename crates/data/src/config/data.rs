@@ -51,7 +51,8 @@ pub struct DataConfig {
     #[serde(skip_serializing_if = "Paths::is_empty")]
     pub validation: Paths,
     /// The share of the training documents that is set apart for validation, chosen by their content; a single
-    /// document is split by position, and its end is set apart.
+    /// document is split by position, and its end is set apart. 0 sets nothing apart; unset, a config file without
+    /// `validation` sets a tenth apart where the corpus is large enough.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_fraction: Option<f64>,
     /// How many rows of the validation set are evaluated, from its start; unset: all.
@@ -137,6 +138,7 @@ impl DataConfig {
         } else {
             self.tokenizer.issues()
         };
+        issues.extend(self.ending_issues());
         let mut fault = |key: &str, message: String| issues.push(Issue::new(&format!("data.{key}"), message));
         let synthetic = self.kind == DataKind::Synthetic;
         let table = matches!(self.kind, DataKind::Jsonl | DataKind::Csv | DataKind::Parquet);
@@ -162,16 +164,16 @@ impl DataConfig {
             fault("train", "a path is empty".into());
         }
         if let Some(fraction) = self.validation_fraction {
-            if !(fraction > 0.0 && fraction < 1.0) {
+            if !(0.0..1.0).contains(&fraction) {
                 fault(
                     "validation_fraction",
-                    format!("{fraction} is out of range: more than 0 and less than 1"),
+                    format!("{fraction} is out of range: 0 (nothing is set apart) or more, and less than 1"),
                 );
             }
-            if !self.validation.is_empty() {
+            if fraction > 0.0 && !self.validation.is_empty() {
                 fault("validation_fraction", "contradicts data.validation; give one of the two".into());
             }
-            if matches!(self.kind, DataKind::Ids | DataKind::Synthetic) {
+            if fraction > 0.0 && matches!(self.kind, DataKind::Ids | DataKind::Synthetic) {
                 fault("validation_fraction", "goes with text and tables; give data.validation here".into());
             }
         }

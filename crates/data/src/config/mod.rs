@@ -5,6 +5,7 @@
 
 mod data;
 mod document;
+mod ending;
 mod objective;
 mod paths;
 mod tokenizer;

@@ -145,6 +145,14 @@ impl DataConfig {
         let sources = Sources::find("data.train", &self.train)?;
         Ok(sources.files.into_iter().map(|file| file.path).collect())
     }
+
+    /// The bytes of the training files together.
+    ///
+    /// # Errors
+    /// As [`DataConfig::training_files`].
+    pub fn training_bytes(&self) -> Result<u64> {
+        Ok(Sources::find("data.train", &self.train)?.n_bytes())
+    }
 }
 
 /// The digest of a file on disk.

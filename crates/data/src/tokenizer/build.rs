@@ -172,15 +172,6 @@ impl Counts {
             }
             TokenizerKind::File => return Err(not_trained()),
         }
-        if let Some(wanted) = config.vocab_size.filter(|&wanted| wanted > tokens.len()) {
-            return Err(Error::config(
-                "data.tokenizer.vocab_size",
-                format!(
-                    "{wanted} is more than the corpus allows: it gives {} tokens; set that or less, or leave it out",
-                    tokens.len()
-                ),
-            ));
-        }
         let vocab: serde_json::Map<String, Value> =
             tokens.iter().zip(0u32..).map(|(token, id)| (token.clone(), id.into())).collect();
         let spelled: Vec<[&str; 2]> =

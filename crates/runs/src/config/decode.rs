@@ -117,9 +117,40 @@ fn explain(section: &str, error: &Error, entry: Option<&Entry>) -> Fault {
             None => fault.at(place("not known")),
         };
     }
-    let wanted = message.split_once("expected ").map_or("", |(_, wanted)| wanted);
-    let label = if wanted.is_empty() { String::new() } else { format!("wanted {wanted}") };
-    Fault::new(format!("{path}: {message}")).at(place(&label))
+    let (found, wanted) = message.split_once(", expected ").unwrap_or((message, ""));
+    let Some((_, found)) = found.split_once(": ").filter(|_| !wanted.is_empty()) else {
+        return Fault::new(format!("{path}: {message}")).at(place(""));
+    };
+    let wanted = in_toml(wanted);
+    let fault = Fault::new(format!("{path}: found {}, wanted {wanted}", in_toml(found)));
+    let fault = fault.at(place(&format!("wanted {wanted}")));
+    // A word where a section belongs is everybody's first guess for the section's kind.
+    match found.strip_prefix("string ").filter(|_| wanted == "a section") {
+        Some(word) => fault.help(format!("for example\n[{path}]\nkind = {word}")),
+        None => fault,
+    }
+}
+
+/// serde's words for a value or a type, in those of TOML.
+fn in_toml(words: &str) -> String {
+    let bare = words.replace('`', "");
+    let value = ["integer ", "floating point ", "boolean ", "string "];
+    if let Some(value) = value.iter().find_map(|kind| bare.strip_prefix(kind)) {
+        return value.to_owned();
+    }
+    match bare.as_str() {
+        "u64" | "usize" | "u32" | "u8" => "a whole number, 0 or more".to_owned(),
+        "i64" | "isize" | "i32" => "a whole number".to_owned(),
+        "f64" | "f32" => "a number".to_owned(),
+        "a boolean" | "boolean" => "true or false".to_owned(),
+        "sequence" | "a sequence" => "a list".to_owned(),
+        "map" | "a map" => "a section".to_owned(),
+        other if other.starts_with("struct ") => "a section".to_owned(),
+        other => match other.strip_prefix("an array of length ") {
+            Some(length) => format!("a list of {length}"),
+            None => other.to_owned(),
+        },
+    }
 }
 
 /// The words between backquotes.

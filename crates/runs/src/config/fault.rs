@@ -59,6 +59,19 @@ impl Fault {
         self
     }
 
+    /// The dotted paths that it names.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.places.iter().filter_map(|place| match &place.at {
+            At::Path(path) => Some(path.as_str()),
+            At::Span(_) => None,
+        })
+    }
+
+    /// The dotted path of a fault that one value alone is to blame for.
+    pub(super) fn only_path(&self) -> Option<&str> {
+        self.paths().next().filter(|_| self.places.len() == 1)
+    }
+
     pub(super) fn at(mut self, place: Option<Place>) -> Self {
         self.places.extend(place);
         self

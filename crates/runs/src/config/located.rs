@@ -47,6 +47,15 @@ pub struct FaultSpan {
 }
 
 impl Faults {
+    /// How many faults are told at most.
+    pub const MOST: usize = 10;
+
+    /// The faults that are told, and how many more there are.
+    pub fn told(&self) -> (&[LocatedFault], usize) {
+        let told = self.faults.len().min(Self::MOST);
+        (&self.faults[..told], self.faults.len() - told)
+    }
+
     /// Finds where `faults` lie, and sorts them by it.
     pub(super) fn locate(faults: &[Fault], texts: &Texts, source: &Source<'_>) -> Self {
         let locate = |fault: &Fault| {
@@ -78,7 +87,8 @@ impl Faults {
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, fault) in self.faults.iter().enumerate() {
+        let (told, n_more) = self.told();
+        for (i, fault) in told.iter().enumerate() {
             if i > 0 {
                 writeln!(f)?;
             }
@@ -93,6 +103,9 @@ impl fmt::Display for Faults {
             if let Some(help) = &fault.help {
                 write!(f, "\nhelp: {help}")?;
             }
+        }
+        if n_more > 0 {
+            write!(f, "\nand {n_more} more faults")?;
         }
         Ok(())
     }

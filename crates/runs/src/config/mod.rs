@@ -17,7 +17,7 @@ pub use sections::{DTypeName, OnFullDisk, TrainConfig};
 use serde::{Deserialize, Serialize};
 use vulpes_data::{DataConfig, ObjectiveConfig, ObjectiveKind};
 use vulpes_generate::SampleConfig;
-use vulpes_model::config::MaskKind;
+use vulpes_model::config::{Family, MaskKind};
 use vulpes_model::{Head, ModelSection};
 use vulpes_trainer::{OptimizerConfig, ScheduleConfig};
 
@@ -41,6 +41,20 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// `[sample]`: how tokens are chosen where a command line doesn't say; goes into `generation_config.json`.
     pub sample: SampleConfig,
+    /// What its file left to the run to choose; nothing for a config that was made in code.
+    #[serde(skip)]
+    pub unsaid: Unsaid,
+}
+
+/// What a config's file leaves to the run to choose by its corpus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsaid {
+    /// All of `[model]`.
+    pub model: bool,
+    /// All of `[data.tokenizer]`.
+    pub tokenizer: bool,
+    /// Both `data.validation` and `data.validation_fraction`.
+    pub validation: bool,
 }
 
 impl RunConfig {
@@ -83,16 +97,31 @@ impl RunConfig {
     fn decode(source: &Source<'_>, faults: &mut Vec<Fault>) -> Option<Self> {
         let known = ["model", "data", "objective", "optimizer", "schedule", "train", "sample"];
         decode::unknown_sections(source, &known, faults);
-        let model: Option<ModelSection> = decode::section("model", source, faults);
-        let data: Option<DataConfig> = decode::section("data", source, faults);
+        let mut model: Option<ModelSection> = decode::section("model", source, faults);
+        let mut data: Option<DataConfig> = decode::section("data", source, faults);
         let mut objective: Option<ObjectiveConfig> = decode::section("objective", source, faults);
         let optimizer: Option<OptimizerConfig> = decode::section("optimizer", source, faults);
         let schedule: Option<ScheduleConfig> = decode::section("schedule", source, faults);
         let train: Option<TrainConfig> = decode::section("train", source, faults);
         let sample: Option<SampleConfig> = decode::section("sample", source, faults);
+        let unsaid = Unsaid {
+            model: !source.says("model"),
+            tokenizer: !source.says("data.tokenizer"),
+            validation: !source.says("data.validation") && !source.says("data.validation_fraction"),
+        };
+        if let Some(data) = data.as_mut().filter(|_| !source.says("data.kind"))
+            && let Some(kind) = data.kind_by_ending()
+        {
+            data.kind = kind;
+        }
         let from_scratch = train.as_ref().is_none_or(TrainConfig::is_from_scratch);
         if let Some(objective) = objective.as_mut().filter(|_| from_scratch) {
             objective.kind = Some(objective.kind());
+        }
+        let asks_next =
+            objective.as_ref().is_none_or(|objective| objective.kind() == ObjectiveKind::NextToken);
+        if let Some(model) = model.as_mut().filter(|_| unsaid.model && from_scratch && !asks_next) {
+            model.family = Some(Family::Bert);
         }
         faults.extend(rules(
             model.as_ref(),
@@ -111,6 +140,7 @@ impl RunConfig {
             schedule: schedule?,
             train: train?,
             sample: sample?,
+            unsaid,
         })
     }
 
@@ -158,6 +188,15 @@ fn rules(
             Fault::new(format!("{path} {}", problem.message)).on(&path, "")
         }));
     }
+    causes(faults)
+}
+
+/// The faults without those between keys of which one is at fault by itself: they are its consequences.
+fn causes(mut faults: Vec<Fault>) -> Vec<Fault> {
+    let alone: Vec<String> = faults.iter().filter_map(|fault| fault.only_path().map(str::to_owned)).collect();
+    faults.retain(|fault| {
+        fault.only_path().is_some() || !fault.paths().any(|path| alone.iter().any(|of| of == path))
+    });
     faults
 }
 

@@ -10,6 +10,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Place};
 
+/// How many errors of syntax are told: those after the first few mostly follow from them.
+const MOST_SYNTAX: usize = 3;
+
 /// One text: where it came from, and itself after as many blanks as there is text before it.
 pub(super) struct Text {
     pub(super) path: String,
@@ -72,13 +75,32 @@ impl<'a> Source<'a> {
         let mut tree = DeTable::new();
         for text in &texts.0 {
             let (layer, errors) = DeTable::parse_recoverable(&text.padded);
-            faults.extend(errors.into_iter().map(|error| {
-                Fault::new(format!("not valid TOML: {}", error.message()))
-                    .at(error.span().map(|span| Place::span(span, "")))
+            let n_more = errors.len().saturating_sub(MOST_SYNTAX);
+            faults.extend(errors.into_iter().take(MOST_SYNTAX).enumerate().map(|(number, error)| {
+                let fault = Fault::new(format!("not valid TOML: {}", error.message()))
+                    .at(error.span().map(|span| Place::span(span, "")));
+                match n_more > 0 && number + 1 == MOST_SYNTAX {
+                    true => {
+                        fault.help(format!("{n_more} more such errors follow: is {} a config?", text.path))
+                    }
+                    false => fault,
+                }
             }));
             merge(&mut tree, layer.into_inner());
         }
         Self { tree }
+    }
+
+    /// Whether there is a value, or anything in a section, at a dotted `path`.
+    pub(super) fn says(&self, path: &str) -> bool {
+        let mut table = &self.tree;
+        for part in path.split('.') {
+            match table.get(part).map(Spanned::get_ref) {
+                Some(DeValue::Table(inner)) => table = inner,
+                found => return found.is_some(),
+            }
+        }
+        !table.is_empty()
     }
 
     /// The span of the value at a dotted `path`, or of what stands nearest around it.

@@ -12,13 +12,14 @@ use candle_core::{DType, Device};
 use vulpes_data::{Cursor, Dataset, OpenOptions, Tokenizer};
 use vulpes_model::config::MaskKind;
 use vulpes_model::folder::{self, Extra, LoadOptions};
-use vulpes_model::{Head, ModelConfig, Transformer, device, n_parameters};
+use vulpes_model::{Head, ModelConfig, ModelSection, Transformer, device, n_parameters};
 use vulpes_trainer::freeze::frozen;
 use vulpes_trainer::{Schedule, SpikeRule, TrainingOptions, default_shards};
 
 use crate::base::Base;
 use crate::config::{DTypeName, RunConfig, head};
 use crate::error::{Error, Result};
+use crate::suit::suit;
 
 /// How many rows the mark of a corpus is made from.
 const MARKED_ROWS: u64 = 64;
@@ -44,6 +45,8 @@ pub struct Plan {
     base: Option<Base>,
     /// The parameters that stay as they are.
     pub(crate) frozen: BTreeSet<String>,
+    /// What the run chose where the config's file says nothing, and why.
+    pub chosen: Vec<String>,
     /// What folder and data had to say.
     pub warnings: Vec<String>,
 }
@@ -66,13 +69,15 @@ impl Plan {
     /// Returns an error if the config breaks a rule ([`RunConfig::check`]), the device or the data can't be opened, or
     /// the vocabulary shows a contradiction.
     pub fn new(
-        config: RunConfig,
+        mut config: RunConfig,
         options: &PlanOptions,
         progress: &dyn vulpes_data::Progress,
     ) -> Result<Self> {
         config.check()?;
         let device = device::parse(options.device.as_deref())?;
         let mut base = Base::open(&config, options.checkpoint.as_deref())?;
+        let goes_on = options.checkpoint.as_ref().map(|_| options.run_dir.as_path());
+        let chosen = suit(&mut config, goes_on)?;
         let mut warnings = Vec::new();
         let config = match &base {
             None => config,
@@ -99,11 +104,14 @@ impl Plan {
             progress,
         };
         let open_data =
-            |data| on_threads(config.train.threads, || Dataset::open(data, &config.objective, &open));
-        let mut dataset = open_data(&config.data)?;
+            |data: &_| on_threads(config.train.threads, || Dataset::open(data, &config.objective, &open));
+        // A share of 0 is the config's word for none at all.
+        let mut data = config.data.clone();
+        data.validation_fraction = data.validation_fraction.filter(|fraction| *fraction > 0.0);
+        let mut dataset = open_data(&data)?;
         if let Some(base) = base.as_mut().filter(|_| tokenizer.is_none() && dataset.tokenizer().is_some()) {
             warnings.push(base.new_tokenizer());
-            if let Some(data) = base.bound(&config.data, dataset.vocab_size()) {
+            if let Some(data) = base.bound(&data, dataset.vocab_size()) {
                 dataset = open_data(&data)?;
             }
         }
@@ -112,6 +120,11 @@ impl Plan {
         let frozen = frozen(&config.train.freeze, &model)?;
         warnings.extend(base.as_ref().and_then(|base| base.new_labels(dataset.labels())));
         warnings.extend(dataset.warnings().iter().cloned());
+        let (asked, n_tokens) = (config.data.tokenizer.vocab_size, dataset.vocab_size());
+        if let Some(asked) = asked.filter(|asked| tokenizer.is_none() && *asked > n_tokens) {
+            warnings
+                .push(format!("data.tokenizer.vocab_size = {asked}, and the corpus gives {n_tokens} tokens"));
+        }
         if model.head == Head::NextToken && model.mask == MaskKind::Full {
             warnings.push(
                 "model.mask = \"full\" with objective.kind = \"next_token\": every token sees the one that it is asked \
@@ -126,6 +139,9 @@ impl Plan {
         let default =
             default_shards(config.train.batch_rows, model.context_len, n_parameters(&model), &device);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // Written down in full: what is meant must not hang on a preset that may change.
+        let mut config = config;
+        config.model = ModelSection { vocab_size: config.model.vocab_size, ..ModelSection::from(&model) };
         let mut plan = Self {
             n_shards: config.train.shards.unwrap_or(default),
             n_threads: config.train.threads.unwrap_or(cores),
@@ -137,6 +153,7 @@ impl Plan {
             frozen,
             device,
             dtype,
+            chosen,
             warnings,
         };
         let tight = plan.check_memory(memory::available())?;

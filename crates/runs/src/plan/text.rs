@@ -30,6 +30,7 @@ impl Plan {
             "steps": self.config.train.steps,
             "rows_per_step": self.rows_per_step(),
             "tokens_per_step_at_most": self.tokens_per_step(),
+            "chosen": self.chosen,
             "memory_bytes": self.memory_bytes(),
             "checkpoint_bytes": self.checkpoint_bytes(),
         })
@@ -86,7 +87,8 @@ impl fmt::Display for Plan {
             "memory      about {}; {} a checkpoint",
             bytes(self.memory_bytes()),
             bytes(self.checkpoint_bytes())
-        )
+        )?;
+        self.chosen.iter().try_for_each(|words| write!(f, "\nchosen      {words}"))
     }
 }
 
