@@ -58,6 +58,22 @@ fn the_file_map_equals_the_tree() {
     }
 }
 
+/// The reference of config keys is made from the code; written anew as the file map is.
+#[test]
+fn the_reference_of_keys_equals_the_code() {
+    let path = "crates/runs/README.md";
+    let (start, end) = ("<!-- keys: made from the code by tests/readme.rs -->\n", "<!-- end of the keys -->");
+    let text = read(path);
+    let (before, rest) = text.split_once(start).expect("no reference");
+    let (found, after) = rest.split_once(end).expect("the reference has no end");
+    let wanted = format!("{}\n", vulpes_runs::config::keys_as_markdown());
+    if std::env::var_os("UPDATE_README").is_some() {
+        std::fs::write(root().join(path), format!("{before}{start}{wanted}{end}{after}")).unwrap();
+    } else {
+        assert!(found == wanted, "{path} is out of date: run `UPDATE_README=1 {TEST} readme`");
+    }
+}
+
 fn file_map() -> String {
     let mut map = String::from("```text\n");
     for name in names("crates") {

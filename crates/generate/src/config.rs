@@ -1,5 +1,6 @@
 //! `[sample]`: how the next token is chosen, in llama.cpp's words, with its defaults and its off-values.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How tokens are chosen, and how many.
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// let config = SampleConfig { temp: 0.0, ..SampleConfig::default() };
 /// assert!(config.is_greedy() && config.problems().is_empty());
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SampleConfig {
     /// New tokens at most; -1 = until the end token.

@@ -1,5 +1,6 @@
 //! The `[model]` section of a config file.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
@@ -9,7 +10,7 @@ use crate::config::{
 use crate::families;
 
 /// What a config file says of the model: the family, and whatever is to differ from its preset.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[expect(missing_docs, reason = "each field is the Option of ModelConfig's field of that name")]
 pub struct ModelSection {

@@ -1,19 +1,29 @@
 //! `loss.svg`: the training loss and the validation loss over the tokens read, as one self-contained picture.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 400.0;
+const HEIGHT: f64 = 412.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 32.0;
-const BOTTOM: f64 = 48.0;
+const BOTTOM: f64 = 60.0;
 
 /// Points beyond this many are thinned by taking means of neighbours.
 const MAX_POINTS: usize = 1000;
 
 /// Draws the two curves, each a list of tokens read and loss; values that are not finite are left out.
-pub(crate) fn loss_svg(title: &str, train: &[(u64, f64)], validation: &[(u64, f64)]) -> String {
+///
+/// `tokens` has the tokens read up to each step, for the axis of steps and the mark of the best one.
+pub(crate) fn loss_svg(
+    title: &str,
+    train: &[(u64, f64)],
+    validation: &[(u64, f64)],
+    tokens: &BTreeMap<u64, u64>,
+) -> String {
+    let best =
+        validation.iter().filter(|point| point.1.is_finite()).min_by(|a, b| a.1.total_cmp(&b.1)).copied();
     let train = thin(train);
     let validation = thin(validation);
     let all = || train.iter().chain(&validation);
@@ -51,12 +61,22 @@ pub(crate) fn loss_svg(title: &str, train: &[(u64, f64)], validation: &[(u64, f6
             count(tick)
         );
     }
-    let _ = writeln!(
-        svg,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">tokens</text>",
-        (LEFT + WIDTH - RIGHT) / 2.0,
-        HEIGHT - 10.0
-    );
+    let (first, last) = (tokens.keys().next().copied(), tokens.keys().next_back().copied());
+    if let (Some(first), Some(last)) = (first.filter(|_| tokens.len() > 1), last) {
+        let (_, _, step) = nice(first as f64, last as f64);
+        for tick in ticks(first as f64, last as f64, step.max(1.0)) {
+            let Some((_, read)) = tokens.range(..=tick as u64).next_back() else { continue };
+            let _ = writeln!(
+                svg,
+                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#666\">{}</text>",
+                x(*read as f64),
+                HEIGHT - BOTTOM + 36.0,
+                count(tick)
+            );
+        }
+        let _ = writeln!(svg, "<text x=\"6\" y=\"{:.1}\" fill=\"#666\">steps</text>", HEIGHT - BOTTOM + 36.0);
+    }
+    let _ = writeln!(svg, "<text x=\"6\" y=\"{:.1}\">tokens</text>", HEIGHT - BOTTOM + 18.0);
     for (place, (points, colour, name)) in
         [(&train, "#4477aa", "training loss"), (&validation, "#cc6611", "validation loss")]
             .into_iter()
@@ -66,12 +86,28 @@ pub(crate) fn loss_svg(title: &str, train: &[(u64, f64)], validation: &[(u64, f6
             continue;
         }
         let line: Vec<String> = points.iter().map(|(a, b)| format!("{:.1},{:.1}", x(*a), y(*b))).collect();
-        let legend = WIDTH - RIGHT - 240.0 + 125.0 * place as f64;
+        let legend = WIDTH - RIGHT - 270.0 + 140.0 * place as f64;
         let _ = writeln!(
             svg,
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\n\
+             <path d=\"M{:.1} 16h18\" stroke=\"{colour}\" stroke-width=\"3\"/>\
              <text x=\"{legend}\" y=\"20\" fill=\"{colour}\">{name}</text>",
-            line.join(" ")
+            line.join(" "),
+            legend - 24.0
+        );
+    }
+    if let Some((read, loss)) = best {
+        let step =
+            tokens.iter().find(|(_, tokens)| **tokens == read).map(|(step, _)| format!(" at step {step}"));
+        let (at, height) = (x(read as f64), y(loss));
+        // Beside the mark, on the side where there is room.
+        let (anchor, beside) = if at > WIDTH * 0.6 { ("end", at - 8.0) } else { ("start", at + 8.0) };
+        let _ = writeln!(
+            svg,
+            "<circle cx=\"{at:.1}\" cy=\"{height:.1}\" r=\"4\" fill=\"#cc6611\"/>\
+             <text x=\"{beside:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" fill=\"#cc6611\">best {loss:.4}{}</text>",
+            height + 16.0,
+            step.unwrap_or_default()
         );
     }
     svg.push_str("</svg>\n");
@@ -137,12 +173,16 @@ mod tests {
 
     #[test]
     fn both_curves_are_drawn() {
-        let svg = loss_svg("a < b", &[(1, 4.0), (2, 3.0), (3, f64::NAN), (4, 2.0)], &[(2, 3.5), (4, 2.5)]);
+        let tokens = BTreeMap::from([(1, 1), (2, 2), (3, 3), (4, 4)]);
+        let train = [(1, 4.0), (2, 3.0), (3, f64::NAN), (4, 2.0)];
+        let svg = loss_svg("a < b", &train, &[(2, 2.5), (4, 3.5)], &tokens);
         assert_eq!(svg.matches("<polyline").count(), 2);
         assert!(
             svg.contains("a &lt; b")
                 && svg.contains(">tokens<")
                 && svg.contains("validation loss")
+                && svg.contains(">steps<")
+                && svg.contains("best 2.5000 at step 2")
                 && !svg.contains("NaN")
         );
     }
@@ -163,7 +203,7 @@ mod tests {
             (vec![(1, 2.0), (2, 2.0)], vec![(2, f64::INFINITY)]),
             ((0..100_000).map(|i| (i, 1.0 / (1.0 + i as f64))).collect(), vec![]),
         ] {
-            let svg = loss_svg("t", &train, &validation);
+            let svg = loss_svg("t", &train, &validation, &BTreeMap::new());
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
             assert!(svg.len() < 40_000);
         }

@@ -108,7 +108,7 @@ impl<'a> Watch<'a> {
         let temporary = self.svg.with_file_name(".tmp-loss.svg");
         let [train, validation] =
             [&self.curves.train, &self.curves.validation].map(|points| self.curves.over_tokens(points));
-        let picture = loss_svg(&self.title, &train, &validation);
+        let picture = loss_svg(&self.title, &train, &validation, &self.curves.tokens);
         let drawn = std::fs::write(&temporary, picture).and_then(|()| std::fs::rename(&temporary, &self.svg));
         drawn.inspect_err(|_| {
             let _ = std::fs::remove_file(&temporary);

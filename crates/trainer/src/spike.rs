@@ -4,12 +4,13 @@
 //! moments are), a loss greater than `train.spike_factor · m` is a leap, once `train.spike_after` losses went into
 //! the mean. A leap doesn't enter the mean.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 const KEPT: f64 = 0.98;
 
 /// What to do when the loss leaps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnSpike {
     /// Apply the step all the same.

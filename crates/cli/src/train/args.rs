@@ -18,11 +18,12 @@ Examples:
   train --config fox.toml --overwrite                      begin anew in place of the run that is there
   train --config fox.toml --dry-run                        show what would be done
   train --list                                             the configs that are built in
+  train --keys train                                       what each key of [train] means
   train --check runs/fox                                   is everything on the disk whole?
   train --verify runs/fox --from 100 --to 200              do those steps again and compare every bit
 
 Exit codes: 0 done; 1 failed; 2 bad usage or bad config; 130 and 143 stopped by SIGINT and SIGTERM, after a checkpoint.",
-    group = ArgGroup::new("what").required(true).args(["config", "check", "verify", "list"])
+    group = ArgGroup::new("what").required(true).args(["config", "check", "verify", "list", "keys"])
 )]
 pub(crate) struct Args {
     /// The config: a file, the name of one in configs/, or of one built in (--list)
@@ -88,6 +89,11 @@ pub(crate) struct Args {
     /// List the configs that are built in
     #[arg(long, conflicts_with_all = ["set", "resume", "overwrite", "device", "threads", "out", "eval", "dry_run"])]
     pub(crate) list: bool,
+
+    /// Explain every key of a config, or those of a section
+    #[arg(long, value_name = "SECTION", num_args = 0..=1, default_missing_value = "",
+          conflicts_with_all = ["set", "resume", "overwrite", "device", "threads", "out", "eval", "dry_run"])]
+    pub(crate) keys: Option<String>,
 }
 
 #[cfg(test)]
@@ -131,6 +137,7 @@ mod tests {
                 "--from STEP",
                 "--to STEP",
                 "--list",
+                "--keys SECTION",
             ]
         );
     }

@@ -4,6 +4,7 @@
 
 mod args;
 mod cut_files;
+mod keys;
 mod life;
 mod progress;
 mod reading;
@@ -56,6 +57,9 @@ fn dispatch(args: &Args) -> Result<u8> {
     }
     if args.list {
         return list_command(args);
+    }
+    if let Some(section) = &args.keys {
+        return keys_command(args, section);
     }
     let Some(name) = &args.config else { return Err(Error::Usage("--config is wanted".to_owned())) };
     let config = read_config(args, name)?;
@@ -167,6 +171,17 @@ fn list_command(args: &Args) -> Result<u8> {
         configs.clone().map(|(name, words)| format!("{name:<width$}  {words}")).collect();
     let documents: Vec<_> = configs.map(|(name, words)| json!({ "name": name, "summary": words })).collect();
     give(args, &json!({ "configs": documents }), &lines.join("\n"))?;
+    Ok(0)
+}
+
+fn keys_command(args: &Args, section: &str) -> Result<u8> {
+    let section = section.trim_matches(['[', ']']);
+    let document = |key: &vulpes_runs::config::Key| {
+        json!({ "key": key.path, "wanted": key.wanted, "default": key.default, "about": key.about,
+                "words": key.words.iter().map(|(word, about)| json!({ "word": word, "about": about })).collect::<Vec<_>>() })
+    };
+    let documents: Vec<_> = keys::chosen(section)?.iter().map(document).collect();
+    give(args, &json!({ "keys": documents }), &keys::text(section)?)?;
     Ok(0)
 }
 

@@ -1,5 +1,6 @@
 //! The section `[data]`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Issue;
@@ -9,7 +10,7 @@ use super::paths::Paths;
 use super::tokenizer::{TokenizerConfig, TokenizerKind};
 
 /// What the files hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DataKind {
     /// Plain text in UTF-8.
@@ -29,7 +30,7 @@ pub enum DataKind {
 }
 
 /// What one row of a batch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RowKind {
     /// All documents are packed end to end and cut into windows of equal length.
@@ -39,7 +40,7 @@ pub enum RowKind {
 }
 
 /// The section `[data]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
     /// What the files hold.

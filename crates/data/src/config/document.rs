@@ -63,3 +63,17 @@ impl<'de> Deserialize<'de> for DocumentConfig {
         deserializer.deserialize_any(DocumentVisitor)
     }
 }
+
+impl schemars::JsonSchema for DocumentConfig {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DocumentConfig".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "title": r#""file", "line" or { marker = "..." }"# })
+    }
+}

@@ -1,11 +1,12 @@
 //! The section `[objective]`: what the model is asked.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Issue;
 
 /// What the model is asked at each place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectiveKind {
     /// The token that comes next.
@@ -18,7 +19,7 @@ pub enum ObjectiveKind {
 }
 
 /// The section `[objective]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ObjectiveConfig {
     /// What is asked; unset: the next token, or for a model that comes from a folder what its head was made for.

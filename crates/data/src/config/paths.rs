@@ -64,3 +64,17 @@ impl<'de> Deserialize<'de> for Paths {
         deserializer.deserialize_any(PathsVisitor)
     }
 }
+
+impl schemars::JsonSchema for Paths {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Paths".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "title": r#"a path, or a list of paths, globs and folders"# })
+    }
+}

@@ -1,11 +1,12 @@
 //! The section `[data.tokenizer]`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Issue;
 
 /// How text becomes ids.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenizerKind {
     /// Words as they stand, punctuation marks on their own; unknown words become `[UNK]`.
@@ -22,7 +23,7 @@ pub enum TokenizerKind {
 }
 
 /// The section `[data.tokenizer]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenizerConfig {
     /// The kind.

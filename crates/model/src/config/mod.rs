@@ -5,11 +5,12 @@
 
 mod check;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vulpes_ops::Activation;
 
 /// A preset: the architecture that a paper gave a name. All of a family is in its file in `families/`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
     /// One layer, one causal head, and nothing else: the model of attention's first explanation.
@@ -23,7 +24,7 @@ pub enum Family {
 }
 
 /// Where a block's two sublayers stand between norm and residual stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BlockKind {
     /// The context vectors themselves: no norm, no residual, no output projection.
@@ -35,7 +36,7 @@ pub enum BlockKind {
 }
 
 /// The kind of normalisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NormKind {
     /// None at all.
@@ -47,7 +48,7 @@ pub enum NormKind {
 }
 
 /// How a token's place becomes known to the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Positions {
     /// Not at all: the model sees a bag of earlier words.
@@ -59,7 +60,7 @@ pub enum Positions {
 }
 
 /// What the second sublayer computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FeedForwardKind {
     /// No second sublayer.
@@ -75,7 +76,7 @@ pub enum FeedForwardKind {
 }
 
 /// Which tokens a query may look at, padding apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MaskKind {
     /// Itself and those before it.
@@ -105,7 +106,7 @@ pub enum Head {
 }
 
 /// Stretching of the rotary frequencies to longer contexts, as Llama 3.1 defines it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RopeScaling {
     /// How much the slow frequencies are slowed.
@@ -119,7 +120,7 @@ pub struct RopeScaling {
 }
 
 /// What a layer of the pattern has otherwise than the rest of the config says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LayerOverride {
     /// The layer's own window; absent = the config's.
@@ -152,7 +153,7 @@ pub struct Rope {
 }
 
 /// Everything that decides a transformer's parameters and arithmetic.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// The preset that the rest came from; decides the layout on disk.
@@ -208,6 +209,7 @@ pub struct ModelConfig {
     /// Number of token types (segments), each with a learned vector; 0 = none.
     pub n_token_type: usize,
     /// What stands on the last hidden state.
+    #[schemars(skip)]
     pub head: Head,
     /// The share of values set to zero in training ([Srivastava et al. 2014](https://jmlr.org/papers/v15/srivastava14a.html)).
     pub dropout: f64,

@@ -6,14 +6,17 @@
 
 mod decode;
 mod fault;
+mod keys;
 mod located;
 mod sections;
 mod source;
 
 pub use fault::Fault;
+pub use keys::{Key, keys, keys_as_markdown, section_of};
 pub use located::{FaultSpan, Faults, FaultyText, LocatedFault};
 pub use sections::{DTypeName, OnFullDisk, TrainConfig};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vulpes_data::{DataConfig, ObjectiveConfig, ObjectiveKind};
 use vulpes_generate::SampleConfig;
@@ -24,7 +27,7 @@ use vulpes_trainer::{OptimizerConfig, ScheduleConfig};
 use source::{Source, Texts};
 
 /// Everything that decides a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
     /// `[model]`: the transformer.
@@ -43,6 +46,7 @@ pub struct RunConfig {
     pub sample: SampleConfig,
     /// What its file left to the run to choose; nothing for a config that was made in code.
     #[serde(skip)]
+    #[schemars(skip)]
     pub unsaid: Unsaid,
 }
 

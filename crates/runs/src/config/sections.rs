@@ -1,5 +1,6 @@
 //! `[train]`, and what may stand in it, in `[optimizer]` and in `[schedule]`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vulpes_trainer::freeze::glob;
 use vulpes_trainer::{OnSpike, OptimizerConfig, ScheduleConfig, ScheduleKind};
@@ -7,7 +8,7 @@ use vulpes_trainer::{OnSpike, OptimizerConfig, ScheduleConfig, ScheduleKind};
 use super::fault::Fault;
 
 /// The number format of parameters and arithmetic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DTypeName {
     /// IEEE binary32.
@@ -17,7 +18,7 @@ pub enum DTypeName {
 }
 
 /// What to do when the disk is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFullDisk {
     /// Keep what is whole, say so, and exit with 1.
@@ -27,7 +28,7 @@ pub enum OnFullDisk {
 }
 
 /// `[train]`: the run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
     /// Optimizer steps.

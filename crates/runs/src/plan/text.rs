@@ -53,8 +53,8 @@ impl fmt::Display for Plan {
         )?;
         writeln!(
             f,
-            "model       {:?}: {}, {}, width {}, context {}",
-            m.family,
+            "model       {}: {}, {}, width {}, context {}",
+            serde_json::to_value(m.family).ok().as_ref().and_then(|name| name.as_str()).unwrap_or_default(),
             counted(m.n_layer, "layer"),
             counted(m.n_head, "head"),
             m.d_model,
