@@ -28,8 +28,13 @@ use crate::way::Way;
 
 const TEMPLATE: &str = include_str!("page/explanation.html");
 const STYLE: &str = include_str!("page/style.css");
-const SCRIPT: &str =
-    concat!(include_str!("page/base.js"), include_str!("page/steps.js"), include_str!("page/explanation.js"));
+const SCRIPT: &str = concat!(
+    include_str!("page/base.js"),
+    include_str!("page/equations.js"),
+    include_str!("page/steps.js"),
+    include_str!("page/prediction.js"),
+    include_str!("page/explanation.js")
+);
 
 /// The vectors of a head take part in the page while the numbers stay below this many bytes.
 const ROOM: usize = 2_850_000;
@@ -101,6 +106,7 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
         "causal": config.mask == vulpes_model::config::MaskKind::Causal,
         "n_layer": config.n_layer,
         "n_head": config.n_head,
+        "n_kv_head": config.n_kv_head,
         "d_head": config.d_head,
         "n_output": explanation.logits.first().map_or(0, Vec::len),
         "scale": explanation.scale,
