@@ -1,6 +1,9 @@
 /* Equations: the model's own numbers under their names, and sums written out so that what is shown adds up. */
 const small = i => Array.from(String(i), d => '₀₁₂₃₄₅₆₇₈₉'[d]).join('');
 const digits = x => x !== 0 && Math.abs(x) < 1e-4 ? Number(x).toExponential(2).replace('-', '−').replace('e-', 'e−').replace('e+', 'e') : Math.abs(x) >= 1e6 ? Number(x).toExponential(3).replace('e+', 'e') : fixed(x);
+/* What is divided by: as many digits however small it is. */
+const fine = x => Number(x).toPrecision(5).replace('e-', 'e−').replace('e+', 'e');
+const sized = x => x === 0 || Math.abs(x) >= 0.1 && Math.abs(x) < 1e6 ? digits(x) : fine(x);
 const signed = x => x < 0 ? `(${digits(x)})` : digits(x);
 
 /* One part of the way from ids to logits: its values, formulas and parameters by name. */
@@ -85,9 +88,9 @@ function oneNorm(box, part, name, of, marks, t) {
   const x = rows[t], centred = part.formula(name).includes(' − mean(');
   const mean = centred ? x.reduce((a, b) => a + b, 0) / x.length : 0;
   const root = Math.sqrt(x.reduce((a, b) => a + (b - mean) ** 2, 0) / x.length + eps[0]);
-  say(box, centred ? `Here mean(${of}) = ${digits(mean)} and √(var(${of}) + ε) = ${digits(root)}; γ and β were learned.` : `Here √(mean(${of}²) + ε) = ${digits(root)}; γ was learned.`, {class: 'note'});
+  say(box, centred ? `Here mean(${of}) = ${digits(mean)} and √(var(${of}) + ε) = ${fine(root)}; γ and β were learned.` : `Here √(mean(${of}²) + ε) = ${fine(root)}; γ was learned.`, {class: 'note'});
   const top = centred ? `(${digits(x[0])} − ${signed(mean)})` : digits(x[0]);
-  const terms = [{factors: [x[0] - mean, 1 / root, gamma[0]], text: `${top} / ${digits(root)} × ${signed(gamma[0])}`}];
+  const terms = [{factors: [x[0] - mean, 1 / root, gamma[0]], text: `${top} / ${fine(root)} × ${signed(gamma[0])}`}];
   if (beta) terms.push({factors: [beta[0]]});
   sum(box, `${name}${small(1)}`, terms, out[t][0]);
 }

@@ -102,7 +102,7 @@ const asksFor = (data, names, t) => data.head.kind === 'classify' ? 'the label o
 function softmaxOver(box, data, names, t, said) {
   const what = data.head.kind === 'classify' ? 'label' : 'word', list = t === data.position ? data.next : said.next;
   const total = Math.exp(said.log_sum), small_enough = said.log_sum < 12, first = list[0];
-  say(box, `Softmax turns the logits into probabilities that sum to 1; here for ${asksFor(data, names, t)}. ${small_enough ? `probability = exp(logit) / ${digits(total)}, the sum of exp(logit) over all ${data.n_output} ${what}s.` : `probability = exp(logit − ${digits(said.log_sum)}); that number is the logarithm of the sum of exp(logit) over all ${data.n_output} ${what}s.`}`);
+  say(box, `Softmax turns the logits into probabilities that sum to 1; here for ${asksFor(data, names, t)}. ${small_enough ? `probability = exp(logit) / ${sized(total)}, the sum of exp(logit) over all ${data.n_output} ${what}s.` : `probability = exp(logit − ${digits(said.log_sum)}); that number is the logarithm of the sum of exp(logit) over all ${data.n_output} ${what}s.`}`);
   const next = add(box, 'table', null, {class: 'bars', id: 'next'});
   const line = (texts, probability, options) => {
     const row = add(next, 'tr', null, options);
@@ -116,7 +116,7 @@ function softmaxOver(box, data, names, t, said) {
   [what, 'logit', 'probability', ''].forEach(title => add(titles, 'th', title, {scope: 'col'}));
   const power = Math.exp(first.logit);
   sum(box, `probability of “${bare(first.text)}”`, [small_enough
-    ? {factors: [power, 1 / total], text: `${digits(power)} / ${digits(total)}`}
+    ? {factors: [power, 1 / total], text: `${sized(power)} / ${sized(total)}`}
     : {factors: [Math.exp(first.logit - said.log_sum)], text: `exp(${digits(first.logit)} − ${signed(said.log_sum)})`}], first.probability);
   say(box, `Predicted ${what} = *“${bare(first.text)}”* (highest score).`);
 }

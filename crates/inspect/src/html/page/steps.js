@@ -104,16 +104,16 @@ function softmaxStep(box, data, names, {layer, q, k}, weights, vectors) {
   const line = (name, score, e, weight, options) => {
     const tr = add(body, 'tr', null, options);
     add(tr, 'td', name);
-    if (soft) { add(tr, 'td', score === null ? '' : digits(score)); add(tr, 'td', digits(e)); }
+    if (soft) { add(tr, 'td', score === null ? '' : digits(score)); add(tr, 'td', sized(e)); }
     add(tr, 'td', digits(weight));
-    bar(tr, weight);
+    bar(tr, options.class === 'total' ? 0 : weight);
   };
   listed.forEach(j => line(names[j], soft && scores[j], soft && power(j), exact[j], j === k ? {class: 'result'} : {}));
   const rest = allowed.filter(j => !listed.includes(j)), total = soft && allowed.reduce((all, j) => all + power(j), 0);
   const of = value => rest.reduce((all, j) => all + value(j), 0);
   if (rest.length) line(`the other ${rest.length} together`, null, soft && of(power), of(j => exact[j]), {class: 'rest'});
   if (soft) line('sum', null, total, allowed.reduce((all, j) => all + exact[j], 0), {class: 'total'});
-  if (soft) sum(box, `weight of ${quote(names[k])}`, [{factors: [power(k), 1 / total], text: `${digits(power(k))} / ${digits(total)}`}], exact[k], {id: 'weight'});
+  if (soft) sum(box, `weight of ${quote(names[k])}`, [{factors: [power(k), 1 / total], text: `${sized(power(k))} / ${sized(total)}`}], exact[k], {id: 'weight'});
   else sum(box, `weight of ${quote(names[k])}`, [{factors: [exact[k]]}], exact[k], {id: 'weight'});
   return exact.map((weight, j) => mask[q][j] === '1' ? weight : 0);
 }
