@@ -73,7 +73,7 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
             target: seen.target.clone(),
             is_target_given: args.target.is_some(),
             gradients: seen.gradients.clone(),
-            way: way(&subject, &seen.explanation)?,
+            way: way(&model, &seen.explanation.ids)?,
             projection: projection(&subject, &seen.explanation, LISTED)?,
             said: said(&subject, &seen.explanation, LISTED),
             story: Story::of(path, &seen.explanation.ids),
@@ -95,7 +95,7 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
         if args.target.is_some() {
             print_knockouts(&seen.knockouts, &seen.target.text, &seen.explanation, paper)?;
         }
-        seen.gradients.as_ref().map_or(Ok(()), |flow| print_gradients(flow, paper))
+        seen.gradients.as_ref().map_or(Ok(()), |flow| print_gradients(flow, &seen.explanation, paper))
     })
 }
 

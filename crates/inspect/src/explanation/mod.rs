@@ -16,6 +16,7 @@ pub use page::print;
 pub use said::{Said, said};
 
 use crate::error::Error;
+use crate::way::formulas;
 
 /// `[layer][head][query][key]`, or `[layer][head][token][width]`.
 type PerHead = Vec<Vec<Vec<Vec<f32>>>>;
@@ -34,6 +35,8 @@ pub struct Explanation {
     /// The token that the table is made of: the last; the first mask of a model that fills masks; the first of all of a
     /// classifier.
     pub position: usize,
+    /// How each layer makes its numbers, `[L]`: `Q = Wq @ norm(x) + bq` and so on, in the order of computation.
+    pub formulas: Vec<Vec<String>>,
     /// The factor on q·k.
     pub scale: f64,
     /// 1 where a query of the first layer (row) may look at the key (column), `[T][T]`.
@@ -175,6 +178,7 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
         tokens: ids.iter().map(|&id| token_text(subject.tokenizer, id)).collect(),
         ids: ids.to_vec(),
         position,
+        formulas: formulas(subject.model)?,
         scale: config.scale(),
         mask: masks.first().cloned().unwrap_or_default(),
         masks,

@@ -46,6 +46,7 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
             tokens: vec!["internationalisation".into(); n],
             ids: vec![50_000; n],
             position: n - 1,
+            formulas: Vec::new(),
             scale: 0.125,
             mask: Vec::new(),
             masks: vec![(0..n).map(|q| (0..n).map(|k| u8::from(k <= q || !causal)).collect()).collect()],

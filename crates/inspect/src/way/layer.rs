@@ -1,7 +1,7 @@
 //! The equations of one layer.
 
 use candle_core::Tensor;
-use vulpes_model::{Block, Site};
+use vulpes_model::{Block, ModelConfig, Site};
 
 use super::{Writer, name_of};
 use crate::error::Error;
@@ -32,7 +32,7 @@ pub(super) fn sites(layer: usize) -> [Site; 17] {
 /// From x, what the layer reads, to what it hands on: y after attention, z after the feed-forward.
 ///
 /// Queries, keys and values are formulas alone: their numbers stand with each head.
-pub(super) fn write(block: &Block<Tensor>, writer: &mut Writer) -> Result<(), Error> {
+pub(super) fn write(block: &Block<Tensor>, config: &ModelConfig, writer: &mut Writer) -> Result<(), Error> {
     let layer = block.layer;
     let attention = &block.attention;
     let residual = &attention.residual;
@@ -44,7 +44,7 @@ pub(super) fn write(block: &Block<Tensor>, writer: &mut Writer) -> Result<(), Er
         }
         None => "x",
     };
-    let rotates = writer.recorder.get(Site::Cosines(layer)).is_some();
+    let rotates = config.layer_kind(layer).rope.is_some();
     for (name, parameters, projection, unturned) in [
         ("Q", ("Wq", "bq"), &attention.query, Some(Site::UnturnedQuery(layer))),
         ("K", ("Wk", "bk"), &attention.key, Some(Site::UnturnedKey(layer))),

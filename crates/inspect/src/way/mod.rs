@@ -8,11 +8,10 @@ mod layer;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
-use vulpes_model::{HeadLayer, Input, Recorder, Site, Transformer};
+use vulpes_model::{HeadLayer, Input, Recorder, Run, Site, Transformer};
 use vulpes_ops::{Activation, Linear, Norm};
 
 use crate::error::Error;
-use crate::explanation::{Explanation, Subject};
 
 /// Parameters are there where the model has no more of them than this in its layers and its head's own.
 const FEW: usize = 120_000;
@@ -73,23 +72,22 @@ pub(crate) fn kept(width: usize) -> usize {
     if width > WIDE.0 { WIDE.1 } else { width }
 }
 
-/// Runs the model on the explained text again and keeps the way.
+/// Runs the model on a text of one row and keeps the way.
 ///
 /// # Errors
 /// Where an operation fails.
-pub fn way(subject: &Subject, explanation: &Explanation) -> Result<Way, Error> {
-    let model = subject.model;
+pub fn way(model: &Transformer, ids: &[u32]) -> Result<Way, Error> {
     let n_layer = model.config().n_layer;
     let sites: Vec<Site> = ENDS.into_iter().chain((0..n_layer).flat_map(layer::sites)).collect();
     let mut recorder = Recorder::of(&sites);
-    let input = Input::new(&explanation.ids, 1, model.device())?;
-    subject.run(&input, &mut recorder)?;
+    let hidden = model.forward(&Input::new(ids, 1, model.device())?, &mut Run::probed(&mut recorder))?;
+    model.logits(&hidden, &mut Run::probed(&mut recorder))?;
     let layers = model.layers();
     let n_parameter: usize = layers.leaves().iter().map(|leaf| leaf.elem_count()).sum();
     let tables = layers.embedding.token.elem_count()
         + layers.embedding.position.as_ref().map_or(0, Tensor::elem_count);
     let mut writer = Writer {
-        recorder: &recorder,
+        recorder: Some(&recorder),
         with_parameters: n_parameter.saturating_sub(tables) <= FEW,
         part: Part::default(),
     };
@@ -97,11 +95,25 @@ pub fn way(subject: &Subject, explanation: &Explanation) -> Result<Way, Error> {
     let embedding = std::mem::take(&mut writer.part);
     let mut parts = Vec::new();
     for block in &layers.blocks {
-        layer::write(block, &mut writer)?;
+        layer::write(block, model.config(), &mut writer)?;
         parts.push(std::mem::take(&mut writer.part));
     }
     head(model, &mut writer)?;
     Ok(Way { embedding, layers: parts, head: writer.part })
+}
+
+/// The formulas of each layer of a model, as `name = formula`, in the order of computation.
+///
+/// # Errors
+/// Where an operation fails.
+pub(crate) fn formulas(model: &Transformer) -> Result<Vec<Vec<String>>, Error> {
+    let of_layer = |block| {
+        let mut writer = Writer { recorder: None, with_parameters: false, part: Part::default() };
+        layer::write(block, model.config(), &mut writer)?;
+        let said = writer.part.equations.iter().filter(|equation| !equation.formula.is_empty());
+        Ok(said.map(|equation| format!("{} = {}", equation.name, equation.formula)).collect())
+    };
+    model.layers().blocks.iter().map(of_layer).collect()
 }
 
 const ENDS: [Site; 9] = [
@@ -177,7 +189,8 @@ fn name_of(activation: Activation) -> &'static str {
 
 /// Writes the equations of a part.
 struct Writer<'a> {
-    recorder: &'a Recorder,
+    /// What was seen; without it formulas alone are written.
+    recorder: Option<&'a Recorder>,
     with_parameters: bool,
     part: Part,
 }
@@ -194,7 +207,11 @@ impl Writer<'_> {
     }
 
     fn equation(&mut self, name: &str, formula: String, site: Site) -> Result<(), Error> {
-        let tensor = self.recorder.get(site).ok_or_else(|| Error::NotSeen(site.to_string()))?;
+        let Some(recorder) = self.recorder else {
+            self.formula(name, formula);
+            return Ok(());
+        };
+        let tensor = recorder.get(site).ok_or_else(|| Error::NotSeen(site.to_string()))?;
         let tensor = match tensor.rank() {
             4 => tensor.flatten_from(2)?.squeeze(0)?,
             3 => tensor.squeeze(0)?,

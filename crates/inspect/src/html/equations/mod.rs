@@ -52,7 +52,7 @@ fn data(section: ModelSection, head: Head) -> Value {
         target: target.unwrap_or(NextToken { id: 0, text: String::new(), probability: 0.0, logit: 0.0 }),
         is_target_given: false,
         gradients: None,
-        way: way(&subject, &explanation).unwrap(),
+        way: way(&model, &ids).unwrap(),
         projection: projection(&subject, &explanation, n).unwrap(),
         said: said(&subject, &explanation, n),
         story: None,
