@@ -1,16 +1,18 @@
-//! What a prediction hangs on: how it forms layer by layer, what it loses without each token, and how the last vector
-//! makes its logits.
+//! What a prediction hangs on: how it forms layer by layer, what it loses without each token, and which rows of
+//! the head make its logits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use serde::Serialize;
 use vulpes_generate::NextToken;
-use vulpes_model::{Head, Input, Recorder, Run, Site};
+use vulpes_model::{Head, HeadLayer, Input, Recorder, Run, Site};
 
 use crate::error::Error;
 use crate::explanation::Explanation;
 use crate::explanation::{Subject, next_tokens, seen, softmax};
+use crate::way::kept;
 
 /// What the model would say if it ended after some layer.
 #[derive(Clone, Debug, Serialize)]
@@ -32,14 +34,19 @@ pub struct Knockout {
     pub change: f64,
 }
 
-/// From the vector of the asked token to the logits of the likeliest words, where one matrix leads from one to the
-/// others: `logit = row · vector`.
+/// The head's last matrix, as far as it leads to the likeliest outputs: `logit = row · vector [+ bias]`.
 #[derive(Clone, Debug)]
 pub struct Projection {
-    /// The vector that the vocabulary head reads, `[d]`.
-    pub hidden: Vec<f32>,
-    /// The head's rows for the words of [`Explanation::next`], as many as a page lists, `[n][d]`.
+    /// The outputs, words or labels, each once.
+    pub ids: Vec<u32>,
+    /// How wide a row is.
+    pub width: usize,
+    /// The row of each output, `[n][d]`; of wide ones the first numbers.
     pub rows: Vec<Vec<f32>>,
+    /// The bias of each output, `[n]`.
+    pub bias: Option<Vec<f32>>,
+    /// Whether the matrix is the embedding table itself.
+    pub is_tied: bool,
 }
 
 /// The logit lens ([nostalgebraist 2020](https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru)): the stream after each
@@ -102,7 +109,7 @@ pub fn knockouts(subject: &Subject, explanation: &Explanation, target: u32) -> R
     Ok(knockouts)
 }
 
-/// How the logits of the `n` likeliest words come about; `None` where more than one matrix makes them.
+/// What makes the logits of the `n` likeliest outputs of every token; `None` for a model without a head.
 ///
 /// # Errors
 /// Where an operation fails.
@@ -111,17 +118,29 @@ pub fn projection(
     explanation: &Explanation,
     n: usize,
 ) -> Result<Option<Projection>, Error> {
-    let (model, config) = (subject.model, subject.model.config());
-    if config.head != Head::NextToken {
-        return Ok(None);
-    }
-    let input = Input::new(&explanation.ids, 1, model.device())?;
-    let hidden = model.forward(&input, &mut Run::inference())?.narrow(1, explanation.position, 1)?;
-    let name = if config.tied_head { "embedding.token.weight" } else { "head.weight" };
-    let table = model.parameters().get(name)?;
-    let row = |next: &NextToken| Ok(table.get(next.id as usize)?.to_dtype(DType::F32)?.to_vec1()?);
+    let layers = subject.model.layers();
+    let (weight, bias, is_tied) = match &layers.head {
+        HeadLayer::Vocabulary { weight, bias, .. } => {
+            (weight.as_ref().unwrap_or(&layers.embedding.token), bias.as_ref(), weight.is_none())
+        }
+        HeadLayer::Labels { classifier, .. } => (&classifier.weight, classifier.bias.as_ref(), false),
+        HeadLayer::Hidden { .. } => return Ok(None),
+    };
+    let listed = |logits: &Vec<f32>| next_tokens(logits, n, &|_| String::new());
+    let ids: BTreeSet<u32> = explanation.logits.iter().flat_map(listed).map(|next| next.id).collect();
+    let width = weight.dim(1)?;
+    let row = |&id: &u32| -> Result<Vec<f32>, Error> {
+        Ok(weight.get(id as usize)?.narrow(0, 0, kept(width))?.to_dtype(DType::F32)?.to_vec1()?)
+    };
+    let of_bias = |bias: &Tensor| -> Result<Vec<f32>, Error> {
+        let all: Vec<f32> = bias.to_dtype(DType::F32)?.to_vec1()?;
+        Ok(ids.iter().map(|&id| all[id as usize]).collect())
+    };
     Ok(Some(Projection {
-        hidden: hidden.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?,
-        rows: explanation.next.iter().take(n).map(row).collect::<Result<_, Error>>()?,
+        rows: ids.iter().map(row).collect::<Result<_, _>>()?,
+        bias: bias.map(of_bias).transpose()?,
+        ids: ids.into_iter().collect(),
+        width,
+        is_tied,
     }))
 }

@@ -63,7 +63,7 @@ pub fn print_knockouts(
 ///
 /// # Errors
 /// Where the page can't be written.
-pub fn print_gradients(flow: &GradientFlow, paper: &mut Paper) -> Result<()> {
+pub fn print_gradients(flow: &GradientFlow, explanation: &Explanation, paper: &mut Paper) -> Result<()> {
     paper.heading("Backward pass: where the model learns from this")?;
     paper.text(&format!(
         "1. Compute loss. The true word is \"{}\"; the model gave it {:.4}, so the loss is -ln({:.4}) = {:.4}.",
@@ -84,9 +84,10 @@ pub fn print_gradients(flow: &GradientFlow, paper: &mut Paper) -> Result<()> {
         100.0 * flow.roles.iter().filter(|role| role.name == name).map(|role| role.share).sum::<f64>()
     };
     paper.text(&format!(
-        "Wq, Wk and Wv are learnable projection matrices: Q = Wq @ embedding, K = Wk @ embedding, V = Wv @ embedding. If \
-         attention misfires (looks at the wrong word), gradients flow into Wq and Wk: here {:.1} %. If the content from \
-         a word misleads the output, gradients flow into Wv: here {:.1} %.",
+        "Wq, Wk and Wv are learnable projection matrices: {}. If attention misfires (looks at the wrong word), gradients \
+         flow into Wq and Wk: here {:.1} %. If the content from a word misleads the output, gradients flow into Wv: \
+         here {:.1} %.",
+        projections(explanation),
         share("Wq") + share("Wk"),
         share("Wv")
     ))?;
@@ -97,6 +98,13 @@ pub fn print_gradients(flow: &GradientFlow, paper: &mut Paper) -> Result<()> {
         table("parameter", &flow.parameters, paper)?;
     }
     Ok(())
+}
+
+/// How Q, K and V are made.
+fn projections(explanation: &Explanation) -> String {
+    let of_first = explanation.formulas.first().into_iter().flatten();
+    let made = of_first.filter(|formula| formula.contains(" = W") && formula.starts_with(['Q', 'K', 'V']));
+    made.cloned().collect::<Vec<_>>().join(", ")
 }
 
 fn table(title: &str, flows: &[Flow], paper: &mut Paper) -> Result<()> {

@@ -15,9 +15,10 @@ mod influence_page;
 mod svg;
 mod terminal;
 mod walkthrough;
+mod way;
 
 pub use error::{Error, Result};
-pub use explanation::{Explanation, Subject, explain, print as print_explanation};
+pub use explanation::{Explanation, Said, Subject, explain, print as print_explanation, said};
 pub use gradients::{Flow, GradientFlow, gradient_flow};
 pub use html::{Extras, Story, film_page, page as html_page};
 pub use influence::{Knockout, LensLayer, Projection, knockouts, logit_lens, projection};
@@ -28,3 +29,4 @@ pub use vulpes_generate::NextToken;
 pub use walkthrough::{
     Difference, Example, GradientsOf, Step, Walkthrough, print as print_walkthrough, walkthrough,
 };
+pub use way::{Equation, Parameter, Part, Way, way};

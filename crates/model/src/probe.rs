@@ -11,8 +11,26 @@ use candle_core::Tensor;
 /// `k` head width, `v` vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Site {
+    /// The vectors of the tokens themselves: `[b, t, d]`.
+    TokenVector,
+    /// The vectors of their positions, where those are learned: `[b, t, d]`.
+    PositionVector,
+    /// The vectors of their types, where there are some: `[b, t, d]`.
+    TypeVector,
+    /// The sum of the embeddings, before their norm: `[b, t, d]`.
+    EmbeddingSum,
     /// The sum of the embeddings (after their norm, where there is one): `[b, t, d]`.
     Embedding,
+    /// What queries, keys and values are made of: the stream, through the norm where it stands before: `[b, t, d]`.
+    AttentionInput(usize),
+    /// The cosines of the tokens' rotary angles: `[b, t, k/2]`.
+    Cosines(usize),
+    /// Their sines: `[b, t, k/2]`.
+    Sines(usize),
+    /// Queries before rotation, where they are rotated: `[b, t, h, k]`.
+    UnturnedQuery(usize),
+    /// Keys before rotation, where they are rotated: `[b, t, g, k]`.
+    UnturnedKey(usize),
     /// Queries, after rotation: `[b, t, h, k]`.
     Query(usize),
     /// Keys, after rotation: `[b, s, g, k]`.
@@ -27,10 +45,32 @@ pub enum Site {
     Context(usize),
     /// What the attention sublayer adds to the stream: `[b, t, d]`.
     AttentionOutput(usize),
+    /// The stream with that added, before the norm of the sum (in a bare block the contexts alone): `[b, t, d]`.
+    AttentionSum(usize),
+    /// The stream between the two sublayers: `[b, t, d]`.
+    Middle(usize),
+    /// What the feed-forward reads: the stream, through the norm where it stands before: `[b, t, d]`.
+    FeedForwardInput(usize),
+    /// Its gate before the activation, where it has one: `[b, t, f]`.
+    FeedForwardGate(usize),
+    /// Its wider layer, before the activation where there is no gate: `[b, t, f]`.
+    FeedForwardUp(usize),
+    /// Its wider layer after activation and gate: `[b, t, f]`.
+    FeedForwardInner(usize),
+    /// What the feed-forward adds to the stream: `[b, t, d]`.
+    FeedForwardOutput(usize),
+    /// The stream with that added, before the norm of the sum: `[b, t, d]`.
+    FeedForwardSum(usize),
     /// The stream after the block: `[b, t, d]`.
     Block(usize),
     /// The hidden states that the head reads: `[b, t, d]`.
     Hidden,
+    /// The head's own dense layer, before its activation: `[b, t, d]`; a classifier's `[b, d]`.
+    HeadDense,
+    /// The same after its activation, before its norm: `[b, t, d]`.
+    HeadActivated,
+    /// What the head's last matrix reads: `[b, t, d]`; a classifier's `[b, d]`.
+    HeadInput,
     /// The logits: `[b, t, v]`.
     Logits,
 }
@@ -38,7 +78,16 @@ pub enum Site {
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Site::TokenVector => write!(f, "embedding.token"),
+            Site::PositionVector => write!(f, "embedding.position"),
+            Site::TypeVector => write!(f, "embedding.token_type"),
+            Site::EmbeddingSum => write!(f, "embedding.sum"),
             Site::Embedding => write!(f, "embedding"),
+            Site::AttentionInput(n) => write!(f, "blocks.{n}.attention.input"),
+            Site::Cosines(n) => write!(f, "blocks.{n}.attention.cosines"),
+            Site::Sines(n) => write!(f, "blocks.{n}.attention.sines"),
+            Site::UnturnedQuery(n) => write!(f, "blocks.{n}.attention.query.unturned"),
+            Site::UnturnedKey(n) => write!(f, "blocks.{n}.attention.key.unturned"),
             Site::Query(n) => write!(f, "blocks.{n}.attention.query"),
             Site::Key(n) => write!(f, "blocks.{n}.attention.key"),
             Site::Value(n) => write!(f, "blocks.{n}.attention.value"),
@@ -46,8 +95,19 @@ impl fmt::Display for Site {
             Site::Weights(n) => write!(f, "blocks.{n}.attention.weights"),
             Site::Context(n) => write!(f, "blocks.{n}.attention.context"),
             Site::AttentionOutput(n) => write!(f, "blocks.{n}.attention.output"),
+            Site::AttentionSum(n) => write!(f, "blocks.{n}.attention.sum"),
+            Site::Middle(n) => write!(f, "blocks.{n}.middle"),
+            Site::FeedForwardInput(n) => write!(f, "blocks.{n}.feed_forward.input"),
+            Site::FeedForwardGate(n) => write!(f, "blocks.{n}.feed_forward.gate"),
+            Site::FeedForwardUp(n) => write!(f, "blocks.{n}.feed_forward.up"),
+            Site::FeedForwardInner(n) => write!(f, "blocks.{n}.feed_forward.inner"),
+            Site::FeedForwardOutput(n) => write!(f, "blocks.{n}.feed_forward.output"),
+            Site::FeedForwardSum(n) => write!(f, "blocks.{n}.feed_forward.sum"),
             Site::Block(n) => write!(f, "blocks.{n}"),
             Site::Hidden => write!(f, "hidden"),
+            Site::HeadDense => write!(f, "head.dense"),
+            Site::HeadActivated => write!(f, "head.activated"),
+            Site::HeadInput => write!(f, "head.input"),
             Site::Logits => write!(f, "logits"),
         }
     }

@@ -50,6 +50,7 @@ impl<'a> Run<'a> {
         self.probe.as_ref().is_some_and(|probe| probe.wants(site))
     }
 
+    /// Shows a value to the probe where it wants it.
     pub(crate) fn record(&mut self, site: Site, value: &candle_core::Tensor) {
         if let Some(probe) = self.probe.as_mut()
             && probe.wants(site)
@@ -57,4 +58,16 @@ impl<'a> Run<'a> {
             probe.record(site, value);
         }
     }
+}
+
+/// Shows a value that is made for the probe alone, where it wants it.
+pub(crate) fn record_with(
+    run: &mut Run,
+    site: Site,
+    value: impl FnOnce() -> candle_core::Result<candle_core::Tensor>,
+) -> candle_core::Result<()> {
+    if run.wants(site) {
+        run.record(site, &value()?);
+    }
+    Ok(())
 }

@@ -9,13 +9,16 @@ use vulpes_data::Tokenizer;
 use vulpes_inspect::{
     Explanation, Extras, GradientFlow, Knockout, LensLayer, NextToken, Paper, Story, Subject, explain,
     film_page, gradient_flow, grid_svg, head_svg, html_page, knockouts, logit_lens, print_explanation,
-    print_gradients, print_knockouts, print_lens, print_walkthrough, projection, walkthrough,
+    print_gradients, print_knockouts, print_lens, print_walkthrough, projection, said, walkthrough, way,
 };
 use vulpes_model::Head;
 use vulpes_model::folder::{self, Loaded};
 
 use super::args::Args;
 use crate::ending::Failure;
+
+/// How many outputs a page lists for each token.
+const LISTED: usize = 5;
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match (&args.model, &args.film, &args.html) {
@@ -70,7 +73,9 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
             target: seen.target.clone(),
             is_target_given: args.target.is_some(),
             gradients: seen.gradients.clone(),
-            projection: projection(&subject, &seen.explanation, 5)?,
+            way: way(&model, &seen.explanation.ids)?,
+            projection: projection(&subject, &seen.explanation, LISTED)?,
+            said: said(&subject, &seen.explanation, LISTED),
             story: Story::of(path, &seen.explanation.ids),
             first: (args.layer.unwrap_or(0), args.head.unwrap_or(0)),
         };
@@ -90,7 +95,7 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
         if args.target.is_some() {
             print_knockouts(&seen.knockouts, &seen.target.text, &seen.explanation, paper)?;
         }
-        seen.gradients.as_ref().map_or(Ok(()), |flow| print_gradients(flow, paper))
+        seen.gradients.as_ref().map_or(Ok(()), |flow| print_gradients(flow, &seen.explanation, paper))
     })
 }
 

@@ -1,6 +1,8 @@
 //! Model folders for the tests of `explain`.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod browser;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 

@@ -4,6 +4,7 @@
 //! the next-word table. All numbers are the model's own, copied out as they are.
 
 mod page;
+mod said;
 
 use candle_core::{DType, Tensor};
 use serde::Serialize;
@@ -12,8 +13,10 @@ use vulpes_generate::{NextToken, token_text};
 use vulpes_model::{Head, Input, ModelConfig, Recorder, Run, Site, Transformer, mean_pooled};
 
 pub use page::print;
+pub use said::{Said, said};
 
 use crate::error::Error;
+use crate::way::formulas;
 
 /// `[layer][head][query][key]`, or `[layer][head][token][width]`.
 type PerHead = Vec<Vec<Vec<Vec<f32>>>>;
@@ -32,6 +35,8 @@ pub struct Explanation {
     /// The token that the table is made of: the last; the first mask of a model that fills masks; the first of all of a
     /// classifier.
     pub position: usize,
+    /// How each layer makes its numbers, `[L]`: `Q = Wq @ norm(x) + bq` and so on, in the order of computation.
+    pub formulas: Vec<Vec<String>>,
     /// The factor on q·k.
     pub scale: f64,
     /// 1 where a query of the first layer (row) may look at the key (column), `[T][T]`.
@@ -114,7 +119,7 @@ impl Subject<'_> {
     /// Runs the model on `ids`; what the probe saw, and the logits, `[T][V]` or `[1][n_labels]`.
     pub(crate) fn run(&self, input: &Input, recorder: &mut Recorder) -> Result<Vec<Vec<f32>>, Error> {
         let hidden = self.model.forward(input, &mut Run::probed(recorder))?;
-        let logits = self.model.logits(&hidden, &mut Run::inference())?;
+        let logits = self.model.logits(&hidden, &mut Run::probed(recorder))?;
         let logits = if logits.rank() == 3 { logits.squeeze(0)? } else { logits };
         Ok(logits.to_dtype(DType::F32)?.to_vec2()?)
     }
@@ -151,7 +156,7 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
         )));
     }
     let input = Input::new(ids, 1, subject.model.device())?;
-    let mut recorder = Recorder::everything();
+    let mut recorder = Recorder::of(&sites(config.n_layer));
     let logits = subject.run(&input, &mut recorder)?;
     let position = subject.position(ids);
     let n = ids.len();
@@ -173,6 +178,7 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
         tokens: ids.iter().map(|&id| token_text(subject.tokenizer, id)).collect(),
         ids: ids.to_vec(),
         position,
+        formulas: formulas(subject.model)?,
         scale: config.scale(),
         mask: masks.first().cloned().unwrap_or_default(),
         masks,
@@ -202,6 +208,22 @@ impl Explanation {
     pub fn mask(&self, layer: usize) -> &[Vec<u8>] {
         &self.masks[self.kinds[layer]]
     }
+}
+
+/// The places that an explanation is made of.
+fn sites(n_layer: usize) -> Vec<Site> {
+    let of_layer = |layer: usize| {
+        [
+            Site::Query(layer),
+            Site::Key(layer),
+            Site::Value(layer),
+            Site::Scores(layer),
+            Site::Weights(layer),
+            Site::Context(layer),
+            Site::Block(layer),
+        ]
+    };
+    [Site::Embedding, Site::Hidden].into_iter().chain((0..n_layer).flat_map(of_layer)).collect()
 }
 
 /// What the probe saw at a place.

@@ -46,6 +46,13 @@ fn one_head(
     paper: &mut Paper,
 ) -> Result<()> {
     let position = explanation.position;
+    let (before, after) = ways(explanation, l);
+    paper.heading(&format!("Layer {l}: how queries, keys and values are made"))?;
+    paper.note(&match l {
+        0 => "x is the sum of the embeddings; each head has its part of Q, K and V.".to_owned(),
+        _ => format!("x is what layer {} hands on; each head has its part of Q, K and V.", l - 1),
+    })?;
+    before.iter().try_for_each(|formula| paper.text(formula))?;
     paper.heading(&format!("Layer {l}, head {h}: scores q·k × {:.4}", explanation.scale))?;
     paper
         .note("Each row is a query: what that token looks for. Each column is a key: what a token offers.")?;
@@ -76,10 +83,32 @@ fn one_head(
         .collect();
     paper.table(&header.iter().map(String::as_str).collect::<Vec<_>>(), &rows)?;
     paper.heading(&format!("Context vector of \"{}\"", tokens[position]))?;
-    paper.note("The sum of weight × value over the row: what attention hands on.")?;
+    paper.note("The sum of weight × value over the row: what this head hands on.")?;
     let numbers: Vec<String> =
         explanation.contexts[l][h][position].iter().map(|value| format!("{value:.4}")).collect();
-    paper.text(&format!("[{}]", numbers.join(", ")))
+    paper.text(&format!("[{}]", numbers.join(", ")))?;
+    paper.heading(&format!("Layer {l}: what becomes of the context vectors"))?;
+    let n_head = explanation.model.n_head;
+    let last = after.last().is_some_and(|formula| formula.starts_with("z = context"));
+    paper.note(&format!(
+        "{}z is what the layer hands on: to {}.",
+        if n_head > 1 { "The context vectors of all heads stand side by side. " } else { "" },
+        if l + 1 < explanation.model.n_layer {
+            format!("layer {}, which reads it as x", l + 1)
+        } else if last {
+            "the head as it is".to_owned()
+        } else {
+            "the head, through a last norm where the model has one".to_owned()
+        }
+    ))?;
+    after.iter().try_for_each(|formula| paper.text(formula))
+}
+
+/// A layer's formulas: those up to the values, and those after the context vectors.
+fn ways(explanation: &Explanation, layer: usize) -> (&[String], &[String]) {
+    let formulas = explanation.formulas.get(layer).map_or(&[][..], Vec::as_slice);
+    let values = formulas.iter().position(|formula| formula.starts_with("V = "));
+    formulas.split_at(values.map_or(0, |place| place + 1))
 }
 
 /// A table of every query against every key.

@@ -5,10 +5,15 @@
 //! Weights are there for every cell, to 2⁻²¹. Queries, keys and values, as float32, are there for as many heads as the
 //! size allows: those of the head that was asked for first, then those of a head in each layer, then the others.
 
+#[cfg(test)]
+mod equations;
 mod film;
 mod pack;
 #[cfg(test)]
 mod tests;
+mod way;
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::json;
@@ -16,19 +21,23 @@ use vulpes_generate::NextToken;
 
 pub use film::{Story, film_page};
 
-use crate::explanation::Explanation;
+use crate::explanation::{Explanation, Said};
 use crate::gradients::GradientFlow;
 use crate::influence::{Knockout, LensLayer, Projection};
+use crate::way::Way;
 
 const TEMPLATE: &str = include_str!("page/explanation.html");
 const STYLE: &str = include_str!("page/style.css");
-const SCRIPT: &str =
-    concat!(include_str!("page/base.js"), include_str!("page/steps.js"), include_str!("page/explanation.js"));
+const SCRIPT: &str = concat!(
+    include_str!("page/base.js"),
+    include_str!("page/equations.js"),
+    include_str!("page/steps.js"),
+    include_str!("page/prediction.js"),
+    include_str!("page/explanation.js")
+);
 
 /// The vectors of a head take part in the page while the numbers stay below this many bytes.
 const ROOM: usize = 2_850_000;
-/// Of wider vectors that enter a layer only the first numbers are shown.
-const WIDE: (usize, usize) = (64, 16);
 
 /// What a page shows beside the explanation itself.
 #[derive(Clone, Debug)]
@@ -43,8 +52,12 @@ pub struct Extras {
     pub is_target_given: bool,
     /// Who learns from it.
     pub gradients: Option<GradientFlow>,
-    /// From the last vector to the logits, where one matrix makes them.
+    /// How every value on the way is made.
+    pub way: Way,
+    /// From the last vectors to the logits.
     pub projection: Option<Projection>,
+    /// What the model says at every token.
+    pub said: Vec<Said>,
     /// How the answer was learned, where the run has a film of this text.
     pub story: Option<Story>,
     /// The head to open first.
@@ -67,20 +80,24 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
         .enumerate()
         .map(|(l, layer)| layer.iter().map(|head| pack::weights(&allowed(l, head))).collect())
         .collect();
-    let d_input = explanation.inputs.first().and_then(|layer| layer.first()).map_or(0, Vec::len);
-    let n_input = if d_input > WIDE.0 { WIDE.1 } else { d_input };
-    let inputs: Vec<String> = explanation
-        .inputs
-        .iter()
-        .map(|layer| pack::floats(&layer.iter().flat_map(|x| &x[..n_input]).copied().collect::<Vec<_>>()))
-        .collect();
-    let used = weights.iter().flatten().chain(&inputs).map(String::len).sum();
     let cells = |row: &Vec<u8>| row.iter().map(|cell| if *cell == 1 { '1' } else { '0' }).collect();
     let masks: Vec<Vec<String>> =
         explanation.masks.iter().map(|mask| mask.iter().map(cells).collect()).collect();
-    let projection = extras.projection.as_ref().map(|projection| {
-        json!({ "hidden": pack::floats(&projection.hidden), "rows": pack::floats(&projection.rows.concat()) })
-    });
+    let said = serde_json::to_value(&extras.said)?;
+    let projection = extras.projection.as_ref().map(way::projection);
+    let used: usize = weights.iter().flatten().map(String::len).sum();
+    let listed = said.to_string().len() + serde_json::to_string(&projection)?.len();
+    let mut room = ROOM.saturating_sub(used + listed);
+    // The first head, what surrounds it, a head of each layer; then the rest as far as it goes.
+    let mut vectors = Vectors::default();
+    let order = order(config.n_layer, config.n_head, extras.first);
+    let (early, late) = order.split_at(order.len().min(config.n_layer.max(1)));
+    let mut for_layers = room.saturating_sub(vectors.size(explanation, &extras.way, early));
+    let all = for_layers;
+    let way = way::packed(&extras.way, extras.first.0, &mut for_layers);
+    room = room.saturating_sub(all - for_layers);
+    vectors.add(explanation, &extras.way, early, &mut room);
+    vectors.add(explanation, &extras.way, late, &mut room);
     let data = json!({
         "family": config.family,
         "head": config.head,
@@ -89,9 +106,8 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
         "causal": config.mask == vulpes_model::config::MaskKind::Causal,
         "n_layer": config.n_layer,
         "n_head": config.n_head,
+        "n_kv_head": config.n_kv_head,
         "d_head": config.d_head,
-        "d_input": d_input,
-        "n_input": n_input,
         "n_output": explanation.logits.first().map_or(0, Vec::len),
         "scale": explanation.scale,
         "tokens": explanation.tokens,
@@ -100,8 +116,9 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
         "masks": masks,
         "kinds": explanation.kinds,
         "weights": weights,
-        "inputs": inputs,
-        "vectors": vectors(explanation, extras.first, ROOM.saturating_sub(used)),
+        "way": way,
+        "vectors": vectors.0,
+        "said": said,
         "next": &explanation.next[..explanation.next.len().min(8)],
         "projection": projection,
         "lens": extras.lens,
@@ -117,26 +134,56 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
     filled(TEMPLATE, SCRIPT, &title, &data)
 }
 
-/// Queries, keys and values of as many heads as `room` bytes hold.
-fn vectors(explanation: &Explanation, first: (usize, usize), mut room: usize) -> serde_json::Value {
-    let config = &explanation.model;
-    let mut vectors = serde_json::Map::new();
-    for (layer, head) in order(config.n_layer, config.n_head, first) {
-        let group = head / (config.n_head / config.n_kv_head.max(1)).max(1);
-        let of = |grid: &[Vec<f32>]| pack::floats(&grid.concat());
-        let (q, k, v) = (
-            of(&explanation.queries[layer][head]),
-            of(&explanation.keys[layer][group]),
-            of(&explanation.values[layer][group]),
-        );
-        let size = q.len() + k.len() + v.len();
-        if size > room {
-            break;
+/// Queries, keys and values of heads, each under its layer and number.
+#[derive(Default)]
+struct Vectors(serde_json::Map<String, serde_json::Value>);
+
+impl Vectors {
+    /// Adds heads while `room` bytes hold them.
+    fn add(&mut self, explanation: &Explanation, way: &Way, heads: &[(usize, usize)], room: &mut usize) {
+        for &place in heads {
+            let packed = of_head(explanation, way, place);
+            let size: usize = packed.values().map(String::len).sum();
+            if size > *room {
+                break;
+            }
+            *room -= size;
+            self.0.insert(format!("{}.{}", place.0, place.1), json!(packed));
         }
-        room -= size;
-        vectors.insert(format!("{layer}.{head}"), json!({ "q": q, "k": k, "v": v }));
     }
-    vectors.into()
+
+    /// The bytes that these heads take.
+    fn size(&self, explanation: &Explanation, way: &Way, heads: &[(usize, usize)]) -> usize {
+        let size = |&place: &(usize, usize)| {
+            of_head(explanation, way, place).values().map(String::len).sum::<usize>()
+        };
+        heads.first().map_or(0, size) * heads.len()
+    }
+}
+
+/// Queries, keys and values of one head; those before rotation, too, where there is one.
+fn of_head(
+    explanation: &Explanation,
+    way: &Way,
+    (layer, head): (usize, usize),
+) -> BTreeMap<&'static str, String> {
+    let config = &explanation.model;
+    let group = head / (config.n_head / config.n_kv_head.max(1)).max(1);
+    let of = |grid: &[Vec<f32>]| pack::floats(&grid.concat());
+    let mut packed = BTreeMap::from([
+        ("q", of(&explanation.queries[layer][head])),
+        ("k", of(&explanation.keys[layer][group])),
+        ("v", of(&explanation.values[layer][group])),
+    ]);
+    for (name, key, head) in [("Q₀", "q0", head), ("K₀", "k0", group)] {
+        let unturned = way.layers.get(layer).and_then(|part| part.get(name));
+        if let Some(equation) = unturned.filter(|equation| !equation.values.is_empty()) {
+            let d = config.d_head;
+            let rows = equation.values.iter().flat_map(|row| &row[head * d..(head + 1) * d]);
+            packed.insert(key, pack::floats(&rows.copied().collect::<Vec<_>>()));
+        }
+    }
+    packed
 }
 
 /// A template with its style, script, title and data in their places.

@@ -3,6 +3,11 @@
 use vulpes_model::{Head, ModelSection, config::Family};
 
 use super::*;
+use crate::way::{Equation, Part};
+
+/// The values of a layer that stand beside its heads.
+const LAYER: [&str; 11] =
+    ["x", "norm(x)", "contexts", "attention", "y", "norm(y)", "up", "inner", "ff", "t", "z"];
 
 #[test]
 fn every_head_has_its_turn_and_the_first_goes_first() {
@@ -41,6 +46,7 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
             tokens: vec!["internationalisation".into(); n],
             ids: vec![50_000; n],
             position: n - 1,
+            formulas: Vec::new(),
             scale: 0.125,
             mask: Vec::new(),
             masks: vec![(0..n).map(|q| (0..n).map(|k| u8::from(k <= q || !causal)).collect()).collect()],
@@ -55,6 +61,18 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
             embedding: vec![0.0; 768],
             logits: vec![vec![0.0; 10]; n],
             next: vec![line.clone(); 50],
+        };
+        let part = |names: &[&str]| Part {
+            equations: names
+                .iter()
+                .map(|name| Equation {
+                    name: (*name).into(),
+                    formula: "(x − mean(x)) / √(var(x) + ε) × γ₁ + β₁".into(),
+                    width: d,
+                    values: vec![vec![0.123_456_79; 8]; n],
+                })
+                .collect(),
+            parameters: BTreeMap::new(),
         };
         let lens = |after| LensLayer { after, next: vec![line.clone(); 5], probability: 1.0 / 3.0 };
         let flow = |i: usize| crate::gradients::Flow {
@@ -76,7 +94,22 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
                 parts: flows(27),
                 parameters: flows(200),
             }),
-            projection: Some(Projection { hidden: vec![0.1; d], rows: vec![vec![0.1; d]; 8] }),
+            way: Way {
+                embedding: part(&["token", "position", "x"]),
+                layers: vec![part(&LAYER); l],
+                head: part(&["z", "hidden"]),
+            },
+            projection: Some(Projection {
+                ids: (0..320).collect(),
+                width: d,
+                rows: vec![vec![0.1; 8]; 320],
+                bias: None,
+                is_tied: true,
+            }),
+            said: vec![
+                Said { next: vec![line.clone(); 5], log_sum: -1.0 / 3.0, truth: Some(line.clone()) };
+                n
+            ],
             story: None,
             first: (11, 3),
         };

@@ -1,4 +1,4 @@
-//! The walkthrough as a page for a terminal: sections 1 to 6, 9 and 10 of the text it follows.
+//! The walkthrough as a page for a terminal: from attention weights to a prediction, and back to learning.
 
 use std::io::Result;
 
@@ -20,7 +20,7 @@ pub fn print(walkthrough: &Walkthrough, paper: &mut Paper) -> Result<()> {
     paper.heading("3. What Does the Context Vector Mean?")?;
     paper.text(&format!(
         "By itself {} means nothing to us. But in training the model learns to shape such vectors so that they point \
-         towards the right word: section 10 shows this one turn towards \"{}\".",
+         towards the right word: section 8 shows this one turn towards \"{}\".",
         vector(&first.context, 4),
         first.target
     ))?;
@@ -32,7 +32,7 @@ pub fn print(walkthrough: &Walkthrough, paper: &mut Paper) -> Result<()> {
     prediction(second, paper)?;
     query_key_value(first, paper)?;
     forward(paper)?;
-    paper.heading("10. Backward Pass Overview")?;
+    paper.heading("8. Backward Pass Overview")?;
     backward(first, paper)?;
     learning(walkthrough.learning_rate, first, paper)?;
     paper.step("The second example")?;
@@ -125,23 +125,10 @@ fn prediction(example: &Example, paper: &mut Paper) -> Result<()> {
         "Predicted word = \"{}\" (the greatest). The true word is \"{}\".",
         example.predicted, example.target
     ))?;
-    if !example.differences.is_empty() {
-        let list: Vec<String> = example
-            .differences
-            .iter()
-            .map(|d| {
-                format!("{} is {:.4}, so {:.2}, where the text has {:.2}", d.what, d.exact, d.exact, d.stated)
-            })
-            .collect();
-        paper.note(&format!(
-            "Rounding: the text that this follows is off in places. The {}.",
-            list.join("; the ")
-        ))?;
-    }
     paper.step("Step 6: Backpropagation")?;
     let place = example.vocabulary.iter().position(|word| *word == example.target).unwrap_or(0);
     paper.text(&format!(
-        "Loss = -ln(probability of \"{}\") = -ln({:.4}) = {:.4}. Section 10 sends it back through every step.",
+        "Loss = -ln(probability of \"{}\") = -ln({:.4}) = {:.4}. Section 8 sends it back through every step.",
         example.target, example.probabilities[place], example.loss
     ))
 }
@@ -185,13 +172,15 @@ fn query_key_value(example: &Example, paper: &mut Paper) -> Result<()> {
     paper.heading("6. What Are Wq, Wk, Wv?")?;
     paper.text(
         "In a model Q, K and V are not given: they are projections of the embeddings, Q = Wq @ embedding, \
-         K = Wk @ embedding, V = Wv @ embedding. The three matrices start with random values and are learned. Here V \
-         is the embedding itself, as if Wv changed nothing.",
+         K = Wk @ embedding, V = Wv @ embedding. The three matrices start with random values and are learned. (That is \
+         the simplest model. Many bring the embedding to one size first, or add a bias, and their later layers read \
+         what the layers before hand on: explain --model says what a model of yours does.) Here V is the embedding \
+         itself, as if Wv changed nothing.",
     )
 }
 
 fn forward(paper: &mut Paper) -> Result<()> {
-    paper.heading("9. Forward Pass Overview")?;
+    paper.heading("7. Forward Pass Overview")?;
     for (i, line) in [
         "Get embeddings for the words read",
         "Compute Q, K, V with Wq, Wk, Wv",
@@ -290,8 +279,9 @@ fn learning(lr: f64, example: &Example, paper: &mut Paper) -> Result<()> {
     paper.table(&header, &rows)?;
     paper.blank()?;
     paper.text(&format!(
-        "After {} updates the model says \"{}\".",
+        "After {} update{} the model says \"{}\".",
         example.steps_to_flip,
+        if example.steps_to_flip == 1 { "" } else { "s" },
         example.steps.last().map_or("", |step| step.predicted)
     ))
 }

@@ -61,3 +61,23 @@ fn wrong_rounding_is_found_and_nothing_else() {
     assert_eq!(found[0], ["probability of \"jumps\""]);
     assert_eq!(found[1], ["probability of \"run\"", "probability of \"pizza\""]);
 }
+
+#[test]
+fn the_page_counts_its_sections_and_says_nothing_of_a_text_that_nobody_has() {
+    let mut out = Vec::new();
+    print(&walkthrough().unwrap(), &mut crate::terminal::Paper::new(&mut out, 100)).unwrap();
+    let text = console::strip_ansi_codes(std::str::from_utf8(&out).unwrap()).into_owned();
+    let numbers: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split_once(". "))
+        .filter(|(number, title)| {
+            number.len() == 1 && title.chars().all(|c| c != ':' || title.contains("Wq"))
+        })
+        .map(|(number, _)| number)
+        .collect();
+    assert_eq!(numbers[..8], ["1", "2", "3", "4", "5", "6", "7", "8"], "{text}");
+    assert!(!text.contains("Rounding") && text.contains("section 8 shows"), "{text}");
+    for line in text.lines().filter(|line| line.starts_with("After ")) {
+        assert!(!line.starts_with("After 1 updates"), "{line}");
+    }
+}

@@ -10,7 +10,7 @@ use super::describe::{Describe, Projection};
 use super::residual::Residual;
 use crate::config::BlockKind;
 use crate::probe::Site;
-use crate::run::Run;
+use crate::run::{Run, record_with};
 use crate::spec::{Location, ParameterSpec, Part};
 
 /// `softmax(q kᵀ · scale + mask) v` over heads, then the output projection
@@ -136,14 +136,29 @@ impl Attention<Tensor> {
             residual: *add,
             dropout: dropout.as_ref(),
         };
+        if let Some(tables) = context.rotary {
+            for (site, table) in [(Site::Cosines(*layer), tables.cos), (Site::Sines(*layer), tables.sin)] {
+                record_with(run, site, || of_positions(table, tables.positions, x.dim(1)?))?;
+            }
+        }
         let mut inside = OfLayer { layer: *layer, run };
         let y = if inside.takes_part() {
             attention_layer_unfused(x, &parts, &mut inside)?
         } else {
             attention_layer(x, &parts)?
         };
-        residual.after(y)
+        run.record(Site::AttentionSum(*layer), &y);
+        let y = residual.after(y)?;
+        run.record(Site::Middle(*layer), &y);
+        Ok(y)
     }
+}
+
+/// The rows of a table that belong to the tokens: `[b, t, k/2]`, or `[t, k/2]` where a token's place is its number.
+fn of_positions(table: &Tensor, positions: Option<&Tensor>, n: usize) -> Result<Tensor> {
+    let Some(positions) = positions else { return table.narrow(0, 0, n) };
+    let (b, t) = positions.dims2()?;
+    table.index_select(&positions.flatten_all()?, 0)?.reshape((b, t, ()))
 }
 
 /// The probe and the cache of a pass, at one layer.
@@ -155,6 +170,9 @@ struct OfLayer<'r, 'p> {
 impl OfLayer<'_, '_> {
     fn site(&self, part: AttentionPart) -> Site {
         match part {
+            AttentionPart::Input => Site::AttentionInput(self.layer),
+            AttentionPart::UnturnedQuery => Site::UnturnedQuery(self.layer),
+            AttentionPart::UnturnedKey => Site::UnturnedKey(self.layer),
             AttentionPart::Query => Site::Query(self.layer),
             AttentionPart::Key => Site::Key(self.layer),
             AttentionPart::Value => Site::Value(self.layer),

@@ -6,7 +6,8 @@ use vulpes_ops::{self as ops, Norm};
 use super::describe::Describe;
 use crate::config::{BlockKind, Positions};
 use crate::input::Input;
-use crate::run::Run;
+use crate::probe::Site;
+use crate::run::{Run, record_with};
 use crate::spec::{Kind, Location, ParameterSpec, Part, Role};
 
 /// The sum of a token's vector, its position's and its type's, each where the model has them; then a norm, where it has
@@ -71,7 +72,7 @@ impl<P> Embedding<P> {
 impl Embedding<Tensor> {
     /// # Shape
     /// Ids `[b, t]` to `[b, t, d]`; `positions` `[b, t]`.
-    pub(crate) fn forward(&self, input: &Input, positions: &Tensor, run: &Run) -> Result<Tensor> {
+    pub(crate) fn forward(&self, input: &Input, positions: &Tensor, run: &mut Run) -> Result<Tensor> {
         let types = match &input.token_types {
             Some(types) => types.clone(),
             None => input.ids.zeros_like()?,
@@ -79,8 +80,18 @@ impl Embedding<Tensor> {
         let mut tables = vec![(&input.ids, &self.token)];
         tables.extend(self.position.iter().map(|position| (positions, position)));
         tables.extend(self.token_type.iter().map(|token_type| (&types, token_type)));
+        let Self { token, position, token_type, norm, dropout: _ } = self;
+        let vectors = |table: &Tensor, ids: &Tensor| ops::embedding_sum(&[(ids, table)]);
+        record_with(run, Site::TokenVector, || vectors(token, &input.ids))?;
+        if let Some(table) = position {
+            record_with(run, Site::PositionVector, || vectors(table, positions))?;
+        }
+        if let Some(table) = token_type {
+            record_with(run, Site::TypeVector, || vectors(table, &types))?;
+        }
         let mut x = ops::embedding_sum(&tables)?;
-        if let Some(norm) = &self.norm {
+        run.record(Site::EmbeddingSum, &x);
+        if let Some(norm) = norm {
             x = norm.as_ref().apply(&x)?;
         }
         match run.dropout_at("embedding", 0, self.dropout) {

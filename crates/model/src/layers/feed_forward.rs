@@ -5,7 +5,8 @@ use vulpes_ops::{self as ops, Activation, Linear};
 
 use super::describe::{Describe, Projection};
 use super::residual::Residual;
-use crate::run::Run;
+use crate::probe::Site;
+use crate::run::{Run, record_with};
 use crate::spec::{Location, ParameterSpec, Part};
 
 /// `down(act(up(x)))`, or gated `down(act(gate(x)) · up(x))`.
@@ -69,7 +70,7 @@ impl<P> FeedForward<P> {
 impl FeedForward<Tensor> {
     /// # Shape
     /// x `[b, t, d]` to the same.
-    pub(crate) fn forward(&self, x: &Tensor, run: &Run) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor, run: &mut Run) -> Result<Tensor> {
         let Self { layer, residual, activation, gate, up, down } = self;
         let Residual { before, after: _, add, dropout: p } = residual;
         let dropout = run.dropout_at("feed_forward", *layer, *p);
@@ -82,6 +83,42 @@ impl FeedForward<Tensor> {
             residual: *add,
             dropout: dropout.as_ref(),
         };
-        residual.after(ops::feed_forward(x, &parts)?)
+        self.show(x, run)?;
+        let y = ops::feed_forward(x, &parts)?;
+        run.record(Site::FeedForwardSum(*layer), &y);
+        residual.after(y)
+    }
+
+    /// The values inside, each by the layer's own operations, for a probe that wants them: the sublayer itself is one
+    /// operation, which keeps none of them.
+    fn show(&self, x: &Tensor, run: &mut Run) -> Result<()> {
+        let layer = self.layer;
+        let sites = [
+            Site::FeedForwardInput(layer),
+            Site::FeedForwardGate(layer),
+            Site::FeedForwardUp(layer),
+            Site::FeedForwardInner(layer),
+            Site::FeedForwardOutput(layer),
+        ];
+        if !sites.into_iter().any(|site| run.wants(site)) {
+            return Ok(());
+        }
+        let normed = match &self.residual.before {
+            Some(norm) => norm.as_ref().apply(x)?,
+            None => x.clone(),
+        };
+        run.record(Site::FeedForwardInput(layer), &normed);
+        let up = self.up.as_ref().apply(&normed)?;
+        run.record(Site::FeedForwardUp(layer), &up);
+        let inner = match &self.gate {
+            Some(gate) => {
+                let gate = gate.as_ref().apply(&normed)?;
+                run.record(Site::FeedForwardGate(layer), &gate);
+                (self.activation.apply(&gate)? * up)?
+            }
+            None => self.activation.apply(&up)?,
+        };
+        run.record(Site::FeedForwardInner(layer), &inner);
+        record_with(run, Site::FeedForwardOutput(layer), || self.down.as_ref().apply(&inner))
     }
 }

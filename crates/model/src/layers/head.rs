@@ -1,11 +1,12 @@
 //! The output head: vocabulary logits, label logits, or none.
 
 use candle_core::{Result, Tensor};
-use vulpes_ops::{self as ops, Activation, CrossEntropyOptions, Linear, Loss, Norm};
+use vulpes_ops::{self as ops, Activation, CrossEntropyOptions, Dropout, Linear, Loss, Norm};
 
 use super::describe::{Describe, Projection};
 use crate::config::{Head, NormKind};
-use crate::run::Run;
+use crate::probe::Site;
+use crate::run::{Run, record_with};
 use crate::spec::{Kind, Location, ParameterSpec, Part, Role};
 
 /// The head of a model, with its parameters.
@@ -119,18 +120,19 @@ impl HeadLayer<Tensor> {
     ///
     /// # Shape
     /// Hidden `[b, t, d]` to `[b, t, v]`, to `[b, n_labels]` for a classifier, or to themselves.
-    pub(crate) fn logits(&self, hidden: &Tensor, token: &Tensor, run: &Run) -> Result<Tensor> {
+    pub(crate) fn logits(&self, hidden: &Tensor, token: &Tensor, run: &mut Run) -> Result<Tensor> {
         match self {
             Self::Vocabulary { transform, weight, bias } => {
                 let weight = weight.as_ref().unwrap_or(token);
-                ops::linear(&transformed(transform, hidden)?, weight, bias.as_ref())
+                let read = transformed(transform, hidden, run)?;
+                run.record(Site::HeadInput, &read);
+                ops::linear(&read, weight, bias.as_ref())
             }
             Self::Labels { pooler, classifier, dropout } => {
-                let mut pooled = pool(pooler, hidden)?;
-                if let Some(dropout) = run.dropout_at("head", 0, *dropout) {
-                    pooled = ops::dropout(&pooled, &dropout)?;
-                }
-                classifier.as_ref().apply(&pooled)
+                record_with(run, Site::HeadDense, || pooler.as_ref().apply(&first_token(hidden)?))?;
+                let pooled = pool(pooler, hidden)?;
+                run.record(Site::HeadInput, &pooled);
+                labels(&pooled, classifier, run.dropout_at("head", 0, *dropout))
             }
             Self::Hidden { .. } => Ok(hidden.clone()),
         }
@@ -160,22 +162,39 @@ impl HeadLayer<Tensor> {
     ) -> Result<Loss> {
         match self {
             Self::Vocabulary { transform, weight, bias } => {
-                let hidden_nd = transformed(transform, hidden)?.flatten_to(1)?;
+                let hidden_nd = transformed(transform, hidden, &mut Run::inference())?.flatten_to(1)?;
                 ops::lm_head(&hidden_nd, weight.as_ref().unwrap_or(token), bias.as_ref(), targets, options)
             }
-            Self::Labels { .. } => ops::cross_entropy(&self.logits(hidden, token, run)?, targets, options),
+            Self::Labels { pooler, classifier, dropout } => {
+                let dropout = run.dropout_at("head", 0, *dropout);
+                ops::cross_entropy(&labels(&pool(pooler, hidden)?, classifier, dropout)?, targets, options)
+            }
             Self::Hidden { .. } => candle_core::bail!("this model has no head, so it has no loss"),
         }
     }
 }
 
-fn pool(pooler: &Linear<Tensor>, hidden: &Tensor) -> Result<Tensor> {
-    pooler.as_ref().apply(&hidden.narrow(1, 0, 1)?.squeeze(1)?)?.tanh()
+/// The logits of the labels.
+fn labels(pooled: &Tensor, classifier: &Linear<Tensor>, dropout: Option<Dropout>) -> Result<Tensor> {
+    match dropout {
+        Some(dropout) => classifier.as_ref().apply(&ops::dropout(pooled, &dropout)?),
+        None => classifier.as_ref().apply(pooled),
+    }
 }
 
-fn transformed(transform: &Option<Transform<Tensor>>, hidden: &Tensor) -> Result<Tensor> {
+fn pool(pooler: &Linear<Tensor>, hidden: &Tensor) -> Result<Tensor> {
+    pooler.as_ref().apply(&first_token(hidden)?)?.tanh()
+}
+
+fn first_token(hidden: &Tensor) -> Result<Tensor> {
+    hidden.narrow(1, 0, 1)?.squeeze(1)
+}
+
+fn transformed(transform: &Option<Transform<Tensor>>, hidden: &Tensor, run: &mut Run) -> Result<Tensor> {
     let Some(Transform { dense, activation, norm }) = transform else { return Ok(hidden.clone()) };
     let x = dense.as_ref().apply(hidden)?;
+    run.record(Site::HeadDense, &x);
     let x = activation.map_or_else(|| Ok(x.clone()), |activation| activation.apply(&x))?;
+    run.record(Site::HeadActivated, &x);
     norm.as_ref().map_or(Ok(x.clone()), |norm| norm.as_ref().apply(&x))
 }

@@ -14,6 +14,12 @@ use crate::rotary::rotary;
 /// Legend: b rows, t query positions, s key positions, h query heads, g key/value heads, k head width, d model width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AttentionPart {
+    /// What the projections read: x, through the norm where it stands before: `[b, t, d]`.
+    Input,
+    /// Queries, before rotation, where they are rotated: `[b, t, h, k]`.
+    UnturnedQuery,
+    /// Keys, before rotation, where they are rotated: `[b, t, g, k]`.
+    UnturnedKey,
     /// Queries, after rotation: `[b, t, h, k]`.
     Query,
     /// Keys, after rotation: `[b, s, g, k]`.
@@ -32,8 +38,18 @@ pub enum AttentionPart {
 
 impl AttentionPart {
     /// All of them, in the order in which they are computed.
-    pub const ALL: [Self; 7] =
-        [Self::Query, Self::Key, Self::Value, Self::Scores, Self::Weights, Self::Context, Self::Output];
+    pub const ALL: [Self; 10] = [
+        Self::Input,
+        Self::UnturnedQuery,
+        Self::UnturnedKey,
+        Self::Query,
+        Self::Key,
+        Self::Value,
+        Self::Scores,
+        Self::Weights,
+        Self::Context,
+        Self::Output,
+    ];
 }
 
 /// What takes part in an attention sublayer from outside: it sees the values in between, and may put keys and values of
@@ -79,12 +95,15 @@ pub fn attention_layer_unfused(
 ) -> Result<Tensor> {
     let (b, t, _) = x_btd.dims3()?;
     let normed = parts.norm.map_or_else(|| Ok(x_btd.clone()), |norm| norm.apply(x_btd))?;
+    show(inside, AttentionPart::Input, &normed);
     let heads = |projection: Linear<&Tensor>| {
         let n_head = projection.weight.dim(0)? / parts.d_head;
         projection.apply(&normed)?.reshape((b, t, n_head, parts.d_head))
     };
     let (mut q_bthk, mut k_bsgk, mut v_bsgk) = (heads(parts.query)?, heads(parts.key)?, heads(parts.value)?);
     if let Some(tables) = parts.rotary {
+        show(inside, AttentionPart::UnturnedQuery, &q_bthk);
+        show(inside, AttentionPart::UnturnedKey, &k_bsgk);
         q_bthk = rotary(&q_bthk, tables.cos, tables.sin, tables.positions)?;
         k_bsgk = rotary(&k_bsgk, tables.cos, tables.sin, tables.positions)?;
     }

@@ -83,6 +83,7 @@ function vector(parent, name, numbers, options = {}) {
   const few = numbers.slice(0, 3).map(x => fixed(x, 3)).join(', ');
   add(all, 'summary', `[${few}${of > 3 ? ', …' : ''}]`, {title: `all ${numbers.length} numbers`});
   all.ontoggle = () => { if (all.open && all.children.length === 1) add(all, 'code', `[${numbers.map(x => fixed(x, 4)).join(', ')}${of > numbers.length ? `, … ${of} in all` : ''}]`); };
+  if (options.cells) strip.style.setProperty('--cells', Math.min(options.cells, 96));
   if (options.id) { box.id = options.id; box.dataset.value = JSON.stringify(numbers); }
   return box;
 }
@@ -102,11 +103,11 @@ function drawMap(canvas, weights, mask) {
 }
 ['(prefers-color-scheme: dark)', 'print'].forEach(media => matchMedia(media).addEventListener('change', () => drawn.forEach((again, canvas) => canvas.isConnected ? again() : drawn.delete(canvas))));
 /* The key to the heat: what a colour stands for. */
-function legend(parent) {
+function legend(parent, masked = true) {
   const box = add(parent, 'p', null, {class: 'legend'});
   add(box, 'span', 'weight');
   [0, 0.01, 0.1, 0.25, 0.5, 1].forEach(w => heat(add(box, 'span', String(w)), w));
-  heat(add(box, 'span', 'masked: may not look'), 0).className = 'blocked';
+  if (masked) heat(add(box, 'span', 'masked: may not look'), 0).className = 'blocked';
 }
 /* The map of one head as a table: a row for each word that looks, a column for each word looked at. */
 function mapTable(table, names, mask, weights, dress = () => {}) {

@@ -5,11 +5,10 @@ function explain(data) {
   /* Which keys a query of a layer may look at. */
   const maskOf = layer => data.masks[data.kinds[layer]];
   const heads = data.weights.map((layer, l) => layer.map(text => weightsOf(text, maskOf(l))));
-  data.inputs = data.inputs.map(text => rowsOf(text, data.n_input));
   const unpacked = {};
   function vectorsOf(layer, head) {
     const name = `${layer}.${head}`, packed = data.vectors[name];
-    if (packed && !unpacked[name]) unpacked[name] = {q: rowsOf(packed.q, data.d_head), k: rowsOf(packed.k, data.d_head), v: rowsOf(packed.v, data.d_head)};
+    if (packed && !unpacked[name]) unpacked[name] = Object.fromEntries(Object.entries(packed).map(([key, text]) => [key, rowsOf(text, data.d_head)]));
     return unpacked[name];
   }
   const state = {layer: data.first[0], head: data.first[1], q: data.position, k: 0};
@@ -19,16 +18,20 @@ function explain(data) {
     const chip = add($('sentence'), 'span', name, {class: t === data.position ? 'chip asked' : 'chip', title: `token ${data.ids[t]}`});
     if (n <= 12) add(chip, 'small', data.ids[t]);
     else $('sentence').classList.add('long');
+    /* What a mask hides stands in its place, not after the text. */
+    if (answer && kind === 'masked_token' && t === data.position) add(chip, 'b', bare(answer.text), {class: 'filled'});
   });
-  add($('sentence'), 'span', '→', {class: 'arrow', 'aria-label': 'the model says'});
-  add($('sentence'), 'span', bare(answer.text), {class: 'chip answer'});
+  if (answer && kind !== 'masked_token') {
+    add($('sentence'), 'span', '→', {class: 'arrow', 'aria-label': 'the model says'});
+    add($('sentence'), 'span', bare(answer.text), {class: 'chip answer'});
+  }
   const asked = kind === 'masked_token' ? `${quote(names[data.position])} hides` : kind === 'classify' ? 'the text is about: its label is' : `comes after ${quote(names[data.position])}`;
-  $('summary').textContent = kind === 'classify'
+  $('summary').textContent = !answer ? 'This model has no head: it predicts nothing. This page shows what attention makes of the text.' : kind === 'classify'
     ? `The model labels this text “${bare(answer.text)}”, with probability ${percent(answer.probability)}. This page shows how it came to that.`
     : `Asked what ${asked}, the model says “${bare(answer.text)}”, with probability ${percent(answer.probability)}. This page shows how it came to that.`;
   $('facts').textContent = `What attention does with this text · ${data.family}: ${many(data.n_layer, 'layer')} of ${many(data.n_head, 'head')} · ${many(n, 'token')}, each with its id`;
 
-  legend($('legend'));
+  legend($('legend'), data.masks.some(mask => mask.some(row => row.includes('0'))));
   $('heads-section').hidden = data.n_layer * data.n_head === 1;
   const grid = $('heads');
   grid.style.gridTemplateColumns = `repeat(${data.n_head + 1}, max-content)`;
@@ -54,7 +57,7 @@ function explain(data) {
 
   function tell(q, k) {
     const w = heads[state.layer][state.head][q][k];
-    $('hover').textContent = `${quote(apart[q])} gives ${quote(apart[k])} ${percent(w)} of its attention (weight ${fixed(w, 6)}).`;
+    $('hover').textContent = `${quote(apart[q])} gives ${quote(apart[k])} ${percent(w)} of its attention (weight ${fixed(w)}).`;
   }
   function showMap() {
     const weights = heads[state.layer][state.head];
@@ -96,7 +99,7 @@ function explain(data) {
     tell(state.q, state.k);
     showRow();
     cellSteps($('arithmetic'), data, apart, state, heads[state.layer][state.head], vectorsOf(state.layer, state.head));
-    knockouts();
+    predictionSteps($('prediction'), data, apart, state);
   }
   function show() {
     grid.querySelectorAll('button').forEach(button => {
@@ -111,12 +114,15 @@ function explain(data) {
   }
 
   function knockouts() {
-    const table = $('knockout'), weights = heads[state.layer][state.head][data.position];
+    const table = $('knockout'), n_heads = data.n_layer * data.n_head;
+    const weights = names.map((_, k) => heads.flat().reduce((sum, head) => sum + head[data.position][k], 0) / n_heads);
     $('knockout-section').hidden = data.knockouts.length === 0;
-    $('knockout-note').textContent = `A great weight is not yet a reason. So each word in turn is cut off: nobody may look at it, in any layer. The change says how much the log-probability of “${bare(data.target.text)}” falls (orange) or rises (blue) without it; beside it stands the weight that ${quote(names[data.position])} gives the word${data.n_layer * data.n_head > 1 ? ` in layer ${state.layer}, head ${state.head}` : ''}.`;
+    $('knockout-note').textContent = `A great weight is not yet a reason. So each word in turn is cut off: nobody may look at it, in any layer. The change says how much the log-probability of “${bare(data.target.text)}” falls (orange) or rises (blue) without it; beside it stands the weight that ${quote(apart[data.position])} gives the word${n_heads > 1 ? `, the mean over all ${n_heads} heads` : ''}. ${quote(apart[data.position])} itself, which is asked, is left in.`;
     table.replaceChildren();
-    const body = header(table, ['word', 'weight', '', 'change without it', '']), most = Math.max(1e-9, ...data.knockouts.map(k => Math.abs(k.change)));
-    data.knockouts.forEach(k => {
+    const body = header(table, ['word', n_heads > 1 ? 'mean weight' : 'weight', '', 'change without it', '']), most = Math.max(1e-9, ...data.knockouts.map(k => Math.abs(k.change)));
+    const order = [...data.knockouts].sort((a, b) => Math.abs(b.change) - Math.abs(a.change)), listed = order.length > 14 ? order.slice(0, 12) : data.knockouts;
+    if (listed.length < order.length) $('knockout-note').append(` Listed are the 12 words that matter most; each of the other ${order.length - 12} changes less than ${digits(Math.abs(listed[11].change))}.`);
+    listed.forEach(k => {
       const row = add(body, 'tr');
       add(row, 'td', apart[k.position]);
       add(row, 'td', fixed(weights[k.position], 3));
@@ -145,7 +151,7 @@ function explain(data) {
     curve($('curves'), `probability of “${bare(answer)}”`, steps, frames.map(f => f.probability), 0, 1, now);
   }
 
-  predictionSteps($('prediction'), data, apart);
+  knockouts();
   lens();
   story();
   show();

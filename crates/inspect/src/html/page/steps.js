@@ -1,128 +1,142 @@
-/* The seed's six steps with this model's numbers: 1 to 3 for the chosen cell, 4 to 6 for the asked word. */
-const quote = name => `“${name.replace(/^·/, '')}”`;
+/* Steps 1 to 3: how one word looks at another in one head. */
+const quote = name => `“${name.replace(/^[·▁]/, '')}”`;
 function card(place, number, title) {
   const box = add(place, 'li', null, {id: `step-${number}`}), head = add(box, 'h3');
   add(head, 'b', `Step ${number}`);
   head.append(title);
   return box;
 }
-function result(parent, before, id, number, after = '') {
-  const line = add(parent, 'p', before, {class: 'formula'});
-  add(line, 'span', fixed(number, 6), {class: 'result', id, 'data-value': number});
-  line.append(after);
-}
-/* The first places of a sum of products, written out. */
-function products(a, b) {
-  const first = a.slice(0, 3).map((x, i) => `${fixed(x, 3)} × ${fixed(b[i], 3)}`).join(' + ').replace(/\+ −/g, '− ').replace(/× −([\d.]+)/g, '× (−$1)');
-  return a.length > 3 ? `${first} + … (${a.length} products)` : first;
-}
+/* What Q, K and V are made of: x, or x through the norm before it. */
+const readBy = part => part.has('norm(x)') ? 'norm(x)' : 'x';
 
-/* Steps 1 to 3: how `q` looks at `k` in one head. */
-function cellSteps(place, data, names, {layer, head, q, k}, weights, vectors) {
+function cellSteps(place, data, names, state, weights, vectors) {
   place.replaceChildren();
-  const n = names.length, inputs = data.inputs[layer], row = weights[q];
-  let box = card(place, 1, 'Get Embeddings');
-  say(box, layer === 0
-    ? `Each word comes in as a vector of ${data.d_input} numbers, its embedding${data.positions === 'learned' ? ' (with its place in the text added)' : ''}.`
-    : `Layer ${layer} reads what the layers before it have made of the embeddings: a vector of ${data.d_input} numbers for each word.`);
-  (n <= 8 ? names.map((_, t) => t) : [...new Set([q, k])]).forEach(t => vector(box, names[t], inputs[t], {of: data.d_input}));
+  const {layer, q, k} = state, part = opened(data.way.layers[layer]), both = [...new Set([q, k])];
+  inputStep(card(place, 1, 'Get Embeddings'), data, names, state, part, both);
+  const box = card(place, 2, 'Compute Attention');
+  if (vectors) scoreStep(box, data, names, state, part, vectors);
+  else say(box, `The page leaves out Q, K and V of this head to stay small; make it with \`--layer ${layer} --head ${state.head}\` for them. These are the head's attention weights:`);
+  const row = softmaxStep(box, data, names, state, weights, vectors);
+  contextStep(card(place, 3, 'Compute Weighted Sum (Context Vector)'), data, names, state, row, vectors);
+}
 
-  box = card(place, 2, 'Compute Attention');
-  if (!vectors) {
-    say(box, `The page leaves out Q, K and V of this head to stay small; make it with \`--layer ${layer} --head ${head}\` for them. These are the head's attention weights:`);
+/* Step 1: what the layer reads. */
+function inputStep(box, data, names, {layer, q}, part, both) {
+  const x = part.rows('x'), n = names.length, width = part.width('x');
+  if (layer === 0) {
+    const parts = opened(data.way.embedding), of = parts.has('sum') ? parts.formula('sum') : parts.formula('x');
+    const what = {token: 'the word’s own row of the embedding table', position: 'the row of its place in the text', type: 'the row of its segment'};
+    say(box, `Each word comes in as a vector of ${width} numbers, its embedding *x*${of.includes(' + ') ? ': ' + of.split(' + ').map(name => `\`${name}\`, ${what[name]}`).join('; ') : ', the word’s own row of the embedding table'}.`);
+    if (of.includes(' + ')) {
+      of.split(' + ').forEach(name => stepTo(box, parts, name, q, {label: `${name} of ${quote(names[q])}`}));
+      if (parts.has('sum')) stepTo(box, parts, 'sum', q, {label: `sum of ${quote(names[q])}`});
+      formula(box, `x = ${parts.formula('x')}`);
+      const numbers = of.split(' + ').map(name => parts.rows(name)), total = parts.rows(parts.has('sum') ? 'sum' : 'x');
+      if (numbers.every(Boolean) && total) sum(box, `${parts.has('sum') ? 'sum' : 'x'}${small(1)}`, numbers.map(rows => ({factors: [rows[q][0]]})), total[q][0]);
+      if (parts.has('sum')) oneNorm(box, parts, 'x', 'sum', '', q);
+    }
   } else {
-    say(box, `Three learned matrices turn the vectors into *Q = Wq @ embedding* (query: what ${quote(names[q])} is looking for), *K = Wk @ embedding* (key: what ${quote(names[k])} offers) and *V = Wv @ embedding* (value: what ${quote(names[k])} will contribute if chosen)${data.positions === 'rotary' ? '; Q and K are then turned by their word’s place in the text' : ''}.`);
-    vector(box, `Q of ${quote(names[q])}`, vectors.q[q]);
-    vector(box, `K of ${quote(names[k])}`, vectors.k[k]);
-    vector(box, `V of ${quote(names[k])}`, vectors.v[k]);
-    const product = dot(vectors.q[q], vectors.k[k]);
-    say(box, `How well does the key fit the query? Their product says:`);
-    result(box, `Q · K = ${products(vectors.q[q], vectors.k[k])} = `, 'product', product);
-    const root = Math.abs(data.scale * Math.sqrt(data.d_head) - 1) < 1e-6;
-    say(box, root ? `The scale 1/√${data.d_head} = ${fixed(data.scale)} keeps the scores of long vectors from growing:` : `This model's scale is ${fixed(data.scale)}:`);
-    result(box, `score = ${fixed(product, 6)} × ${fixed(data.scale, 6)} = `, 'score', product * data.scale);
+    say(box, `Layer ${layer} does not read embeddings but *x*, what layer ${layer - 1} hands on (its \`z\`): a vector of ${width} numbers for each word, in which that layer has already mixed words.`);
   }
-  const mask = data.masks[data.kinds[layer]];
-  const seen = Array.from(mask[q]).filter(cell => cell === '1').length;
-  say(box, seen === n ? `The mask lets ${quote(names[q])} look at all ${n} words.` : `The mask lets ${quote(names[q])} look at ${seen} of the ${n} words: ${data.causal ? 'itself and those before it' : 'the others are out of its window'}; the rest get weight 0.`);
-  const scores = vectors && Array.from(mask[q], (cell, j) => cell === '1' ? dot(vectors.q[q], vectors.k[j]) * data.scale : null);
-  const soft = scores && softmax(scores), exact = soft ? soft.weights : row;
-  say(box, '*Softmax over the row* turns scores into weights: weight = exp(score) divided by the sum of all exp(score).');
-  const table = add(box, 'table', null, {class: 'bars'}), body = header(table, soft ? ['word', 'score', 'exp(score)', 'attention weight α', ''] : ['word', 'attention weight α', '']);
-  const listed = exact.map((_, j) => j).filter(j => mask[q][j] === '1' && (n <= 12 || j === k || exact[j] >= 0.02));
-  listed.forEach(j => {
-    const line = add(body, 'tr', null, j === k ? {class: 'result'} : {});
-    add(line, 'td', names[j]);
-    if (soft) { add(line, 'td', fixed(scores[j])); const power = Math.exp(scores[j]); add(line, 'td', power > 1e6 || power < 1e-4 ? power.toExponential(3) : fixed(power)); }
-    add(line, 'td', fixed(exact[j]));
-    bar(line, exact[j]);
-  });
-  if (listed.length < seen) say(box, `${many(seen - listed.length, 'word')} with a weight below 0.02 ${seen - listed.length === 1 ? 'is' : 'are'} not listed.`, {class: 'note'});
-  result(box, `weight of ${quote(names[k])} = `, 'weight', exact[k]);
-
-  box = card(place, 3, 'Compute Weighted Sum (Context Vector)');
-  if (!vectors) return say(box, `context = the sum of every word's weight × V.`);
-  say(box, `Each word contributes its V, as much of it as its weight says:`);
-  const most = Math.max(...vectors.v.flat().map(Math.abs));
-  listed.filter(j => n <= 8 || j === k || exact[j] >= 0.1).forEach(j => vector(box, `${fixed(exact[j], 3)} × V of ${quote(names[j])}`, vectors.v[j].map(x => x * exact[j]), {most}));
-  const context = vectors.v[0].map((_, c) => exact.reduce((sum, w, j) => sum + w * vectors.v[j][c], 0));
-  say(box, `Added up they are *the context vector of ${quote(names[q])}*: the model's summary of what is relevant here, enriched mostly by ${quote(names[exact.indexOf(Math.max(...exact))])}.`);
-  vector(box, 'context', context, {most, id: 'context'});
+  (n <= 8 ? names.map((_, t) => t) : both).forEach(t => vector(box, `x of ${quote(names[t])}`, x[t], {of: width}));
+  if (!part.has('norm(x)')) return;
+  say(box, 'This model brings every vector to one size before attention reads it:');
+  formula(box, `norm(x) = ${part.formula('norm(x)')}`);
+  const normed = part.rows('norm(x)');
+  if (!normed) return;
+  both.forEach(t => vector(box, `norm(x) of ${quote(names[t])}`, normed[t], {of: width}));
+  oneNorm(box, part, 'norm(x)', 'x', '₁', q);
 }
 
-/* Steps 4 to 6: from the asked word's vector to the prediction, and back. */
-function predictionSteps(place, data, names) {
-  const asked = quote(names[data.position]), first = data.next[0], kind = data.head.kind, flow = data.gradients;
-  place.replaceChildren();
-  let box = card(place, 4, 'Output Projection');
-  const more = [];
-  if (data.block !== 'bare') more.push(data.n_head > 1 ? 'the context vectors of all heads are joined and projected back (Wo)' : 'the context vector is projected back (Wo)', 'added to the vector that came in', 'sent through a feed-forward layer', ...(data.n_layer > 1 ? [`and so on through all ${data.n_layer} layers`] : []));
-  const from = data.block === 'bare' ? `the context vector of ${asked}` : `the vector of ${asked}`;
-  if (more.length) say(box, `Between the context vector and the prediction this model has more: ${more.join(', ')}.`);
-  if (kind === 'classify') say(box, 'The vector of the first token goes through a small head of its own, which gives a logit for each label.');
-  else say(box, `We pass ${from} through the vocabulary projection matrix (Wout) to get logits, one for each of ${data.n_output} words${data.projection ? ': the dot product of the vector with the word’s own row of Wout' : ''}.`);
-  if (data.projection) {
-    const hidden = Array.from(floats(data.projection.hidden)), rows = rowsOf(data.projection.rows, hidden.length);
-    vector(box, data.block === 'bare' ? `context of ${asked}` : `vector of ${asked}`, hidden);
-    const table = add(box, 'table', null, {class: 'bars', id: 'logits'}), body = header(table, ['word', 'logit', 'its row of Wout']);
-    rows.slice(0, 5).forEach((row, i) => {
-      const line = add(body, 'tr', null, i === 0 ? {class: 'result'} : {}), logit = dot(hidden, row);
-      add(line, 'td', shown(data.next[i].text));
-      add(line, 'td', fixed(logit), {'data-value': logit});
-      vector(add(line, 'td', null, {class: 'wide'}), '', row);
-    });
-    say(box, `“${bare(first.text)}” = ${products(rows[0], hidden)} = ${fixed(dot(rows[0], hidden))}`, {class: 'formula'});
-  }
-
-  box = card(place, 5, 'Softmax → Prediction');
-  say(box, `Softmax turns the logits into probabilities that sum to 1: ${kind === 'classify' ? 'the label' : kind === 'masked_token' ? `the word at ${asked}` : 'the next word'}.`);
-  const next = add(box, 'table', null, {class: 'bars', id: 'next'});
-  data.next.forEach((line, i) => {
-    const row = add(next, 'tr', null, i === 0 ? {class: 'result'} : {});
-    [shown(line.text), fixed(line.logit, 3), fixed(line.probability)].forEach(text => add(row, 'td', text));
-    bar(row, line.probability);
+/* Step 2, first half: query, key and value, and the score. */
+function scoreStep(box, data, names, {layer, head, q, k}, part, vectors) {
+  const read = readBy(part), d = data.d_head, group = Math.floor(head / (data.n_head / data.n_kv_head));
+  const turned = part.has('Q₀');
+  say(box, `Three learned matrices turn \`${read}\` into a query *Q* (what ${quote(names[q])} is looking for), a key *K* (what ${quote(names[k])} offers) and a value *V* (what ${quote(names[k])} will contribute if chosen)${data.n_head > 1 ? `; this head has ${d} of their numbers` : ''}${data.n_kv_head < data.n_head ? ', and shares K and V with others: ' + many(data.n_head / data.n_kv_head, 'head') + ' to a pair' : ''}.`);
+  const made = (name, of, row, label) => {
+    formula(box, `${name} = ${part.formula(name)}`);
+    vector(box, `${label || name} of ${quote(names[of])}`, row);
+  };
+  made(turned ? 'Q₀' : 'Q', q, turned ? vectors.q0[q] : vectors.q[q]);
+  const first = turned ? 'Q₀' : 'Q', value = turned ? vectors.q0[q][0] : vectors.q[q][0];
+  const shown = oneProduct(box, part, first, `${first}${small(1)}`, 'Wq', 'bq', read, q, head * d, value);
+  made(turned ? 'K₀' : 'K', k, turned ? vectors.k0[k] : vectors.k[k]);
+  made('V', k, vectors.v[k]);
+  if (shown) say(box, `K and V come about in the same way: from rows ${group * d + 1} to ${(group + 1) * d} of Wk and Wv.`, {class: 'note'});
+  else say(box, `The matrices have too many numbers for this page; what comes out of them is here.`, {class: 'note'});
+  if (turned) rotation(box, names, part, vectors, q, k, d);
+  const product = dot(vectors.q[q], vectors.k[k]);
+  say(box, `How well does the key fit the query? Their product says:`);
+  sum(box, 'Q · K', dotTerms(vectors.q[q], vectors.k[k], product), product, {id: 'product'});
+  const root = Math.abs(data.scale * Math.sqrt(d) - 1) < 1e-6;
+  say(box, root ? `The scale 1/√${d} = ${fixed(data.scale)} keeps the scores of long vectors from growing:` : data.scale === 1 ? 'This model does not scale the product:' : `This model's scale is ${fixed(data.scale)}:`);
+  sum(box, 'score', [{factors: [product, data.scale]}], product * data.scale, {id: 'score'});
+}
+/* Rotary positions: pairs of numbers turned by the word's place. */
+function rotation(box, names, part, vectors, q, k, d) {
+  const cos = part.rows('cos'), sin = part.rows('sin');
+  say(box, `So that Q · K can tell how far apart two words stand, Q and K are turned by the word’s place in the text: numbers ${1} and ${d / 2 + 1} are a pair, ${2} and ${d / 2 + 2} the next, each pair turned by an angle of its own times the place.`);
+  [['Q', vectors.q0, vectors.q, q], ['K', vectors.k0, vectors.k, k]].forEach(([name, before, after, t]) => {
+    formula(box, `${name} = ${part.formula(name)}, place ${t}`);
+    vector(box, `${name} of ${quote(names[t])}`, after[t]);
+    if (cos && cos[t].length === d / 2) sum(box, `${name}₁`, [{factors: [before[t][0], cos[t][0]]}, {factors: [before[t][d / 2], -sin[t][0]], note: `${name}₀’s number ${d / 2 + 1}, times −sin`}], after[t][0]);
   });
-  const titles = add(next.createTHead(), 'tr');
-  [kind === 'classify' ? 'label' : 'word', 'logit', 'probability', ''].forEach(title => add(titles, 'th', title, {scope: 'col'}));
-  say(box, `Predicted ${kind === 'classify' ? 'label' : 'word'} = *“${bare(first.text)}”* (highest score).`);
+}
 
-  if (!flow) return;
-  box = card(place, 6, 'Backpropagation');
-  const list = add(box, 'ul');
-  add(list, 'li', `Ground truth = “${bare(flow.target.text)}”${data.target_given ? '' : ' (none was given, so the model’s own answer is taken for the truth; --target names another)'}`);
-  add(list, 'li', `Model predicted = “${bare(first.text)}”`);
-  add(list, 'li', `Loss = −ln(probability of the truth) = −ln(${flow.target.probability < 1e-4 ? flow.target.probability.toExponential(3) : fixed(flow.target.probability)}) = ${fixed(flow.loss)}`);
-  say(box, 'Backprop sends the loss back the way the numbers came, and updates each part as much as it contributed to the prediction error. The gradient of each, and its share in the whole:');
-  const table = add(box, 'table', null, {class: 'bars', id: 'gradient'}), shares = (flows, body) => flows.forEach(part => {
-    const row = add(body, 'tr');
-    [part.name, part.norm < 1e-3 && part.norm > 0 ? part.norm.toExponential(2) : fixed(part.norm, 4), fixed(part.share, 3)].forEach(text => add(row, 'td', text));
-    bar(row, part.share);
-  });
-  shares(flow.roles, header(table, ['part', 'gradient norm', 'share', '']));
-  const share = name => flow.roles.filter(role => role.name.startsWith(name)).reduce((sum, role) => sum + role.share, 0);
-  say(box, `If attention misfires (looks at the wrong word), gradients flow into *Wq and Wk*: here ${percent(share('Wq') + share('Wk'))}. If the content from a word misleads the output, they flow into *Wv*: here ${percent(share('Wv'))}.`);
-  const all = add(box, 'details', null, {class: 'more'});
-  add(all, 'summary', `By block${flow.parameters.length <= 200 ? ', and every parameter' : ''}`);
-  shares(flow.parts, header(add(all, 'table', null, {class: 'bars'}), ['block', 'gradient norm', 'share', '']));
-  if (flow.parameters.length <= 200) shares(flow.parameters, header(add(all, 'table', null, {class: 'bars'}), ['parameter', 'gradient norm', 'share', '']));
+/* What the mask says, and why. */
+function maskSays(data, names, q, mask) {
+  const seen = Array.from(mask[q], (cell, j) => cell === '1' ? j : -1).filter(j => j >= 0), n = names.length;
+  if (seen.length === n && !mask.some(row => row.includes('0'))) return `Nothing is masked: ${quote(names[q])} may look at all ${many(n, 'word')}.`;
+  if (data.causal && seen.length === q + 1) return `The mask lets ${quote(names[q])} look at itself${q > 0 ? ` and the ${many(q, 'word')} before it` : ''}${seen.length < n ? '; what comes later gets weight 0' : ''}.`;
+  return `The mask lets ${quote(names[q])} look at ${many(seen.length, 'word')} of ${n}: this layer has a window${data.causal ? ', and nobody looks ahead' : ''}; the rest gets weight 0.`;
+}
+
+/* Step 2, second half: mask and softmax; the weights. */
+function softmaxStep(box, data, names, {layer, q, k}, weights, vectors) {
+  const mask = data.masks[data.kinds[layer]], n = names.length, row = weights[q];
+  say(box, maskSays(data, names, q, mask));
+  const scores = vectors && Array.from(mask[q], (cell, j) => cell === '1' ? dot(vectors.q[q], vectors.k[j]) * data.scale : null);
+  const soft = scores && softmax(scores), exact = soft ? soft.weights : row, large = soft && soft.greatest > 30;
+  const power = j => large ? soft.powers[j] : Math.exp(scores[j]), named = large ? `exp(score − ${digits(soft.greatest)})` : 'exp(score)';
+  say(box, `*Softmax over the row* turns scores into weights: weight = ${named}, divided by the sum of all of them.`);
+  const table = add(box, 'table', null, {class: 'bars'}), body = header(table, soft ? ['word', 'score', named, 'weight α', ''] : ['word', 'weight α', '']);
+  const allowed = exact.map((_, j) => j).filter(j => mask[q][j] === '1'), listed = shortlist(allowed, exact, k, n);
+  const line = (name, score, e, weight, options) => {
+    const tr = add(body, 'tr', null, options);
+    add(tr, 'td', name);
+    if (soft) { add(tr, 'td', score === null ? '' : digits(score)); add(tr, 'td', sized(e)); }
+    add(tr, 'td', digits(weight));
+    bar(tr, options.class === 'total' ? 0 : weight);
+  };
+  listed.forEach(j => line(names[j], soft && scores[j], soft && power(j), exact[j], j === k ? {class: 'result'} : {}));
+  const rest = allowed.filter(j => !listed.includes(j)), total = soft && allowed.reduce((all, j) => all + power(j), 0);
+  const of = value => rest.reduce((all, j) => all + value(j), 0);
+  if (rest.length) line(`the other ${rest.length} together`, null, soft && of(power), of(j => exact[j]), {class: 'rest'});
+  if (soft) line('sum', null, total, allowed.reduce((all, j) => all + exact[j], 0), {class: 'total'});
+  if (soft) sum(box, `weight of ${quote(names[k])}`, [{factors: [power(k), 1 / total], text: `${sized(power(k))} / ${sized(total)}`}], exact[k], {id: 'weight'});
+  else sum(box, `weight of ${quote(names[k])}`, [{factors: [exact[k]]}], exact[k], {id: 'weight'});
+  return exact.map((weight, j) => mask[q][j] === '1' ? weight : 0);
+}
+/* Of many words the greatest weights, in the text's order, and the chosen word. */
+function shortlist(allowed, weights, k, n) {
+  if (allowed.length <= 12) return allowed;
+  const top = [...allowed].sort((a, b) => weights[b] - weights[a]).slice(0, 9);
+  return allowed.filter(j => top.includes(j) || j === k);
+}
+
+/* Step 3: the weighted sum. */
+function contextStep(box, data, names, {layer, head, q, k}, weights, vectors) {
+  if (!vectors) return say(box, `context = the sum of every word's weight × V.`);
+  say(box, `Each word contributes its V, as much of it as its weight says: context = Σ α × V.`);
+  const allowed = weights.map((_, j) => j).filter(j => data.masks[data.kinds[layer]][q][j] === '1');
+  const listed = shortlist(allowed, weights, k, names.length), rest = allowed.filter(j => !listed.includes(j));
+  const add_up = of => vectors.v[0].map((_, c) => of.reduce((all, j) => all + weights[j] * vectors.v[j][c], 0));
+  const most = Math.max(1e-12, ...listed.flatMap(j => vectors.v[j].map(x => Math.abs(x * weights[j])))), context = add_up(allowed);
+  listed.forEach(j => vector(box, `${digits(weights[j])} × V of ${quote(names[j])}`, vectors.v[j].map(x => x * weights[j]), {most}));
+  if (rest.length) vector(box, `the other ${rest.length} together`, add_up(rest), {most});
+  const terms = listed.map(j => ({factors: [weights[j], vectors.v[j][0]]}));
+  if (rest.length) terms.push({factors: [add_up(rest)[0]], note: `the other ${rest.length} together`});
+  say(box, `Added up they are *the context vector of ${quote(names[q])}*${data.n_head > 1 ? ' in this head' : ''}: a summary of what is relevant here, enriched mostly by ${quote(names[weights.indexOf(Math.max(...weights))])}.`);
+  vector(box, 'context', context, {most, id: 'context'});
+  sum(box, 'context₁', terms, context[0]);
 }

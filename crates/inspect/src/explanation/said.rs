@@ -1,0 +1,39 @@
+//! What the model says at each token.
+
+use serde::Serialize;
+use vulpes_generate::NextToken;
+use vulpes_model::Head;
+
+use super::{Explanation, Subject, next_tokens};
+
+/// What the model says at one token.
+#[derive(Clone, Debug, Serialize)]
+pub struct Said {
+    /// The likeliest outputs, greatest first.
+    pub next: Vec<NextToken>,
+    /// `ln Σ exp(logit)`: a probability is `exp(logit − log_sum)`.
+    pub log_sum: f64,
+    /// The token that the text goes on with; of a model of next tokens, before the text's end.
+    pub truth: Option<NextToken>,
+}
+
+/// What the model says at every token, `n` outputs each; a classifier says one thing of the whole text, a model without a
+/// head nothing.
+pub fn said(subject: &Subject, explanation: &Explanation, n: usize) -> Vec<Said> {
+    if explanation.next.is_empty() {
+        return Vec::new();
+    }
+    let continues = explanation.model.head == Head::NextToken;
+    let row = |(t, logits): (usize, &Vec<f32>)| {
+        let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - f64::from(greatest)).exp()).sum();
+        let log_sum = f64::from(greatest) + sum.ln();
+        let truth = explanation.ids.get(t + 1).filter(|_| continues).and_then(|&id| {
+            let logit = *logits.get(id as usize)?;
+            let probability = (f64::from(logit) - log_sum).exp();
+            Some(NextToken { id, text: subject.output(id), probability, logit })
+        });
+        Said { next: next_tokens(logits, n, &|id| subject.output(id)), log_sum, truth }
+    };
+    explanation.logits.iter().enumerate().map(row).collect()
+}

@@ -1,0 +1,153 @@
+/* Steps 4 to 6 for the chosen word: from the context vector to what the model says after it, and back. */
+function predictionSteps(place, data, names, {layer, head, q}) {
+  const kind = data.head.kind;
+  place.replaceChildren();
+  /* A classifier's head reads one token, the first. */
+  const t = kind === 'classify' ? 0 : q, said = data.said[t];
+  outputStep(card(place, 4, 'Output Projection'), data, names, {layer, head, q, t}, said);
+  if (!said) return;
+  softmaxOver(card(place, 5, 'Softmax → Prediction'), data, names, t, said);
+  if (data.gradients) backStep(card(place, 6, 'Backpropagation'), data, names, t, said);
+}
+
+/* Step 4: output projection of attention, residual, feed-forward, further layers, head. */
+function outputStep(box, data, names, {layer, head, q, t}, said) {
+  const part = opened(data.way.layers[layer]), end = opened(data.way.head), name = quote(names[q]);
+  const contexts = data.n_head > 1 ? 'contexts' : 'context', bare = !part.has('attention');
+  if (bare) {
+    say(box, data.n_head > 1
+      ? `The context vectors of ${name} in all ${data.n_head} heads, side by side, are what layer ${layer} hands on as *z*; this model adds nothing to them.`
+      : `This model has nothing between: the context vector of ${name} is what the layer hands on as *z*.`);
+    stepTo(box, part, 'z', q, {label: `z of ${name}`});
+  } else {
+    say(box, `The context vector does not lead to the prediction yet. Layer ${layer} goes on${data.n_head > 1 ? `: the context vectors of all ${data.n_head} heads are put side by side (${contexts}; head ${head} has numbers ${head * data.d_head + 1} to ${(head + 1) * data.d_head})` : ''} and projected back by Wo${part.formula(part.has('s') ? 's' : 'y').startsWith('x + ') ? '; the result is added to x' : ''}.`);
+    const rows = part.rows(contexts);
+    if (rows) vector(box, `${contexts} of ${name}`, rows[q], {of: part.width(contexts)});
+    const after = part.names.slice(part.names.indexOf(contexts) + 1);
+    const why = {up: 'The feed-forward layer looks at each word by itself:', 'norm(y)': 'The feed-forward layer looks at each word by itself, after a norm:'};
+    const first = part.has('norm(y)') ? 'norm(y)' : 'up';
+    after.forEach(step => {
+      if (step === first) say(box, why[step]);
+      stepTo(box, part, step, q, {label: `${step} of ${name}`});
+      sumsOf(box, part, step, contexts, q);
+    });
+    say(box, `*z* is what layer ${layer} hands on.`);
+  }
+  if (layer + 1 < data.n_layer) {
+    say(box, `${layer + 2 === data.n_layer ? `Layer ${layer + 1} does` : `Layers ${layer + 1} to ${data.n_layer - 1} do`} the same with it in turn, and mix${layer + 2 === data.n_layer ? 'es' : ''} words once more:`);
+    for (let l = layer + 1; l < data.n_layer; l++) {
+      const rows = l + 1 < data.n_layer ? opened(data.way.layers[l + 1]).rows('x') : end.rows('z');
+      if (rows) vector(box, `z of ${name} after layer ${l}`, rows[q], {of: end.width('z')});
+    }
+  }
+  if (t !== q) say(box, `The head of this model reads the first token, ${quote(names[t])}, and no other: ${name} reaches the label only as far as ${quote(names[t])} has looked at it. *From here on the numbers are those of ${quote(names[t])}.*`, {class: 'turn'});
+  headStep(box, data, names, t, said, end);
+}
+/* The sums within a layer, written out for the first number. */
+function sumsOf(box, part, step, contexts, q) {
+  const rows = part.rows(step), text = part.formula(step);
+  if (!rows) return;
+  const plain = text.split(' + ');
+  if (plain.length === 2 && plain.every(name => part.rows(name))) sum(box, `${step}₁`, plain.map(name => ({factors: [part.rows(name)[q][0]]})), rows[q][0]);
+  else if (text.includes('norm(s)')) oneNorm(box, part, step, 's', '₁', q);
+  else if (text.includes('norm(t)')) oneNorm(box, part, step, 't', '₂', q);
+  else if (step === 'norm(y)') oneNorm(box, part, step, 'y', '₂', q);
+  else if (step === 'attention') oneProduct(box, part, step, 'attention₁', 'Wo', 'bo', contexts, q, 0, rows[q][0]);
+}
+
+/* From the last layer to the logits. */
+function headStep(box, data, names, t, said, end) {
+  const kind = data.head.kind, name = quote(names[t]), read = end.has('read') ? 'read' : 'hidden';
+  say(box, end.formula('hidden') === 'z' ? 'What the last layer hands on goes to the head as it is:' : 'What the last layer hands on goes through a last norm:');
+  stepTo(box, end, 'hidden', t, {label: `hidden of ${name}`});
+  if (end.formula('hidden') !== 'z') oneNorm(box, end, 'hidden', 'z', '', t);
+  if (end.has('read')) say(box, kind === 'classify' ? 'The head has a layer of its own before its labels:' : 'The head has a layer of its own before its words:');
+  ['dense', 'active', 'read'].forEach(step => {
+    stepTo(box, end, step, t, {label: `${step} of ${name}`});
+    if (end.has(step) && step === 'dense') oneProduct(box, end, step, 'dense₁', kind === 'classify' ? 'Wp' : 'Wt', kind === 'classify' ? 'bp' : 'bt', 'hidden', t, 0, (end.rows(step) || [])[t]?.[0]);
+  });
+  const projection = data.projection;
+  if (!projection || !said) return say(box, 'This model has no head that makes words or labels of these vectors: they are its result, and it predicts nothing.');
+  const what = kind === 'classify' ? 'label' : 'word', bias = projection.bias && floats(projection.bias);
+  say(box, `Wout has a row for each of ${data.n_output} ${what}s${projection.tied ? ' (it is the embedding table, used again)' : ''}: a ${what}'s logit is the dot product of *${read}* with its row${bias ? ', plus a bias of its own' : ''}.`);
+  formula(box, `logit = Wout[${what}] · ${read}${bias ? ` + bout[${what}]` : ''}`);
+  const hidden = end.rows(read), rows = rowsOf(projection.rows, projection.kept);
+  const table = add(box, 'table', null, {class: 'bars lined', id: 'logits'}), body = header(table, [what, 'logit', 'its row of Wout']);
+  if (hidden) {
+    const line = add(body, 'tr', null, {class: 'head'});
+    add(line, 'td', read);
+    add(line, 'td', '');
+    vector(add(line, 'td', null, {class: 'wide'}), '', hidden[t], {of: end.width(read), cells: projection.kept});
+  }
+  const rowOf = id => projection.ids.indexOf(id);
+  said.next.forEach((next, i) => {
+    const line = add(body, 'tr', null, i === 0 ? {class: 'result'} : {});
+    add(line, 'td', shown(next.text));
+    add(line, 'td', digits(next.logit), {'data-value': next.logit});
+    vector(add(line, 'td', null, {class: 'wide'}), '', rows[rowOf(next.id)], {of: projection.width, cells: projection.kept});
+  });
+  const first = said.next[0], at = rowOf(first.id);
+  if (!hidden) return;
+  const b = bias ? bias[at] : 0, terms = dotTerms(rows[at], hidden[t], first.logit - b, projection.width);
+  if (bias) terms.push({factors: [b], note: 'its bias'});
+  sum(box, `logit of “${bare(first.text)}”`, terms, first.logit);
+}
+
+/* What the asked word's answer is called. */
+const asksFor = (data, names, t) => data.head.kind === 'classify' ? 'the label of the text' : data.head.kind === 'masked_token'
+  ? (t === data.position ? `the word that ${quote(names[t])} hides` : `the word that it would put in the place of ${quote(names[t])}, which it can see`)
+  : `the word after ${quote(names[t])}`;
+
+/* Step 5: softmax over the logits. */
+function softmaxOver(box, data, names, t, said) {
+  const what = data.head.kind === 'classify' ? 'label' : 'word', list = t === data.position ? data.next : said.next;
+  const total = Math.exp(said.log_sum), small_enough = said.log_sum < 12, first = list[0];
+  say(box, `Softmax turns the logits into probabilities that sum to 1; here for ${asksFor(data, names, t)}. ${small_enough ? `probability = exp(logit) / ${sized(total)}, the sum of exp(logit) over all ${data.n_output} ${what}s.` : `probability = exp(logit − ${digits(said.log_sum)}); that number is the logarithm of the sum of exp(logit) over all ${data.n_output} ${what}s.`}`);
+  const next = add(box, 'table', null, {class: 'bars', id: 'next'});
+  const line = (texts, probability, options) => {
+    const row = add(next, 'tr', null, options);
+    texts.forEach(text => add(row, 'td', text));
+    bar(row, probability);
+  };
+  list.forEach((o, i) => line([shown(o.text), digits(o.logit), fixed(o.probability)], o.probability, i === 0 ? {class: 'result'} : {}));
+  const rest = data.n_output - list.length, left = Math.max(0, 1 - list.reduce((all, o) => all + o.probability, 0));
+  if (rest > 0) line([`the other ${rest} together`, '', fixed(left)], left, {class: 'rest'});
+  const titles = add(next.createTHead(), 'tr');
+  [what, 'logit', 'probability', ''].forEach(title => add(titles, 'th', title, {scope: 'col'}));
+  const power = Math.exp(first.logit);
+  sum(box, `probability of “${bare(first.text)}”`, [small_enough
+    ? {factors: [power, 1 / total], text: `${sized(power)} / ${sized(total)}`}
+    : {factors: [Math.exp(first.logit - said.log_sum)], text: `exp(${digits(first.logit)} − ${signed(said.log_sum)})`}], first.probability);
+  say(box, `Predicted ${what} = *“${bare(first.text)}”* (highest score).`);
+}
+
+/* Step 6: the loss and its gradients. */
+function backStep(box, data, names, t, said) {
+  const flow = data.gradients, list = add(box, 'ul'), first = said.next[0];
+  const chance = p => p < 1e-4 ? p.toExponential(3).replace('-', '−') : fixed(p);
+  if (t !== data.position) {
+    const truth = said.truth;
+    if (truth) {
+      add(list, 'li', `Ground truth = “${bare(truth.text)}”: the text goes on with it.`);
+      add(list, 'li', `Model predicted = “${bare(first.text)}”`);
+      add(list, 'li', `Loss = −ln(probability of the truth) = −ln(${chance(truth.probability)}) = ${fixed(-Math.log(truth.probability))}`);
+    } else add(list, 'li', `Nothing is asked of ${quote(names[t])}: it has no loss here.`);
+    return say(box, `Gradients were computed for ${quote(names[data.position])} alone, the word that this page asks about: choose a cell of its row to see them.`, {class: 'turn'});
+  }
+  add(list, 'li', null).append(`Ground truth = “${bare(flow.target.text)}”`, ...(data.target_given ? [] : [' (none was given, so the model’s own answer is taken for the truth; for what it would learn from a mistake, run ', Object.assign(document.createElement('code'), {textContent: 'explain --target WORD'}), ' with another word)']));
+  add(list, 'li', `Model predicted = “${bare(first.text)}”`);
+  add(list, 'li', `Loss = −ln(probability of the truth) = −ln(${chance(flow.target.probability)}) = ${fixed(flow.loss)}`);
+  say(box, 'Backprop sends the loss back the way the numbers came, and updates each part as much as it contributed to the prediction error. The gradient of each, and its share in the whole:');
+  const table = add(box, 'table', null, {class: 'bars', id: 'gradient'}), shares = (flows, body) => flows.forEach(part => {
+    const row = add(body, 'tr');
+    [part.name, digits(part.norm), fixed(part.share, 3)].forEach(text => add(row, 'td', text));
+    bar(row, part.share);
+  });
+  shares(flow.roles, header(table, ['part', 'gradient norm', 'share', '']));
+  const share = name => flow.roles.filter(role => role.name.startsWith(name)).reduce((sum, role) => sum + role.share, 0);
+  say(box, `If attention misfires (looks at the wrong word), gradients flow into *Wq and Wk*: here ${percent(share('Wq') + share('Wk'))}. If the content from a word misleads the output, they flow into *Wv*: here ${percent(share('Wv'))}.`);
+  const all = add(box, 'details', null, {class: 'more'});
+  add(all, 'summary', `By block${flow.parameters.length <= 200 ? ', and every parameter' : ''}`);
+  const tables = [['block', flow.parts], ...(flow.parameters.length <= 200 ? [['parameter', flow.parameters]] : [])];
+  tables.forEach(([title, flows]) => shares(flows, header(add(add(all, 'div', null, {class: 'scroll'}), 'table', null, {class: 'bars'}), [title, 'gradient norm', 'share', ''])));
+}
