@@ -4,14 +4,18 @@
 
 mod cut;
 mod files;
+mod foreign;
 mod ids;
+mod json;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod quotes;
 mod table;
 mod text;
 
 pub(crate) use cut::Cut;
 pub(crate) use files::{Source, Sources, digest_of};
+pub(crate) use foreign::foreign;
 pub(crate) use ids::{IdRow, Labels, Limits, read_ids};
 
 use crate::config::{DataConfig, DataKind};
@@ -66,6 +70,9 @@ pub(crate) fn read(
     reading: &Reading<'_>,
     each: &mut dyn FnMut(Document<'_>) -> Result<()>,
 ) -> Result<()> {
+    if reading.config.kind != DataKind::Parquet {
+        source.check_text()?;
+    }
     match reading.config.kind {
         DataKind::Text => text::read(source, &reading.config.document, reading.cut, each),
         DataKind::Jsonl => table::read_jsonl(source, reading, each),

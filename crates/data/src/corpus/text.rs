@@ -22,6 +22,7 @@ pub(super) fn read(
     let mut splitter = Splitter { document, cut, line: 1, has_part: false };
     loop {
         let at_end = blocks.fill()?;
+        blocks.drop_mark();
         let used = splitter.split(blocks.text(), blocks.offset, at_end, each)?;
         if used == 0 && blocks.bytes.len() as u64 > LONGEST_MB << 20 {
             return Err(Error::TooLong { path: source.path.clone(), limit_mb: LONGEST_MB });
@@ -147,6 +148,14 @@ impl<'a> Blocks<'a> {
             return Err(Error::Changed { path: self.source.path.clone(), message });
         }
         Ok(at_end)
+    }
+
+    /// Drops the byte order mark that some editors put at a file's start: it is no part of the text.
+    fn drop_mark(&mut self) {
+        const MARK: &str = "\u{feff}";
+        if self.offset == 0 && self.text().starts_with(MARK) {
+            self.consume(MARK.len());
+        }
     }
 
     fn text(&self) -> &str {
