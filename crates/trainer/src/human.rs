@@ -26,6 +26,11 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// `1 layer`, `2 layers`.
+pub(crate) fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use vulpes_model::{Head, ModelConfig, Transformer, device, n_parameters, paramet
 use crate::base::Base;
 use crate::config::{DTypeName, RunConfig, head};
 use crate::freeze::frozen;
-use crate::human::thousands;
+use crate::human::{counted, thousands};
 use crate::optimizer::Optimizer;
 use crate::step::default_shards;
 use crate::{Error, Result};
@@ -82,14 +82,17 @@ impl Plan {
             }
         };
         let tokenizer = match (&base, &options.checkpoint) {
-            (Some(base), _) => base.tokenizer()?,
+            (Some(base), _) => base.tokenizer(&config.data)?,
             (None, Some(dir)) if Tokenizer::is_in(dir) => Some(Tokenizer::from_folder(dir)?),
             _ => None,
         };
         let sizes = config.model.resolve(1, head(&config.objective, 2));
         let labels = base.as_ref().map(Base::labels).unwrap_or_default();
+        let (row_len, len_key) = row_len(&config, sizes.context_len, base.is_some())?;
         let open = OpenOptions {
-            context_len: sizes.context_len,
+            context_len: row_len,
+            len_key,
+            n_positions: Some(sizes.context_len),
             seed: config.train.seed,
             vocab_size: config.model.vocab_size,
             n_token_types: Some(sizes.n_token_type),
@@ -123,8 +126,7 @@ impl Plan {
             DTypeName::Float32 => DType::F32,
             DTypeName::Float64 => DType::F64,
         };
-        let default =
-            default_shards(config.train.batch_rows, model.context_len, n_parameters(&model), &device);
+        let default = default_shards(config.train.batch_rows, row_len, n_parameters(&model), &device);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             n_shards: config.train.shards.unwrap_or(default),
@@ -207,11 +209,17 @@ impl Plan {
         let tokenizer = self.dataset.tokenizer();
         let mut extra =
             self.base.as_ref().filter(|base| base.ids_in_use).map(Base::tokens).unwrap_or_default();
-        if extra.eos_token_id.is_empty() {
+        if extra.eos_token_id.is_empty() || self.config.data.tokenizer.eos.is_some() {
             extra.eos_token_id = tokenizer.and_then(Tokenizer::eos_id).into_iter().collect();
         }
         extra.pad_token_id = extra.pad_token_id.or(tokenizer.and_then(Tokenizer::pad_id));
         Extra { labels: self.dataset.labels().to_vec(), ..extra }
+    }
+
+    /// The `generation_config.json` of the run's model folders: what `[sample]` says, over what the folder said that the
+    /// model comes from.
+    pub(crate) fn generation_config(&self) -> serde_json::Map<String, serde_json::Value> {
+        crate::base::generation_config(self.base.as_ref(), &self.config)
     }
 
     /// Files that belong to the tokenizer of the folder that the model comes from, those that there are.
@@ -249,17 +257,17 @@ impl Plan {
         let per_trained = self.n_shards + 1;
         let m = &self.model;
         let at_once = self.n_shards.min(self.n_threads).max(1);
-        let tokens = self.config.train.batch_rows.div_ceil(self.n_shards) * m.context_len * at_once;
+        let longest = self.dataset.longest_row();
+        let tokens = self.config.train.batch_rows.div_ceil(self.n_shards) * longest * at_once;
         // A block keeps about ten tensors of the model's width a token, three of the feed-forward's, and its weights.
-        let per_token =
-            m.n_layer * (10 * m.d_model + 3 * m.d_ff + 2 * m.n_head * m.context_len) + 4 * m.d_model;
+        let per_token = m.n_layer * (10 * m.d_model + 3 * m.d_ff + 2 * m.n_head * longest) + 4 * m.d_model;
         ((all + trained * per_trained + self.n_optimizer_state() + tokens * per_token)
             * self.dtype.size_in_bytes()) as u64
     }
 
     /// The most tokens that one step reads.
     pub fn tokens_per_step(&self) -> u64 {
-        (self.config.train.batch_rows * self.config.train.accumulate * self.model.context_len) as u64
+        (self.config.train.batch_rows * self.config.train.accumulate * self.dataset.longest_row()) as u64
     }
 
     /// The plan as one JSON object.
@@ -286,6 +294,17 @@ impl Plan {
             "memory_bytes": self.memory_bytes(),
             "checkpoint_bytes": self.checkpoint_bytes(),
         })
+    }
+}
+
+/// The most tokens of a row, and the key to make them fewer: the context of a model that exists is what it is.
+fn row_len(config: &RunConfig, context_len: usize, is_given: bool) -> Result<(usize, &'static str)> {
+    match config.train.max_len {
+        Some(len) if len > context_len => Err(Error::Usage(format!(
+            "train.max_len = {len} is more than the model's context of {context_len} tokens"
+        ))),
+        Some(len) => Ok((len, "train.max_len")),
+        None => Ok((context_len, if is_given { "train.max_len" } else { "model.context_len" })),
     }
 }
 
@@ -350,11 +369,6 @@ impl fmt::Display for Plan {
             bytes(self.checkpoint_bytes())
         )
     }
-}
-
-/// `1 layer`, `2 layers`.
-fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn check_model(model: &ModelConfig, dataset: &Dataset) -> Result<()> {

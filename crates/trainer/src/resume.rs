@@ -34,7 +34,8 @@ const MAY_CHANGE: &[&str] = &[
 ];
 
 /// Keys (and whole sections) that decide what the rows are, and in which order they come.
-const DECIDE_ROWS: &[&str] = &["data", "objective", "train.seed", "train.shuffle", "model.context_len"];
+const DECIDE_ROWS: &[&str] =
+    &["data", "objective", "train.seed", "train.shuffle", "train.max_len", "model.context_len"];
 
 /// What differs between a run and the config that it is resumed with.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -221,6 +221,15 @@ impl Tokenizer {
         DecodeStream::new(self, skip_special_tokens)
     }
 
+    /// A word of the vocabulary, to stand for one that it doesn't know.
+    pub fn any_word(&self) -> Option<u32> {
+        let is_word = |id: &u32| {
+            let token = self.id_to_token(*id).filter(|_| !self.is_special(*id));
+            token.is_some_and(|token| !token.is_empty() && token.bytes().all(|c| c.is_ascii_alphabetic()))
+        };
+        (0..self.vocab_size() as u32).find(is_word)
+    }
+
     /// The token that an id stands for.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)

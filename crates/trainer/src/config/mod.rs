@@ -42,6 +42,9 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// `[sample]`: how tokens are chosen where a command line doesn't say; goes into `generation_config.json`.
     pub sample: SampleConfig,
+    /// The keys of `[sample]` that were written out: those of a model folder's own settings that they go over.
+    #[serde(skip)]
+    pub sample_given: Vec<String>,
 }
 
 impl RunConfig {
@@ -112,6 +115,7 @@ impl RunConfig {
             schedule: schedule?,
             train: train?,
             sample: sample?,
+            sample_given: decode::keys("sample", source),
         })
     }
 
