@@ -86,7 +86,10 @@ impl Base {
         config.model = self.overlay(&config.model)?;
         self.lay_sample(&mut config)?;
         let faults = config.faults_between();
-        let mut lines: Vec<&str> = faults.iter().map(|fault| fault.title.as_str()).collect();
+        // What a fault advises to write in `[model]` would be refused here.
+        let title =
+            |title: &'_ str| title.split_once("; use model.").map_or(title.len(), |(words, _)| words.len());
+        let mut lines: Vec<&str> = faults.iter().map(|fault| &fault.title[..title(&fault.title)]).collect();
         if kind == ObjectiveKind::NextToken && is_full {
             lines.push("the folder's mask is full, and every token would see the one that it is asked for");
         }

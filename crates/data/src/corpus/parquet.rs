@@ -78,6 +78,7 @@ pub(super) fn read_parquet(
             label: label.as_deref(),
             line,
             last: true,
+            skipped: 0,
             read: (source.len as f64 * (line as f64 / n_rows)) as u64,
         })?;
     }

@@ -62,6 +62,7 @@ pub(super) fn read_jsonl(
             label: label.as_deref(),
             line: number,
             last: true,
+            skipped: 0,
             read,
         })
     })
@@ -159,6 +160,7 @@ pub(super) fn read_csv(
             label: named.as_deref(),
             line: place.line(),
             last: true,
+            skipped: 0,
             read,
         })?;
     }

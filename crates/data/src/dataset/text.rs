@@ -228,10 +228,16 @@ impl<'a> Corpus<'a> {
         labels: Option<&[String]>,
     ) -> Result<Built> {
         let cut = encoding.tokenizer.cut();
+        let look = |text: &str| encoding.tokenizer.last_joint(text).map(|joint| (joint.at, joint.skip));
         let build = |target: &Target| {
             Build {
                 sources,
-                reading: Reading { config: self.data, labels: self.labels, cut },
+                reading: Reading {
+                    config: self.data,
+                    labels: self.labels,
+                    cut,
+                    look: (cut == Cut::Never).then_some(&look),
+                },
                 encoding,
                 split,
                 labels: labels.unwrap_or_default().to_vec(),
@@ -306,7 +312,7 @@ impl<'a> Corpus<'a> {
         let mut counts = Counts::new(&self.data.tokenizer)?;
         let mut round: Vec<String> = Vec::new();
         let mut size = 0;
-        let reading = Reading { config: self.data, labels: false, cut: Cut::Blanks };
+        let reading = Reading { config: self.data, labels: false, cut: Cut::Blanks, look: None };
         let count_round = |counts: &mut Counts, round: &mut Vec<String>| {
             let add = |mut counts: Counts, text: String| {
                 counts.add(&text);

@@ -16,7 +16,7 @@ const WORTH_A_WORD: f64 = 0.01;
 /// Where a file can't be read.
 pub(super) fn warning(data: &DataConfig, sources: &Sources, tokenizer: &Tokenizer) -> Result<Option<String>> {
     let mut sum = Unsaid::default();
-    let reading = Reading { config: data, labels: false, cut: Cut::Blanks };
+    let reading = Reading { config: data, labels: false, cut: Cut::Blanks, look: None };
     for source in &sources.files {
         let mut fault = None;
         let read = read(source, &reading, &mut |document| {

@@ -42,7 +42,7 @@ impl Splitter {
     pub(super) fn push(&mut self, document: Document<'_>, round: &mut Round) {
         let text = document.text;
         let start = self.n_read;
-        self.n_read = if document.last { 0 } else { start + text.len() as u64 };
+        self.n_read = if document.last { 0 } else { start + (text.len() + document.skipped) as u64 };
         let mut add = |text: &str, first: bool, last: bool, apart: bool| {
             let job = Job {
                 text: round.keep(text),

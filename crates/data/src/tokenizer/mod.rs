@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod folder;
 mod frame;
+mod joints;
 mod merges;
 mod pieces;
 mod seams;
