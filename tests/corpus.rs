@@ -248,7 +248,7 @@ fn bad_corpora_are_reported() {
     train(&["data.train=\"none/*.txt\""]).fails(1, &["none/*.txt matches no file"]);
     train(&["data.train=[\"text.txt\", \"*.md\"]"]).fails(1, &["*.md matches no file"]);
     let jsonl = ["data.kind=jsonl", "data.train=rows.jsonl", "data.tokenizer={kind=\"word\"}"];
-    train(&jsonl).fails(1, &["rows.jsonl: no column \"text\"; it has review, stars"]);
+    train(&jsonl).fails(1, &["rows.jsonl:1: no column \"text\"; it has review, stars"]);
     train(&["data.kind=csv", "data.train=rows.csv"]).fails(1, &["no column \"text\"; it has review, stars"]);
     train(&[]).fails(2, &["data.tokenizer.vocab_size", "400 is more than the corpus allows: it gives "]);
     place.write(

@@ -19,9 +19,11 @@ pub(super) fn open(
         (None, _) => None,
     };
     let known = options.vocab_size.or_else(|| tokenizer.as_ref().map(Tokenizer::vocab_size));
+    let n_positions = options.n_positions.unwrap_or(options.context_len);
+    let is_shorter = options.context_len < n_positions;
     let limits = Limits {
-        max_len: (options.context_len, options.len_key),
-        n_positions: options.n_positions.unwrap_or(options.context_len),
+        max_len: (options.context_len, if is_shorter { options.len_key } else { "model.context_len" }),
+        n_positions,
         vocab_size: known,
         n_token_types: options.n_token_types,
     };

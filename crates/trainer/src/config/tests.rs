@@ -33,7 +33,9 @@ fn a_good_config_reads_and_survives_the_way_back() {
     let config = good(&[]);
     assert_eq!((config.train.steps, config.train.batch_rows), (100, 4));
     let text = config.to_toml().expect("TOML");
-    assert_eq!(RunConfig::parse("resolved", &text, &[]), Ok(config));
+    let read = RunConfig::parse("resolved", &text, &[]).expect("sound");
+    assert!(read.sample_given.len() > config.sample_given.len(), "every default is written out");
+    assert_eq!(RunConfig { sample_given: Vec::new(), ..read }, config);
 }
 
 #[test]
