@@ -248,7 +248,7 @@ fn bad_corpora_are_reported() {
     train(&["data.train=\"none/*.txt\""]).fails(2, &["none/*.txt matches no file"]);
     train(&["data.train=[\"text.txt\", \"*.md\"]"]).fails(2, &["*.md matches no file"]);
     let jsonl = ["data.kind=jsonl", "data.train=rows.jsonl", "data.tokenizer={kind=\"word\"}"];
-    train(&jsonl).fails(2, &["rows.jsonl: no column \"text\"; it has review, stars"]);
+    train(&jsonl).fails(2, &["rows.jsonl:1: no column \"text\"; it has review, stars"]);
     train(&["data.kind=csv", "data.train=rows.csv"]).fails(2, &["no column \"text\"; it has review, stars"]);
     let larger = place.train(&["--config", "corpus.toml", "--dry-run"]);
     larger.fails(0, &["data.tokenizer.vocab_size = 400, and the corpus gives 292 tokens"]);

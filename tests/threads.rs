@@ -104,5 +104,7 @@ fn one_batch_is_overfitted() {
     let settings: Vec<&str> = settings.iter().flat_map(|item| ["--set", item]).collect();
     let said = place.train(&[&["--config", "small.toml", "--json", "--quiet"][..], &settings].concat());
     let loss = said.succeeds().json()["loss"].as_f64().expect("a loss");
-    assert!(loss < 0.01, "{loss}");
+    // Which of the two sentences it is can't be told before their first words: ln 2 for two of 21 targets.
+    let least = 2.0 * 2f64.ln() / 21.0;
+    assert!(loss > least && loss < least + 0.01, "{loss}");
 }

@@ -22,12 +22,12 @@ pub(crate) struct Failure {
 impl Failure {
     /// What was typed can't be used: exit code 2.
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: USAGE, message: Some(format!("error: {:#}", error.into())) }
+        Self { code: USAGE, message: Some(format!("error: {}", told(&error.into()))) }
     }
 
     /// The work failed: exit code 1.
     pub(crate) fn failed(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: FAILED, message: Some(format!("error: {:#}", error.into())) }
+        Self { code: FAILED, message: Some(format!("error: {}", told(&error.into()))) }
     }
 
     fn of_training(error: &vulpes_runs::Error) -> Self {
@@ -58,6 +58,19 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
             matches!(error.downcast_ref::<vulpes_inspect::Error>(), Some(vulpes_inspect::Error::Text(_)));
         if bad_prompt || bad_text { Self::usage(error) } else { Self::failed(error) }
     }
+}
+
+/// An error with its causes, each said once: many an error has its cause's words in its own.
+fn told(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if words.is_empty() {
+            words = cause;
+        } else if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
 }
 
 /// Ends a program with the code of its result, or says what went wrong.
@@ -92,6 +105,8 @@ mod tests {
         assert_eq!(code(usage.into()), (2, "error: no".to_owned()));
         let prompt = vulpes_generate::Error::Prompt("empty".to_owned());
         assert_eq!(code(prompt.into()).0, 2);
+        let twice = anyhow::anyhow!("gone").context("a.json can't be read: gone").context("no model");
+        assert_eq!(code(twice.into()).1, "error: no model: a.json can't be read: gone");
         assert_eq!(
             code(anyhow::anyhow!("broken").context("here").into()),
             (1, "error: here: broken".to_owned())

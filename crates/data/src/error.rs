@@ -41,6 +41,14 @@ pub enum Error {
         /// The offset of the first bad byte, from 0.
         offset: u64,
     },
+    /// A file that is no text.
+    #[error("{path} {message}")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is and what to do.
+        message: String,
+    },
     /// There is nothing to learn from.
     #[error("{what} holds no text; give files with at least one document in them")]
     Empty {
@@ -49,7 +57,7 @@ pub enum Error {
     },
     /// A corpus that doesn't fill one window.
     #[error(
-        "{what} holds {n_tokens} tokens, and one window takes {needed}; give more text, or a smaller model.context_len"
+        "{what} holds {n_tokens} tokens, and one window takes {needed}; give more text, or a smaller {key}"
     )]
     TooShort {
         /// Which corpus.
@@ -58,12 +66,16 @@ pub enum Error {
         n_tokens: u64,
         /// How many one window takes.
         needed: u64,
+        /// The key that decides how many those are.
+        key: &'static str,
     },
     /// A column that the file doesn't have.
-    #[error("{path}: no column {column:?}; it has {}", listed(known))]
+    #[error("{path}{}: no column {column:?}; it has {}", line.map_or_else(String::new, |line| format!(":{line}")), listed(known))]
     Column {
         /// The file.
         path: PathBuf,
+        /// The line, from 1, where each row names its columns.
+        line: Option<u64>,
         /// The column asked for.
         column: String,
         /// The columns that there are.

@@ -151,7 +151,12 @@ fn line(value: &impl Serialize) -> Result<String, Error> {
 
 fn probe(text: &str, tokenizer: &Tokenizer, model: &Transformer) -> Result<Probe, Error> {
     let mut ids = tokenizer.encode(text)?;
-    let context = model.config().context_len;
+    let (mut opening, mut closing) = (tokenizer.opening(), Vec::new());
+    if model.config().head != Head::NextToken {
+        let framed = tokenizer.encode_framed(text, None, None)?.0;
+        closing = framed.get(opening.len() + ids.len()..).unwrap_or_default().to_vec();
+    }
+    let context = model.config().context_len.saturating_sub(opening.len() + closing.len());
     let (Some(&target), true) = (ids.last(), ids.len() >= 2 && ids.len() <= context + 1) else {
         let n = ids.len();
         return Err(Error::Prompt(format!(
@@ -163,10 +168,14 @@ fn probe(text: &str, tokenizer: &Tokenizer, model: &Transformer) -> Result<Probe
     if let (Head::MaskedToken, Some(mask)) = (model.config().head, tokenizer.mask_id()) {
         ids.push(mask);
     }
+    let position = opening.len() + ids.len() - 1;
+    opening.append(&mut ids);
+    opening.append(&mut closing);
+    let ids = opening;
     Ok(Probe {
         text: text.to_owned(),
         tokens: ids.iter().map(|&id| token_text(tokenizer, id)).collect(),
-        position: ids.len() - 1,
+        position,
         ids,
         target,
         answer: token_text(tokenizer, target),

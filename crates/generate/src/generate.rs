@@ -131,7 +131,9 @@ impl<'a> Row<'a> {
         let mut stream = tokenizer.decode_stream(true);
         // How the first new token is joined to the text can depend on the tokens before it.
         for &id in &prompt[prompt.len().saturating_sub(8)..] {
-            stream.push(id)?;
+            // An unknown word has no text of its own, but what comes after it stands apart from it as from any word.
+            let is_unknown = Some(id) == tokenizer.unk_id();
+            stream.push(if is_unknown { tokenizer.any_word().unwrap_or(id) } else { id })?;
         }
         Ok(Self {
             number,

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use vulpes_data::{DataConfig, ObjectiveKind, Tokenizer, TokenizerKind};
+use serde_json::{Map, Value};
+use vulpes_data::{DataConfig, DataKind, ObjectiveKind, Tokenizer, TokenizerConfig, TokenizerKind};
+use vulpes_generate::{GenerationConfig, read_object};
 use vulpes_model::config::MaskKind;
 use vulpes_model::folder::{self, Description, Extra};
 use vulpes_model::{Head, ModelSection};
@@ -33,6 +35,9 @@ pub(crate) struct Base {
     /// Whether the run's ids mean what they mean in the folder.
     pub(crate) ids_in_use: bool,
     tokenizer_files: Vec<(&'static str, Vec<u8>)>,
+    /// Its `generation_config.json`, where there is one.
+    generation: Option<Map<String, Value>>,
+    is_checkpoint: bool,
 }
 
 impl Base {
@@ -47,7 +52,9 @@ impl Base {
         }
         let named = config.train.init_from.clone();
         // A run that goes on needs the folder that it began from no more.
-        let dir = match checkpoint.filter(|dir| dir.join("config.json").is_file()) {
+        let checkpoint = checkpoint.filter(|dir| dir.join("config.json").is_file());
+        let is_checkpoint = checkpoint.is_some();
+        let dir = match checkpoint {
             Some(checkpoint) => checkpoint.to_path_buf(),
             None => folder::resolve(Path::new(&named))?,
         };
@@ -61,7 +68,8 @@ impl Base {
                 tokenizer_files.push((*name, bytes));
             }
         }
-        Ok(Some(Self { named, dir, found, ids_in_use: true, tokenizer_files }))
+        let generation = read_object(&dir)?;
+        Ok(Some(Self { named, dir, found, ids_in_use: true, tokenizer_files, generation, is_checkpoint }))
     }
 
     /// Fills in what the config leaves to the folder: the objective, and the model but for its dropout.
@@ -76,8 +84,12 @@ impl Base {
         config.objective.kind = Some(kind);
         let is_full = self.found.config.mask == MaskKind::Full && config.model.mask.is_none();
         config.model = self.overlay(&config.model)?;
+        self.lay_sample(&mut config)?;
         let faults = config.faults_between();
-        let mut lines: Vec<&str> = faults.iter().map(|fault| fault.title.as_str()).collect();
+        // What a fault advises to write in `[model]` would be refused here.
+        let title =
+            |title: &'_ str| title.split_once("; use model.").map_or(title.len(), |(words, _)| words.len());
+        let mut lines: Vec<&str> = faults.iter().map(|fault| &fault.title[..title(&fault.title)]).collect();
         if kind == ObjectiveKind::NextToken && is_full {
             lines.push("the folder's mask is full, and every token would see the one that it is asked for");
         }
@@ -87,6 +99,16 @@ impl Base {
             return Err(Error::Usage(format!("{asked}: {}", lines.join("; "))));
         }
         Ok(config)
+    }
+
+    /// The folder's settings for generation, with the keys that the config gives over them.
+    fn lay_sample(&self, config: &mut RunConfig) -> Result<()> {
+        let table = |sample| toml::Table::try_from(sample).unwrap_or_default();
+        let mut laid = table(GenerationConfig::read(&self.dir)?.over(config.sample.clone()));
+        let given = table(config.sample.clone());
+        laid.extend(given.into_iter().filter(|(key, _)| config.sample_given.contains(key)));
+        config.sample = laid.try_into().unwrap_or_else(|_| config.sample.clone());
+        Ok(())
     }
 
     /// What the folder's head was made for.
@@ -127,10 +149,28 @@ impl Base {
     /// The folder's tokenizer, where it has one.
     ///
     /// # Errors
-    /// When it can't be read, or knows ids that the model doesn't.
-    pub(crate) fn tokenizer(&self) -> Result<Option<Tokenizer>> {
+    /// When it can't be read, knows ids that the model doesn't, or `[data.tokenizer]` asks for another.
+    pub(crate) fn tokenizer(&self, data: &DataConfig) -> Result<Option<Tokenizer>> {
         if !Tokenizer::is_in(&self.dir) {
+            // A new one would be trained in place of one that is there and isn't read.
+            if data.kind != DataKind::Ids && Tokenizer::older_in(&self.dir).is_some() {
+                Tokenizer::from_folder(&self.dir)?;
+            }
             return Ok(None);
+        }
+        // A run's own folder can hold the tokenizer that the section asked for.
+        let asked = TokenizerConfig { eos: None, ..data.tokenizer.clone() };
+        if asked != TokenizerConfig::default() && !self.is_checkpoint {
+            let table = toml::Table::try_from(&asked).unwrap_or_default();
+            let plain = toml::Table::try_from(TokenizerConfig::default()).unwrap_or_default();
+            let keys = table.iter().filter(|(key, value)| plain.get(*key) != Some(value));
+            let keys: Vec<&str> = keys.map(|(key, _)| key.as_str()).collect();
+            return Err(Error::Usage(format!(
+                "[data.tokenizer] has no effect beside train.init_from = \"{}\", whose tokenizer is used: leave out {} \
+                 (eos alone may be set)",
+                self.named,
+                keys.join(", ")
+            )));
         }
         let tokenizer = Tokenizer::from_folder(&self.dir)?;
         let (known, n_ids) = (self.found.config.vocab_size, tokenizer.vocab_size());
@@ -203,4 +243,21 @@ impl Base {
     pub(crate) fn tokenizer_files(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         self.tokenizer_files.iter().map(|(name, bytes)| (*name, bytes.as_slice()))
     }
+}
+
+/// What a run's model folders say in `generation_config.json`: its `[sample]`, over what the folder says that the model
+/// comes from; the tokens are left out where the run's are others.
+pub(crate) fn generation_config(base: Option<&Base>, config: &RunConfig) -> Map<String, Value> {
+    let Some((base, folder)) = base.and_then(|base| Some((base, base.generation.as_ref()?))) else {
+        let object = serde_json::to_value(GenerationConfig::from_sample(&config.sample, None));
+        return object.ok().and_then(|object| object.as_object().cloned()).unwrap_or_default();
+    };
+    let given = |key: &str| config.sample_given.iter().any(|given| given == key);
+    let mut object = GenerationConfig::laid_over(folder, &config.sample, &given);
+    if !base.ids_in_use {
+        object.retain(|key, _| !["bos_token_id", "eos_token_id", "pad_token_id"].contains(&key.as_str()));
+    } else if config.data.tokenizer.eos.is_some() {
+        object.remove("eos_token_id");
+    }
+    object
 }

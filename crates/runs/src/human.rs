@@ -38,6 +38,11 @@ pub(crate) fn bytes(n: u64) -> String {
     format!("{value:.1} TiB")
 }
 
+/// `1 layer`, `2 layers`.
+pub(crate) fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,7 +35,8 @@ const MAY_CHANGE: &[&str] = &[
 ];
 
 /// Keys (and whole sections) that decide what the rows are, and in which order they come.
-const DECIDE_ROWS: &[&str] = &["data", "objective", "train.seed", "train.shuffle", "model.context_len"];
+const DECIDE_ROWS: &[&str] =
+    &["data", "objective", "train.seed", "train.shuffle", "train.max_len", "model.context_len"];
 
 /// Keys (and whole sections) that decide shape or meaning of the weights: with another value, another model is meant.
 const DECIDE_WEIGHTS: &[&str] = &["model", "data.tokenizer", "objective.kind"];

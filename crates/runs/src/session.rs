@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
-use vulpes_generate::{GenerationConfig, OneOrMany};
 use vulpes_model::{Transformer, folder};
 use vulpes_trainer::{Evaluation, State, Training};
 
@@ -120,15 +119,7 @@ impl<'a> Session<'a> {
         if generation.is_file() {
             let read = std::fs::read(&generation).map_err(|source| Error::io("read", &generation, source))?;
             let mut object: serde_json::Map<_, _> = serde_json::from_slice(&read).unwrap_or_default();
-            let eos = extra.eos_token_id.first().copied();
-            let mut ours = GenerationConfig::from_sample(&self.plan.config.sample, eos);
-            if extra.eos_token_id.len() > 1 {
-                ours.eos_token_id = Some(OneOrMany::Many(extra.eos_token_id));
-            }
-            let ours = serde_json::to_value(ours);
-            if let Ok(serde_json::Value::Object(ours)) = ours {
-                object.extend(ours);
-            }
+            object.extend(self.plan.generation_config());
             write_json(&generation, &object, files)?;
         }
         if let Some(tokenizer) = tokenizer {

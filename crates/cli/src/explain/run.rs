@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 use vulpes_data::Tokenizer;
+use vulpes_generate::{Prompt, notes};
 use vulpes_inspect::{
     Explanation, Extras, GradientFlow, Knockout, LensLayer, NextToken, Paper, Story, Subject, explain,
     film_page, gradient_flow, grid_svg, head_svg, html_page, knockouts, logit_lens, print_explanation,
@@ -43,6 +44,7 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
         Some(_) if !Tokenizer::is_in(&folder) => Tokenizer::numbers(loaded.config.vocab_size)?,
         _ => Tokenizer::from_folder(&folder)?,
     };
+    tokenizer.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
     check_place("layer", args.layer, loaded.config.n_layer)?;
     check_place("head", args.head, loaded.config.n_head)?;
     let ids = ids_of(args, &tokenizer, &loaded)?;
@@ -156,17 +158,11 @@ fn ids_of(args: &Args, tokenizer: &Tokenizer, loaded: &Loaded) -> Result<Vec<u32
     if let Some(ids) = &args.ids {
         return Ok(ids.clone());
     }
-    let encoded = tokenizer.encode_detailed(args.text.as_deref().unwrap_or_default(), true)?;
-    if !encoded.unknown.is_empty() {
-        let words: Vec<String> = encoded.unknown.iter().map(|word| format!("{word:?}")).collect();
-        let unk = tokenizer.unk_id().and_then(|id| tokenizer.id_to_token(id)).unwrap_or_default();
-        eprintln!("warning: not in the vocabulary, read as {unk}: {}", words.join(", "));
-    }
-    let mut ids = encoded.ids;
     let continued = loaded.config.head == Head::NextToken;
-    if continued && ids.len() > 1 && ids.last().copied() == tokenizer.eos_id() {
-        ids.pop();
-    }
+    let text = args.text.as_deref().unwrap_or_default();
+    let prompt = Prompt::from_text(text, tokenizer, continued)?;
+    notes(&prompt, tokenizer).iter().for_each(|note| eprintln!("warning: {note}"));
+    let mut ids = prompt.ids;
     let n_left_out = ids.len().saturating_sub(loaded.config.context_len);
     if n_left_out > 0 && continued {
         let n = ids.len();

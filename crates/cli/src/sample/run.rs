@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vulpes_data::Tokenizer;
 use vulpes_generate::{
     Finish, GenerationConfig, Prompt, Request, SampleConfig, Sampler, check_continues, fill_masks, generate,
-    last_window, mask_tables, next_table, token_text,
+    last_window, mask_tables, next_table, notes,
 };
 use vulpes_model::{Head, Transformer, device, folder, with_kernel_threads};
 
@@ -66,6 +66,7 @@ impl Session {
             Some(_) if !Tokenizer::is_in(&folder) => Tokenizer::numbers(model.config().vocab_size)?,
             _ => Tokenizer::from_folder(&folder)?,
         };
+        tokenizer.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
         let defaults = GenerationConfig::read(&folder)?;
         let continued = model.config().head == Head::NextToken;
         let mut prompts = Vec::new();
@@ -273,8 +274,10 @@ fn texts_of(args: &Args) -> Result<Vec<String>, Failure> {
         let at = error.utf8_error().valid_up_to();
         Failure::usage(anyhow!("{}: not UTF-8 text: byte {at} begins no character", named(path).display()))
     })?;
+    // Some editors begin files with a byte order mark, which is no part of the prompt either.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     // Editors end files with a newline that is no part of the prompt.
-    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     Ok(vec![text.to_owned()])
 }
 
@@ -285,6 +288,11 @@ fn named(path: &Path) -> PathBuf {
 /// Flags over the folder's defaults over llama.cpp's.
 fn settings(args: &Args, defaults: &GenerationConfig) -> Result<SampleConfig, Failure> {
     let base = defaults.over(SampleConfig::default());
+    // A penalty that was typed is llama.cpp's, and looks as far back as there.
+    let last_n = match args.repeat_penalty {
+        Some(_) => defaults.repeat_last_n.unwrap_or(SampleConfig::default().repeat_last_n),
+        None => base.repeat_last_n,
+    };
     let config = SampleConfig {
         n: args.n.unwrap_or(base.n),
         temp: args.temp.unwrap_or(base.temp),
@@ -292,7 +300,7 @@ fn settings(args: &Args, defaults: &GenerationConfig) -> Result<SampleConfig, Fa
         top_p: args.top_p.unwrap_or(base.top_p),
         min_p: args.min_p.unwrap_or(base.min_p),
         repeat_penalty: args.repeat_penalty.unwrap_or(base.repeat_penalty),
-        repeat_last_n: args.repeat_last_n.unwrap_or(base.repeat_last_n),
+        repeat_last_n: args.repeat_last_n.unwrap_or(last_n),
         stop: args.stop.clone(),
     };
     let flag = |key: &str| if key == "n" { "-n".to_owned() } else { format!("--{}", key.replace('_', "-")) };
@@ -305,11 +313,7 @@ fn settings(args: &Args, defaults: &GenerationConfig) -> Result<SampleConfig, Fa
 }
 
 fn warn(prompt: &Prompt, tokenizer: &Tokenizer, model: &Transformer) {
-    if !prompt.unknown.is_empty() {
-        let unk = tokenizer.unk_id().map(|id| token_text(tokenizer, id)).unwrap_or_default();
-        let words: Vec<String> = prompt.unknown.iter().map(|word| format!("{word:?}")).collect();
-        eprintln!("warning: not in the vocabulary, read as {unk}: {}", words.join(", "));
-    }
+    notes(prompt, tokenizer).iter().for_each(|note| eprintln!("warning: {note}"));
     let (window, n_left_out) = last_window(model, &prompt.ids);
     if n_left_out > 0 && model.config().head == Head::NextToken {
         eprintln!(

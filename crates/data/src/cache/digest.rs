@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::progress::{Progress, Stage};
 
 /// The version of the folder's layout and of all that decides what tokens a text becomes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A digest that grows by what goes into an entry of the cache.
 #[derive(Clone, Debug)]

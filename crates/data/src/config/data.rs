@@ -161,8 +161,10 @@ impl DataConfig {
                 "no training files are given: a path, or a list of paths, globs and folders".into(),
             );
         }
-        if self.train.0.iter().chain(&self.validation.0).any(String::is_empty) {
-            fault("train", "a path is empty".into());
+        for (key, paths) in [("train", &self.train), ("validation", &self.validation)] {
+            if paths.0.iter().any(String::is_empty) {
+                fault(key, "a path is empty".into());
+            }
         }
         if let Some(fraction) = self.validation_fraction {
             if !(0.0..1.0).contains(&fraction) {

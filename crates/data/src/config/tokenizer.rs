@@ -99,7 +99,10 @@ impl TokenizerConfig {
         if self.sample_mb == Some(0) {
             fault("sample_mb", "0 leaves nothing to train on; give 1 or more".into());
         }
-        if self.special_tokens.iter().chain(&self.eos).any(|token| token.trim().is_empty()) {
+        if self.eos.as_ref().is_some_and(|token| token.trim().is_empty()) {
+            fault("eos", "the token is empty; name one, or leave the key out".into());
+        }
+        if self.special_tokens.iter().any(|token| token.trim().is_empty()) {
             fault("special_tokens", "a special token is empty".into());
         }
         issues

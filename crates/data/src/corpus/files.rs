@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use glob::{MatchOptions, glob_with};
 
+use super::foreign::{N_HEAD, foreign};
 use crate::config::{DataConfig, Paths};
 use crate::embedded::embedded;
 use crate::error::{Error, Result};
@@ -51,6 +52,22 @@ impl Source {
                 let file = File::open(&self.path).map_err(|source| Error::read(&self.path, source))?;
                 Ok(Box::new(file))
             }
+        }
+    }
+
+    /// That the file's first bytes are not those of a packed file, or of one that only stands for another.
+    ///
+    /// # Errors
+    /// Says what the file is and what to do.
+    pub(crate) fn check_text(&self) -> Result<()> {
+        let mut head = Vec::with_capacity(N_HEAD);
+        self.open()?
+            .take(N_HEAD as u64)
+            .read_to_end(&mut head)
+            .map_err(|error| Error::read(&self.path, error))?;
+        match foreign(&head) {
+            Some(message) => Err(Error::Foreign { path: self.path.clone(), message }),
+            None => Ok(()),
         }
     }
 

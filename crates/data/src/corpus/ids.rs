@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::files::Source;
+use super::json::fault;
 use super::short;
 use super::table::for_each_line;
 use crate::error::{Error, Result};
@@ -42,7 +43,10 @@ struct Line {
 /// What a model can read of a row; `None` where it isn't known yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    pub(crate) context_len: usize,
+    /// The most tokens of a row, and the config's key that says so.
+    pub(crate) max_len: (usize, &'static str),
+    /// How many positions there are.
+    pub(crate) n_positions: usize,
     pub(crate) vocab_size: Option<usize>,
     pub(crate) n_token_types: Option<usize>,
 }
@@ -50,10 +54,10 @@ pub(crate) struct Limits {
 impl Limits {
     /// What of a row is beyond them.
     fn complaint(&self, line: &Line) -> Option<String> {
-        let Self { context_len, vocab_size, n_token_types } = *self;
+        let Self { max_len: (max_len, key), n_positions, vocab_size, n_token_types } = *self;
         let n = line.input_ids.len();
-        if n > context_len {
-            return Some(format!("input_ids has {n} ids, and model.context_len is {context_len}"));
+        if n > max_len {
+            return Some(format!("input_ids has {n} ids, and {key} is {max_len}"));
         }
         let size = vocab_size.unwrap_or(usize::MAX);
         if let Some(id) = line.input_ids.iter().find(|&&id| id as usize >= size) {
@@ -67,8 +71,8 @@ impl Limits {
                 _ => format!("token_type_ids has a {id}, and the model has {n_types} types, from 0"),
             });
         }
-        let place = line.position_ids.iter().flatten().find(|&&place| place as usize >= context_len)?;
-        Some(format!("position_ids has a {place}, and model.context_len is {context_len}"))
+        let place = line.position_ids.iter().flatten().find(|&&place| place as usize >= n_positions)?;
+        Some(format!("position_ids has a {place}, and model.context_len is {n_positions}"))
     }
 }
 
@@ -78,7 +82,8 @@ pub(crate) fn read_ids(source: &Source, limits: &Limits) -> Result<Vec<IdRow>> {
     for_each_line(source, &mut |line, number, _| {
         let bad = |message: String| Error::row(&source.path, number, message);
         let line: Line = serde_json::from_str(line).map_err(|error| {
-            bad(format!("{error}; wanted {{\"input_ids\": [...]}} and where needed attention_mask, token_type_ids, position_ids, labels"))
+            let fault = fault(&error, line);
+            bad(format!("{fault}; wanted {{\"input_ids\": [...]}} and where needed attention_mask, token_type_ids, position_ids, labels"))
         })?;
         let n = line.input_ids.len();
         if n == 0 {

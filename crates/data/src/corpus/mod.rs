@@ -4,14 +4,18 @@
 
 mod cut;
 mod files;
+mod foreign;
 mod ids;
+mod json;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod quotes;
 mod table;
 mod text;
 
 pub(crate) use cut::Cut;
 pub(crate) use files::{Source, Sources, digest_of};
+pub(crate) use foreign::foreign;
 pub(crate) use ids::{IdRow, Labels, Limits, read_ids};
 
 use crate::config::{DataConfig, DataKind};
@@ -30,19 +34,31 @@ pub(crate) struct Document<'a> {
     pub(crate) line: u64,
     /// Whether the document ends here.
     pub(crate) last: bool,
+    /// How many bytes of the document are left out between this part and the next.
+    pub(crate) skipped: usize,
     /// How many bytes of the file have been read up to its end.
     pub(crate) read: u64,
 }
 
 /// How the documents of a corpus are read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Reading<'a> {
     pub(crate) config: &'a DataConfig,
     /// Whether the rows have labels.
     pub(crate) labels: bool,
     /// Where a document may be cut into parts.
     pub(crate) cut: Cut,
+    /// For documents that may be cut nowhere as far as is known: the last place of a text at which a look shows that it
+    /// may, and how many bytes are left out there.
+    pub(crate) look: Option<Look<'a>>,
 }
+
+/// Finds a place to cut a text at; see [`Reading::look`].
+pub(crate) type Look<'a> = &'a (dyn Fn(&str) -> Option<(usize, usize)> + Sync);
+
+/// The most megabytes of text that are tokenized at once where nothing shows how to cut it: some hundred bytes of memory
+/// go to each byte of it.
+pub(crate) const WHOLE_MB: u64 = 4;
 
 /// The most megabytes that a document may have which has to be held as a whole.
 const LONGEST_MB: u64 = 64;
@@ -66,8 +82,11 @@ pub(crate) fn read(
     reading: &Reading<'_>,
     each: &mut dyn FnMut(Document<'_>) -> Result<()>,
 ) -> Result<()> {
+    if reading.config.kind != DataKind::Parquet {
+        source.check_text()?;
+    }
     match reading.config.kind {
-        DataKind::Text => text::read(source, &reading.config.document, reading.cut, each),
+        DataKind::Text => text::read(source, reading, each),
         DataKind::Jsonl => table::read_jsonl(source, reading, each),
         DataKind::Csv => table::read_csv(source, reading, each),
         #[cfg(feature = "parquet")]

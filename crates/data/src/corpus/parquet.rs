@@ -9,6 +9,7 @@ use parquet::record::Field;
 use parquet::schema::types::Type;
 
 use super::files::Source;
+use super::table::{empty_label, label_of_number};
 use super::{Document, Reading, short};
 use crate::error::{Error, Result};
 
@@ -28,6 +29,7 @@ pub(super) fn read_parquet(
         let field = schema.get_fields().iter().find(|field| field.name() == column);
         field.cloned().ok_or_else(|| Error::Column {
             path: path.clone(),
+            line: None,
             column: column.into(),
             known: schema.get_fields().iter().map(|field| field.name().to_owned()).collect(),
         })
@@ -61,11 +63,14 @@ pub(super) fn read_parquet(
         };
         let label = match label.map(|name| (name, value(name))) {
             None => None,
+            Some((name, Some(Field::Str(label)))) if label.trim().is_empty() => {
+                return Err(empty_label(path, line, name));
+            }
             Some((_, Some(Field::Str(label)))) => Some(label.clone()),
             Some((name, None | Some(Field::Null))) => {
                 return Err(Error::row(path, line, format!("column {name:?} is null; wanted a label")));
             }
-            Some((_, Some(other))) => Some(other.to_string()),
+            Some((_, Some(other))) => Some(label_of_number(&other.to_string())),
         };
         each(Document {
             text: text(config.text_column())?,
@@ -73,6 +78,7 @@ pub(super) fn read_parquet(
             label: label.as_deref(),
             line,
             last: true,
+            skipped: 0,
             read: (source.len as f64 * (line as f64 / n_rows)) as u64,
         })?;
     }

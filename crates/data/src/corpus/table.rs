@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use serde_json::{Map, Value};
 
 use super::files::Source;
+use super::json::fault;
+use super::quotes::{OpenQuote, Watched};
 use super::{Document, LONGEST_MB, Reading, short};
 use crate::error::{Error, Result};
 
@@ -16,12 +18,13 @@ pub(super) fn read_jsonl(
 ) -> Result<()> {
     for_each_line(source, &mut |line, number, read| {
         let row: Map<String, Value> = serde_json::from_str(line).map_err(|error| {
-            let message = format!("{error}; wanted one JSON object a line");
+            let message = format!("{}; wanted one JSON object a line", fault(&error, line));
             Error::row(&source.path, number, message)
         })?;
         let field = |column: &str| {
             row.get(column).ok_or_else(|| Error::Column {
                 path: source.path.clone(),
+                line: Some(number),
                 column: column.into(),
                 known: row.keys().cloned().collect(),
             })
@@ -38,8 +41,12 @@ pub(super) fn read_jsonl(
             true => {
                 let column = reading.config.label_column();
                 match field(column)? {
+                    Value::String(label) if label.trim().is_empty() => {
+                        return Err(empty_label(&source.path, number, column));
+                    }
                     Value::String(label) => Some(label.clone()),
-                    label @ (Value::Number(_) | Value::Bool(_)) => Some(label.to_string()),
+                    label @ Value::Bool(_) => Some(label.to_string()),
+                    Value::Number(label) => Some(label_of_number(&label.to_string())),
                     other => {
                         let found = short(other);
                         let message =
@@ -55,6 +62,7 @@ pub(super) fn read_jsonl(
             label: label.as_deref(),
             line: number,
             last: true,
+            skipped: 0,
             read,
         })
     })
@@ -101,7 +109,10 @@ pub(super) fn read_csv(
     each: &mut dyn FnMut(Document<'_>) -> Result<()>,
 ) -> Result<()> {
     let path = &source.path;
-    let mut reader = csv::ReaderBuilder::new().buffer_capacity(1 << 18).from_reader(source.open()?);
+    let open_quote = OpenQuote::default();
+    let watched = Watched::new(source.open()?, open_quote.clone());
+    let mut reader = csv::ReaderBuilder::new().buffer_capacity(1 << 18).from_reader(watched);
+    let unclosed = || open_quote.line().map(|line| Error::row(path, line, UNCLOSED));
     let header = reader.byte_headers().map_err(|error| csv_error(source, &error))?.clone();
     if header.is_empty() {
         return Ok(());
@@ -110,6 +121,7 @@ pub(super) fn read_csv(
     let find = |column: &str| {
         known.iter().position(|name| name == column).ok_or_else(|| Error::Column {
             path: path.clone(),
+            line: None,
             column: column.into(),
             known: known.clone(),
         })
@@ -118,7 +130,15 @@ pub(super) fn read_csv(
     let pair = reading.config.pair_column.as_deref().map(find).transpose()?;
     let label = reading.labels.then(|| find(reading.config.label_column())).transpose()?;
     let mut row = csv::ByteRecord::new();
-    while reader.read_byte_record(&mut row).map_err(|error| csv_error(source, &error))? {
+    loop {
+        let more = reader.read_byte_record(&mut row).map_err(|error| csv_error(source, &error));
+        // At the end of the file an open quote is the cause of whatever else is wrong with the last row.
+        if let Some(error) = unclosed().filter(|_| reader.is_done()) {
+            return Err(error);
+        }
+        if !more? {
+            return Ok(());
+        }
         let place = row.position().cloned().unwrap_or_else(csv::Position::new);
         let read = reader.position().byte();
         let field = |column: usize| {
@@ -130,16 +150,43 @@ pub(super) fn read_csv(
                 }
             })
         };
+        let named = label.map(field).transpose()?.map(label_of_number);
+        if named.as_ref().is_some_and(|label| label.trim().is_empty()) {
+            return Err(empty_label(path, place.line(), reading.config.label_column()));
+        }
         each(Document {
             text: field(text)?,
             pair: pair.map(field).transpose()?,
-            label: label.map(field).transpose()?,
+            label: named.as_deref(),
             line: place.line(),
             last: true,
+            skipped: 0,
             read,
         })?;
     }
-    Ok(())
+}
+
+const UNCLOSED: &str = "a quote opens here and is never closed, so that all rows after it are one; close it, or double it (\"\")";
+
+/// A label that is missing where a table has an empty field.
+pub(super) fn empty_label(path: &std::path::Path, line: u64, column: &str) -> Error {
+    Error::row(path, line, format!("column {column:?} is empty; wanted a label"))
+}
+
+/// A label as a whole number where it is one, so that 1 and 1.0 are one class.
+pub(super) fn label_of_number(label: impl AsRef<str>) -> String {
+    let label = label.as_ref();
+    let whole =
+        label.split_once('.').filter(|(_, zeros)| !zeros.is_empty() && zeros.bytes().all(|c| c == b'0'));
+    let is_number = |whole: &str| {
+        let digits = whole.strip_prefix('-').unwrap_or(whole);
+        !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit())
+    };
+    match whole {
+        Some(("-0", _)) => "0".into(),
+        Some((whole, _)) if is_number(whole) => whole.into(),
+        _ => label.into(),
+    }
 }
 
 /// The offset of the first byte between `start` and `end` that is not UTF-8; `start` where all are.

@@ -2,9 +2,8 @@
 
 use std::io::Read;
 
-use super::cut::Cut;
 use super::files::Source;
-use super::{Document, LONGEST_MB};
+use super::{Document, LONGEST_MB, Reading, WHOLE_MB};
 use crate::config::DocumentConfig;
 use crate::error::{Error, Result};
 
@@ -14,17 +13,20 @@ const BLOCK: usize = 1 << 18;
 /// Hands out the documents of a text file.
 pub(super) fn read(
     source: &Source,
-    document: &DocumentConfig,
-    cut: Cut,
+    reading: &Reading<'_>,
     each: &mut dyn FnMut(Document<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut blocks = Blocks::open(source)?;
-    let mut splitter = Splitter { document, cut, line: 1, has_part: false };
+    let document = &reading.config.document;
+    let mut splitter = Splitter { document, reading, line: 1, has_part: false };
+    let is_whole = *document == DocumentConfig::File && reading.look.is_some();
+    let limit_mb = if is_whole { WHOLE_MB } else { LONGEST_MB };
     loop {
         let at_end = blocks.fill()?;
+        blocks.drop_mark();
         let used = splitter.split(blocks.text(), blocks.offset, at_end, each)?;
-        if used == 0 && blocks.bytes.len() as u64 > LONGEST_MB << 20 {
-            return Err(Error::TooLong { path: source.path.clone(), limit_mb: LONGEST_MB });
+        if used == 0 && blocks.bytes.len() as u64 > limit_mb << 20 {
+            return Err(Error::TooLong { path: source.path.clone(), limit_mb });
         }
         if at_end {
             return Ok(());
@@ -35,7 +37,7 @@ pub(super) fn read(
 
 struct Splitter<'a> {
     document: &'a DocumentConfig,
-    cut: Cut,
+    reading: &'a Reading<'a>,
     line: u64,
     /// Whether a part of the present document was handed out.
     has_part: bool,
@@ -56,6 +58,7 @@ impl Splitter<'_> {
             label: None,
             line,
             last,
+            skipped: 0,
             read: offset + end as u64,
         };
         match self.document {
@@ -66,12 +69,15 @@ impl Splitter<'_> {
                 Ok(text.len())
             }
             DocumentConfig::File => {
-                let used = self.cut.last(text).unwrap_or(0);
+                let (used, skipped) = match self.reading.look {
+                    Some(look) => look(text).unwrap_or_default(),
+                    None => (self.reading.cut.last(text).unwrap_or(0), 0),
+                };
                 if used > 0 {
-                    each(document(&text[..used], 1, false, used))?;
+                    each(Document { skipped, ..document(&text[..used], 1, false, used) })?;
                     self.has_part = true;
                 }
-                Ok(used)
+                Ok(used + skipped)
             }
             DocumentConfig::Line | DocumentConfig::Marker(_) => {
                 let marker = match self.document {
@@ -147,6 +153,14 @@ impl<'a> Blocks<'a> {
             return Err(Error::Changed { path: self.source.path.clone(), message });
         }
         Ok(at_end)
+    }
+
+    /// Drops the byte order mark that some editors put at a file's start: it is no part of the text.
+    fn drop_mark(&mut self) {
+        const MARK: &str = "\u{feff}";
+        if self.offset == 0 && self.text().starts_with(MARK) {
+            self.consume(MARK.len());
+        }
     }
 
     fn text(&self) -> &str {

@@ -14,13 +14,19 @@ pub(super) fn open(
     options: &OpenOptions<'_>,
 ) -> Result<Sets> {
     let tokenizer = match (options.tokenizer, data.tokenizer.kind) {
-        (Some(tokenizer), _) => Some(tokenizer.clone()),
+        (Some(tokenizer), _) => Some(tokenizer.clone().with_config(&data.tokenizer)?),
         (None, TokenizerKind::File) => Some(Tokenizer::of(&data.tokenizer)?),
         (None, _) => None,
     };
     let known = options.vocab_size.or_else(|| tokenizer.as_ref().map(Tokenizer::vocab_size));
-    let limits =
-        Limits { context_len: options.context_len, vocab_size: known, n_token_types: options.n_token_types };
+    let n_positions = options.n_positions.unwrap_or(options.context_len);
+    let is_shorter = options.context_len < n_positions;
+    let limits = Limits {
+        max_len: (options.context_len, if is_shorter { options.len_key } else { "model.context_len" }),
+        n_positions,
+        vocab_size: known,
+        n_token_types: options.n_token_types,
+    };
     let asked = objective.kind();
     let rows = |key: &str, paths| -> Result<Vec<IdRow>> {
         let sources = Sources::find(key, paths)?;
@@ -59,6 +65,10 @@ pub(super) fn open(
     let n_found = train.iter().map(label).max().unwrap_or(0);
     let labels = if n_found <= options.labels.len() { options.labels.to_vec() } else { vec![] };
     let n_labels = n_found.max(labels.len());
+    if n_labels == 1 && asked == ObjectiveKind::Classify {
+        let message = "has one label only, 0: to be told apart there must be two or more";
+        return Err(Error::config("data.train", message));
+    }
     if let Some(label) = validation.iter().flatten().map(label).find(|&label| label > n_labels) {
         let message = format!("label {} does not occur in data.train", label - 1);
         return Err(Error::config("data.validation", message));

@@ -18,6 +18,7 @@ mod sets;
 #[cfg(test)]
 mod tests;
 mod text;
+mod unsaid;
 
 pub use batches::{Batches, Rank};
 pub use sets::OpenOptions;
@@ -86,6 +87,11 @@ impl Dataset {
     /// The number of training rows an epoch.
     pub fn n_rows(&self) -> u64 {
         self.train.len()
+    }
+
+    /// The number of tokens of the longest row, of training and of validation.
+    pub fn longest_row(&self) -> usize {
+        self.train.longest().max(self.validation.as_ref().map_or(0, Rows::longest))
     }
 
     /// The number of training tokens.

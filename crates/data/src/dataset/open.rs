@@ -7,8 +7,10 @@ use super::order::Order;
 use super::rows::Rows;
 use super::sets::{OpenOptions, Sets};
 use super::{Dataset, ids, text};
+use crate::batch::Batch;
 use crate::config::{DataConfig, DataKind, ObjectiveConfig, ObjectiveKind, RowKind};
 use crate::corpus::Labels;
+use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 
 impl Dataset {
@@ -21,7 +23,7 @@ impl Dataset {
             return Err(Error::Config { key: issue.path, message: issue.message });
         }
         if options.context_len == 0 {
-            return Err(Error::config("model.context_len", "0 leaves no room for a token; give 1 or more"));
+            return Err(Error::config(options.len_key, "0 leaves no room for a token; give 1 or more"));
         }
         let sets = match data.kind {
             DataKind::Synthetic => synthetic(options)?,
@@ -35,7 +37,7 @@ impl Dataset {
         let masking = masks.then(|| Masking::new(objective, sets.tokenizer.as_ref())).transpose()?;
         let n_validation = sets.validation.as_ref().map_or(0, Rows::len);
         let tokenizer = sets.tokenizer;
-        Ok(Self {
+        let dataset = Self {
             validation_rows: data.validation_rows.unwrap_or(u64::MAX).min(n_validation),
             vocab_size: sets.vocab_size,
             labels: sets.labels,
@@ -53,9 +55,51 @@ impl Dataset {
             train: sets.train,
             validation: sets.validation,
             tokenizer,
-        })
+        };
+        dataset.check_targets(data)?;
+        Ok(dataset)
+    }
+
+    /// That some row of each set asks something: a mean over nothing is no loss.
+    ///
+    /// # Errors
+    /// Names the set, and what its rows are made of.
+    fn check_targets(&self, data: &DataConfig) -> Result<()> {
+        let n_rows = self.n_rows();
+        let starts = (0..n_rows.div_ceil(LOOKED_AT)).map(|number| number * LOOKED_AT);
+        let training = starts.map(|index| {
+            let rows = LOOKED_AT.min(n_rows - index) as usize;
+            self.batch(Cursor { epoch: 0, index }, rows)
+        });
+        let key = if data.validation.is_empty() { "data.validation_fraction" } else { "data.validation" };
+        let why = match (&self.masking, &self.tokenizer) {
+            (Some(_), Some(tokenizer)) if tokenizer.unk_id().is_some() => {
+                ": special tokens alone, and words that the vocabulary doesn't know, are never masked"
+            }
+            _ => ": nothing can be learned or measured",
+        };
+        let none = |key: &str| Err(Error::config(key, format!("no row has a target{why}")));
+        if !asks(training)? {
+            return none("data.train");
+        }
+        if self.validation_rows > 0 && !asks(self.validation_batches(LOOKED_AT as usize))? {
+            return none(key);
+        }
+        Ok(())
     }
 }
+
+/// Whether one of the batches asks something.
+fn asks(mut batches: impl Iterator<Item = Result<Batch>>) -> Result<bool> {
+    let found = batches.find_map(|batch| match batch {
+        Ok(batch) if batch.n_targets() == 0 => None,
+        other => Some(other.map(|_| true)),
+    });
+    found.unwrap_or(Ok(false))
+}
+
+/// How many rows are looked at together for one that asks something: the first does nearly always.
+const LOOKED_AT: u64 = 16;
 
 fn synthetic(options: &OpenOptions<'_>) -> Result<Sets> {
     let vocab_size = options.vocab_size.filter(|&size| size > 0).ok_or_else(|| {

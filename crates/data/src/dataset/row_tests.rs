@@ -127,8 +127,9 @@ fn labels_come_from_tables_in_their_own_order() {
     assert!(error.contains("no column \"text\"; it has review, stars"), "{error}");
     let data = DataConfig {
         kind: DataKind::Jsonl,
-        train: write(folder.path(), "a.jsonl", "{\"text\": \"a b\", \"label\": \"x\", \"b\": \"c d e\"}\n"),
+        train: write(folder.path(), "a.jsonl", PAIRS),
         pair_column: Some("b".into()),
+        shuffle: false,
         ..DataConfig::default()
     };
     // The longer text gives way.
@@ -137,3 +138,7 @@ fn labels_come_from_tables_in_their_own_order() {
     assert_eq!(batch.token_types, Some(vec![0, 0, 0, 1, 1]));
     assert_eq!(dataset.tokenizer().unwrap().decode(&batch.ids, false).unwrap(), "a b [EOS] c [EOS]");
 }
+
+/// Two pairs with labels.
+const PAIRS: &str = "{\"text\": \"a b\", \"label\": \"x\", \"b\": \"c d e\"}\n\
+                     {\"text\": \"a b\", \"label\": \"y\", \"b\": \"c\"}\n";

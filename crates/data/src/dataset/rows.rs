@@ -48,6 +48,16 @@ impl Rows {
         }
     }
 
+    /// The number of tokens of the longest row.
+    pub(super) fn longest(&self) -> usize {
+        match self {
+            Self::Windows(windows) => windows.len,
+            Self::Documents(documents) => documents.longest,
+            Self::Ids { rows, .. } => rows.iter().map(|row| row.ids.len()).max().unwrap_or(0),
+            Self::Synthetic { len, .. } => *len,
+        }
+    }
+
     /// Row number `index`.
     pub(super) fn row(&self, index: u64) -> Row {
         match self {
@@ -163,6 +173,8 @@ pub(super) struct Documents {
     /// The number of rows before every [`MARK`]th document; empty where each document is one row.
     marks: Vec<u64>,
     n: u64,
+    /// The most places that a row has.
+    longest: usize,
 }
 
 /// How many documents one number stands for, so that memory stays small beside the corpus.
@@ -171,21 +183,24 @@ const MARK: u64 = 64;
 impl Documents {
     pub(super) fn new(store: Store, len: usize, objective: ObjectiveKind, label_order: Vec<u32>) -> Self {
         let n_documents = store.n_documents();
-        let mut documents = Self { store, len, objective, label_order, marks: Vec::new(), n: 0 };
+        let mut documents = Self { store, len, objective, label_order, marks: Vec::new(), n: 0, longest: 0 };
         let (mut marks, mut all_one) = (Vec::new(), true);
-        let (mut n, mut start, mut number) = (0, 0, 0);
+        let (mut n, mut start, mut number, mut most) = (0, 0, 0, 0);
         documents.store.ends.read(0, n_documents as usize, |end| {
             if number % MARK == 0 {
                 marks.push(n);
             }
             let own = documents.rows_of(end - start);
             all_one &= own == 1;
+            most = most.max(end - start);
             (n, start, number) = (n + own, end, number + 1);
         });
         if !all_one {
             documents.marks = marks;
         }
         documents.n = n;
+        let next = u64::from(objective == ObjectiveKind::NextToken);
+        documents.longest = most.saturating_sub(next).min(len as u64) as usize;
         documents
     }
 

@@ -7,8 +7,12 @@ use crate::tokenizer::Tokenizer;
 /// What a dataset needs to know beside its own config sections.
 #[derive(Clone, Copy)]
 pub struct OpenOptions<'a> {
-    /// The length of a window, and the most tokens of a row: `model.context_len`.
+    /// The length of a window, and the most tokens of a row: `train.max_len`, else `model.context_len`.
     pub context_len: usize,
+    /// The config's key that decides it, for errors.
+    pub len_key: &'static str,
+    /// How many positions the model has, where that is not `context_len`: rows of ids are checked against it.
+    pub n_positions: Option<usize>,
     /// The seed of shuffling and masking: `train.seed`.
     pub seed: u64,
     /// The size of the vocabulary, where it is given: made-up ids need it, rows of ids are checked against it.
@@ -31,6 +35,8 @@ impl OpenOptions<'static> {
     pub fn new(context_len: usize, seed: u64) -> Self {
         Self {
             context_len,
+            len_key: "model.context_len",
+            n_positions: None,
             seed,
             vocab_size: None,
             n_token_types: None,

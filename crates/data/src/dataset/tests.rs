@@ -199,8 +199,11 @@ fn separate_documents_have_segments_positions_and_no_targets_across() {
         for place in row * 16..(row + 1) * 16 {
             assert_eq!((segments[place], positions[place]), (segment, position));
             position += 1;
-            assert_eq!(batch.targets[place] == IGNORED, batch.ids[place] == eos);
-            if batch.ids[place] == eos {
+            // The end token opens a document, and asks for its first word; where it ends one it asks nothing.
+            let ends = batch.ids[place] == eos
+                && (position > 1 || (place % 16 == 0 && batch.targets[place] == IGNORED));
+            assert_eq!(batch.targets[place] == IGNORED, ends);
+            if ends {
                 (segment, position) = (segment + 1, 0);
             }
         }
@@ -213,6 +216,12 @@ fn long_documents_take_several_rows_and_lose_nothing() {
     let dataset = open(&data, ObjectiveKind::NextToken, 4).unwrap();
     let batch = dataset.batch(Cursor::default(), dataset.n_rows() as usize).unwrap();
     assert_eq!(batch.n_targets() as u64, dataset.n_tokens() - 154);
+    let opening = dataset.tokenizer().unwrap().eos_id().unwrap();
+    assert_eq!(
+        batch.ids.chunks(batch.len).filter(|row| row[0] == opening).count(),
+        154,
+        "each opens with a token"
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::labels::numbered;
 use super::rows::{Documents, Rows, Windows};
 use super::sets::{OpenOptions, Sets};
+use super::unsaid;
 use crate::cache::{Cache, Key};
 use crate::config::{
     DataConfig, DataKind, DocumentConfig, ObjectiveConfig, ObjectiveKind, RowKind, TokenizerConfig,
@@ -13,9 +14,8 @@ use crate::config::{
 use crate::corpus::{Cut, Reading, Sources, read};
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Stage};
-use crate::store::{Build, Built, Encoding, Frame, Split, Store, Target};
-use crate::tokenizer::Counts;
-use crate::tokenizer::Tokenizer;
+use crate::store::{Build, Built, Encoding, Split, Store, Target};
+use crate::tokenizer::{Counts, Tokenizer, Use};
 
 /// A corpus of fewer bytes is tokenized anew at each start, in memory, unless the config names a cache.
 const CACHED_FROM: u64 = 1 << 20;
@@ -52,14 +52,27 @@ pub(super) fn open(
     let mut corpus = Corpus::new(data, objective, options.progress, &sources)?;
     corpus.warn_of_overlap(&sources, validation_sources.as_ref());
     let tokenizer = match (options.tokenizer, data.tokenizer.kind) {
-        (Some(tokenizer), _) => tokenizer.clone(),
+        (Some(tokenizer), _) => tokenizer.clone().with_config(&data.tokenizer)?,
         (None, TokenizerKind::File) => Tokenizer::of(&data.tokenizer)?,
         (None, _) => corpus.train_tokenizer(&sources)?,
     };
-    let encoding = Encoding { frame: frame(data, objective, options.context_len, &tokenizer), tokenizer };
+    corpus.warnings.extend(tokenizer.warnings().iter().cloned());
+    for sources in [Some(&sources), validation_sources.as_ref()].into_iter().flatten() {
+        corpus.warnings.extend(unsaid::warning(data, sources, &tokenizer)?);
+    }
+    let encoding = encoding(data, objective, options.context_len, tokenizer);
     let stores = corpus.stores(&sources, validation_sources.as_ref(), &encoding)?;
 
     let (labels, label_order) = numbered(&stores.labels, options.labels);
+    if let ([only], ObjectiveKind::Classify) = (labels.as_slice(), objective.kind()) {
+        let message = format!("has one label only, {only:?}: to be told apart there must be two or more");
+        return Err(Error::config("data.train", message));
+    }
+    if data.pair_column.is_some() && options.n_token_types == Some(1) && encoding.frames.tells_texts_apart() {
+        let message = "the second text of a pair has token type 1, and the model has type 0 only \
+                       (model.n_token_type = 1): leave it out, or take a model with 2 types";
+        return Err(Error::config("data.pair_column", message));
+    }
     let (row_kind, context_len, kind) = (data.row_kind(objective), options.context_len, objective.kind());
     let rows = |store: Store, tail: bool| match row_kind {
         RowKind::Windows => {
@@ -72,16 +85,28 @@ pub(super) fn open(
     if train.len() == 0 {
         let next = usize::from(kind == ObjectiveKind::NextToken);
         let needed = if row_kind == RowKind::Windows { context_len + next } else { 1 + next };
-        return Err(Error::TooShort { what: sources.what, n_tokens, needed: needed as u64 });
+        return Err(Error::TooShort {
+            what: sources.what,
+            n_tokens,
+            needed: needed as u64,
+            key: options.len_key,
+        });
     }
     let validation = stores.validation.map(|store| rows(store, true));
     if let Some(set) = validation.as_ref().filter(|set| set.len() == 0) {
-        return Err(Error::TooShort { what: stores.validation_source, n_tokens: set.n_tokens(), needed: 2 });
+        return Err(Error::TooShort {
+            what: stores.validation_source,
+            n_tokens: set.n_tokens(),
+            needed: 2,
+            key: options.len_key,
+        });
     }
     let tokenizer = encoding.tokenizer;
-    if stores.n_documents > 1 && row_kind == RowKind::Windows && tokenizer.eos_id().is_none() {
-        let advice = "documents run into each other; name one in data.tokenizer.eos";
-        corpus.warnings.push(format!("the tokenizer names no end token, so {advice}"));
+    let in_stream = stores.n_documents > 1 && row_kind == RowKind::Windows;
+    if tokenizer.eos_id().is_none() && (in_stream || kind == ObjectiveKind::NextToken) {
+        let so = if in_stream { "documents run into each other" } else { "no text learns where to end" };
+        let advice = "name one in data.tokenizer.eos";
+        corpus.warnings.push(format!("the tokenizer names no end token, so {so}; {advice}"));
     }
     Ok(Sets {
         train,
@@ -94,18 +119,28 @@ pub(super) fn open(
     })
 }
 
-/// The frame about each document, where rows are documents that need one.
-fn frame(
+/// How documents become tokens: with what prompts have about them, and what learning needs beside.
+fn encoding(
     data: &DataConfig,
     objective: &ObjectiveConfig,
     context_len: usize,
-    tokenizer: &Tokenizer,
-) -> Option<Frame> {
+    tokenizer: Tokenizer,
+) -> Encoding {
+    let in_stream = data.row_kind(objective) == RowKind::Windows;
+    let used = match (objective.kind(), in_stream) {
+        (ObjectiveKind::NextToken, true) if !data.separate_documents => Use::ContinueInStream,
+        (ObjectiveKind::NextToken, _) => Use::Continue,
+        (ObjectiveKind::MaskedToken, true) => Use::ReadInStream,
+        (ObjectiveKind::MaskedToken, false) | (ObjectiveKind::Classify, _) => Use::Read,
+    };
     let classify = objective.kind() == ObjectiveKind::Classify;
-    let masked = objective.kind() == ObjectiveKind::MaskedToken;
-    let framed = classify || data.pair_column.is_some() || (masked && tokenizer.has_frame());
-    (data.row_kind(objective) == RowKind::Documents && framed)
-        .then_some(Frame { max_len: classify.then_some(context_len) })
+    let read = !in_stream && objective.kind() != ObjectiveKind::NextToken;
+    Encoding {
+        frames: tokenizer.frames(used),
+        max_len: classify.then_some(context_len),
+        seconds: data.pair_column.is_some() || classify || (read && tokenizer.has_frame()),
+        tokenizer,
+    }
 }
 
 impl<'a> Corpus<'a> {
@@ -192,11 +227,17 @@ impl<'a> Corpus<'a> {
         split: Split,
         labels: Option<&[String]>,
     ) -> Result<Built> {
-        let cut = if encoding.frame.is_some() { Cut::Never } else { encoding.tokenizer.cut() };
+        let cut = encoding.tokenizer.cut();
+        let look = |text: &str| encoding.tokenizer.last_joint(text).map(|joint| (joint.at, joint.skip));
         let build = |target: &Target| {
             Build {
                 sources,
-                reading: Reading { config: self.data, labels: self.labels, cut },
+                reading: Reading {
+                    config: self.data,
+                    labels: self.labels,
+                    cut,
+                    look: (cut == Cut::Never).then_some(&look),
+                },
                 encoding,
                 split,
                 labels: labels.unwrap_or_default().to_vec(),
@@ -215,7 +256,7 @@ impl<'a> Corpus<'a> {
             .key("corpus")?
             .with("labels", &(self.labels, labels, self.data.label_column()))?
             .with("tokenizer", &(tokenizer.to_json(), tokenizer.eos_id()))?
-            .with("frame", &encoding.frame.map(|frame| frame.max_len))?
+            .with("frames", &(&encoding.frames, encoding.max_len, encoding.seconds))?
             .with("split", &split)?
             .with_files(&digests);
         let (built, fault) = cache.corpus(key, &|| self.waits(sources), build)?;
@@ -271,7 +312,7 @@ impl<'a> Corpus<'a> {
         let mut counts = Counts::new(&self.data.tokenizer)?;
         let mut round: Vec<String> = Vec::new();
         let mut size = 0;
-        let reading = Reading { config: self.data, labels: false, cut: Cut::Blanks };
+        let reading = Reading { config: self.data, labels: false, cut: Cut::Blanks, look: None };
         let count_round = |counts: &mut Counts, round: &mut Vec<String>| {
             let add = |mut counts: Counts, text: String| {
                 counts.add(&text);

@@ -14,22 +14,18 @@ use super::writer::{Finished, Target, Writer};
 use crate::corpus::{Reading, Sources, read};
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Stage};
-use crate::tokenizer::Tokenizer;
-use crate::tokenizer::{Encoder, Session};
+use crate::tokenizer::{Encoder, Frames, Session, Tokenizer};
 
 /// How a document becomes tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoding {
     pub(crate) tokenizer: Tokenizer,
-    /// The tokenizer's frame about each document; `None`: the bare text with the end token after it.
-    pub(crate) frame: Option<Frame>,
-}
-
-/// The frame about a document.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Frame {
-    /// The most tokens a framed document may have; the text is cut to fit.
+    /// What stands about each document.
+    pub(crate) frames: Frames,
+    /// The most tokens that a document with its frame may have; the text is cut to fit.
     pub(crate) max_len: Option<usize>,
+    /// Whether it is kept where the second text of each document begins.
+    pub(crate) seconds: bool,
 }
 
 /// What is to be built.
@@ -151,7 +147,8 @@ impl Build<'_> {
             tokens: Writer::new(width, name("tokens"), target),
             ends: Writer::new(Width::U64, name("ends"), target),
             labels: self.reading.labels.then(|| Writer::new(Width::U32, name("labels"), target)),
-            seconds: self.encoding.frame.is_some().then(|| Writer::new(Width::U32, name("seconds"), target)),
+            start: 0,
+            seconds: self.encoding.seconds.then(|| Writer::new(Width::U32, name("seconds"), target)),
         }
     }
 
@@ -183,31 +180,37 @@ impl Build<'_> {
     }
 
     fn encode(&self, session: &mut Session<'_>, round: &Round, group: &[Job]) -> Result<Encoded> {
-        let Encoding { tokenizer, frame } = self.encoding;
+        let Encoding { tokenizer, frames, max_len, seconds: _ } = self.encoding;
         let mut ids = Vec::new();
         let mut ends = Vec::with_capacity(group.len());
         for job in group {
+            let start = ids.len();
             let context = |error: Error| match error {
                 Error::Tokenizer { message, .. } => Error::row(self.path(job), job.line, message),
                 other => other,
             };
             let text = round.text(&job.text);
-            let second = match frame {
-                Some(frame) => {
-                    let (mut first, mut second) = (Vec::new(), Vec::new());
-                    session.encode(text, &mut first).map_err(context)?;
-                    let pair = job.pair.as_ref().map(|pair| session.encode(round.text(pair), &mut second));
-                    let pair = pair.transpose().map_err(context)?.map(|()| second.as_slice());
-                    let (own, types) = tokenizer.frame(&first, pair, frame.max_len);
-                    ids.extend_from_slice(&own);
-                    Some(types.iter().position(|&text| text == 1).unwrap_or(own.len()) as u64)
+            // What has to be seen as a whole comes from tables, whose rows are read in one piece.
+            let second = if max_len.is_some() || job.pair.is_some() {
+                let (mut first, mut second) = (Vec::new(), Vec::new());
+                session.encode(text, &mut first).map_err(context)?;
+                let pair = job.pair.as_ref().map(|pair| session.encode(round.text(pair), &mut second));
+                let pair = pair.transpose().map_err(context)?.map(|()| second.as_slice());
+                let (own, types) = frames.lay(&first, pair, *max_len);
+                if own.is_empty() && tokenizer.eos_id().is_none() {
+                    let message = "nothing of the text is in the tokenizer's vocabulary; take the row out";
+                    return Err(Error::row(self.path(job), job.line, message));
                 }
-                None => {
-                    session.encode(text, &mut ids).map_err(context)?;
-                    ids.extend(tokenizer.eos_id().filter(|_| job.last));
-                    None
-                }
+                ids.extend_from_slice(&own);
+                types.iter().position(|&text| text == 1).map(|place| place as u64)
+            } else {
+                ids.extend(frames.before().filter(|_| job.first));
+                session.encode(text, &mut ids).map_err(context)?;
+                ids.extend(frames.after().filter(|_| job.last));
+                None
             };
+            // A row needs a token: a text without a word is its end.
+            ids.extend(tokenizer.eos_id().filter(|_| job.first && job.last && ids.len() == start));
             ends.push((ids.len(), second));
         }
         Ok(Encoded { ids, ends })
@@ -261,7 +264,7 @@ impl Labels {
 /// The tokens of a group of documents, end to end.
 struct Encoded {
     ids: Vec<u32>,
-    /// Where each document ends, and where in it the second text of a pair begins.
+    /// Where each document ends, and where in it the second text of a pair begins, if there is one.
     ends: Vec<(usize, Option<u64>)>,
 }
 
@@ -271,12 +274,17 @@ struct Sink {
     ends: Writer,
     labels: Option<Writer>,
     seconds: Option<Writer>,
+    /// Where the present document begins.
+    start: u64,
 }
 
 impl Sink {
     fn end(&mut self, label: Option<u64>, second: Option<u64>) -> Result<()> {
+        // A document without a second text has all its tokens before it.
+        let second = second.unwrap_or(self.tokens.len() - self.start);
+        self.start = self.tokens.len();
         self.ends.push([self.tokens.len()].into_iter())?;
-        for (column, number) in [(&mut self.labels, label), (&mut self.seconds, second)] {
+        for (column, number) in [(&mut self.labels, label), (&mut self.seconds, Some(second))] {
             if let Some(column) = column {
                 column.push(number.into_iter())?;
             }

@@ -11,7 +11,7 @@ mod writer;
 
 use std::ops::Range;
 
-pub(crate) use build::{Build, Built, Encoding, Frame, Made, MadeSet};
+pub(crate) use build::{Build, Built, Encoding, Made, MadeSet};
 pub(crate) use column::{Column, Width};
 pub(crate) use split::Split;
 #[cfg(test)]

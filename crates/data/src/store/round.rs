@@ -20,6 +20,8 @@ pub(super) struct Job {
     /// The number of its file.
     pub(super) source: usize,
     pub(super) line: u64,
+    /// Whether the document begins here, and whether it ends here.
+    pub(super) first: bool,
     pub(super) last: bool,
     /// How many bytes of the file have been read up to its end.
     pub(super) read: u64,

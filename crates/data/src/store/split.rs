@@ -42,14 +42,15 @@ impl Splitter {
     pub(super) fn push(&mut self, document: Document<'_>, round: &mut Round) {
         let text = document.text;
         let start = self.n_read;
-        self.n_read = if document.last { 0 } else { start + text.len() as u64 };
-        let mut add = |text: &str, last: bool, apart: bool| {
+        self.n_read = if document.last { 0 } else { start + (text.len() + document.skipped) as u64 };
+        let mut add = |text: &str, first: bool, last: bool, apart: bool| {
             let job = Job {
                 text: round.keep(text),
                 pair: document.pair.map(|pair| round.keep(pair)),
                 label: document.label.map(|label| round.keep(label)),
                 source: self.source,
                 line: document.line,
+                first,
                 last,
                 read: document.read,
                 apart,
@@ -57,10 +58,11 @@ impl Splitter {
             round.jobs.push(job);
         };
         match self.split {
-            Split::None => add(text, document.last, false),
+            Split::None => add(text, start == 0, document.last, false),
             Split::Content(fraction) => {
                 let digest = || blake3::hash(text.as_bytes());
-                add(text, document.last, self.file_apart.unwrap_or_else(|| is_apart(&digest(), fraction)));
+                let apart = self.file_apart.unwrap_or_else(|| is_apart(&digest(), fraction));
+                add(text, start == 0, document.last, apart);
             }
             Split::Position(at) => {
                 let mut cut = at.saturating_sub(start).min(text.len() as u64) as usize;
@@ -69,10 +71,10 @@ impl Splitter {
                 }
                 let crosses = at >= start && at < start + text.len() as u64;
                 if cut > 0 || crosses {
-                    add(&text[..cut], crosses || document.last, false);
+                    add(&text[..cut], start == 0, crosses || document.last, false);
                 }
                 if cut < text.len() {
-                    add(&text[cut..], document.last, true);
+                    add(&text[cut..], false, document.last, true);
                 }
             }
         }

@@ -6,7 +6,9 @@
 mod assemble;
 mod build;
 mod check;
+mod folder;
 mod frame;
+mod joints;
 mod merges;
 mod pieces;
 mod seams;
@@ -14,6 +16,7 @@ mod special;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod unknown;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,12 +25,14 @@ use tokenizers::models::ModelWrapper;
 use tokenizers::tokenizer::Tokenizer as Inner;
 
 use crate::config::TokenizerConfig;
-use crate::corpus::Cut;
+use crate::corpus::{Cut, foreign};
 use crate::error::{Error, Result};
 pub(crate) use build::Counts;
+pub(crate) use frame::{Frames, Use};
 pub(crate) use pieces::{Encoder, Session};
 use special::Special;
 pub use stream::DecodeStream;
+pub(crate) use unknown::Unsaid;
 
 /// A text as ids, with the place of each in the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +45,8 @@ pub struct Encoded {
     pub offsets: Vec<(usize, usize)>,
     /// Which text of a pair each token belongs to.
     pub type_ids: Vec<u32>,
-    /// The pieces of the text that the vocabulary doesn't know, in order, each once.
+    /// The pieces of the text that the vocabulary doesn't know, in order, each once: read as the unknown token, or lost
+    /// where the tokenizer has none.
     pub unknown: Vec<String>,
 }
 
@@ -53,6 +59,7 @@ pub struct Tokenizer {
     inner: Arc<Inner>,
     json: Arc<str>,
     special: Special,
+    warnings: Vec<String>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -88,33 +95,6 @@ impl Tokenizer {
         Self::from_bytes(&bytes, &path.display().to_string())
     }
 
-    /// The tokenizer of a model folder: its `tokenizer.json`, with the end token that `tokenizer_config.json` or
-    /// `special_tokens_map.json` name.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::from_file`].
-    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
-        let folder = folder.as_ref();
-        let path = folder.join("tokenizer.json");
-        if !path.is_file() {
-            return Err(Error::Missing { path, hint: "the folder holds no tokenizer.json".into() });
-        }
-        let mut tokenizer = Self::from_file(&path)?;
-        for name in ["special_tokens_map.json", "tokenizer_config.json"] {
-            if let Ok(bytes) = std::fs::read(folder.join(name)) {
-                let value: serde_json::Value = serde_json::from_slice(&bytes)
-                    .map_err(|error| Error::tokenizer(folder.join(name).display(), error))?;
-                tokenizer.special.name(&tokenizer.inner, &value);
-            }
-        }
-        Ok(tokenizer)
-    }
-
-    /// Whether a model folder has a tokenizer.
-    pub fn is_in(folder: impl AsRef<Path>) -> bool {
-        folder.as_ref().join("tokenizer.json").is_file()
-    }
-
     /// A tokenizer for ids that nothing is known of: each of the `n_ids` is spelled as its number.
     ///
     /// # Errors
@@ -146,6 +126,9 @@ impl Tokenizer {
             let wanted = "wanted a tokenizer.json as the tokenizers library writes it";
             Error::tokenizer(what, format!("{error}; {wanted}"))
         };
+        if let Some(message) = foreign(bytes) {
+            return Err(Error::Foreign { path: what.into(), message });
+        }
         let mut json = check::read(bytes).map_err(|error| unfit(&error))?;
         let mut inner = Inner::from_bytes(bytes).map_err(|error| unfit(&error))?;
         if matches!(inner.get_model(), ModelWrapper::BPE(bpe) if bpe.dropout.is_some()) {
@@ -160,7 +143,7 @@ impl Tokenizer {
     pub(crate) fn new(inner: Inner, what: &str) -> Result<Self> {
         let json = inner.to_string(true).map_err(|error| Error::tokenizer(what, error))?;
         let special = Special::find(&inner, &json);
-        Ok(Self { inner: Arc::new(inner), json: json.into(), special })
+        Ok(Self { inner: Arc::new(inner), json: json.into(), special, warnings: Vec::new() })
     }
 
     /// Names the token that ends a document.
@@ -207,12 +190,8 @@ impl Tokenizer {
     pub fn encode_detailed(&self, text: &str, add_special_tokens: bool) -> Result<Encoded> {
         let encoding = self.inner.encode(text, add_special_tokens).map_err(encode_error)?;
         let mut unknown: Vec<String> = Vec::new();
-        for (&id, &(start, end)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
-            let piece = text.get(start..end).unwrap_or_default();
-            let spelled = self.unk_id().and_then(|unk| self.id_to_token(unk));
-            let is_unknown =
-                Some(id) == self.unk_id() && !piece.is_empty() && spelled.as_deref() != Some(piece);
-            if is_unknown && !unknown.iter().any(|known| known == piece) {
+        for piece in self.unknown_in(&encoding, text) {
+            if !unknown.iter().any(|known| known == piece) {
                 unknown.push(piece.into());
             }
         }
@@ -241,6 +220,15 @@ impl Tokenizer {
     /// A decoder of one id after the other.
     pub fn decode_stream(&self, skip_special_tokens: bool) -> DecodeStream<'_> {
         DecodeStream::new(self, skip_special_tokens)
+    }
+
+    /// A word of the vocabulary, to stand for one that it doesn't know.
+    pub fn any_word(&self) -> Option<u32> {
+        let is_word = |id: &u32| {
+            let token = self.id_to_token(*id).filter(|_| !self.is_special(*id));
+            token.is_some_and(|token| !token.is_empty() && token.bytes().all(|c| c.is_ascii_alphabetic()))
+        };
+        (0..self.vocab_size() as u32).find(is_word)
     }
 
     /// The token that an id stands for.
@@ -276,6 +264,21 @@ impl Tokenizer {
     /// The id that ends a document.
     pub fn eos_id(&self) -> Option<u32> {
         self.special.eos
+    }
+
+    /// The id that opens a text, where the folder states one.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.special.bos
+    }
+
+    /// The id that a text without a word starts from: that which opens a text, or else that which ends one.
+    pub fn start_id(&self) -> Option<u32> {
+        self.special.bos.or(self.special.eos)
+    }
+
+    /// What reading the tokenizer's files had to say: one sentence each, for a person.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Whether an id is a special token: never masked, never drawn as a random token.

@@ -10,7 +10,8 @@ use std::sync::Mutex;
 use foldhash::fast::FixedState;
 
 use super::Tokenizer;
-use crate::error::Result;
+use crate::corpus::{Cut, WHOLE_MB};
+use crate::error::{Error, Result};
 
 /// How many pieces a cache holds, and the longest that it takes.
 const N_PIECES: usize = 1 << 17;
@@ -55,6 +56,19 @@ impl Session<'_> {
     pub(crate) fn encode(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         let tokenizer = self.encoder.tokenizer;
         let cut = tokenizer.cut();
+        if cut == Cut::Never {
+            for part in tokenizer.parts(text) {
+                if part.len() as u64 > WHOLE_MB << 20 {
+                    let message = format!(
+                        "a text of {} MB, which this tokenizer doesn't allow to cut; split it into shorter ones",
+                        part.len() >> 20
+                    );
+                    return Err(Error::tokenizer("encode", message));
+                }
+                ids.extend(tokenizer.encode(part)?);
+            }
+            return Ok(());
+        }
         let mut rest = text;
         while !rest.is_empty() {
             let (piece, after) = rest.split_at(cut.first(rest));

@@ -15,6 +15,8 @@ pub(super) struct Special {
     pub(super) unk: Option<u32>,
     pub(super) pad: Option<u32>,
     pub(super) mask: Option<u32>,
+    /// Opens a text.
+    pub(super) bos: Option<u32>,
     pub(super) eos: Option<u32>,
     pub(super) all: Vec<u32>,
     pub(super) n_ids: usize,
@@ -48,6 +50,7 @@ impl Special {
             unk: named.or(file.model.unk_id).or_else(|| first(&UNK)),
             pad: first(&PAD),
             mask: first(&MASK),
+            bos: None,
             eos: first(&EOS),
             all,
             n_ids,
@@ -57,17 +60,30 @@ impl Special {
         }
     }
 
-    /// Takes over the tokens that a `tokenizer_config.json` or `special_tokens_map.json` names.
-    pub(super) fn name(&mut self, inner: &Inner, config: &Value) {
-        let id = |key: &str| {
-            let token = config[key].as_str().or_else(|| config[key]["content"].as_str())?;
-            inner.token_to_id(token)
+    /// Takes over the tokens that a folder's files state: by name as `tokenizer_config.json` and
+    /// `special_tokens_map.json` do, by id as `config.json` and `generation_config.json` do; the first that knows goes.
+    pub(super) fn state(&mut self, inner: &Inner, by_name: &[Value], by_id: &[Value]) {
+        let named = |key: &str| {
+            by_name.iter().find_map(|file| {
+                let token = file[key].as_str().or_else(|| file[key]["content"].as_str())?;
+                inner.token_to_id(token)
+            })
         };
-        self.unk = id("unk_token").or(self.unk);
-        self.pad = id("pad_token").or(self.pad);
-        self.mask = id("mask_token").or(self.mask);
+        let stated = |key: &str| {
+            let id = |value: &Value| {
+                u32::try_from(value.as_i64()?).ok().filter(|&id| inner.id_to_token(id).is_some())
+            };
+            by_id.iter().find_map(|file| match &file[key] {
+                Value::Array(ids) => ids.iter().find_map(id),
+                one => id(one),
+            })
+        };
+        self.unk = named("unk_token").or(self.unk);
+        self.pad = named("pad_token").or_else(|| stated("pad_token_id")).or(self.pad);
+        self.mask = named("mask_token").or(self.mask);
+        self.bos = named("bos_token").or_else(|| stated("bos_token_id")).or(self.bos);
         // BERT names no end of text; its [SEP] does that work.
-        self.eos = id("eos_token").or(self.eos);
+        self.eos = named("eos_token").or_else(|| stated("eos_token_id")).or(self.eos);
     }
 }
 

@@ -204,4 +204,61 @@ proptest::proptest! {
         let encoder = Encoder::new(&tokenizer);
         proptest::prop_assert_eq!(ids_of(&mut encoder.session(), &text), tokenizer.encode(&text).unwrap(), "{:?}", text);
     }
+
+    #[test]
+    fn texts_cut_at_joints_have_the_ids_of_the_whole(text in mixed_text()) {
+        let text = format!("{text} The fox jumps\n{text}").repeat(4);
+        for tokenizer in [llama3(), llama2()] {
+            proptest::prop_assert_eq!(tokenizer.cut(), Cut::Never);
+            let whole = tokenizer.encode(&text).unwrap();
+            let Some(joint) = tokenizer.last_joint(&text) else { continue };
+            let (before, after) = (&text[..joint.at], &text[joint.at + joint.skip..]);
+            let parts = [tokenizer.encode(before).unwrap(), tokenizer.encode(after).unwrap()].concat();
+            proptest::prop_assert_eq!(parts, whole, "{:?} at {:?}", text, joint);
+        }
+    }
+}
+
+/// The fox's byte pairs under the splits of Llama 3.
+fn llama3() -> Tokenizer {
+    let tokenizer = Tokenizer::train(&config(TokenizerKind::Bpe), TEXTS).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(tokenizer.to_json()).unwrap();
+    let split = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    json["pre_tokenizer"] = serde_json::json!({"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": false},
+        {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
+    ]});
+    Tokenizer::from_bytes(json.to_string().as_bytes(), "llama3").unwrap()
+}
+
+/// Characters and a few pairs of them under the normalizer of Llama 2, without any splits.
+fn llama2() -> Tokenizer {
+    let letters = "▁abcdefghijklmnopqrstuvwxyzTF.,'\n".chars().map(String::from);
+    let merges =
+        [["▁", "t"], ["o", "x"], ["f", "ox"], ["▁", "fox"], ["h", "e"], ["▁T", "he"], ["▁", "T"], ["▁", "▁"]];
+    let tokens = ["<unk>".to_owned()].into_iter().chain(letters).chain(merges.map(|pair| pair.concat()));
+    let mut tokens: Vec<String> = tokens.collect();
+    tokens.dedup();
+    let vocab: serde_json::Map<_, _> = tokens.into_iter().zip(0u32..).map(|(t, id)| (t, id.into())).collect();
+    let json = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "post_processor": null,
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+        "pre_tokenizer": null, "decoder": null,
+        "model": {"type": "BPE", "vocab": vocab, "merges": merges, "unk_token": "<unk>", "fuse_unk": true},
+    });
+    Tokenizer::from_bytes(json.to_string().as_bytes(), "llama2").unwrap()
+}
+
+#[test]
+fn a_long_text_is_cut_where_its_splits_allow_it() {
+    let text = "The quick brown fox jumps over the lazy dog. ".repeat(20_000);
+    for tokenizer in [llama3(), llama2()] {
+        assert!(tokenizer.parts(&text).len() >= 4);
+        let encoder = Encoder::new(&tokenizer);
+        assert_eq!(ids_of(&mut encoder.session(), &text), tokenizer.encode(&text).unwrap());
+    }
+    let never = "x".repeat(5 << 20);
+    let error = Encoder::new(&llama3()).session().encode(&never, &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("a text of 5 MB"), "{error}");
 }

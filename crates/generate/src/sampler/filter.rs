@@ -21,7 +21,10 @@ pub(super) fn penalise<'a>(logits: &'a [f32], history: &[u32], config: &SampleCo
     let penalty = config.repeat_penalty as f32;
     for id in recent {
         if let Some(logit) = penalised.get_mut(id as usize) {
-            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            let changed = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            // A penalty near 0 or beyond all measure makes a logit the greatest or least there can be, not an infinity:
+            // from two of those no probabilities follow.
+            *logit = if logit.is_finite() { changed.clamp(f32::MIN, f32::MAX) } else { changed };
         }
     }
     Cow::Owned(penalised)
@@ -77,10 +80,18 @@ pub(super) fn min_p(candidates: &mut Vec<Candidate>, p: f64) {
 pub(super) fn temperature(candidates: &mut Vec<Candidate>, temp: f64) {
     if temp <= 0.0 {
         candidates.truncate(1);
-    } else {
-        candidates
-            .iter_mut()
-            .for_each(|candidate| candidate.logit = (f64::from(candidate.logit) / temp) as f32);
+        return;
+    }
+    let greatest = candidates.first().map_or(0.0, |first| f64::from(first.logit));
+    let divided = |logit: f32| (f64::from(logit) / temp) as f32;
+    let overflows = candidates.iter().any(|one| one.logit.is_finite() && !divided(one.logit).is_finite());
+    for candidate in candidates {
+        // Probabilities hang on differences alone: where the quotients are too large, those to the greatest logit are
+        // not, and the greatest becomes 0.
+        candidate.logit = match overflows {
+            true => ((f64::from(candidate.logit) - greatest) / temp) as f32,
+            false => divided(candidate.logit),
+        };
     }
 }
 

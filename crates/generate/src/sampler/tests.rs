@@ -159,3 +159,23 @@ fn logits_that_give_no_probabilities_are_refused() {
     // A single impossible token is fine: its probability is 0.
     assert_eq!(sampler.choose(&[f32::NEG_INFINITY, 0.0], &[], (0, 0)).unwrap().id, 1);
 }
+
+#[test]
+fn numbers_beyond_all_measure_choose_the_greedy_token() {
+    let logits = [1.0, 3.0, -2.0, 2.5];
+    for config in [
+        SampleConfig { temp: 1e-40, ..SampleConfig::default() },
+        SampleConfig { temp: 1e-320, top_k: 0, top_p: 1.0, min_p: 0.0, ..SampleConfig::default() },
+    ] {
+        let choice = Sampler::new(config, 3).choose(&logits, &[], (0, 0)).unwrap();
+        assert_eq!((choice.id, choice.drawn_with), (1, 1.0));
+    }
+    // A penalty beyond all measure makes what was said the least likely, one near 0 the likeliest.
+    for (repeat_penalty, wanted) in [(1e38, 3), (1e300, 3), (1e-45, 1), (1e-300, 1)] {
+        let config = SampleConfig { repeat_penalty, temp: 0.1, ..SampleConfig::default() };
+        let sampler = Sampler::new(config, 3).with_trace();
+        let choice = sampler.choose(&logits, &[1], (0, 0)).unwrap();
+        assert_eq!(choice.id, wanted, "{repeat_penalty}");
+        assert!(choice.drawn_with.is_finite());
+    }
+}

@@ -43,6 +43,17 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A count under either of two names, as transformers' `attribute_map` reads them: the second stands for the first.
+    pub(crate) fn count_of(&mut self, key: &str, other: &str) -> Option<usize> {
+        match (self.count(key), self.count(other)) {
+            (Some(one), Some(two)) if one != two => {
+                self.complain(format!("{key} = {one}, but {other} = {two}: both name the same thing"));
+                Some(one)
+            }
+            (one, two) => one.or(two),
+        }
+    }
+
     /// A finite number that `fits`, described by `wanted`.
     pub(crate) fn number(&mut self, key: &str, fits: impl Fn(f64) -> bool, wanted: &str) -> Option<f64> {
         let value = self.get(key)?;

@@ -72,8 +72,8 @@ const NAMES: Names = Names {
 /// What `config.json` says; complaints go to its fields.
 fn read(reading: &mut Reading) -> Option<ModelConfig> {
     let Reading { fields, has, warnings, labels: _ } = reading;
-    let d_model = fields.count("n_embd").unwrap_or(768);
-    let n_head = fields.count("n_head").unwrap_or(12);
+    let d_model = fields.count_of("n_embd", "hidden_size").unwrap_or(768);
+    let n_head = fields.count_of("n_head", "num_attention_heads").unwrap_or(12);
     let tied_head = fields.flag("tie_word_embeddings").unwrap_or(true);
     let head = match architecture(fields) {
         Some("GPT2LMHeadModel") => Head::NextToken,
@@ -91,13 +91,13 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
     fields.only("scale_attn_by_inverse_layer_idx", false);
     Some(ModelConfig {
         vocab_size: fields.count("vocab_size").unwrap_or(50257),
-        n_layer: fields.count("n_layer").unwrap_or(12),
+        n_layer: fields.count_of("n_layer", "num_hidden_layers").unwrap_or(12),
         n_head,
         n_kv_head: n_head,
         d_model,
         d_head: head_width(fields, ("n_embd", d_model), ("n_head", n_head)),
         d_ff: fields.count("n_inner").unwrap_or(4 * d_model),
-        context_len: fields.count("n_positions").unwrap_or(1024),
+        context_len: fields.count_of("n_positions", "max_position_embeddings").unwrap_or(1024),
         norm_eps: fields.not_negative("layer_norm_epsilon").unwrap_or(1e-5),
         feed_forward: activation(fields, "activation_function", FeedForwardKind::GeluTanh),
         attention_scale,

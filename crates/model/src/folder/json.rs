@@ -23,6 +23,16 @@ pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>, Error> {
     match serde_json::from_slice(&text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(problem("is JSON, but not an object".into())),
+        Err(_) if is_lfs_pointer(&text) => Err(problem(LFS_POINTER.into())),
         Err(error) => Err(problem(format!("is not JSON: {error}"))),
     }
+}
+
+/// What a file is that git-lfs left in place of another, and what to do about it.
+pub(super) const LFS_POINTER: &str =
+    "is a pointer of git-lfs, which stands for the file; fetch the file itself: git lfs pull";
+
+/// Whether a file's first bytes are those of a [pointer](https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md).
+pub(super) fn is_lfs_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"version https://git-lfs.github.com/spec/")
 }

@@ -111,6 +111,10 @@ impl Store {
         // SAFETY: the mapping is read-only and private to this process; a writer that truncates the file while it is
         // mapped would raise SIGBUS, which is the known price of mapping and why checkpoints are renamed into place.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::read(path))?;
+        if json::is_lfs_pointer(&map) {
+            let problem = json::LFS_POINTER.into();
+            return Err(Error::Safetensors { path: path.to_path_buf(), problem });
+        }
         let malformed =
             |error| Error::Safetensors { path: path.to_path_buf(), problem: explain(error, map.len()) };
         let (header_len, header) = SafeTensors::read_metadata(&map).map_err(malformed)?;

@@ -48,6 +48,14 @@ pub(super) fn section<T: DeserializeOwned>(
     }
 }
 
+/// The keys that the section `name` has.
+pub(super) fn keys(name: &str, source: &Source<'_>) -> Vec<String> {
+    match source.tree.get(name).map(Spanned::get_ref) {
+        Some(DeValue::Table(table)) => table.keys().map(|key| key.get_ref().to_string()).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// The section names that the tree has and `known` lacks.
 pub(super) fn unknown_sections(source: &Source<'_>, known: &[&str], faults: &mut Vec<Fault>) {
     for (key, value) in &source.tree {

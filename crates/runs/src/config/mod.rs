@@ -44,6 +44,10 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// `[sample]`: how tokens are chosen where a command line doesn't say; goes into `generation_config.json`.
     pub sample: SampleConfig,
+    /// The keys of `[sample]` that were written out: those of a model folder's own settings that they go over.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub sample_given: Vec<String>,
     /// What its file left to the run to choose; nothing for a config that was made in code.
     #[serde(skip)]
     #[schemars(skip)]
@@ -145,6 +149,7 @@ impl RunConfig {
             train: train?,
             sample: sample?,
             unsaid,
+            sample_given: decode::keys("sample", source),
         })
     }
 

@@ -40,6 +40,9 @@ pub struct TrainConfig {
     /// Shards that a micro-batch is cut into; decided by the sizes where absent, never by the threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<usize>,
+    /// The most tokens of a row, up to the model's context; the whole context where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_len: Option<usize>,
     /// The seed of every random stream.
     pub seed: u64,
     /// Threads; the machine's cores where absent. Any number gives the same bits.
@@ -84,6 +87,7 @@ impl Default for TrainConfig {
             batch_rows: 8,
             accumulate: 1,
             shards: None,
+            max_len: None,
             seed: 1,
             threads: None,
             dtype: DTypeName::Float32,
@@ -191,6 +195,7 @@ fn train_faults(t: &TrainConfig, faults: &mut Vec<Fault>) {
     least_one("batch_rows", Some(t.batch_rows as u64));
     least_one("accumulate", Some(t.accumulate as u64));
     least_one("shards", t.shards.map(|n| n as u64));
+    least_one("max_len", t.max_len.map(|n| n as u64));
     least_one("threads", t.threads.map(|n| n as u64));
     least_one("keep_last", Some(t.keep_last as u64));
     least_one("log_every", Some(t.log_every));

@@ -87,14 +87,17 @@ impl Plan {
             }
         };
         let tokenizer = match (&base, &options.checkpoint) {
-            (Some(base), _) => base.tokenizer()?,
+            (Some(base), _) => base.tokenizer(&config.data)?,
             (None, Some(dir)) if Tokenizer::is_in(dir) => Some(Tokenizer::from_folder(dir)?),
             _ => None,
         };
         let sizes = config.model.resolve(1, head(&config.objective, 2));
         let labels = base.as_ref().map(Base::labels).unwrap_or_default();
+        let (row_len, len_key) = row_len(&config, sizes.context_len, base.is_some())?;
         let open = OpenOptions {
-            context_len: sizes.context_len,
+            context_len: row_len,
+            len_key,
+            n_positions: Some(sizes.context_len),
             seed: config.train.seed,
             vocab_size: config.model.vocab_size,
             n_token_types: Some(sizes.n_token_type),
@@ -136,8 +139,7 @@ impl Plan {
             DTypeName::Float32 => DType::F32,
             DTypeName::Float64 => DType::F64,
         };
-        let default =
-            default_shards(config.train.batch_rows, model.context_len, n_parameters(&model), &device);
+        let default = default_shards(config.train.batch_rows, row_len, n_parameters(&model), &device);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         // Written down in full: what is meant must not hang on a preset that may change.
         let mut config = config;
@@ -242,16 +244,33 @@ impl Plan {
         let tokenizer = self.dataset.tokenizer();
         let mut extra =
             self.base.as_ref().filter(|base| base.ids_in_use).map(Base::tokens).unwrap_or_default();
-        if extra.eos_token_id.is_empty() {
+        if extra.eos_token_id.is_empty() || self.config.data.tokenizer.eos.is_some() {
             extra.eos_token_id = tokenizer.and_then(Tokenizer::eos_id).into_iter().collect();
         }
         extra.pad_token_id = extra.pad_token_id.or(tokenizer.and_then(Tokenizer::pad_id));
         Extra { labels: self.dataset.labels().to_vec(), ..extra }
     }
 
+    /// The `generation_config.json` of the run's model folders: what `[sample]` says, over what the folder said that the
+    /// model comes from.
+    pub(crate) fn generation_config(&self) -> serde_json::Map<String, serde_json::Value> {
+        crate::base::generation_config(self.base.as_ref(), &self.config)
+    }
+
     /// Files that belong to the tokenizer of the folder that the model comes from, those that there are.
     pub(crate) fn tokenizer_files(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         self.base.iter().filter(|base| base.ids_in_use).flat_map(Base::tokenizer_files)
+    }
+}
+
+/// The most tokens of a row, and the key to make them fewer: the context of a model that exists is what it is.
+fn row_len(config: &RunConfig, context_len: usize, is_given: bool) -> Result<(usize, &'static str)> {
+    match config.train.max_len {
+        Some(len) if len > context_len => Err(Error::Usage(format!(
+            "train.max_len = {len} is more than the model's context of {context_len} tokens"
+        ))),
+        Some(len) => Ok((len, "train.max_len")),
+        None => Ok((context_len, if is_given { "train.max_len" } else { "model.context_len" })),
     }
 }
 

@@ -42,11 +42,12 @@ impl Plan {
     pub fn memory_bytes(&self) -> u64 {
         let wide = |n: usize| n as u128;
         let m = &self.model;
+        let longest = self.dataset.longest_row();
         let at_once = self.n_shards.min(self.n_threads).max(1);
         let rows = self.config.train.batch_rows.div_ceil(self.n_shards);
-        let tokens = wide(rows) * wide(m.context_len) * wide(at_once);
+        let tokens = wide(rows) * wide(longest) * wide(at_once);
         // A block keeps about ten tensors of the model's width a token, three of the feed-forward's, and its weights.
-        let of_block = 10 * wide(m.d_model) + 3 * wide(m.d_ff) + 2 * wide(m.n_head) * wide(m.context_len);
+        let of_block = 10 * wide(m.d_model) + 3 * wide(m.d_ff) + 2 * wide(m.n_head) * wide(longest);
         let per_token = wide(m.n_layer) * of_block + 4 * wide(m.d_model);
         self.fixed_bytes().saturating_add(self.bytes_of(tokens.saturating_mul(per_token)))
     }
@@ -64,6 +65,6 @@ impl Plan {
 
     /// The most tokens that one step reads.
     pub fn tokens_per_step(&self) -> u64 {
-        self.rows_per_step().saturating_mul(self.model.context_len as u64)
+        self.rows_per_step().saturating_mul(self.dataset.longest_row() as u64)
     }
 }

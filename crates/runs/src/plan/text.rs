@@ -6,7 +6,7 @@ use serde_json::json;
 use vulpes_model::device;
 
 use super::Plan;
-use crate::human::{bytes, thousands};
+use crate::human::{bytes, counted, thousands};
 
 impl Plan {
     /// The plan as one JSON object.
@@ -90,9 +90,4 @@ impl fmt::Display for Plan {
         )?;
         self.chosen.iter().try_for_each(|words| write!(f, "\nchosen      {words}"))
     }
-}
-
-/// `1 layer`, `2 layers`.
-fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }

@@ -1,0 +1,71 @@
+//! The quotes of a CSV file, watched as its bytes go by: a quote that is never closed swallows all rows after it.
+
+use std::cell::Cell;
+use std::io::Read;
+use std::rc::Rc;
+
+/// The line in which the quote opened that is open now; 0 where none is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OpenQuote(Rc<Cell<u64>>);
+
+impl OpenQuote {
+    /// The line, from 1, in which the quote opened that is still open.
+    pub(super) fn line(&self) -> Option<u64> {
+        Some(self.0.get()).filter(|&line| line > 0)
+    }
+}
+
+/// A reader that follows the quotes of what is read through it, as the CSV reader does.
+pub(super) struct Watched<R> {
+    inner: R,
+    open: OpenQuote,
+    line: u64,
+    /// The line in which the last quote opened.
+    opened: u64,
+    place: Place,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    FieldStart,
+    Field,
+    Quoted,
+    /// After a quote inside a quoted field: one more makes a quote of the text.
+    QuoteInQuoted,
+}
+
+impl<R: Read> Watched<R> {
+    pub(super) fn new(inner: R, open: OpenQuote) -> Self {
+        Self { inner, open, line: 1, opened: 0, place: Place::FieldStart }
+    }
+
+    fn see(&mut self, byte: u8) {
+        self.place = match (self.place, byte) {
+            (Place::FieldStart, b'"') => {
+                self.opened = self.line;
+                self.open.0.set(self.opened);
+                Place::Quoted
+            }
+            (Place::Quoted, b'"') => {
+                self.open.0.set(0);
+                Place::QuoteInQuoted
+            }
+            (Place::Quoted, _) => Place::Quoted,
+            (Place::QuoteInQuoted, b'"') => {
+                self.open.0.set(self.opened);
+                Place::Quoted
+            }
+            (_, b',' | b'\n' | b'\r') => Place::FieldStart,
+            _ => Place::Field,
+        };
+        self.line += u64::from(byte == b'\n');
+    }
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        buffer[..n].iter().for_each(|&byte| self.see(byte));
+        Ok(n)
+    }
+}

@@ -1,0 +1,150 @@
+//! The tokenizer of a model folder: `tokenizer.json`, and what the files beside it say of its tokens.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tokenizers::tokenizer::{AddedToken, Tokenizer as Inner};
+
+use super::Tokenizer;
+use crate::error::{Error, Result};
+
+/// The keys of `tokenizer_config.json` under which transformers looks for tokens, in its order.
+const TOKENS: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const MORE_TOKENS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
+
+/// Files that hold a tokenizer in older forms, which are not read.
+const OLDER: [&str; 5] =
+    ["vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"];
+
+impl Tokenizer {
+    /// The tokenizer of a model folder: its `tokenizer.json`, with the tokens that `tokenizer_config.json` adds, and the
+    /// special tokens that it or `special_tokens_map.json` name, else `config.json` or `generation_config.json` state by
+    /// id.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_file`].
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let path = folder.join("tokenizer.json");
+        if !path.is_file() {
+            let hint = match Self::older_in(folder) {
+                Some(name) => format!(
+                    "the folder holds its tokenizer as {name}; write it anew with AutoTokenizer.from_pretrained(DIR)\
+                     .save_pretrained(DIR) of transformers"
+                ),
+                None => "the folder holds no tokenizer.json".into(),
+            };
+            return Err(Error::Missing { path, hint });
+        }
+        let mut tokenizer = Self::from_file(&path)?;
+        let read = |name: &str| -> Result<Option<Value>> {
+            let path = folder.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => serde_json::from_slice(&bytes)
+                    .map(Some)
+                    .map_err(|error| Error::tokenizer(path.display(), error)),
+                Err(_) => Ok(None),
+            }
+        };
+        let all = |names: &[&str]| -> Result<Vec<Value>> {
+            Ok(names
+                .iter()
+                .map(|name| read(name))
+                .collect::<Result<Vec<_>>>()?
+                .into_iter()
+                .flatten()
+                .collect())
+        };
+        let by_name = all(&["tokenizer_config.json", "special_tokens_map.json"])?;
+        let by_id = all(&["config.json", "generation_config.json"])?;
+        let n_rows = by_id.first().and_then(|config| config["vocab_size"].as_u64());
+        if let Some(config) = by_name.first().filter(|_| folder.join("tokenizer_config.json").is_file()) {
+            tokenizer = tokenizer.with_tokens_of(config, n_rows, &path.display().to_string())?;
+        }
+        tokenizer.special.state(&tokenizer.inner, &by_name, &by_id);
+        Ok(tokenizer)
+    }
+
+    /// Whether a model folder has a tokenizer.
+    pub fn is_in(folder: impl AsRef<Path>) -> bool {
+        folder.as_ref().join("tokenizer.json").is_file()
+    }
+
+    /// The name of a file that holds a model folder's tokenizer in an older form, where it has no `tokenizer.json`.
+    pub fn older_in(folder: impl AsRef<Path>) -> Option<&'static str> {
+        let folder = folder.as_ref();
+        let older = OLDER.iter().find(|name| folder.join(name).is_file());
+        older.filter(|_| !Self::is_in(folder)).copied()
+    }
+
+    /// The tokenizer with the tokens that only a `tokenizer_config.json` names, added as transformers adds them: those of
+    /// `added_tokens_decoder` by their ids, then special tokens, each with the next id. A token beyond the `n_rows` rows
+    /// of the model's embedding is left out, with a warning.
+    fn with_tokens_of(self, config: &Value, n_rows: Option<u64>, what: &str) -> Result<Self> {
+        let mut inner = Inner::clone(&self.inner);
+        let (mut left_out, mut n_added) = (Vec::new(), 0);
+        for token in tokens_of(config) {
+            if inner.token_to_id(&token.content).is_some() && !is_new(&inner, &token) {
+                continue;
+            }
+            let next = inner.get_vocab_size(true) as u64;
+            if inner.token_to_id(&token.content).is_none() && n_rows.is_some_and(|n_rows| next >= n_rows) {
+                left_out.push(token.content.clone());
+                continue;
+            }
+            inner.add_tokens([token]).map_err(|error| Error::tokenizer(what, error))?;
+            n_added += 1;
+        }
+        let mut tokenizer = if n_added > 0 { Self::new(inner, what)? } else { self };
+        if !left_out.is_empty() {
+            tokenizer.warnings.push(format!(
+                "tokenizer_config.json names {}, for which the model's vocabulary has no row: left out",
+                left_out.join(", ")
+            ));
+        }
+        Ok(tokenizer)
+    }
+}
+
+/// Whether a token of the vocabulary isn't among the added ones yet, so that a text is split at it only once it is.
+fn is_new(inner: &Inner, token: &AddedToken) -> bool {
+    !inner.get_added_tokens_decoder().values().any(|added| added.content == token.content)
+}
+
+/// All tokens that a `tokenizer_config.json` names, in the order in which transformers adds them.
+fn tokens_of(config: &Value) -> Vec<AddedToken> {
+    let flag = |value: &Value, key: &str, default: bool| value[key].as_bool().unwrap_or(default);
+    let token = |value: &Value, special: bool| -> Option<AddedToken> {
+        let content = value.as_str().or_else(|| value["content"].as_str())?;
+        let special = flag(value, "special", special);
+        let token = AddedToken::from(content, special)
+            .lstrip(flag(value, "lstrip", false))
+            .rstrip(flag(value, "rstrip", false))
+            .single_word(flag(value, "single_word", false))
+            .normalized(flag(value, "normalized", !special));
+        (!content.is_empty()).then_some(token)
+    };
+    let mut by_id: Vec<(u64, &Value)> = config["added_tokens_decoder"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(id, value)| Some((id.parse().ok()?, value)))
+        .collect();
+    by_id.sort_unstable_by_key(|(id, _)| *id);
+    let mut tokens: Vec<AddedToken> =
+        by_id.into_iter().filter_map(|(_, value)| token(value, false)).collect();
+    let named = TOKENS.iter().map(|key| &config[key]);
+    let more = MORE_TOKENS.iter().flat_map(|key| match &config[key] {
+        Value::Array(values) => values.iter().collect::<Vec<_>>(),
+        Value::Object(values) => values.values().collect(),
+        _ => Vec::new(),
+    });
+    for value in named.chain(more) {
+        if let Some(token) = token(value, true).filter(|new| !tokens.iter().any(|t| t.content == new.content))
+        {
+            tokens.push(token);
+        }
+    }
+    tokens
+}
