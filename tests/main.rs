@@ -4,6 +4,7 @@
 mod architecture;
 mod bad_folders;
 mod bad_input;
+mod cases;
 mod circles;
 mod claims;
 mod configs;

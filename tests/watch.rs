@@ -84,7 +84,7 @@ fn failed_step_is_saved_and_replays_identically() {
 fn loss_spikes_are_skipped_counted_and_resumed() {
     let place = Place::new();
     let leapy =
-        ["train.on_spike=skip", "train.spike_factor=1.0000001", "train.spike_after=1", "optimizer.lr=0.1"];
+        ["train.on_spike=skip", "train.spike_factor=1.0000001", "train.spike_after=1", "optimizer.lr=0.3"];
     let leapy: Vec<&str> = leapy.iter().flat_map(|item| ["--set", item]).collect();
     let args = [&["--config", "small.toml", "--json"][..], &leapy].concat();
     let whole = place.train(&args).succeeds().json();
@@ -176,5 +176,4 @@ fn a_run_beyond_the_memory_of_the_machine_is_refused_by_its_keys() {
     train(&["train.batch_rows=4000000000"])
         .fails(2, &["of memory, and this machine has", "train.batch_rows = 4000000000"]);
     train(&["model.d_model=400000", "model.d_ff=4"]).fails(2, &["model.d_model = 400000", "parameters"]);
-    train(&["model.context_len=10000000"]).fails(2, &["model.context_len = 10000000"]);
 }

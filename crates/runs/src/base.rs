@@ -94,6 +94,10 @@ impl Base {
             lines.push("the folder's mask is full, and every token would see the one that it is asked for");
         }
         if !lines.is_empty() {
+            // What `[data]` says wrong by itself is no fault of the folder's.
+            if lines.iter().all(|line| line.starts_with("data.")) {
+                return Err(Error::Usage(lines.join("; ")));
+            }
             let named = &self.named;
             let asked = format!("train.init_from = \"{named}\" and objective.kind don't go together");
             return Err(Error::Usage(format!("{asked}: {}", lines.join("; "))));

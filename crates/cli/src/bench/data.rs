@@ -205,10 +205,17 @@ fn job(plan: &Plan, tokenizer: &Path) -> Result<serde_json::Value> {
     };
     let own = plan.dataset.tokenizer().context("this config has no tokenizer; --data times one")?;
     let classify = objective.kind() == ObjectiveKind::Classify;
-    let in_rows = data.row_kind(objective) == RowKind::Documents
-        && (classify || data.pair_column.is_some() || objective.kind() == ObjectiveKind::MaskedToken);
-    let frame = in_rows && own.has_frame();
-    let ends = if frame || own.eos_id().is_none() { 0 } else { 1 + usize::from(data.pair_column.is_some()) };
+    let (frame, eos) = (own.has_frame(), own.eos_id());
+    let in_stream = data.row_kind(objective) == RowKind::Windows;
+    let next = objective.kind() == ObjectiveKind::NextToken;
+    let last = own.encode_framed("", None, None)?.0.last().copied();
+    let start = own.start_id().filter(|id| !in_stream || data.separate_documents || Some(*id) != eos);
+    let opens = usize::from(next && own.opening().is_empty() && start.is_some());
+    let ends = match (frame, data.pair_column.is_some()) {
+        (false, true) => 2 * usize::from(eos.is_some()),
+        _ => usize::from(eos.is_some() && last != eos && (next || (in_stream && !frame))),
+    };
+    let ends = opens + ends;
     Ok(json!({
         "tokenizer": tokenizer, "files": files(plan)?, "kind": data.kind, "document": document, "marker": marker,
         "text_column": data.text_column(), "pair_column": data.pair_column, "frame": frame, "n_ends": ends,

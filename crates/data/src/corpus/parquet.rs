@@ -70,7 +70,7 @@ pub(super) fn read_parquet(
             Some((name, None | Some(Field::Null))) => {
                 return Err(Error::row(path, line, format!("column {name:?} is null; wanted a label")));
             }
-            Some((_, Some(other))) => Some(label_of_number(&other.to_string())),
+            Some((_, Some(other))) => Some(label_of_number(other.to_string())),
         };
         each(Document {
             text: text(config.text_column())?,

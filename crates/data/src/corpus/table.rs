@@ -46,7 +46,7 @@ pub(super) fn read_jsonl(
                     }
                     Value::String(label) => Some(label.clone()),
                     label @ Value::Bool(_) => Some(label.to_string()),
-                    Value::Number(label) => Some(label_of_number(&label.to_string())),
+                    Value::Number(label) => Some(label_of_number(label.to_string())),
                     other => {
                         let found = short(other);
                         let message =
