@@ -18,6 +18,7 @@ mod golden;
 mod lessons;
 mod own_data;
 mod paths;
+mod programs;
 mod readme;
 mod repository;
 mod resume;

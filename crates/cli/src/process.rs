@@ -1,6 +1,7 @@
 //! What a process settles before anything else: its allocator, and how many threads candle may start.
 #![allow(unsafe_code)]
 
+use clap::ArgMatches;
 use mimalloc::MiMalloc;
 
 #[global_allocator]
@@ -17,7 +18,7 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 ///
 /// # Safety
 /// No other thread may exist: call it at the start of `main`.
-pub unsafe fn keep_freed_memory() {
+unsafe fn keep_freed_memory() {
     // SAFETY: the function takes two plain numbers; the caller promises that no other thread allocates meanwhile.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) }
 }
@@ -29,10 +30,61 @@ pub unsafe fn keep_freed_memory() {
 ///
 /// # Safety
 /// No other thread may exist: call it at the start of `main`.
-pub unsafe fn candle_on_one_thread() {
+unsafe fn candle_on_one_thread() {
     const NAME: &str = "CANDLE_NUM_THREADS";
     if std::env::var_os(NAME).is_none() {
         // SAFETY: the caller promises that no other thread exists that could read the environment.
         unsafe { std::env::set_var(NAME, "1") };
+    }
+}
+
+/// Keeps candle from adding the program's own stack to the message of an error.
+///
+/// # Safety
+/// No other thread may exist: call it at the start of `main`.
+unsafe fn errors_without_backtraces() {
+    const NAME: &str = "RUST_LIB_BACKTRACE";
+    if std::env::var_os(NAME).is_none() {
+        // SAFETY: the caller promises that no other thread exists that could read the environment.
+        unsafe { std::env::set_var(NAME, "0") };
+    }
+}
+
+/// What a program settles that reads a model.
+///
+/// # Safety
+/// No other thread may exist: call it at the start of `main`.
+pub(crate) unsafe fn for_reading(_: &ArgMatches) {
+    // SAFETY: the caller promises that there is no other thread.
+    unsafe {
+        errors_without_backtraces();
+        candle_on_one_thread();
+    }
+}
+
+/// What a program settles that trains.
+///
+/// # Safety
+/// No other thread may exist: call it at the start of `main`.
+pub(crate) unsafe fn for_training(_: &ArgMatches) {
+    // SAFETY: the caller promises that there is no other thread.
+    unsafe {
+        errors_without_backtraces();
+        keep_freed_memory();
+        candle_on_one_thread();
+    }
+}
+
+/// What a program settles that times steps: as for training, but for a step in plain candle.
+///
+/// # Safety
+/// No other thread may exist: call it at the start of `main`.
+pub(crate) unsafe fn for_timing(matches: &ArgMatches) {
+    if !matches.get_flag("plain") {
+        // SAFETY: the caller promises that there is no other thread.
+        unsafe {
+            keep_freed_memory();
+            candle_on_one_thread();
+        }
     }
 }

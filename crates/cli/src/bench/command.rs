@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, anyhow};
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 
 use super::compare::{Comparison, compare};
 use super::data::{DataBench, bench_data, data_table, tokenize_once};
@@ -12,6 +12,7 @@ use super::machine::{matrix_peak, memory_peak};
 use super::report::{generation_json, generation_table, json, table};
 use super::step::StepBench;
 use super::worker::{Request, Worker, serve};
+use crate::called::again;
 use crate::ending::{Failure, end};
 
 const TORCH: &str = include_str!("../../peers/torch_gpt.py");
@@ -23,7 +24,7 @@ const TORCH: &str = include_str!("../../peers/torch_gpt.py");
 /// taken round by round. Below 1 is ahead of the peer.
 #[derive(Parser)]
 #[command(name = "bench", version)]
-pub struct Args {
+struct Args {
     /// A config to time; again for more
     #[arg(long, value_name = "FILE", required = true)]
     config: Vec<String>,
@@ -63,21 +64,15 @@ pub struct Args {
     tokenizer: Option<PathBuf>,
 }
 
-impl Args {
-    /// Reads the command line; ends the process where it can't be read, or only asks for help.
-    pub fn from_command_line() -> Self {
-        Self::parse()
-    }
+/// The command line.
+pub(crate) fn command_line() -> clap::Command {
+    Args::command()
+}
 
-    /// Whether allocator and pool are set as `train` sets them; who writes a step in plain candle leaves them as they are.
-    pub fn is_tuned(&self) -> bool {
-        !self.plain
-    }
-
-    /// Runs the program.
-    pub fn run(&self) -> ExitCode {
-        end(run(self).map(|()| 0))
-    }
+/// Runs the program.
+pub(crate) fn main(matches: &ArgMatches) -> ExitCode {
+    let args = Args::from_arg_matches(matches).map_err(Failure::usage);
+    end(args.and_then(|args| run(&args)).map(|()| 0))
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
@@ -179,7 +174,7 @@ fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, peak: f6
 }
 
 fn ours(config: &str, threads: usize, plain: bool, device: &str) -> Result<Worker> {
-    let mut command = Command::new(std::env::current_exe().context("where this program lies is unknown")?);
+    let mut command = again("bench").context("where this program lies is unknown")?;
     command.args(["--worker", "--config", config, "--threads", &threads.to_string()]);
     if plain {
         command.arg("--plain");

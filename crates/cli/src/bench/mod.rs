@@ -16,4 +16,4 @@ mod report;
 mod step;
 mod worker;
 
-pub use command::Args;
+pub(crate) use command::{command_line, main};

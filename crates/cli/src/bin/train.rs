@@ -5,9 +5,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // SAFETY: `main` has just begun, so that there is no other thread.
-    unsafe {
-        vulpes_cli::process::keep_freed_memory();
-        vulpes_cli::process::candle_on_one_thread();
-    }
-    vulpes_cli::train::main()
+    unsafe { vulpes_cli::run("train") }
 }

@@ -8,11 +8,17 @@ mod run;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 
-use crate::ending::end;
+use crate::ending::{Failure, end};
+
+/// The command line.
+pub(crate) fn command() -> Command {
+    args::Args::command()
+}
 
 /// Runs the program.
-pub fn main() -> ExitCode {
-    end(run::run(&args::Args::parse()).map(|()| 0))
+pub(crate) fn main(matches: &ArgMatches) -> ExitCode {
+    let args = args::Args::from_arg_matches(matches).map_err(Failure::usage);
+    end(args.and_then(|args| run::run(&args)).map(|()| 0))
 }

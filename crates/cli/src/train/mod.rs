@@ -15,7 +15,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use serde_json::json;
 use vulpes_runs::checkpoint::{self, files::Disk};
 use vulpes_runs::config::RunConfig;
@@ -25,17 +25,22 @@ use vulpes_runs::{
 };
 use vulpes_trainer::STACK_BYTES;
 
-use crate::ending::{end, say};
+use crate::ending::{Failure, end, say};
 use args::Args;
 use cut_files::exit_on_sigbus;
 use progress::Progress;
 use reading::Reading;
 use signals::Signals;
 
+/// The command line.
+pub(crate) fn command() -> Command {
+    Args::command()
+}
+
 /// Runs the program, on a thread whose stack is large enough for any model.
-pub fn main() -> ExitCode {
-    let args = Args::parse();
-    let run = move || end(dispatch(&args).map_err(Into::into));
+pub(crate) fn main(matches: &ArgMatches) -> ExitCode {
+    let args = Args::from_arg_matches(matches).map_err(Failure::usage);
+    let run = move || end(args.and_then(|args| dispatch(&args).map_err(Into::into)));
     let thread = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES).spawn(run);
     match thread.map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,

@@ -1,0 +1,9 @@
+//! `vulpes`: all programs under one name.
+#![allow(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // SAFETY: `main` has just begun, so that there is no other thread.
+    unsafe { vulpes_cli::run("vulpes") }
+}
