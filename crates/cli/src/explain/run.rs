@@ -77,7 +77,11 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
             projection: projection(&subject, &seen.explanation, LISTED)?,
             said: said(&subject, &seen.explanation, LISTED),
             story: Story::of(path, &seen.explanation.ids),
-            first: (args.layer.unwrap_or(0), args.head.unwrap_or(0)),
+            first: match (args.layer, args.head) {
+                (None, None) => seen.explanation.most_telling(),
+                (layer, head) => (layer.unwrap_or(0), head.unwrap_or(0)),
+            },
+            is_first_given: args.layer.is_some() || args.head.is_some(),
         };
         write_file(file, &html_page(&seen.explanation, &extras)?)?;
     }

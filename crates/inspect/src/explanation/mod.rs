@@ -204,10 +204,32 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
 }
 
 impl Explanation {
+    /// The layer and head in which the asked token spreads its attention least evenly; the first of equals.
+    pub fn most_telling(&self) -> (usize, usize) {
+        let mut most = ((0, 0), f64::NEG_INFINITY);
+        for (layer, heads) in self.attentions.iter().enumerate() {
+            for (head, weights) in heads.iter().enumerate() {
+                let telling = unevenness(&weights[self.position], &self.mask(layer)[self.position]);
+                if telling > most.1 {
+                    most = ((layer, head), telling);
+                }
+            }
+        }
+        most.0
+    }
+
     /// 1 where a query of that layer (row) may look at the key (column), `[T][T]`.
     pub fn mask(&self, layer: usize) -> &[Vec<u8>] {
         &self.masks[self.kinds[layer]]
     }
+}
+
+/// How unevenly a row spreads its weight over those that it may look at: 0 is evenly, 1 is all on one.
+fn unevenness(row: &[f32], mask: &[u8]) -> f64 {
+    let n = mask.iter().filter(|cell| **cell == 1).count();
+    let weights = row.iter().map(|&w| f64::from(w)).filter(|w| *w > 0.0);
+    let entropy: f64 = weights.map(|w| -w * w.ln()).sum();
+    if n < 2 { 0.0 } else { 1.0 - entropy / (n as f64).ln() }
 }
 
 /// The places that an explanation is made of.

@@ -3,6 +3,7 @@
 use std::io::Result;
 
 use vulpes_generate::NextToken;
+use vulpes_model::config::BlockKind;
 
 use super::Explanation;
 use crate::terminal::{Cell, Paper, heat, shade, shown};
@@ -89,16 +90,15 @@ fn one_head(
     paper.text(&format!("[{}]", numbers.join(", ")))?;
     paper.heading(&format!("Layer {l}: what becomes of the context vectors"))?;
     let n_head = explanation.model.n_head;
-    let last = after.last().is_some_and(|formula| formula.starts_with("z = context"));
     paper.note(&format!(
         "{}z is what the layer hands on: to {}.",
         if n_head > 1 { "The context vectors of all heads stand side by side. " } else { "" },
         if l + 1 < explanation.model.n_layer {
             format!("layer {}, which reads it as x", l + 1)
-        } else if last {
-            "the head as it is".to_owned()
+        } else if explanation.model.block == BlockKind::Pre {
+            "the head, through a last norm".to_owned()
         } else {
-            "the head, through a last norm where the model has one".to_owned()
+            "the head as it is".to_owned()
         }
     ))?;
     after.iter().try_for_each(|formula| paper.text(formula))

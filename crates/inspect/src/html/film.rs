@@ -23,6 +23,8 @@ struct Film {
 pub struct Story {
     answer: String,
     frames: Vec<Value>,
+    /// The step of the checkpoint that the run folder's model is, where one of those that are left is.
+    model_step: Option<u64>,
 }
 
 /// The page of the film that a run has kept (`train.film = true`).
@@ -48,8 +50,21 @@ impl Story {
                     "length": seen["length"] })
         };
         let answer = film.probes[probe]["answer"].as_str()?.to_owned();
-        Some(Self { answer, frames: film.frames.iter().map(told).collect() })
+        Some(Self { answer, frames: film.frames.iter().map(told).collect(), model_step: model_step(run) })
     }
+}
+
+/// The step at which the weights of `model/` were saved: that of the checkpoint whose weights have the same hash.
+fn model_step(run: &Path) -> Option<u64> {
+    let hash = |folder: &Path| -> Option<String> {
+        let manifest = std::fs::read_to_string(folder.join("manifest.json")).ok()?;
+        let manifest: Value = serde_json::from_str(&manifest).ok()?;
+        Some(manifest["files"]["model.safetensors"]["blake3"].as_str()?.to_owned())
+    };
+    let model = hash(&run.join("model"))?;
+    let folders = std::fs::read_dir(run.join("checkpoints")).ok()?.flatten().map(|entry| entry.path());
+    let step = |folder: &Path| folder.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok();
+    folders.filter(|folder| hash(folder).as_ref() == Some(&model)).find_map(|folder| step(&folder))
 }
 
 impl Film {

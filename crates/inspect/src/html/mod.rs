@@ -62,6 +62,8 @@ pub struct Extras {
     pub story: Option<Story>,
     /// The head to open first.
     pub first: (usize, usize),
+    /// Whether somebody named it, or it is the most telling one.
+    pub is_first_given: bool,
 }
 
 /// The whole page.
@@ -128,6 +130,7 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
         "gradients": extras.gradients,
         "story": extras.story,
         "first": [extras.first.0, extras.first.1],
+        "first_given": extras.is_first_given,
     });
     let title = explanation.tokens.iter().map(|token| token.trim()).collect::<Vec<_>>().join(" ");
     let title: String = title.chars().take(80).collect();

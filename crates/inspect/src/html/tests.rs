@@ -112,6 +112,7 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
             ],
             story: None,
             first: (11, 3),
+            is_first_given: true,
         };
         let page = page(&explanation, &extras).unwrap();
         assert!(page.len() < 3_000_000, "{} bytes", page.len());
