@@ -94,7 +94,7 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
     page(|paper| {
         print_explanation(&seen.explanation, args.layer, args.head, paper)?;
         if seen.lens.len() > 1 {
-            print_lens(&seen.lens, paper)?;
+            print_lens(&seen.lens, &seen.explanation, paper)?;
         }
         if args.target.is_some() {
             print_knockouts(&seen.knockouts, &seen.target.text, &seen.explanation, paper)?;

@@ -19,7 +19,7 @@ pub fn print(
     paper: &mut Paper,
 ) -> Result<()> {
     let config = &explanation.model;
-    let tokens: Vec<String> = explanation.tokens.iter().map(|token| shown(token)).collect();
+    let tokens: Vec<String> = explanation.pieces.iter().map(|token| shown(token)).collect();
     paper.heading("Tokens")?;
     let row = |(place, token): (usize, &String)| {
         vec![token.as_str().into(), place.to_string().into(), explanation.ids[place].to_string().into()]
@@ -199,7 +199,11 @@ fn next(explanation: &Explanation, tokens: &[String], paper: &mut Paper) -> Resu
         let bar = "█".repeat((line.probability * 30.0).round() as usize);
         let numbers =
             [format!("{:.4}", line.probability), format!("{:.3}", line.logit), format!("{bar:<30}")];
-        std::iter::once(shown(&line.text)).chain(numbers).take(n_column).map(Cell::from).collect()
+        std::iter::once(shown(&explanation.piece(line)))
+            .chain(numbers)
+            .take(n_column)
+            .map(Cell::from)
+            .collect()
     };
     paper.table(
         &["", "probability", "logit", ""][..n_column],

@@ -46,6 +46,8 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
             tokens: vec!["internationalisation".into(); n],
             ids: vec![50_000; n],
             position: n - 1,
+            pieces: vec!["internationalisation".into(); n],
+            word_starts: std::collections::BTreeSet::new(),
             formulas: Vec::new(),
             scale: 0.125,
             mask: Vec::new(),

@@ -152,9 +152,9 @@ function curve(parent, title, steps, values, least, most, now, unit = '') {
   draw(svg, 'text', {x: 40, y: 140}, 'step 0');
   draw(svg, 'text', {x: 405, y: 140, 'text-anchor': 'end'}, `step ${last}`);
 }
-/* The context vector as an arrow at each step; the row of the answer points up. */
+/* The vector that Wout reads as an arrow at each step; the row of the answer points up. */
 function fan(parent, frames, answer, now) {
-  const svg = draw(parent, 'svg', {viewBox: '0 0 420 262', class: 'fan', role: 'img', 'aria-label': `the context vector turns from ${fixed(frames[0].angle, 0)} to ${fixed(frames[frames.length - 1].angle, 0)} degrees from the row of ${answer}`});
+  const svg = draw(parent, 'svg', {viewBox: '0 0 420 262', class: 'fan', role: 'img', 'aria-label': `the vector that Wout reads turns from ${fixed(frames[0].angle, 0)} to ${fixed(frames[frames.length - 1].angle, 0)} degrees from the row of ${answer}`});
   const [cx, cy, r] = [90, 225, 200], longest = Math.max(...frames.map(f => f.length));
   draw(svg, 'line', {x1: cx, y1: cy, x2: cx, y2: cy - r, class: 'goal'});
   draw(svg, 'path', {d: `M${cx - 6},${cy - r + 12}L${cx},${cy - r}L${cx + 6},${cy - r + 12}`, class: 'goal'});
@@ -172,5 +172,5 @@ function fan(parent, frames, answer, now) {
   let label = Math.max(Math.min(y + 5, cy - 4), cy - r + 28);
   if (now > 0 && Math.abs(label - Math.min(y0 + 4, cy - 4)) < 16 && Math.abs(x - x0) < 130) label -= 18;
   draw(svg, 'text', {x: Math.min(x + 10, 300), y: label, class: 'result'}, `step ${frames[now].step}: ${fixed(frames[now].angle, 0)}°`);
-  draw(svg, 'text', {x: cx - 60, y: cy + 26}, 'the context vector, an arrow for each step');
+  draw(svg, 'text', {x: cx - 60, y: cy + 26}, 'the vector that Wout reads, an arrow for each step');
 }

@@ -88,7 +88,12 @@ function explain(data) {
       add(line, 'td', fixed(row[k]));
       bar(line, row[k]);
     });
-    if (listed.length < order.length) add(add(table, 'tr'), 'td', '… the ten greatest', {colspan: 3});
+    if (listed.length < order.length) {
+      const rest = add(table, 'tr', null, {class: 'rest'}), left = order.slice(10).reduce((sum, k) => sum + row[k], 0);
+      add(rest, 'td', `the other ${order.length - 10}`);
+      add(rest, 'td', fixed(left));
+      bar(rest, left);
+    }
   }
   function choose() {
     document.querySelectorAll('#map .chosen').forEach(cell => { cell.classList.remove('chosen'); cell.tabIndex = -1; });
@@ -148,7 +153,7 @@ function explain(data) {
     if (!data.story) return;
     const {frames, answer, model_step} = data.story, steps = frames.map(f => f.step), last = steps[steps.length - 1];
     const at = steps.indexOf(model_step), now = at < 0 ? frames.length - 1 : at;
-    $('story-note').textContent = `Over the training run the context vector of ${quote(names[data.position])} moved towards the row of “${bare(answer)}” in Wout. That is what training does: it shapes these vectors so that they point toward the right words.${model_step === null || model_step === last ? '' : ` The model on this page is the checkpoint of step ${model_step}, the best of the run by validation; the training, and with it this film, went on to step ${last}.${at < 0 ? ' Step ' + model_step + ' is not among the film’s frames.' : ' The dot marks it.'}`}`;
+    $('story-note').textContent = `Over the training run the vector of ${quote(names[data.position])} that Wout reads${opened(data.way.layers[0]).has('attention') || data.n_head > 1 ? '' : ' (its context vector)'} moved towards the row of “${bare(answer)}” in Wout. That is what training does: it shapes these vectors so that they point toward the right words.${model_step === null || model_step === last ? '' : ` The model on this page is the checkpoint of step ${model_step}, the best of the run by validation; the training, and with it this film, went on to step ${last}.${at < 0 ? ' Step ' + model_step + ' is not among the film’s frames.' : ' The dot marks it.'}`}`;
     if (frames.every(f => f.angle !== null && f.length !== undefined)) fan($('fan'), frames, bare(answer), now);
     curve($('curves'), `probability of “${bare(answer)}”`, steps, frames.map(f => f.probability), 0, 1, now);
   }

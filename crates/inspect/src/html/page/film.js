@@ -31,7 +31,7 @@ function playFilm(film) {
     if (turns) {
       $('fan').replaceChildren();
       fan($('fan'), of, bare(probe.answer), now);
-      curve($('curves'), `angle between context vector and row of “${bare(probe.answer)}”`, steps, of.map(f => f.angle), 0, Math.ceil(Math.max(90, ...of.map(f => f.angle)) / 10) * 10, now, '°');
+      curve($('curves'), `angle between that vector and the row of “${bare(probe.answer)}”`, steps, of.map(f => f.angle), 0, Math.ceil(Math.max(90, ...of.map(f => f.angle)) / 10) * 10, now, '°');
     }
     const mask = probe.tokens.map((_, q) => probe.tokens.map((_, k) => k <= q || seen.attentions[0][0][q][k] > 0 ? '1' : '0').join(''));
     $('legend').replaceChildren();
