@@ -313,3 +313,26 @@ pub(crate) fn next_tokens(logits: &[f32], n: usize, text: &dyn Fn(u32) -> String
     };
     ids.iter().take(n).map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_shows_the_space_that_its_spelling_has() {
+        let starts = BTreeSet::from([7]);
+        assert_eq!(
+            [piece(&starts, 7, "old"), piece(&starts, 8, "ld"), piece(&starts, 7, " old")],
+            [" old", "ld", " old"]
+        );
+    }
+
+    #[test]
+    fn an_even_row_tells_nothing_and_one_word_alone_everything() {
+        assert!(unevenness(&[0.5, 0.5, 0.0], &[1, 1, 0]).abs() < 1e-9);
+        assert!((unevenness(&[0.0, 1.0, 0.0], &[1, 1, 0]) - 1.0).abs() < 1e-9);
+        assert!(unevenness(&[0.9, 0.1, 0.0], &[1, 1, 0]) > unevenness(&[0.6, 0.4, 0.0], &[1, 1, 0]));
+        // Who sees itself alone has no choice.
+        assert_eq!(unevenness(&[1.0, 0.0, 0.0], &[1, 0, 0]), 0.0);
+    }
+}

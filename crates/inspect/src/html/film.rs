@@ -104,3 +104,31 @@ impl Film {
         Ok(Self { path, probes, frames })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_says_of_which_step_the_model_is() {
+        let run = std::env::temp_dir().join(format!("vulpes-story-{}", std::process::id()));
+        let manifest =
+            |hash: &str| json!({ "files": { "model.safetensors": { "blake3": hash } } }).to_string();
+        for (folder, hash) in
+            [("model", "a"), ("checkpoints/step-00000200", "a"), ("checkpoints/step-00000300", "b")]
+        {
+            std::fs::create_dir_all(run.join(folder)).unwrap();
+            std::fs::write(run.join(folder).join("manifest.json"), manifest(hash)).unwrap();
+        }
+        let seen = json!({ "probability": 0.5, "angle": null, "length": 1.0 });
+        let lines = [
+            json!({ "probes": [{ "ids": [1, 2], "answer": "jumps" }] }),
+            json!({ "step": 200, "probes": [seen] }),
+        ];
+        std::fs::write(run.join("film.jsonl"), format!("{}\n{}\n", lines[0], lines[1])).unwrap();
+        let story = Story::of(&run, &[1, 2]).unwrap();
+        assert_eq!(story.model_step, Some(200));
+        assert!(Story::of(&run, &[1]).is_none());
+        std::fs::remove_dir_all(run).unwrap();
+    }
+}
