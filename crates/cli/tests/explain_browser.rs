@@ -156,7 +156,7 @@ mod needs_chromium {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let script = "const slider=document.getElementById('step'),look=()=>({at:document.getElementById('at').textContent,\
         says:document.querySelector('#sentence .chip:last-child').textContent,verdict:document.getElementById('verdict').textContent});\
-        const last=look();slider.value=0;slider.oninput();return {last,first:look(),arrows:$$('#fan .arrow').length,cells:$$('#heads td.heat').length};";
+        const first=look();slider.value=1;slider.oninput();return {first,last:look(),arrows:$$('#fan .arrow').length,cells:$$('#heads td.heat').length};";
         let r = in_browser(browser, &page, script);
         assert_eq!((&r["first"]["says"], &r["last"]["says"]), (&json!("dog"), &json!("jumps")));
         assert!(

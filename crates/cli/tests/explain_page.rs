@@ -47,9 +47,13 @@ fn the_terminal_shows_every_step_of_one_head_and_all_heads_in_brief() {
     let one =
         String::from_utf8(folder.explain(&["--text", TEXT, "--layer", "1", "--head", "3"]).stdout).unwrap();
     assert!(one.contains("Layer 1, head 3") && one.contains("Context vector"), "{one}");
+    // What stands before Q in this model, a norm and a bias, is said.
+    assert!(one.contains("x is what layer 0 hands on") && one.contains("Q = Wq @ norm(x) + bq"), "{one}");
+    assert!(one.contains("attention = Wo @ contexts + bo") && one.contains("y = x + attention"), "{one}");
     let flow = folder.explain(&["--text", TEXT, "--target", "jumps", "--gradients"]);
     let flow = String::from_utf8(flow.stdout).unwrap();
     assert!(flow.contains("block 1: attention") && flow.contains("What \"jumps\" hangs on"), "{flow}");
+    assert!(flow.contains("Q = Wq @ norm(x) + bq") && !flow.contains("Wq @ embedding"), "{flow}");
 }
 
 #[test]
@@ -70,6 +74,21 @@ fn a_narrow_terminal_and_none_get_whole_lines_without_colour() {
             assert_eq!(wide, None, "{args:?} at {width}");
         }
     }
+}
+
+#[test]
+fn json_names_every_equation_of_every_layer() {
+    let value = Folder::heads("formulas", Family::Llama, Head::NextToken).json(&["--text", TEXT]);
+    let formulas = value["formulas"].as_array().unwrap();
+    assert_eq!(formulas.len(), 2);
+    for formula in ["Q₀ = Wq @ norm(x)", "Q = rotate(Q₀)", "y = x + attention", "inner = silu(gate) × up"]
+    {
+        assert!(
+            formulas[1].as_array().unwrap().iter().any(|said| said == formula),
+            "{formula}: {formulas:?}"
+        );
+    }
+    assert_eq!(value["pieces"].as_array().unwrap().len(), 4);
 }
 
 #[test]
@@ -137,5 +156,8 @@ fn svg_is_well_formed_and_shows_every_allowed_cell() {
     assert!(folder.explain(&["--text", TEXT, "--svg", path]).status.success());
     let grid = std::fs::read_to_string(&file).unwrap();
     assert_eq!(grid.matches("<rect").count(), 1 + 8 * 11);
+    // Every map has its columns named, every row of maps its rows; a scale, and masked cells unlike those of weight 0.
+    assert_eq!(grid.matches(">quick<").count(), 4 + 2);
+    assert!(grid.contains(">masked<") && grid.matches("url(#masked)").count() == 8 + 1, "{grid}");
     assert!(grid.starts_with("<svg") && grid.ends_with("</svg>"));
 }

@@ -11,7 +11,7 @@ use crate::terminal::{Cell, Paper, shown};
 ///
 /// # Errors
 /// Where the page can't be written.
-pub fn print_lens(lens: &[LensLayer], paper: &mut Paper) -> Result<()> {
+pub fn print_lens(lens: &[LensLayer], explanation: &Explanation, paper: &mut Paper) -> Result<()> {
     if lens.is_empty() {
         return Ok(());
     }
@@ -25,7 +25,7 @@ pub fn print_lens(lens: &[LensLayer], paper: &mut Paper) -> Result<()> {
                 .next
                 .iter()
                 .take(n_top)
-                .map(|n| format!("{} {:.2}", shown(&n.text), n.probability))
+                .map(|n| format!("{} {:.2}", shown(&explanation.piece(n)), n.probability))
                 .collect();
             vec![
                 layer.after.as_str().into(),
@@ -53,7 +53,7 @@ pub fn print_knockouts(
     )?;
     let rows: Vec<Vec<Cell>> = knockouts
         .iter()
-        .map(|k| vec![shown(&explanation.tokens[k.position]).into(), format!("{:+.4}", k.change).into()])
+        .map(|k| vec![shown(&explanation.pieces[k.position]).into(), format!("{:+.4}", k.change).into()])
         .collect();
     paper.table(&["cut off", "change"], &rows)
 }

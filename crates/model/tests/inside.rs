@@ -1,5 +1,5 @@
 //! What a probe sees is what the model used.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod support;
 
@@ -32,6 +32,34 @@ fn attention_rows_sum_to_one_and_give_the_context() {
             recorder.get(Site::Value(layer)).unwrap().transpose(1, 2).unwrap().contiguous().unwrap();
         let context = weights.matmul(&value_bhsk).unwrap().transpose(1, 2).unwrap();
         assert_close(&values(&context), &values(recorder.get(Site::Context(layer)).unwrap()), 1e-12);
+    }
+}
+
+#[test]
+fn what_is_seen_between_the_sublayers_adds_up() {
+    for config in [multihead(), bert(), llama()] {
+        let model = shaken(&config);
+        let mut recorder = Recorder::everything();
+        let row = input(&[3, 1, 4, 1], 1);
+        model.forward(&row, &mut Run::probed(&mut recorder)).unwrap();
+        let seen = |site: Site| values(recorder.get(site).unwrap_or_else(|| panic!("{site}")));
+        let sum = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(&b).map(|(a, b)| a + b).collect::<Vec<_>>();
+        for layer in 0..config.n_layer {
+            let x = seen(layer.checked_sub(1).map_or(Site::Embedding, Site::Block));
+            let attention = sum(x, seen(Site::AttentionOutput(layer)));
+            assert_close(&attention, &seen(Site::AttentionSum(layer)), 1e-12);
+            let inner = sum(seen(Site::Middle(layer)), seen(Site::FeedForwardOutput(layer)));
+            assert_close(&inner, &seen(Site::FeedForwardSum(layer)), 1e-12);
+            // Rotation leaves lengths as they are; where nothing rotates, nothing is seen before it.
+            let before = recorder.get(Site::UnturnedQuery(layer));
+            assert_eq!(before.is_some(), config.layer_kind(layer).rope.is_some());
+            if let Some(before) = before {
+                let square = |all: &[f64]| all.iter().map(|x| x * x).sum::<f64>();
+                let (before, after) = (values(before), seen(Site::Query(layer)));
+                assert_close(&[square(&before)], &[square(&after)], 1e-9);
+                assert!(before != after);
+            }
+        }
     }
 }
 

@@ -153,6 +153,8 @@ fn run(
                 frame(session, film.as_ref(), Some(found.loss))
             })?;
             evaluation = Some(found);
+        } else if step.is_power_of_two() {
+            retrying(plan, watch, options, folder.path(), |_| frame(session, film.as_ref(), None))?;
         }
         if due(train.checkpoint_every) || stopped.is_some() || (new_best && train.keep_best > 0) {
             session.training.state.elapsed_secs = before + began.elapsed().as_secs_f64();

@@ -79,7 +79,11 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
             projection: projection(&subject, &seen.explanation, LISTED)?,
             said: said(&subject, &seen.explanation, LISTED),
             story: Story::of(path, &seen.explanation.ids),
-            first: (args.layer.unwrap_or(0), args.head.unwrap_or(0)),
+            first: match (args.layer, args.head) {
+                (None, None) => seen.explanation.most_telling(),
+                (layer, head) => (layer.unwrap_or(0), head.unwrap_or(0)),
+            },
+            is_first_given: args.layer.is_some() || args.head.is_some(),
         };
         write_file(file, &html_page(&seen.explanation, &extras)?)?;
     }
@@ -92,7 +96,7 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
     page(|paper| {
         print_explanation(&seen.explanation, args.layer, args.head, paper)?;
         if seen.lens.len() > 1 {
-            print_lens(&seen.lens, paper)?;
+            print_lens(&seen.lens, &seen.explanation, paper)?;
         }
         if args.target.is_some() {
             print_knockouts(&seen.knockouts, &seen.target.text, &seen.explanation, paper)?;

@@ -6,6 +6,8 @@
 mod page;
 mod said;
 
+use std::collections::BTreeSet;
+
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 use vulpes_data::Tokenizer;
@@ -35,6 +37,11 @@ pub struct Explanation {
     /// The token that the table is made of: the last; the first mask of a model that fills masks; the first of all of a
     /// classifier.
     pub position: usize,
+    /// The tokens as they continue a text, `[T]`: where the vocabulary spells a word with its boundary, a space before it.
+    pub pieces: Vec<String>,
+    /// The ids that begin a word by the vocabulary's spelling, though their text does not show it.
+    #[serde(skip)]
+    pub word_starts: BTreeSet<u32>,
     /// How each layer makes its numbers, `[L]`: `Q = Wq @ norm(x) + bq` and so on, in the order of computation.
     pub formulas: Vec<Vec<String>>,
     /// The factor on q·k.
@@ -160,6 +167,7 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
     let logits = subject.run(&input, &mut recorder)?;
     let position = subject.position(ids);
     let n = ids.len();
+    let word_starts = word_starts(subject);
     let kinds: Vec<usize> = subject.model.layers().blocks.iter().map(|block| block.kind).collect();
     let mask_of = |kind: usize| -> Result<Vec<Vec<u8>>, Error> {
         let layer = kinds.iter().position(|of| *of == kind).unwrap_or(0);
@@ -176,6 +184,8 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
     };
     Ok(Explanation {
         tokens: ids.iter().map(|&id| token_text(subject.tokenizer, id)).collect(),
+        pieces: ids.iter().map(|&id| piece(&word_starts, id, &token_text(subject.tokenizer, id))).collect(),
+        word_starts,
         ids: ids.to_vec(),
         position,
         formulas: formulas(subject.model)?,
@@ -204,10 +214,54 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
 }
 
 impl Explanation {
+    /// An output's text as it continues the text.
+    pub fn piece(&self, output: &NextToken) -> String {
+        piece(&self.word_starts, output.id, &output.text)
+    }
+
+    /// The layer and head in which the asked token spreads its attention least evenly; the first of equals.
+    pub fn most_telling(&self) -> (usize, usize) {
+        let mut most = ((0, 0), f64::NEG_INFINITY);
+        for (layer, heads) in self.attentions.iter().enumerate() {
+            for (head, weights) in heads.iter().enumerate() {
+                let telling = unevenness(&weights[self.position], &self.mask(layer)[self.position]);
+                if telling > most.1 {
+                    most = ((layer, head), telling);
+                }
+            }
+        }
+        most.0
+    }
+
     /// 1 where a query of that layer (row) may look at the key (column), `[T][T]`.
     pub fn mask(&self, layer: usize) -> &[Vec<u8>] {
         &self.masks[self.kinds[layer]]
     }
+}
+
+/// The ids of outputs that the vocabulary spells with a mark of the word's beginning (SentencePiece's `▁`).
+fn word_starts(subject: &Subject) -> BTreeSet<u32> {
+    if matches!(subject.model.config().head, Head::Classify { .. }) {
+        return BTreeSet::new();
+    }
+    let begins = |id: &u32| {
+        subject.tokenizer.id_to_token(*id).is_some_and(|token| token.starts_with('▁') && token != "▁")
+    };
+    (0..subject.model.config().vocab_size as u32).filter(begins).collect()
+}
+
+/// A token's text with the space that its spelling has before it.
+fn piece(word_starts: &BTreeSet<u32>, id: u32, text: &str) -> String {
+    let hidden = word_starts.contains(&id) && !text.starts_with(' ');
+    if hidden { format!(" {text}") } else { text.to_owned() }
+}
+
+/// How unevenly a row spreads its weight over those that it may look at: 0 is evenly, 1 is all on one.
+fn unevenness(row: &[f32], mask: &[u8]) -> f64 {
+    let n = mask.iter().filter(|cell| **cell == 1).count();
+    let weights = row.iter().map(|&w| f64::from(w)).filter(|w| *w > 0.0);
+    let entropy: f64 = weights.map(|w| -w * w.ln()).sum();
+    if n < 2 { 0.0 } else { 1.0 - entropy / (n as f64).ln() }
 }
 
 /// The places that an explanation is made of.
@@ -258,4 +312,27 @@ pub(crate) fn next_tokens(logits: &[f32], n: usize, text: &dyn Fn(u32) -> String
         logit: logits[id as usize],
     };
     ids.iter().take(n).map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_shows_the_space_that_its_spelling_has() {
+        let starts = BTreeSet::from([7]);
+        assert_eq!(
+            [piece(&starts, 7, "old"), piece(&starts, 8, "ld"), piece(&starts, 7, " old")],
+            [" old", "ld", " old"]
+        );
+    }
+
+    #[test]
+    fn an_even_row_tells_nothing_and_one_word_alone_everything() {
+        assert!(unevenness(&[0.5, 0.5, 0.0], &[1, 1, 0]).abs() < 1e-9);
+        assert!((unevenness(&[0.0, 1.0, 0.0], &[1, 1, 0]) - 1.0).abs() < 1e-9);
+        assert!(unevenness(&[0.9, 0.1, 0.0], &[1, 1, 0]) > unevenness(&[0.6, 0.4, 0.0], &[1, 1, 0]));
+        // Who sees itself alone has no choice.
+        assert_eq!(unevenness(&[1.0, 0.0, 0.0], &[1, 0, 0]), 0.0);
+    }
 }

@@ -3,6 +3,7 @@
 use std::io::Result;
 
 use vulpes_generate::NextToken;
+use vulpes_model::config::BlockKind;
 
 use super::Explanation;
 use crate::terminal::{Cell, Paper, heat, shade, shown};
@@ -18,7 +19,7 @@ pub fn print(
     paper: &mut Paper,
 ) -> Result<()> {
     let config = &explanation.model;
-    let tokens: Vec<String> = explanation.tokens.iter().map(|token| shown(token)).collect();
+    let tokens: Vec<String> = explanation.pieces.iter().map(|token| shown(token)).collect();
     paper.heading("Tokens")?;
     let row = |(place, token): (usize, &String)| {
         vec![token.as_str().into(), place.to_string().into(), explanation.ids[place].to_string().into()]
@@ -89,16 +90,15 @@ fn one_head(
     paper.text(&format!("[{}]", numbers.join(", ")))?;
     paper.heading(&format!("Layer {l}: what becomes of the context vectors"))?;
     let n_head = explanation.model.n_head;
-    let last = after.last().is_some_and(|formula| formula.starts_with("z = context"));
     paper.note(&format!(
         "{}z is what the layer hands on: to {}.",
         if n_head > 1 { "The context vectors of all heads stand side by side. " } else { "" },
         if l + 1 < explanation.model.n_layer {
             format!("layer {}, which reads it as x", l + 1)
-        } else if last {
-            "the head as it is".to_owned()
+        } else if explanation.model.block == BlockKind::Pre {
+            "the head, through a last norm".to_owned()
         } else {
-            "the head, through a last norm where the model has one".to_owned()
+            "the head as it is".to_owned()
         }
     ))?;
     after.iter().try_for_each(|formula| paper.text(formula))
@@ -199,7 +199,11 @@ fn next(explanation: &Explanation, tokens: &[String], paper: &mut Paper) -> Resu
         let bar = "█".repeat((line.probability * 30.0).round() as usize);
         let numbers =
             [format!("{:.4}", line.probability), format!("{:.3}", line.logit), format!("{bar:<30}")];
-        std::iter::once(shown(&line.text)).chain(numbers).take(n_column).map(Cell::from).collect()
+        std::iter::once(shown(&explanation.piece(line)))
+            .chain(numbers)
+            .take(n_column)
+            .map(Cell::from)
+            .collect()
     };
     paper.table(
         &["", "probability", "logit", ""][..n_column],

@@ -23,6 +23,8 @@ struct Film {
 pub struct Story {
     answer: String,
     frames: Vec<Value>,
+    /// The step of the checkpoint that the run folder's model is, where one of those that are left is.
+    model_step: Option<u64>,
 }
 
 /// The page of the film that a run has kept (`train.film = true`).
@@ -48,8 +50,21 @@ impl Story {
                     "length": seen["length"] })
         };
         let answer = film.probes[probe]["answer"].as_str()?.to_owned();
-        Some(Self { answer, frames: film.frames.iter().map(told).collect() })
+        Some(Self { answer, frames: film.frames.iter().map(told).collect(), model_step: model_step(run) })
     }
+}
+
+/// The step at which the weights of `model/` were saved: that of the checkpoint whose weights have the same hash.
+fn model_step(run: &Path) -> Option<u64> {
+    let hash = |folder: &Path| -> Option<String> {
+        let manifest = std::fs::read_to_string(folder.join("manifest.json")).ok()?;
+        let manifest: Value = serde_json::from_str(&manifest).ok()?;
+        Some(manifest["files"]["model.safetensors"]["blake3"].as_str()?.to_owned())
+    };
+    let model = hash(&run.join("model"))?;
+    let folders = std::fs::read_dir(run.join("checkpoints")).ok()?.flatten().map(|entry| entry.path());
+    let step = |folder: &Path| folder.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok();
+    folders.filter(|folder| hash(folder).as_ref() == Some(&model)).find_map(|folder| step(&folder))
 }
 
 impl Film {
@@ -87,5 +102,33 @@ impl Film {
             return Err(wrong(0, "there is no frame yet: frames are kept at each evaluation"));
         }
         Ok(Self { path, probes, frames })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_says_of_which_step_the_model_is() {
+        let run = std::env::temp_dir().join(format!("vulpes-story-{}", std::process::id()));
+        let manifest =
+            |hash: &str| json!({ "files": { "model.safetensors": { "blake3": hash } } }).to_string();
+        for (folder, hash) in
+            [("model", "a"), ("checkpoints/step-00000200", "a"), ("checkpoints/step-00000300", "b")]
+        {
+            std::fs::create_dir_all(run.join(folder)).unwrap();
+            std::fs::write(run.join(folder).join("manifest.json"), manifest(hash)).unwrap();
+        }
+        let seen = json!({ "probability": 0.5, "angle": null, "length": 1.0 });
+        let lines = [
+            json!({ "probes": [{ "ids": [1, 2], "answer": "jumps" }] }),
+            json!({ "step": 200, "probes": [seen] }),
+        ];
+        std::fs::write(run.join("film.jsonl"), format!("{}\n{}\n", lines[0], lines[1])).unwrap();
+        let story = Story::of(&run, &[1, 2]).unwrap();
+        assert_eq!(story.model_step, Some(200));
+        assert!(Story::of(&run, &[1]).is_none());
+        std::fs::remove_dir_all(run).unwrap();
     }
 }

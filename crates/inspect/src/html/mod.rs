@@ -62,6 +62,8 @@ pub struct Extras {
     pub story: Option<Story>,
     /// The head to open first.
     pub first: (usize, usize),
+    /// Whether somebody named it, or it is the most telling one.
+    pub is_first_given: bool,
 }
 
 /// The whole page.
@@ -83,7 +85,16 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
     let cells = |row: &Vec<u8>| row.iter().map(|cell| if *cell == 1 { '1' } else { '0' }).collect();
     let masks: Vec<Vec<String>> =
         explanation.masks.iter().map(|mask| mask.iter().map(cells).collect()).collect();
-    let said = serde_json::to_value(&extras.said)?;
+    let piece = |next: &NextToken| NextToken { text: explanation.piece(next), ..next.clone() };
+    let pieces = |next: &[NextToken]| next.iter().map(piece).collect::<Vec<_>>();
+    let said = |said: &Said| Said {
+        next: pieces(&said.next),
+        truth: said.truth.as_ref().map(piece),
+        ..said.clone()
+    };
+    let said = serde_json::to_value(extras.said.iter().map(said).collect::<Vec<_>>())?;
+    let lens = |layer: &LensLayer| LensLayer { next: pieces(&layer.next), ..layer.clone() };
+    let lens: Vec<LensLayer> = extras.lens.iter().map(lens).collect();
     let projection = extras.projection.as_ref().map(way::projection);
     let used: usize = weights.iter().flatten().map(String::len).sum();
     let listed = said.to_string().len() + serde_json::to_string(&projection)?.len();
@@ -110,7 +121,7 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
         "d_head": config.d_head,
         "n_output": explanation.logits.first().map_or(0, Vec::len),
         "scale": explanation.scale,
-        "tokens": explanation.tokens,
+        "tokens": explanation.pieces,
         "ids": explanation.ids,
         "position": explanation.position,
         "masks": masks,
@@ -119,15 +130,16 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
         "way": way,
         "vectors": vectors.0,
         "said": said,
-        "next": &explanation.next[..explanation.next.len().min(8)],
+        "next": pieces(&explanation.next[..explanation.next.len().min(8)]),
         "projection": projection,
-        "lens": extras.lens,
+        "lens": lens,
         "knockouts": extras.knockouts,
         "target": extras.target,
         "target_given": extras.is_target_given,
         "gradients": extras.gradients,
         "story": extras.story,
         "first": [extras.first.0, extras.first.1],
+        "first_given": extras.is_first_given,
     });
     let title = explanation.tokens.iter().map(|token| token.trim()).collect::<Vec<_>>().join(" ");
     let title: String = title.chars().take(80).collect();

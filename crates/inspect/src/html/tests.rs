@@ -46,6 +46,8 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
             tokens: vec!["internationalisation".into(); n],
             ids: vec![50_000; n],
             position: n - 1,
+            pieces: vec!["internationalisation".into(); n],
+            word_starts: std::collections::BTreeSet::new(),
             formulas: Vec::new(),
             scale: 0.125,
             mask: Vec::new(),
@@ -112,6 +114,7 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
             ],
             story: None,
             first: (11, 3),
+            is_first_given: true,
         };
         let page = page(&explanation, &extras).unwrap();
         assert!(page.len() < 3_000_000, "{} bytes", page.len());

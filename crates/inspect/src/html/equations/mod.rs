@@ -57,6 +57,7 @@ fn data(section: ModelSection, head: Head) -> Value {
         said: said(&subject, &explanation, n),
         story: None,
         first: (0, 0),
+        is_first_given: true,
     };
     let page = page(&explanation, &extras).unwrap();
     let (_, json) = page.split_once("id=\"data\">").unwrap();

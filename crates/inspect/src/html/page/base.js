@@ -148,17 +148,17 @@ function curve(parent, title, steps, values, least, most, now, unit = '') {
   draw(svg, 'polyline', {points: values.map((v, i) => `${x(i)},${y(v)}`).join(' '), class: 'line'});
   draw(svg, 'circle', {cx: x(now), cy: y(values[now]), r: 5, class: 'now'});
   const left = x(now) < 330;
-  draw(svg, 'text', {x: x(now) + (left ? 9 : -9), y: y(values[now]) < 60 ? y(values[now]) + 22 : y(values[now]) - 8, 'text-anchor': left ? 'start' : 'end', class: 'result'}, `${fixed(values[now], unit ? 0 : 3)}${unit}`);
+  draw(svg, 'text', {x: x(now) + (left ? 9 : -9), y: y(values[now]) < 60 ? y(values[now]) + 26 : y(values[now]) - 12, 'text-anchor': left ? 'start' : 'end', class: 'result'}, `${fixed(values[now], unit ? 0 : 4)}${unit}`);
   draw(svg, 'text', {x: 40, y: 140}, 'step 0');
   draw(svg, 'text', {x: 405, y: 140, 'text-anchor': 'end'}, `step ${last}`);
 }
-/* The context vector as an arrow at each step; the row of the answer points up. */
+/* The vector that Wout reads as an arrow at each step; the row of the answer points up. */
 function fan(parent, frames, answer, now) {
-  const svg = draw(parent, 'svg', {viewBox: '0 0 420 262', class: 'fan', role: 'img', 'aria-label': `the context vector turns from ${fixed(frames[0].angle, 0)} to ${fixed(frames[frames.length - 1].angle, 0)} degrees from the row of ${answer}`});
+  const svg = draw(parent, 'svg', {viewBox: '0 0 420 262', class: 'fan', role: 'img', 'aria-label': `the vector that Wout reads turns from ${fixed(frames[0].angle, 0)} to ${fixed(frames[frames.length - 1].angle, 0)} degrees from the row of ${answer}`});
   const [cx, cy, r] = [90, 225, 200], longest = Math.max(...frames.map(f => f.length));
   draw(svg, 'line', {x1: cx, y1: cy, x2: cx, y2: cy - r, class: 'goal'});
   draw(svg, 'path', {d: `M${cx - 6},${cy - r + 12}L${cx},${cy - r}L${cx + 6},${cy - r + 12}`, class: 'goal'});
-  draw(svg, 'text', {x: cx + 10, y: cy - r + 8, class: 'result'}, `row of “${answer}” in Wout`);
+  draw(svg, 'text', {x: cx + 10, y: cy - r + 8, class: 'goal-name'}, `row of “${answer}” in Wout`);
   const tip = f => { const a = f.angle * Math.PI / 180, l = r * (0.25 + 0.75 * f.length / longest); return [cx + l * Math.sin(a), cy - l * Math.cos(a)]; };
   frames.forEach((f, i) => {
     const [x, y] = tip(f);
@@ -168,6 +168,9 @@ function fan(parent, frames, answer, now) {
   const [x, y] = tip(frames[now]), [x0, y0] = tip(frames[0]);
   if (now > 0) draw(svg, 'text', {x: Math.min(x0 + 8, 300), y: Math.min(y0 + 4, cy - 4)}, `step ${frames[0].step}: ${fixed(frames[0].angle, 0)}°`);
   draw(svg, 'circle', {cx: x, cy: y, r: 5, class: 'now'});
-  draw(svg, 'text', {x: Math.min(x + 10, 300), y: Math.min(y + 5, cy - 4), class: 'result'}, `step ${frames[now].step}: ${fixed(frames[now].angle, 0)}°`);
-  draw(svg, 'text', {x: cx - 60, y: cy + 26}, 'the context vector, an arrow for each step');
+  /* Below the name of the row, and beside the first step's label. */
+  let label = Math.max(Math.min(y + 5, cy - 4), cy - r + 28);
+  if (now > 0 && Math.abs(label - Math.min(y0 + 4, cy - 4)) < 16 && Math.abs(x - x0) < 130) label -= 18;
+  draw(svg, 'text', {x: Math.min(x + 10, 300), y: label, class: 'result'}, `step ${frames[now].step}: ${fixed(frames[now].angle, 0)}°`);
+  draw(svg, 'text', {x: cx - 60, y: cy + 26}, 'the vector that Wout reads, an arrow for each step');
 }

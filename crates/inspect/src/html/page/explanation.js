@@ -33,6 +33,7 @@ function explain(data) {
 
   legend($('legend'), data.masks.some(mask => mask.some(row => row.includes('0'))));
   $('heads-section').hidden = data.n_layer * data.n_head === 1;
+  if (!data.first_given) $('first-note').textContent = ` Open is the one in which ${quote(apart[data.position])} spreads its attention least evenly.`;
   const grid = $('heads');
   grid.style.gridTemplateColumns = `repeat(${data.n_head + 1}, max-content)`;
   grid.style.setProperty('--map', data.n_head > 8 ? '56px' : '84px');
@@ -57,7 +58,7 @@ function explain(data) {
 
   function tell(q, k) {
     const w = heads[state.layer][state.head][q][k];
-    $('hover').textContent = `${quote(apart[q])} gives ${quote(apart[k])} ${percent(w)} of its attention (weight ${fixed(w)}).`;
+    $('hover').textContent = `${quote(apart[q])} gives ${quote(apart[k])} the weight ${fixed(w)}, out of 1.`;
   }
   function showMap() {
     const weights = heads[state.layer][state.head];
@@ -84,10 +85,15 @@ function explain(data) {
     listed.forEach(k => {
       const line = add(table, 'tr', null, k === state.k ? {class: 'result'} : {});
       add(line, 'td', apart[k]);
-      add(line, 'td', fixed(row[k], 3));
+      add(line, 'td', fixed(row[k]));
       bar(line, row[k]);
     });
-    if (listed.length < order.length) add(add(table, 'tr'), 'td', '… the ten greatest', {colspan: 3});
+    if (listed.length < order.length) {
+      const rest = add(table, 'tr', null, {class: 'rest'}), left = order.slice(10).reduce((sum, k) => sum + row[k], 0);
+      add(rest, 'td', `the other ${order.length - 10}`);
+      add(rest, 'td', fixed(left));
+      bar(rest, left);
+    }
   }
   function choose() {
     document.querySelectorAll('#map .chosen').forEach(cell => { cell.classList.remove('chosen'); cell.tabIndex = -1; });
@@ -125,7 +131,7 @@ function explain(data) {
     listed.forEach(k => {
       const row = add(body, 'tr');
       add(row, 'td', apart[k.position]);
-      add(row, 'td', fixed(weights[k.position], 3));
+      add(row, 'td', fixed(weights[k.position]));
       bar(row, weights[k.position]).classList.add('half');
       add(row, 'td', (k.change > 0 ? '+' : '') + fixed(k.change, 3));
       bar(row, Math.abs(k.change) / most, {minus: k.change < 0}).classList.add('half');
@@ -138,23 +144,40 @@ function explain(data) {
     data.lens.forEach(layer => {
       const row = add(body, 'tr');
       add(row, 'td', layer.after.replace('block', 'layer'));
-      add(row, 'td', fixed(layer.probability, 3), {class: 'result'});
+      add(row, 'td', fixed(layer.probability), {class: 'result'});
       layer.next.slice(0, 3).forEach(line => heat(add(row, 'td', `${shown(line.text)}  ${fixed(line.probability, 2)}`), line.probability));
     });
   }
   function story() {
     $('story-section').hidden = !data.story;
     if (!data.story) return;
-    const {frames, answer} = data.story, steps = frames.map(f => f.step), now = frames.length - 1;
-    $('story-note').textContent = `Over the training run the context vector of ${quote(names[data.position])} moved towards the row of “${bare(answer)}” in Wout. That is what training does: it shapes these vectors so that they point toward the right words.`;
+    const {frames, answer, model_step} = data.story, steps = frames.map(f => f.step), last = steps[steps.length - 1];
+    const at = steps.indexOf(model_step), now = at < 0 ? frames.length - 1 : at;
+    $('story-note').textContent = `Over the training run the vector of ${quote(names[data.position])} that Wout reads${opened(data.way.layers[0]).has('attention') || data.n_head > 1 ? '' : ' (its context vector)'} moved towards the row of “${bare(answer)}” in Wout. That is what training does: it shapes these vectors so that they point toward the right words.${model_step === null || model_step === last ? '' : ` The model on this page is the checkpoint of step ${model_step}, the best of the run by validation; the training, and with it this film, went on to step ${last}.${at < 0 ? ' Step ' + model_step + ' is not among the film’s frames.' : ' The dot marks it.'}`}`;
     if (frames.every(f => f.angle !== null && f.length !== undefined)) fan($('fan'), frames, bare(answer), now);
     curve($('curves'), `probability of “${bare(answer)}”`, steps, frames.map(f => f.probability), 0, 1, now);
   }
 
+  /* The whole way at a glance; the step in view is lit. */
+  function overview() {
+    const part = opened(data.way.layers[0]), more = data.n_layer > 1 ? ` × ${data.n_layer} layers` : '';
+    const stations = [['words', 1], ['embeddings x', 1], ...(part.has('norm(x)') ? [['norm', 1]] : []), ['Q · K', 2], ['softmax: weights α', 2], ['Σ α × V: context', 3], ...(part.has('attention') ? [[`Wo, + x${part.has('ff') ? ', feed-forward' : ''}${more}`, 4]] : []), ...(answer ? [['Wout: logits', 4], ['softmax', 5], [bare(answer.text), 5], ...(data.gradients ? [['loss, and back', 6]] : [])] : [])];
+    stations.forEach(([name, step], i) => {
+      if (i) add($('flow'), 'span', '→', {class: 'arrow', 'aria-hidden': 'true'});
+      add($('flow'), 'a', name, {href: `#step-${step}`, 'data-step': step, class: 'chip'});
+    });
+    const light = () => {
+      const middle = innerHeight / 2, on = [...document.querySelectorAll('.steps>li')].filter(li => li.getBoundingClientRect().top < middle).pop();
+      $('flow').querySelectorAll('a').forEach(a => a.classList.toggle('lit', on !== undefined && on.id === `step-${a.dataset.step}`));
+    };
+    addEventListener('scroll', light, {passive: true});
+    light();
+  }
+  overview();
   knockouts();
   lens();
   story();
   show();
-  document.querySelectorAll('nav a').forEach(link => { link.hidden = $(link.hash.slice(1)).hidden; });
+  document.querySelectorAll('header nav a').forEach(link => { link.hidden = $(link.hash.slice(1)).hidden; });
 }
 explain(JSON.parse($('data').textContent));

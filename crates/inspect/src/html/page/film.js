@@ -3,7 +3,6 @@ function playFilm(film) {
   slider.max = frames.length - 1;
   film.probes.forEach((probe, i) => add(choice, 'option', probe.text, {value: i}));
   $('choice').hidden = film.probes.length < 2;
-  legend($('legend'));
   function show() {
     const now = Number(slider.value), frame = frames[now], which = Number(choice.value || 0);
     const probe = film.probes[which], seen = frame.probes[which], names = probe.tokens.map(shown);
@@ -32,13 +31,15 @@ function playFilm(film) {
     if (turns) {
       $('fan').replaceChildren();
       fan($('fan'), of, bare(probe.answer), now);
-      curve($('curves'), `angle between context vector and row of “${bare(probe.answer)}”`, steps, of.map(f => f.angle), 0, Math.ceil(Math.max(90, ...of.map(f => f.angle)) / 10) * 10, now, '°');
+      curve($('curves'), `angle between that vector and the row of “${bare(probe.answer)}”`, steps, of.map(f => f.angle), 0, Math.ceil(Math.max(90, ...of.map(f => f.angle)) / 10) * 10, now, '°');
     }
     const mask = probe.tokens.map((_, q) => probe.tokens.map((_, k) => k <= q || seen.attentions[0][0][q][k] > 0 ? '1' : '0').join(''));
+    $('legend').replaceChildren();
+    legend($('legend'), mask.some(row => row.includes('0')));
     const place = $('heads'), [n_layer, n_head] = [seen.attentions.length, seen.attentions[0].length];
     place.replaceChildren();
     place.className = n_layer * n_head <= 4 && names.length <= 8 ? 'large' : 'small';
-    place.style.gridTemplateColumns = `repeat(${n_head}, max-content)`;
+    place.style.gridTemplateColumns = `repeat(${place.className === 'large' ? Math.min(n_head, 2) : n_head}, max-content)`;
     seen.attentions.forEach((layer, l) => layer.forEach((weights, h) => {
       const box = add(place, 'figure');
       if (place.className === 'large') mapTable(add(box, 'table'), names, mask, weights);
@@ -60,7 +61,7 @@ function playFilm(film) {
       if (Number(slider.value) >= frames.length - 1) stop();
     }, Math.max(120, Math.min(700, 9000 / frames.length)));
   };
-  slider.value = frames.length - 1;
+  slider.value = 0;
   show();
 }
 playFilm(JSON.parse($('film').textContent));
