@@ -180,7 +180,7 @@ fn settings_beside_a_folder_are_honored_or_refused() {
     refused(&["data.tokenizer.eos="], 2, "data.tokenizer.eos: the token is empty");
     refused(&["data.validation="], 2, "data.validation: a path is empty");
     refused(&["train.max_len=65"], 2, "train.max_len = 65 is more than the model's context of 64 tokens");
-    refused(&["data.rows=windows"], 1, "a smaller train.max_len");
+    refused(&["data.rows=windows"], 2, "a smaller train.max_len");
     further(&place, &["data.rows=windows", "train.max_len=16"]).succeeds();
     let config: Value = serde_json::from_str(&place.read("run/model/config.json")).expect("JSON");
     assert_eq!(config["n_positions"], 64, "the folder keeps its context");
