@@ -186,7 +186,7 @@ fn settings_beside_a_folder_are_honored_or_refused() {
     assert_eq!(config["n_positions"], 64, "the folder keeps its context");
     std::fs::rename(place.path("base/model/tokenizer.json"), place.path("base/model/vocab.txt"))
         .expect("a file");
-    refused(&[], 1, "holds its tokenizer as vocab.txt");
+    refused(&[], 2, "holds its tokenizer as vocab.txt");
 }
 
 #[test]
