@@ -18,6 +18,7 @@ mod golden;
 mod lessons;
 mod own_data;
 mod paths;
+mod predict;
 mod programs;
 mod readme;
 mod repository;

@@ -50,13 +50,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         if error.downcast_ref::<std::io::Error>().is_some_and(is_closed) {
             return Self { code: 0, message: None };
         }
-        let bad_prompt = matches!(
-            error.downcast_ref::<vulpes_generate::Error>(),
-            Some(vulpes_generate::Error::Prompt(_) | vulpes_generate::Error::Config { .. })
-        );
-        let bad_text =
-            matches!(error.downcast_ref::<vulpes_inspect::Error>(), Some(vulpes_inspect::Error::Text(_)));
-        if bad_prompt || bad_text { Self::usage(error) } else { Self::failed(error) }
+        if error.chain().any(is_usage) { Self::usage(error) } else { Self::failed(error) }
     }
 }
 
@@ -71,6 +65,17 @@ fn told(error: &anyhow::Error) -> String {
         }
     }
     words
+}
+
+/// Whether what was typed is at fault: a prompt, a setting, a path that leads nowhere.
+fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
+    use vulpes_data::Error as Data;
+    use vulpes_generate::Error as Generate;
+    let generate = matches!(error.downcast_ref(), Some(Generate::Prompt(_) | Generate::Config { .. }));
+    let inspect = matches!(error.downcast_ref(), Some(vulpes_inspect::Error::Text(_)));
+    let data = matches!(error.downcast_ref(), Some(Data::Missing { .. } | Data::Column { .. }));
+    let folder = matches!(error.downcast_ref(), Some(vulpes_model::folder::Error::NoModel { .. }));
+    generate || inspect || data || folder
 }
 
 /// Ends a program with the code of its result, or says what went wrong.

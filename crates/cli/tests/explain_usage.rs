@@ -36,12 +36,12 @@ fn the_walkthrough_as_json_has_the_shape_that_others_build_on() {
 }
 
 #[test]
-fn bad_usage_exits_2_and_a_missing_model_1_with_nothing_on_stdout() {
+fn bad_usage_and_a_missing_model_end_in_2_with_nothing_on_stdout() {
     for (args, code, word) in [
         (&[][..], 2, "--walkthrough"),
         (&["--model", "nowhere"], 2, "--text"),
         (&["--walkthrough", "--layer", "0"], 2, "--layer"),
-        (&["--model", "nowhere", "--text", "fox"], 1, "nowhere"),
+        (&["--model", "nowhere", "--text", "fox"], 2, "nowhere"),
     ] {
         let output = explain(args, &[]);
         let stderr = String::from_utf8(output.stderr).unwrap();

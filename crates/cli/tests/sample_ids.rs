@@ -43,6 +43,6 @@ fn greedy_tokens_are_those_of_transformers() {
 fn text_without_a_tokenizer_is_refused() {
     let output = sample(&fixture("gpt2-one"), &["--prompt", "The fox"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("the folder holds no tokenizer.json") && output.stdout.is_empty(), "{stderr}");
 }

@@ -14,14 +14,14 @@ fn sample(args: &[&str]) -> Output {
 }
 
 #[test]
-fn bad_usage_exits_2_and_a_missing_model_1_with_nothing_on_stdout() {
+fn bad_usage_and_a_missing_model_end_in_2_with_nothing_on_stdout() {
     for (args, code, word) in [
         (&["--prompt", "fox"][..], 2, "--model"),
         (&["--model", "nowhere", "--colour"], 2, "--colour"),
         (&["--model", "nowhere", "--prompt", "a", "--next", "3", "--seed", "1"], 2, "--seed"),
         (&["--model", "nowhere", "--prompt-file", "nothing.txt"], 2, "nothing.txt"),
         (&["--model", "nowhere", "--device", "tpu"], 2, "tpu"),
-        (&["--model", "nowhere", "--prompt", "fox"], 1, "nowhere"),
+        (&["--model", "nowhere", "--prompt", "fox"], 2, "nowhere"),
     ] {
         let output = sample(args);
         let stderr = String::from_utf8(output.stderr).unwrap();

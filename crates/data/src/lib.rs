@@ -32,6 +32,7 @@ pub use config::{
     DataConfig, DataKind, DocumentConfig, Issue, ObjectiveConfig, ObjectiveKind, Paths, RowKind,
     TokenizerConfig, TokenizerKind,
 };
+pub use corpus::{RowText, read_rows};
 pub use cursor::Cursor;
 pub use dataset::{Batches, Dataset, OpenOptions, Rank};
 pub use embedded::embedded;

@@ -1,6 +1,6 @@
 //! What can be typed. The words are a contract: a test freezes them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
@@ -8,20 +8,40 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "sample", version, max_term_width = 100)]
 #[command(group = clap::ArgGroup::new("input"))]
-#[command(
-    after_help = "Without a prompt the model starts a text of its own. The sampler's defaults come from the model \
-folder's generation_config.json, else they are llama.cpp's."
-)]
+#[command(after_help = "\
+Examples:
+  sample runs/fox \"The quick brown\"                        go on with a text
+  sample runs/fox \"The quick brown\" --next 5               the five likeliest next words
+  echo \"The quick\" | sample runs/fox                       the prompt from standard input
+  sample runs/fox-bert \"The quick [MASK] fox jumps\"        fill in a blank
+  sample runs/bert-classify \"a text\" --next 3              the likeliest labels of a text
+  sample runs/bert-classify --prompt-file rows.csv \\
+         --text-column text --label-column label           label every row, and say how well
+
+Without a prompt the model starts a text of its own. The sampler's defaults come from the model \
+folder's generation_config.json, else they are llama.cpp's.")]
 pub(crate) struct Args {
+    /// A model folder, or a run folder (its model/ is used), then the texts: as --model and --prompt
+    #[arg(value_name = "DIR TEXT", num_args = 0.., conflicts_with_all = ["model", "prompt"])]
+    pub(crate) words: Vec<String>,
     /// A model folder, or a run folder (its model/ is used)
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "words")]
+    pub(crate) model: Option<PathBuf>,
     /// The text to continue; with a masked model, a text with `[MASK]` in it; can be given several times
     #[arg(long, value_name = "TEXT", group = "input", allow_hyphen_values = true)]
     pub(crate) prompt: Vec<String>,
-    /// A file with the text; - is standard input
+    /// A file with the text; - is standard input. A classifier labels its rows, by the file's ending lines, CSV or JSONL
     #[arg(long, value_name = "FILE", group = "input")]
     pub(crate) prompt_file: Option<PathBuf>,
+    /// The column of the texts, of a file of rows [default: text]
+    #[arg(long, value_name = "NAME", requires = "prompt_file")]
+    pub(crate) text_column: Option<String>,
+    /// The column of the second texts, of a file of rows
+    #[arg(long, value_name = "NAME", requires = "prompt_file")]
+    pub(crate) pair_column: Option<String>,
+    /// The column of the right labels, of a file of rows: how well they are told is said at the end
+    #[arg(long, value_name = "NAME", requires = "prompt_file")]
+    pub(crate) label_column: Option<String>,
     /// The prompt as token ids
     #[arg(long, value_name = "1,2,3", group = "input", value_delimiter = ',')]
     pub(crate) ids: Option<Vec<u32>>,
@@ -71,6 +91,16 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// The model's folder.
+    pub(super) fn model(&self) -> &Path {
+        self.model.as_deref().unwrap_or_else(|| Path::new(self.words.first().map_or("", String::as_str)))
+    }
+
+    /// The texts that were typed.
+    pub(super) fn prompts(&self) -> &[String] {
+        if self.words.is_empty() { &self.prompt } else { &self.words[1..] }
+    }
+
     /// Whether a flag was given that only a draw by chance heeds.
     pub(super) fn asks_for_chance(&self) -> bool {
         let Self { temp, top_k, top_p, min_p, seed, num_samples, .. } = self;
@@ -95,12 +125,13 @@ mod tests {
             .get_arguments()
             .map(|arg| match (arg.get_long(), arg.get_short()) {
                 (Some(long), _) => format!("--{long}"),
-                (None, short) => format!("-{}", short.unwrap()),
+                (None, Some(short)) => format!("-{short}"),
+                (None, None) => arg.get_value_names().unwrap()[0].to_string(),
             })
             .collect();
         assert_eq!(
             flags.join(" "),
-            "--model --prompt --prompt-file --ids -n --temp --top-k --top-p --min-p --repeat-penalty \
+            "DIR TEXT --model --prompt --prompt-file --text-column --pair-column --label-column --ids -n --temp --top-k --top-p --min-p --repeat-penalty \
              --repeat-last-n --seed --num-samples --stop --next --device --threads --json"
         );
         command.debug_assert();

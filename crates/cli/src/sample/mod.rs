@@ -4,6 +4,7 @@
 
 mod args;
 mod output;
+mod predict;
 mod run;
 
 use std::process::ExitCode;

@@ -15,6 +15,7 @@ use vulpes_model::{Head, Transformer, device, folder, with_kernel_threads};
 
 use super::args::Args;
 use super::output;
+use super::predict::Classifier;
 use crate::ending::Failure;
 
 /// Everything that a run needs, read and checked.
@@ -25,6 +26,8 @@ struct Session {
     end_ids: Vec<u32>,
     seed: u64,
     prompts: Vec<Asked>,
+    /// A classifier's labels.
+    labels: Vec<String>,
 }
 
 /// One prompt, and what is printed before the new text.
@@ -42,9 +45,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             (Head::NextToken, None) => session.continue_texts(args),
             (Head::MaskedToken, Some(n)) => session.masks(n as usize, args.json),
             (Head::MaskedToken, None) => session.fill(args),
-            _ => Err(Failure::usage(anyhow!(
-                "{}: this model has no vocabulary head, so there is no text to get from it; try `explain`",
-                args.model.display()
+            (Head::Classify { .. }, _) => session.labels(args),
+            (Head::Hidden { .. }, _) => Err(Failure::usage(anyhow!(
+                "{}: this model has no head, so there is nothing to get from it; try `explain`",
+                args.model().display()
             ))),
         }
     })
@@ -52,12 +56,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 impl Session {
     fn open(args: &Args) -> Result<Self, Failure> {
-        let texts = texts_of(args)?;
+        // Before the model is read: a path typed wrong shall cost no time.
+        if args.prompt_file.as_ref().is_some_and(|path| path != Path::new("-") && !path.exists()) {
+            texts_of(args)?;
+        }
         let device = device::parse(args.device.as_deref()).map_err(Failure::usage)?;
         if args.device.is_none() {
             device::fallback().iter().for_each(|why| eprintln!("warning: {why}"));
         }
-        let folder = folder::resolve(&args.model)?;
+        let folder = folder::resolve(args.model())?;
         let options = folder::LoadOptions { device, ..folder::LoadOptions::default() };
         let loaded = folder::load_with(&folder, &options)?;
         loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
@@ -69,6 +76,15 @@ impl Session {
         tokenizer.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
         let defaults = GenerationConfig::read(&folder)?;
         let continued = model.config().head == Head::NextToken;
+        let is_classifier = matches!(model.config().head, Head::Classify { .. });
+        let rows = [&args.text_column, &args.pair_column, &args.label_column];
+        if !is_classifier && rows.iter().any(|column| column.is_some()) {
+            return Err(Failure::usage(anyhow!(
+                "--text-column, --pair-column and --label-column go with a classifier, which labels the rows of a file"
+            )));
+        }
+        // A classifier reads its file row by row.
+        let texts = if is_classifier && args.prompt_file.is_some() { Vec::new() } else { texts_of(args)? };
         let mut prompts = Vec::new();
         if let Some(ids) = &args.ids {
             let prompt = Prompt::from_ids(ids, model.config().vocab_size)?;
@@ -104,7 +120,25 @@ impl Session {
         if model.config().head == Head::MaskedToken && !args.asks_for_chance() {
             config.temp = 0.0;
         }
-        Ok(Self { config, model, tokenizer, end_ids, seed, prompts })
+        Ok(Self { config, model, tokenizer, end_ids, seed, prompts, labels: loaded.extra.labels })
+    }
+
+    /// The labels of the texts, or of a file's rows.
+    fn labels(&self, args: &Args) -> Result<(), Failure> {
+        if args.n.is_some() || !args.stop.is_empty() || args.ids.is_some() || args.asks_for_chance() {
+            return Err(Failure::usage(anyhow!(
+                "this model tells labels: --ids, -n, --stop and the sampler's flags have no meaning for it"
+            )));
+        }
+        let (model, tokenizer, labels) = (&self.model, &self.tokenizer, self.labels.as_slice());
+        let classifier = Classifier { model, tokenizer, labels };
+        match &args.prompt_file {
+            Some(path) => classifier.file(args, path),
+            None => {
+                let texts: Vec<String> = self.prompts.iter().map(|asked| asked.text.clone()).collect();
+                classifier.texts(args, &texts)
+            }
+        }
     }
 
     /// The table of the likeliest next tokens.
@@ -254,9 +288,12 @@ impl Session {
 /// The texts that were typed, or the one read from a file or standard input; none beside ids, an empty one where there
 /// is no prompt at all.
 fn texts_of(args: &Args) -> Result<Vec<String>, Failure> {
-    let Some(path) = &args.prompt_file else {
-        let nothing = args.prompt.is_empty() && args.ids.is_none();
-        return Ok(if nothing { vec![String::new()] } else { args.prompt.clone() });
+    let prompts = args.prompts();
+    let nothing = prompts.is_empty() && args.ids.is_none();
+    let path = match &args.prompt_file {
+        Some(path) => path.as_path(),
+        None if nothing && is_piped() => Path::new("-"),
+        None => return Ok(if nothing { vec![String::new()] } else { prompts.to_vec() }),
     };
     let bytes = if path == Path::new("-") {
         let mut bytes = Vec::new();
@@ -279,6 +316,22 @@ fn texts_of(args: &Args) -> Result<Vec<String>, Failure> {
     // Editors end files with a newline that is no part of the prompt.
     let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     Ok(vec![text.to_owned()])
+}
+
+/// Whether standard input is a pipe or a file: what a person means to be read.
+fn is_piped() -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        use std::os::unix::fs::FileTypeExt;
+        let stdin = std::io::stdin().as_fd().try_clone_to_owned().map(std::fs::File::from);
+        let kind = stdin.and_then(|stdin| stdin.metadata()).map(|found| found.file_type());
+        kind.is_ok_and(|kind| kind.is_fifo() || kind.is_file())
+    }
+    #[cfg(not(unix))]
+    {
+        false
+    }
 }
 
 fn named(path: &Path) -> PathBuf {

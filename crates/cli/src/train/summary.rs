@@ -43,7 +43,9 @@ pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
     if summary.diverged.is_some() {
         return text;
     }
-    let text_of_corpus = prompt(plan).unwrap_or_else(|| "The".to_owned());
+    let labels = plan.config.objective.kind() == ObjectiveKind::Classify;
+    let any_text = if labels { "a text to label" } else { "The" };
+    let text_of_corpus = prompt(plan).unwrap_or_else(|| any_text.to_owned());
     let prompt = quoted(&text_of_corpus);
     text.push_str("\ntry:");
     let asked = match plan.config.objective.kind() {
@@ -51,7 +53,7 @@ pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
         ObjectiveKind::MaskedToken => {
             text_of_corpus.rsplit_once(' ').map(|(start, _)| quoted(&format!("{start} [MASK]")))
         }
-        ObjectiveKind::Classify => None,
+        ObjectiveKind::Classify => Some(prompt.clone()),
     };
     if let Some(asked) = asked {
         let _ = write!(text, "\n  {} --model {run} --prompt {asked} --next 5", called("sample"));

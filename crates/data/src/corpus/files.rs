@@ -25,7 +25,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    fn of(path: &Path) -> Result<Self> {
+    pub(super) fn of(path: &Path) -> Result<Self> {
         let meta = fs::metadata(path).map_err(|source| Error::read(path, source))?;
         if !meta.is_file() {
             let words =

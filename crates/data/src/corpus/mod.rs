@@ -10,6 +10,7 @@ mod json;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod quotes;
+mod rows;
 mod table;
 mod text;
 
@@ -17,6 +18,7 @@ pub(crate) use cut::Cut;
 pub(crate) use files::{Source, Sources, digest_of};
 pub(crate) use foreign::foreign;
 pub(crate) use ids::{IdRow, Labels, Limits, read_ids};
+pub use rows::{RowText, read_rows};
 
 use crate::config::{DataConfig, DataKind};
 use crate::error::Result;
