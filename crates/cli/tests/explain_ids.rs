@@ -61,6 +61,29 @@ fn logits_and_attention_of_ids_are_those_of_transformers() {
     }
 }
 
+/// What is shown of a pair is what the model says of its ids with their types.
+#[test]
+fn token_types_reach_the_model_and_wrong_ones_are_refused() {
+    use vulpes_model::{Input, Run, folder};
+    let dir = fixture("bert-mlm");
+    let ids = ["--ids", "8,44,11,46", "--json"];
+    let said = json(&dir, &[&ids[..], &["--all-logits", "--token-types", "0,0,1,1"]].concat());
+    let model = folder::load(&dir).unwrap().transformer;
+    let input =
+        Input::new(&[8, 44, 11, 46], 1, &Device::Cpu).unwrap().with_token_types(&[0, 0, 1, 1]).unwrap();
+    let hidden = model.forward(&input, &mut Run::inference()).unwrap();
+    let logits = model.logits(&hidden, &mut Run::inference()).unwrap();
+    close(&numbers(&said["logits"]), &values(&logits.get(0).unwrap()), 1e-5);
+    assert_ne!(said["logits"], json(&dir, &[&ids[..], &["--all-logits"]].concat())["logits"]);
+    for (types, words) in [("0,1", "2 token types for 4 ids"), ("0,0,9,9", "token type 9 is unknown")] {
+        let output = explain(&dir, &[&ids[..], &["--token-types", types]].concat());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && stderr.contains(words), "{stderr}");
+    }
+    let output = explain(&fixture("gpt2-one"), &["--ids", "1,2", "--token-types", "0,0"]);
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn a_model_without_a_head_gives_an_embedding_and_predicts_nothing() {
     let dir = fixture("variants/bert-cls--encoder-only");

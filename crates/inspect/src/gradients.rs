@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 use vulpes_generate::NextToken;
-use vulpes_model::{Head, Input, Location, Part, Role, Run, Transformer, parameter_specs};
+use vulpes_model::{Head, Location, Part, Role, Run, Transformer, parameter_specs};
 use vulpes_ops::{self as ops, CrossEntropyOptions, Gradients};
 
 use crate::error::Error;
@@ -51,7 +51,7 @@ pub fn gradient_flow(
     explanation: &Explanation,
     target: u32,
 ) -> Result<GradientFlow, Error> {
-    let input = Input::new(&explanation.ids, 1, model.device())?;
+    let input = explanation.input(model)?;
     let hidden = model.forward(&input, &mut Run::inference())?;
     let asked = explanation.position.min(explanation.logits.len() - 1);
     let mut targets = vec![-100; explanation.logits.len()];

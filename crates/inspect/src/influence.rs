@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 use vulpes_generate::NextToken;
-use vulpes_model::{Head, HeadLayer, Input, Recorder, Run, Site};
+use vulpes_model::{Head, HeadLayer, Recorder, Run, Site};
 
 use crate::error::Error;
 use crate::explanation::Explanation;
@@ -60,7 +60,7 @@ pub fn logit_lens(subject: &Subject, explanation: &Explanation) -> Result<Vec<Le
     else {
         return Ok(Vec::new());
     };
-    let input = Input::new(&explanation.ids, 1, model.device())?;
+    let input = explanation.input(model)?;
     let n_layer = model.config().n_layer;
     let sites: Vec<Site> = std::iter::once(Site::Embedding).chain((0..n_layer).map(Site::Block)).collect();
     let mut recorder = Recorder::of(&sites);
@@ -101,7 +101,7 @@ pub fn knockouts(subject: &Subject, explanation: &Explanation, target: u32) -> R
     let mut knockouts = Vec::new();
     for &j in &cut {
         let keep: Arc<[u8]> = (0..n).map(|i| u8::from(i != j)).collect();
-        let input = Input::new(&explanation.ids, 1, subject.model.device())?.with_keep(keep);
+        let input = explanation.input(subject.model)?.with_keep(keep);
         let logits = subject.run(&input, &mut Recorder::of(&[]))?;
         let without = softmax(&logits[asked])[target as usize].ln();
         knockouts.push(Knockout { position: j, change: without - whole });

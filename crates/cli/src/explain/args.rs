@@ -23,9 +23,15 @@ pub(crate) struct Args {
     /// The text to read
     #[arg(long, value_name = "TEXT", group = "input", allow_hyphen_values = true)]
     pub(crate) text: Option<String>,
+    /// The second text of a pair
+    #[arg(long, value_name = "TEXT", requires = "text", allow_hyphen_values = true)]
+    pub(crate) pair: Option<String>,
     /// The text as token ids
     #[arg(long, value_name = "1,2,3", group = "input", value_delimiter = ',')]
     pub(crate) ids: Option<Vec<u32>>,
+    /// Which text of a pair each of the ids belongs to
+    #[arg(long, value_name = "0,0,1", requires = "ids", value_delimiter = ',')]
+    pub(crate) token_types: Option<Vec<u32>>,
     /// Show this layer alone, from 0
     #[arg(long, value_name = "L")]
     pub(crate) layer: Option<usize>,
@@ -64,7 +70,7 @@ mod tests {
             command.get_arguments().map(|arg| format!("--{}", arg.get_long().unwrap())).collect();
         assert_eq!(
             flags.join(" "),
-            "--walkthrough --model --film --text --ids --layer --head --json --all-logits --svg --html --gradients --target"
+            "--walkthrough --model --film --text --pair --ids --token-types --layer --head --json --all-logits --svg --html --gradients --target"
         );
         command.debug_assert();
     }

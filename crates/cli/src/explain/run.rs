@@ -47,10 +47,10 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
     tokenizer.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
     check_place("layer", args.layer, loaded.config.n_layer)?;
     check_place("head", args.head, loaded.config.n_head)?;
-    let ids = ids_of(args, &tokenizer, &loaded)?;
+    let (ids, token_types) = ids_of(args, &tokenizer, &loaded)?;
     let model = loaded.transformer.without_gradients()?;
     let subject = Subject { model: &model, tokenizer: &tokenizer, labels: &loaded.extra.labels };
-    let explanation = explain(&subject, &ids)?;
+    let explanation = explain(&subject, &ids, &token_types)?;
     let target = target_of(args, &subject, &explanation)?;
     let has_head = !matches!(loaded.config.head, Head::Hidden { .. });
     let gradients = match args.gradients || (args.html.is_some() && has_head) {
@@ -75,7 +75,7 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
             target: seen.target.clone(),
             is_target_given: args.target.is_some(),
             gradients: seen.gradients.clone(),
-            way: way(&model, &seen.explanation.ids)?,
+            way: way(&model, &seen.explanation.input(&model)?)?,
             projection: projection(&subject, &seen.explanation, LISTED)?,
             said: said(&subject, &seen.explanation, LISTED),
             story: Story::of(path, &seen.explanation.ids),
@@ -157,13 +157,23 @@ fn check_place(name: &str, place: Option<usize>, n: usize) -> Result<(), Failure
     }
 }
 
-/// The ids to read: as typed, or the text's, of which a model of next tokens reads the end that fits its context.
-fn ids_of(args: &Args, tokenizer: &Tokenizer, loaded: &Loaded) -> Result<Vec<u32>, Failure> {
+/// The ids to read and which text of a pair each belongs to: as typed, or the text's, of which a model of next tokens
+/// reads the end that fits its context.
+fn ids_of(args: &Args, tokenizer: &Tokenizer, loaded: &Loaded) -> Result<(Vec<u32>, Vec<u32>), Failure> {
     if let Some(ids) = &args.ids {
-        return Ok(ids.clone());
+        return Ok((ids.clone(), args.token_types.clone().unwrap_or_default()));
     }
     let continued = loaded.config.head == Head::NextToken;
     let text = args.text.as_deref().unwrap_or_default();
+    if let Some(pair) = &args.pair {
+        if continued || loaded.config.n_token_type < 2 {
+            return Err(Failure::usage(anyhow!(
+                "--pair: this model was made for single texts (it knows {} token types, and a pair has two)",
+                loaded.config.n_token_type
+            )));
+        }
+        return Ok(tokenizer.encode_framed(text, Some(pair), None)?);
+    }
     let prompt = Prompt::from_text(text, tokenizer, continued)?;
     notes(&prompt, tokenizer).iter().for_each(|note| eprintln!("warning: {note}"));
     let mut ids = prompt.ids;
@@ -176,7 +186,7 @@ fn ids_of(args: &Args, tokenizer: &Tokenizer, loaded: &Loaded) -> Result<Vec<u32
         );
         ids.drain(..n_left_out);
     }
-    Ok(ids)
+    Ok((ids, Vec::new()))
 }
 
 /// Everything as JSON, with the logits of the asked token or of all.

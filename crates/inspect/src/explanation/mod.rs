@@ -34,6 +34,9 @@ pub struct Explanation {
     pub tokens: Vec<String>,
     /// The tokens' ids, `[T]`.
     pub ids: Vec<u32>,
+    /// Which text of a pair each token belongs to, `[T]`; empty where all have type 0.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub token_types: Vec<u32>,
     /// The token that the table is made of: the last; the first mask of a model that fills masks; the first of all of a
     /// classifier.
     pub position: usize,
@@ -132,7 +135,21 @@ impl Subject<'_> {
     }
 }
 
+/// Ids of one row as the model reads them, each with its type where types are given.
+fn input(ids: &[u32], token_types: &[u32], model: &Transformer) -> candle_core::Result<Input> {
+    let input = Input::new(ids, 1, model.device())?;
+    if token_types.is_empty() { Ok(input) } else { input.with_token_types(token_types) }
+}
+
 impl Explanation {
+    /// The row as `model` reads it.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn input(&self, model: &Transformer) -> candle_core::Result<Input> {
+        input(&self.ids, &self.token_types, model)
+    }
+
     /// One output at the asked token; `None` where the model has no such output.
     pub fn output(&self, id: u32, subject: &Subject) -> Option<NextToken> {
         let logits = self.logits.get(self.position.min(self.logits.len().saturating_sub(1)))?;
@@ -141,12 +158,23 @@ impl Explanation {
     }
 }
 
-/// Runs `ids` through the model and keeps everything.
+/// Runs `ids` through the model and keeps everything; `token_types` says which text of a pair each belongs to, and is empty
+/// where there is no pair.
 ///
 /// # Errors
-/// Where there are no ids, one is outside the vocabulary, or there are more than the model reads.
-pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
+/// Where there are no ids, one is outside the vocabulary, there are more than the model reads, or a type is unknown to it.
+pub fn explain(subject: &Subject, ids: &[u32], token_types: &[u32]) -> Result<Explanation, Error> {
     let config = subject.model.config().clone();
+    if !token_types.is_empty() && token_types.len() != ids.len() {
+        let (types, ids) = (token_types.len(), ids.len());
+        return Err(Error::Text(format!("there are {types} token types for {ids} ids: give one for each")));
+    }
+    if let Some(known) = token_types.iter().find(|&&known| known as usize >= config.n_token_type) {
+        return Err(Error::Text(match config.n_token_type {
+            0 => "the model knows no token types".to_owned(),
+            n => format!("token type {known} is unknown to the model: they go from 0 to {}", n - 1),
+        }));
+    }
     if ids.is_empty() {
         return Err(Error::Text("the text is empty: give it a word".into()));
     }
@@ -162,7 +190,7 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
             "the text has {n} tokens, the model reads at most {context}: shorten it"
         )));
     }
-    let input = Input::new(ids, 1, subject.model.device())?;
+    let input = input(ids, token_types, subject.model)?;
     let mut recorder = Recorder::of(&sites(config.n_layer));
     let logits = subject.run(&input, &mut recorder)?;
     let position = subject.position(ids);
@@ -187,6 +215,7 @@ pub fn explain(subject: &Subject, ids: &[u32]) -> Result<Explanation, Error> {
         pieces: ids.iter().map(|&id| piece(&word_starts, id, &token_text(subject.tokenizer, id))).collect(),
         word_starts,
         ids: ids.to_vec(),
+        token_types: token_types.to_vec(),
         position,
         formulas: formulas(subject.model)?,
         scale: config.scale(),

@@ -45,6 +45,7 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
             model: config,
             tokens: vec!["internationalisation".into(); n],
             ids: vec![50_000; n],
+            token_types: Vec::new(),
             position: n - 1,
             pieces: vec!["internationalisation".into(); n],
             word_starts: std::collections::BTreeSet::new(),

@@ -76,11 +76,11 @@ pub(crate) fn kept(width: usize) -> usize {
 ///
 /// # Errors
 /// Where an operation fails.
-pub fn way(model: &Transformer, ids: &[u32]) -> Result<Way, Error> {
+pub fn way(model: &Transformer, input: &Input) -> Result<Way, Error> {
     let n_layer = model.config().n_layer;
     let sites: Vec<Site> = ENDS.into_iter().chain((0..n_layer).flat_map(layer::sites)).collect();
     let mut recorder = Recorder::of(&sites);
-    let hidden = model.forward(&Input::new(ids, 1, model.device())?, &mut Run::probed(&mut recorder))?;
+    let hidden = model.forward(input, &mut Run::probed(&mut recorder))?;
     model.logits(&hidden, &mut Run::probed(&mut recorder))?;
     let layers = model.layers();
     let n_parameter: usize = layers.leaves().iter().map(|leaf| leaf.elem_count()).sum();

@@ -42,7 +42,7 @@ fn data(section: ModelSection, head: Head) -> Value {
     }
     let subject = Subject { model: &model, tokenizer: &tokenizer, labels: &[] };
     let ids = tokenizer.encode(TEXT).unwrap();
-    let explanation = explain(&subject, &ids).unwrap();
+    let explanation = explain(&subject, &ids, &[]).unwrap();
     let target = explanation.next.first().cloned();
     // Every output is listed, so that the sum of softmax can be computed again, too.
     let n = explanation.logits[0].len();
@@ -52,7 +52,7 @@ fn data(section: ModelSection, head: Head) -> Value {
         target: target.unwrap_or(NextToken { id: 0, text: String::new(), probability: 0.0, logit: 0.0 }),
         is_target_given: false,
         gradients: None,
-        way: way(&model, &ids).unwrap(),
+        way: way(&model, &explanation.input(&model).unwrap()).unwrap(),
         projection: projection(&subject, &explanation, n).unwrap(),
         said: said(&subject, &explanation, n),
         story: None,
