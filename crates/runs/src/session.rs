@@ -104,6 +104,7 @@ impl<'a> Session<'a> {
             _ => self.training.optimizer_tensors(),
         };
         let path = dir.join(STATE_TENSORS);
+        // Not `serialize_to_file`: every write goes through `files`, so that tests can make it fail.
         let bytes = safetensors::serialize(&tensors, None)
             .map_err(|error| Error::io("write", &path, std::io::Error::other(error)))?;
         files.write(&path, &bytes).map_err(|source| Error::io("write", &path, source))?;
