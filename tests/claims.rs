@@ -52,6 +52,17 @@ fn the_fox_jumps() {
     says(&place, "The quick brown fox", "jumps", 0.3);
 }
 
+/// What is suggested after a run works as it stands.
+#[test]
+fn the_tips_of_a_masked_model_ask_for_one_blank() {
+    let place = Place::new();
+    let said = place.train(&["--config", "fox-bert", "--out", "run", "--set", "train.steps=60"]);
+    said.fails(
+        0,
+        &["--prompt \"The quick brown [MASK] jumps\" --next 5", "--text \"The quick brown [MASK] jumps\""],
+    );
+}
+
 fn bert_fills_in_brown(seed: u64) {
     let place = Place::new();
     let found = trained(&place, "fox-bert.toml", seed);

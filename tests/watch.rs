@@ -162,6 +162,7 @@ fn a_run_that_diverges_is_no_success() {
     let said = place.train(&args);
     said.fails(1, &["the training diverges", "ended, and learned nothing", "optimizer.lr"]);
     assert!(said.json()["diverged"].is_string() && !said.stderr.contains("try:"), "{}", said.stderr);
+    assert!(said.stderr.lines().all(|line| line.len() < 400), "{}", said.stderr);
     let quiet = place.train(&[&args[..], &["--quiet", "--overwrite"]].concat());
     quiet.fails(1, &["error: the training diverges"]);
 }

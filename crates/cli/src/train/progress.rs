@@ -9,6 +9,7 @@ use vulpes_runs::{Reporter, StepLine, duration, thousands};
 use vulpes_trainer::Evaluation;
 
 use super::life::Life;
+use super::summary::perplexity_of;
 
 /// Without a terminal, a line is printed about this many times a run, and at each evaluation.
 const PLAIN_LINES: u64 = 20;
@@ -82,7 +83,7 @@ impl Reporter for Progress {
         if shown.plain_every.is_some() {
             let mut words = format!("step {step}/{}  validation loss {:.4}", shown.steps, found.loss);
             if let Some(perplexity) = found.perplexity {
-                let _ = write!(words, "  perplexity {perplexity:.3}");
+                let _ = write!(words, "  perplexity {}", perplexity_of(perplexity));
             }
             if let Some(accuracy) = found.accuracy {
                 let _ = write!(words, "  accuracy {accuracy:.4}");

@@ -48,16 +48,7 @@ pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
     let text_of_corpus = prompt(plan).unwrap_or_else(|| any_text.to_owned());
     let prompt = quoted(&text_of_corpus);
     text.push_str("\ntry:");
-    let asked = match plan.config.objective.kind() {
-        ObjectiveKind::NextToken => Some(prompt.clone()),
-        ObjectiveKind::MaskedToken => {
-            text_of_corpus.rsplit_once(' ').map(|(start, _)| quoted(&format!("{start} [MASK]")))
-        }
-        ObjectiveKind::Classify => Some(prompt.clone()),
-    };
-    if let Some(asked) = asked {
-        let _ = write!(text, "\n  {} --model {run} --prompt {asked} --next 5", called("sample"));
-    }
+    let _ = write!(text, "\n  {} --model {run} --prompt {prompt} --next 5", called("sample"));
     let _ = write!(text, "\n  {} --model {run} --text {prompt}", called("explain"));
     text
 }
@@ -78,10 +69,15 @@ pub(crate) fn of_evaluation(step: u64, found: &Evaluation) -> String {
     format!("step {step}: {}, {} targets", measured(found), found.n_targets)
 }
 
+/// A perplexity in as many digits as say something.
+pub(super) fn perplexity_of(value: f64) -> String {
+    if value < 1e6 { format!("{value:.3}") } else { format!("{value:.2e}") }
+}
+
 fn measured(found: &Evaluation) -> String {
     let mut text = format!("validation loss {:.4}", found.loss);
     if let Some(perplexity) = found.perplexity {
-        let _ = write!(text, ", perplexity {perplexity:.3}");
+        let _ = write!(text, ", perplexity {}", perplexity_of(perplexity));
     }
     if let Some(accuracy) = found.accuracy {
         let _ = write!(text, ", accuracy {accuracy:.4}");
