@@ -23,6 +23,12 @@ fn vulpes_has_every_program_with_its_own_words() {
     assert_eq!(next.succeeds().stdout.lines().count(), 3);
     let explained =
         vulpes(&place, &["explain", "--model", "runs/small", "--text", "The quick brown", "--json"]);
+    let by_word = vulpes(&place, &["explain", "runs/small", "The quick brown", "--json"]);
+    assert_eq!(by_word.succeeds().stdout, explained.stdout);
+    for shell in ["bash", "zsh", "fish"] {
+        let script = vulpes(&place, &["completions", shell]);
+        assert!(script.succeeds().stdout.contains("overwrite"), "{shell}");
+    }
     assert_eq!(explained.succeeds().json()["tokens"].as_array().expect("tokens").len(), 3);
     let bench = ["bench", "--config", "small.toml", "--steps", "1", "--rounds", "1", "--json"];
     assert!(vulpes(&place, &bench).succeeds().json().is_object());

@@ -1,11 +1,18 @@
 //! The programs under one name: `vulpes train` is `train`, and so on.
 
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
 
 use crate::called::VULPES;
+use crate::ending::end;
 use crate::{bench, explain, process, sample, train};
+
+/// The subcommand that is no program of its own, and its argument.
+const COMPLETIONS: &str = "completions";
+const SHELL: &str = "shell";
 
 /// One program: its command line, and what runs it.
 struct Program {
@@ -35,10 +42,24 @@ pub unsafe fn run(name: &str) -> ExitCode {
     let (name, matches) = if name == VULPES {
         let all = PROGRAMS.iter().map(|(name, program)| (program.command)().name(*name));
         let about = "Small transformers: trained, sampled from, and looked into.";
-        let vulpes = Command::new(VULPES).about(about).version(env!("CARGO_PKG_VERSION"));
-        let mut found =
-            vulpes.subcommand_required(true).arg_required_else_help(true).subcommands(all).get_matches();
-        match found.remove_subcommand() {
+        let shell = Arg::new(SHELL).required(true).value_parser(value_parser!(Shell)).help("The shell");
+        let completions =
+            Command::new(COMPLETIONS).about("Writes what a shell needs to complete these words").arg(shell);
+        let mut vulpes = Command::new(VULPES)
+            .about(about)
+            .version(env!("CARGO_PKG_VERSION"))
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .subcommands(all)
+            .subcommand(completions);
+        match vulpes.get_matches_mut().remove_subcommand() {
+            Some((name, found)) if name == COMPLETIONS => {
+                let shell = found.get_one::<Shell>(SHELL).copied().unwrap_or(Shell::Bash);
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut vulpes, VULPES, &mut script);
+                let written = std::io::stdout().lock().write_all(&script);
+                return end(written.map(|()| 0).map_err(Into::into));
+            }
             Some(found) => found,
             None => return ExitCode::from(2),
         }

@@ -9,6 +9,14 @@ use clap::{ArgGroup, Parser};
 #[command(name = "explain", version, max_term_width = 100)]
 #[command(group = ArgGroup::new("what").required(true))]
 #[command(group = ArgGroup::new("input"))]
+#[command(after_help = "\
+Examples:
+  explain runs/fox \"The quick brown fox\"                      scores, weights, context, next words
+  explain runs/fox \"The quick brown fox\" --html fox.html      the same as a page to click through
+  explain runs/fox \"The quick brown fox\" --target jumps       what \"jumps\" hangs on
+  explain runs/fox-multihead \"The quick\" --layer 1 --head 3   one head alone
+  explain --film runs/fox --html film.html                     how it was learned
+  explain --walkthrough                                        the worked example")]
 pub(crate) struct Args {
     /// Work the example of "The quick brown fox jumps" from weights to prediction and back
     #[arg(long, group = "what", conflicts_with_all = ["input", "layer", "head", "all_logits", "svg", "html", "gradients", "target"])]
@@ -16,6 +24,9 @@ pub(crate) struct Args {
     /// A model folder, or a run folder (its model/ is used)
     #[arg(long, value_name = "DIR", group = "what", requires = "input")]
     pub(crate) model: Option<PathBuf>,
+    /// The run or model folder, as --model
+    #[arg(value_name = "RUN", group = "what", requires = "input")]
+    pub(crate) run: Option<PathBuf>,
     /// A run folder whose film (train.film = true) is to be made a page
     #[arg(long, value_name = "DIR", group = "what", requires = "html",
           conflicts_with_all = ["input", "layer", "head", "json", "svg", "gradients", "target"])]
@@ -23,8 +34,11 @@ pub(crate) struct Args {
     /// The text to read
     #[arg(long, value_name = "TEXT", group = "input", allow_hyphen_values = true)]
     pub(crate) text: Option<String>,
+    /// The text, as --text
+    #[arg(value_name = "TEXT", group = "input")]
+    pub(crate) words: Option<String>,
     /// The second text of a pair
-    #[arg(long, value_name = "TEXT", requires = "text", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", conflicts_with = "ids", requires = "input", allow_hyphen_values = true)]
     pub(crate) pair: Option<String>,
     /// The text as token ids
     #[arg(long, value_name = "1,2,3", group = "input", value_delimiter = ',')]
@@ -58,6 +72,15 @@ pub(crate) struct Args {
     pub(crate) target: Option<String>,
 }
 
+impl Args {
+    /// The same with what was typed without a flag in its flag's place.
+    pub(super) fn named(mut self) -> Self {
+        self.model = self.model.or(self.run.take());
+        self.text = self.text.or(self.words.take());
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,11 +89,16 @@ mod tests {
     #[test]
     fn the_command_line_is_frozen() {
         let command = Args::command();
-        let flags: Vec<_> =
-            command.get_arguments().map(|arg| format!("--{}", arg.get_long().unwrap())).collect();
+        let flags: Vec<_> = command
+            .get_arguments()
+            .map(|arg| match arg.get_long() {
+                Some(long) => format!("--{long}"),
+                None => arg.get_value_names().unwrap()[0].to_string(),
+            })
+            .collect();
         assert_eq!(
             flags.join(" "),
-            "--walkthrough --model --film --text --pair --ids --token-types --layer --head --json --all-logits --svg --html --gradients --target"
+            "--walkthrough --model RUN --film --text TEXT --pair --ids --token-types --layer --head --json --all-logits --svg --html --gradients --target"
         );
         command.debug_assert();
     }
@@ -80,6 +108,9 @@ mod tests {
         let kind = |line: &str| Args::try_parse_from(line.split(' ')).unwrap_err().kind();
         assert_eq!(kind("explain --text a"), ErrorKind::MissingRequiredArgument);
         assert_eq!(kind("explain --model m"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind("explain m"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind("explain m a --model m"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind("explain m a --text b"), ErrorKind::ArgumentConflict);
         assert_eq!(kind("explain --walkthrough --text a"), ErrorKind::ArgumentConflict);
         assert_eq!(kind("explain --model m --text a --ids 1"), ErrorKind::ArgumentConflict);
         assert_eq!(kind("explain --film runs/fox"), ErrorKind::MissingRequiredArgument);

@@ -19,5 +19,5 @@ pub(crate) fn command() -> Command {
 /// Runs the program.
 pub(crate) fn main(matches: &ArgMatches) -> ExitCode {
     let args = args::Args::from_arg_matches(matches).map_err(Failure::usage);
-    end(args.and_then(|args| run::run(&args)).map(|()| 0))
+    end(args.and_then(|args| run::run(&args.named())).map(|()| 0))
 }
