@@ -71,8 +71,8 @@ fn parts(dir: &Path) -> Vec<PathBuf> {
         })
     };
     let mut parts: Vec<PathBuf> = entries.filter(is_part).collect();
-    // The checkpoints first: as long as they lie there, the folder holds a run.
-    parts.sort_by_key(|path| !path.ends_with("checkpoints"));
+    // The checkpoints last: a move that was cut off is then never taken for a run that came to nothing.
+    parts.sort_by_key(|path| path.ends_with("checkpoints"));
     parts
 }
 
@@ -83,4 +83,43 @@ fn remove(path: &Path, files: &dyn Files) -> Result<()> {
         Err(_) => Ok(()),
     };
     removed.map_err(|source| Error::io("remove", path, source))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Renames fail once so many have been done.
+    struct CutOff(AtomicUsize);
+
+    impl Files for CutOff {
+        fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+            match self.0.fetch_sub(1, Ordering::Relaxed) {
+                0 => Err(std::io::Error::other("cut off")),
+                _ => std::fs::rename(from, to),
+            }
+        }
+    }
+
+    #[test]
+    fn a_move_that_was_cut_off_anywhere_loses_nothing() {
+        let names = [CONFIG, METRICS, "model/weights", "checkpoints/step-00000003/state"];
+        for n_done in 0..4 {
+            let dir = tempfile::tempdir().unwrap();
+            for name in names {
+                let path = dir.path().join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, name).unwrap();
+            }
+            let folder = RunFolder::open(dir.path()).unwrap();
+            assert!(move_aside(&folder, &CutOff(AtomicUsize::new(n_done))).is_err());
+            move_aside(&folder, &crate::checkpoint::files::Disk).unwrap();
+            for name in names {
+                let kept = std::fs::read_to_string(dir.path().join(ASIDE).join(name));
+                assert_eq!(kept.ok().as_deref(), Some(name), "cut off after {n_done}");
+            }
+        }
+    }
 }
