@@ -62,7 +62,7 @@ pub(crate) fn suit(config: &mut RunConfig, before: Option<&Path>) -> Result<Vec<
         (tokenizer.kind, tokenizer.vocab_size) = (kind, size);
         let size =
             size.map_or("one token for each that occurs".to_owned(), |size| format!("at most {size} tokens"));
-        told.push(format!("[data.tokenizer] isn't given and {corpus}: kind = \"{}\", {size}", word(kind)));
+        told.push(format!("[data.tokenizer] isn't given and {corpus}: kind = \"{}\", {size}", kind.word()));
     }
     if unsaid.model
         && is_new
@@ -133,15 +133,5 @@ fn tokenizer_of(objective: ObjectiveKind, n_bytes: u64) -> (TokenizerKind, Optio
         (ObjectiveKind::NextToken, _) => (TokenizerKind::Bpe, Some(pieces(n_bytes))),
         (_, 20_001..=100_000) => (TokenizerKind::Word, None),
         (_, _) => (TokenizerKind::Wordpiece, Some(pieces(n_bytes))),
-    }
-}
-
-fn word(kind: TokenizerKind) -> &'static str {
-    match kind {
-        TokenizerKind::Word => "word",
-        TokenizerKind::Char => "char",
-        TokenizerKind::Bpe => "bpe",
-        TokenizerKind::Wordpiece => "wordpiece",
-        TokenizerKind::File => "file",
     }
 }

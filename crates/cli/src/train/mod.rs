@@ -76,8 +76,8 @@ fn dispatch(args: &Args) -> Result<u8> {
         return eval_command(args, config, &run_dir);
     }
     // Before the data is read: a folder's name typed wrong shall cost no time.
-    if args.resume && !run_dir.is_dir() {
-        return Err(Error::NoRun { path: run_dir });
+    if args.resume {
+        require_folder(&run_dir)?;
     }
     let checkpoint = if args.resume { newest(&run_dir) } else { None };
     let plan = plan(args, config, run_dir, checkpoint)?;
@@ -118,6 +118,11 @@ fn plan(args: &Args, config: RunConfig, run_dir: PathBuf, checkpoint: Option<Pat
     plan
 }
 
+/// Makes sure that there is a folder to go on in, or to look at.
+fn require_folder(dir: &Path) -> Result<()> {
+    if dir.is_dir() { Ok(()) } else { Err(Error::NoRun { path: dir.to_path_buf() }) }
+}
+
 /// The newest whole checkpoint's folder of a run.
 fn newest(run_dir: &Path) -> Option<PathBuf> {
     checkpoint::newest(&run_dir.join("checkpoints")).ok().map(|(whole, _)| whole.path)
@@ -150,9 +155,7 @@ fn train_command(args: &Args, plan: &Plan) -> Result<u8> {
 }
 
 fn eval_command(args: &Args, config: RunConfig, run_dir: &Path) -> Result<u8> {
-    if !run_dir.is_dir() {
-        return Err(Error::NoRun { path: run_dir.to_path_buf() });
-    }
+    require_folder(run_dir)?;
     let (whole, passed_over) = checkpoint::newest(&run_dir.join("checkpoints"))?;
     passed_over.iter().for_each(|error| say(&format!("warning: {error}; the one before it is used")));
     let plan = plan(args, config, run_dir.to_path_buf(), Some(whole.path.clone()))?;
@@ -191,9 +194,7 @@ fn keys_command(args: &Args, section: &str) -> Result<u8> {
 }
 
 fn check_command(args: &Args, dir: &Path) -> Result<u8> {
-    if !dir.is_dir() {
-        return Err(Error::NoRun { path: dir.to_path_buf() });
-    }
+    require_folder(dir)?;
     let checked = check(dir)?;
     let lines: Vec<String> = checked
         .iter()

@@ -22,6 +22,19 @@ pub enum TokenizerKind {
     File,
 }
 
+impl TokenizerKind {
+    /// The word for it in a config.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Word => "word",
+            Self::Char => "char",
+            Self::Bpe => "bpe",
+            Self::Wordpiece => "wordpiece",
+            Self::File => "file",
+        }
+    }
+}
+
 /// The section `[data.tokenizer]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

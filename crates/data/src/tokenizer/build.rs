@@ -41,7 +41,7 @@ impl Counts {
             TokenizerKind::Char => None,
             kind => Some(
                 assemble(config, &specials, json!({"type": "WordLevel", "vocab": {}, "unk_token": "[UNK]"}))
-                    .map_err(|error| Error::tokenizer(kind_name(kind), error))?,
+                    .map_err(|error| Error::tokenizer(kind.word(), error))?,
             ),
         };
         let spaced = specials.iter().any(|token| token.contains(char::is_whitespace));
@@ -193,7 +193,7 @@ impl Counts {
                 "max_input_chars_per_word": 100, "vocab": vocab,
             }),
         };
-        let name = kind_name(config.kind);
+        let name = config.kind.word();
         let inner = assemble(config, &self.specials, model).map_err(|error| Error::tokenizer(name, error))?;
         Tokenizer::new(inner, name)?.with_config(config)
     }
@@ -278,14 +278,4 @@ fn specials(config: &TokenizerConfig) -> Result<Vec<String>> {
 
 fn not_trained() -> Error {
     Error::config("data.tokenizer.kind", "\"file\" reads a tokenizer; it trains none")
-}
-
-fn kind_name(kind: TokenizerKind) -> &'static str {
-    match kind {
-        TokenizerKind::Word => "word",
-        TokenizerKind::Char => "char",
-        TokenizerKind::Bpe => "bpe",
-        TokenizerKind::Wordpiece => "wordpiece",
-        TokenizerKind::File => "file",
-    }
 }
