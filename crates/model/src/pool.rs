@@ -34,6 +34,38 @@ pub fn mean_pooled(hidden: &Tensor, input: &Input) -> Result<Tensor> {
     shares.matmul(&hidden.contiguous()?)?.squeeze(1)
 }
 
+/// The hidden state of each row's last real token: the last whose id is not `pad_id`, where one is known (as transformers'
+/// classifiers on decoders have it), else the last that the input keeps.
+///
+/// # Shape
+/// Hidden `[b, t, d]` to `[b, 1, d]`.
+///
+/// # Gradient
+/// For the hidden states.
+///
+/// # Errors
+/// When `hidden` is not that of `input`.
+pub(crate) fn last_vectors(hidden: &Tensor, input: &Input, pad_id: Option<u32>) -> Result<Tensor> {
+    let (b, t, d) = hidden.dims3()?;
+    if input.ids.dims() != [b, t] {
+        candle_core::bail!("the last of {t} tokens of {b} rows, but the ids are {:?}", input.ids.dims());
+    }
+    let real: Vec<bool> = match (pad_id, &input.keep) {
+        (Some(pad_id), _) => {
+            let ids: Vec<u32> = input.ids.flatten_all()?.to_vec1()?;
+            ids.into_iter().map(|id| id != pad_id).collect()
+        }
+        (None, Some(keep)) => keep.iter().map(|keep| *keep != 0).collect(),
+        (None, None) => vec![true; b * t],
+    };
+    let last = |(row, real): (usize, &[bool])| {
+        (row * t + real.iter().rposition(|real| *real).unwrap_or(0)) as u32
+    };
+    let rows: Vec<u32> = real.chunks_exact(t.max(1)).enumerate().map(last).collect();
+    let rows = Tensor::from_vec(rows, b, hidden.device())?;
+    hidden.reshape((b * t, d))?.index_select(&rows, 0)?.unsqueeze(1)
+}
+
 /// Vectors of length 1 in the same directions, so that products are cosines.
 ///
 /// # Shape

@@ -23,10 +23,14 @@ pub enum Site {
     Embedding,
     /// What queries, keys and values are made of: the stream, through the norm where it stands before: `[b, t, d]`.
     AttentionInput(usize),
-    /// The cosines of the tokens' rotary angles: `[b, t, k/2]`.
+    /// The cosines of the tokens' rotary angles, one for each pair that is turned: `[b, t, k/2]`.
     Cosines(usize),
     /// Their sines: `[b, t, k/2]`.
     Sines(usize),
+    /// Queries before their norm, where they have one: `[b, t, h, k]`.
+    UnnormedQuery(usize),
+    /// Keys before their norm, where they have one: `[b, t, g, k]`.
+    UnnormedKey(usize),
     /// Queries before rotation, where they are rotated: `[b, t, h, k]`.
     UnturnedQuery(usize),
     /// Keys before rotation, where they are rotated: `[b, t, g, k]`.
@@ -37,14 +41,16 @@ pub enum Site {
     Key(usize),
     /// Values: `[b, s, g, k]`.
     Value(usize),
-    /// q·k · scale before the mask: `[b, h, t, s]`.
+    /// q·k · scale, with the bias where there is one, before the mask: `[b, h, t, s]`.
     Scores(usize),
     /// Attention weights after mask and softmax: `[b, h, t, s]`.
     Weights(usize),
     /// Context vectors, the weighted sums of values: `[b, t, h, k]`.
     Context(usize),
-    /// What the attention sublayer adds to the stream: `[b, t, d]`.
+    /// What the attention sublayer computes: `[b, t, d]`.
     AttentionOutput(usize),
+    /// What it adds to the stream, where a norm or a factor makes another thing of that: `[b, t, d]`.
+    AttentionBranch(usize),
     /// The stream with that added, before the norm of the sum (in a bare block the contexts alone): `[b, t, d]`.
     AttentionSum(usize),
     /// The stream between the two sublayers: `[b, t, d]`.
@@ -57,8 +63,10 @@ pub enum Site {
     FeedForwardUp(usize),
     /// Its wider layer after activation and gate: `[b, t, f]`.
     FeedForwardInner(usize),
-    /// What the feed-forward adds to the stream: `[b, t, d]`.
+    /// What the feed-forward computes: `[b, t, d]`.
     FeedForwardOutput(usize),
+    /// What it adds to the stream, where a norm, a factor or another stream is between: `[b, t, d]`.
+    FeedForwardBranch(usize),
     /// The stream with that added, before the norm of the sum: `[b, t, d]`.
     FeedForwardSum(usize),
     /// The stream after the block: `[b, t, d]`.
@@ -86,6 +94,8 @@ impl fmt::Display for Site {
             Site::AttentionInput(n) => write!(f, "blocks.{n}.attention.input"),
             Site::Cosines(n) => write!(f, "blocks.{n}.attention.cosines"),
             Site::Sines(n) => write!(f, "blocks.{n}.attention.sines"),
+            Site::UnnormedQuery(n) => write!(f, "blocks.{n}.attention.query.unnormed"),
+            Site::UnnormedKey(n) => write!(f, "blocks.{n}.attention.key.unnormed"),
             Site::UnturnedQuery(n) => write!(f, "blocks.{n}.attention.query.unturned"),
             Site::UnturnedKey(n) => write!(f, "blocks.{n}.attention.key.unturned"),
             Site::Query(n) => write!(f, "blocks.{n}.attention.query"),
@@ -95,6 +105,7 @@ impl fmt::Display for Site {
             Site::Weights(n) => write!(f, "blocks.{n}.attention.weights"),
             Site::Context(n) => write!(f, "blocks.{n}.attention.context"),
             Site::AttentionOutput(n) => write!(f, "blocks.{n}.attention.output"),
+            Site::AttentionBranch(n) => write!(f, "blocks.{n}.attention.branch"),
             Site::AttentionSum(n) => write!(f, "blocks.{n}.attention.sum"),
             Site::Middle(n) => write!(f, "blocks.{n}.middle"),
             Site::FeedForwardInput(n) => write!(f, "blocks.{n}.feed_forward.input"),
@@ -102,6 +113,7 @@ impl fmt::Display for Site {
             Site::FeedForwardUp(n) => write!(f, "blocks.{n}.feed_forward.up"),
             Site::FeedForwardInner(n) => write!(f, "blocks.{n}.feed_forward.inner"),
             Site::FeedForwardOutput(n) => write!(f, "blocks.{n}.feed_forward.output"),
+            Site::FeedForwardBranch(n) => write!(f, "blocks.{n}.feed_forward.branch"),
             Site::FeedForwardSum(n) => write!(f, "blocks.{n}.feed_forward.sum"),
             Site::Block(n) => write!(f, "blocks.{n}"),
             Site::Hidden => write!(f, "hidden"),

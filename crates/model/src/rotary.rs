@@ -3,10 +3,10 @@
 use candle_core::{DType, Device, Result, Tensor};
 use vulpes_ops::RotaryTables;
 
-use crate::config::{ModelConfig, Rope, RopeScaling};
+use crate::config::{ModelConfig, Rope, RopeScaling, ScalingKind};
 
-/// `cos(p θ_i)` and `sin(p θ_i)` for every position p and channel pair i, `θ_i = rope_theta^(-2i / d_head)`
-/// (Su et al. 2021, eq. 15; our `d_head` is their d).
+/// `cos(p θ_i)` and `sin(p θ_i)` for every position p and channel pair i, `θ_i = rope_theta^(-2i / r)`
+/// (Su et al. 2021, eq. 15; our r, the channels of a head that are turned, is their d).
 #[derive(Clone, Debug)]
 pub(crate) struct Rotary {
     cos: Tensor,
@@ -16,9 +16,9 @@ pub(crate) struct Rotary {
 impl Rotary {
     /// The table for positions `0..context_len`, computed in float64.
     pub(crate) fn new(config: &ModelConfig, rope: &Rope, dtype: DType, device: &Device) -> Result<Self> {
-        let n_pair = config.d_head / 2;
+        let (width, n_pair) = config.rotary_widths();
         let thetas: Vec<f64> = (0..n_pair)
-            .map(|i| rope.theta.powf(-2.0 * i as f64 / config.d_head as f64))
+            .map(|i| rope.theta.powf(-2.0 * i as f64 / width as f64))
             .map(|theta| rope.scaling.map_or(theta, |scaling| scaled_frequency(theta, &scaling)))
             .collect();
         let table = |f: fn(f64) -> f64| -> Result<Tensor> {
@@ -43,9 +43,12 @@ impl Rotary {
     }
 }
 
-/// Llama 3.1's rule: slow frequencies are divided by `factor`, fast ones kept, those between blended
+/// Under the linear rule all frequencies are divided by `factor`; Llama 3.1's rule: slow frequencies are divided by `factor`, fast ones kept, those between blended
 /// ([Llama team 2024](https://arxiv.org/abs/2407.21783), as transformers' `rope_type = "llama3"` computes it).
 fn scaled_frequency(theta: f64, scaling: &RopeScaling) -> f64 {
+    if scaling.kind == ScalingKind::Linear {
+        return theta / scaling.factor;
+    }
     let wavelength = std::f64::consts::TAU / theta;
     let original = scaling.original_context_len as f64;
     if wavelength < original / scaling.high_freq_factor {

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    BlockKind, Family, Fault, FeedForwardKind, Head, LayerOverride, MaskKind, ModelConfig, NormKind,
-    Positions, RopeScaling,
+    ActivationKind, BlockKind, ClassifierKind, Family, Fault, FeedForwardKind, Head, LayerOverride, MaskKind,
+    ModelConfig, NormKind, Pooling, Positions, QkNorm, RopeScaling,
 };
 use crate::families;
 
@@ -40,7 +40,13 @@ pub struct ModelSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub positions: Option<Positions>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub pad_id: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relative_bias: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_theta: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotary_fraction: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScaling>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,13 +60,39 @@ pub struct ModelSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_scale: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub qk_norm: Option<QkNorm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_bias: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_output_bias: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub feed_forward_bias: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub residual_multiplier: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_scale: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_norm: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip_first_norm: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tied_head: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_token_type: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_bias: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_dense_bias: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_activation: Option<ActivationKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classifier: Option<ClassifierKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logit_divisor: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logit_softcap: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,17 +119,33 @@ impl ModelSection {
             norm,
             norm_eps,
             positions,
+            pad_id,
+            relative_bias,
             rope_theta,
+            rotary_fraction,
             rope_scaling,
             feed_forward,
             mask,
             window,
             layers,
             attention_scale,
+            qk_norm,
             attention_bias,
+            attention_output_bias,
             feed_forward_bias,
+            residual_multiplier,
+            embedding_scale,
+            embedding_norm,
+            skip_first_norm,
             tied_head,
             n_token_type,
+            head_bias,
+            head_dense_bias,
+            head_activation,
+            classifier,
+            pooling,
+            logit_divisor,
+            logit_softcap,
             dropout,
             init_std,
         } = self;
@@ -119,21 +167,46 @@ impl ModelSection {
             norm: norm.unwrap_or(preset.norm),
             norm_eps: norm_eps.unwrap_or(preset.norm_eps),
             positions: positions.unwrap_or(preset.positions),
+            pad_id: pad_id.or(preset.pad_id),
+            relative_bias: relative_bias.or(preset.relative_bias),
             rope_theta: rope_theta.unwrap_or(preset.rope_theta),
+            rotary_fraction: rotary_fraction.unwrap_or(preset.rotary_fraction),
             rope_scaling: rope_scaling.or(preset.rope_scaling),
             feed_forward,
             mask: mask.unwrap_or(preset.mask),
             window: window.or(preset.window),
-            layers: layers.clone().unwrap_or(preset.layers),
+            // A preset's pattern goes as far as there are layers.
+            layers: layers.clone().unwrap_or_else(|| match n_layer {
+                Some(n_layer) => preset.layers.into_iter().take(*n_layer).collect(),
+                None => preset.layers,
+            }),
             attention_scale: attention_scale.or(preset.attention_scale),
+            qk_norm: qk_norm.unwrap_or(preset.qk_norm),
             attention_bias: attention_bias.unwrap_or(preset.attention_bias),
+            attention_output_bias: attention_output_bias.or(preset.attention_output_bias),
             feed_forward_bias: feed_forward_bias.unwrap_or(preset.feed_forward_bias),
+            residual_multiplier: residual_multiplier.unwrap_or(preset.residual_multiplier),
+            embedding_scale: embedding_scale.unwrap_or_else(|| match preset.embedding_scale {
+                // The root of the width goes with the width.
+                root if root == (preset.d_model as f64).sqrt() => (d_model as f64).sqrt(),
+                factor => factor,
+            }),
+            embedding_norm: embedding_norm.or(preset.embedding_norm),
+            skip_first_norm: skip_first_norm.unwrap_or(preset.skip_first_norm),
             tied_head: tied_head.unwrap_or(preset.tied_head),
             n_token_type: n_token_type.unwrap_or(preset.n_token_type),
+            head_bias: head_bias.or(preset.head_bias),
+            head_dense_bias: head_dense_bias.unwrap_or(preset.head_dense_bias),
+            head_activation: head_activation.or(preset.head_activation),
+            classifier: classifier.unwrap_or(preset.classifier),
+            pooling: pooling.unwrap_or(preset.pooling),
+            logit_divisor: logit_divisor.unwrap_or(preset.logit_divisor),
+            logit_softcap: logit_softcap.or(preset.logit_softcap),
             head,
             dropout: dropout.unwrap_or(preset.dropout),
             init_std: init_std.unwrap_or(preset.init_std),
         }
+        .canonical()
     }
 
     /// Faults that only the written section shows: `d_head` left to a division that doesn't come out even.
@@ -168,17 +241,33 @@ impl From<&ModelConfig> for ModelSection {
             norm,
             norm_eps,
             positions,
+            pad_id,
+            relative_bias,
             rope_theta,
+            rotary_fraction,
             rope_scaling,
             feed_forward,
             mask,
             window,
             layers,
             attention_scale,
+            qk_norm,
             attention_bias,
+            attention_output_bias,
             feed_forward_bias,
+            residual_multiplier,
+            embedding_scale,
+            embedding_norm,
+            skip_first_norm,
             tied_head,
             n_token_type,
+            head_bias,
+            head_dense_bias,
+            head_activation,
+            classifier,
+            pooling,
+            logit_divisor,
+            logit_softcap,
             head: _,
             dropout,
             init_std,
@@ -197,17 +286,33 @@ impl From<&ModelConfig> for ModelSection {
             norm: Some(*norm),
             norm_eps: Some(*norm_eps),
             positions: Some(*positions),
+            pad_id: *pad_id,
+            relative_bias: *relative_bias,
             rope_theta: Some(*rope_theta),
+            rotary_fraction: Some(*rotary_fraction),
             rope_scaling: *rope_scaling,
             feed_forward: Some(*feed_forward),
             mask: Some(*mask),
             window: *window,
             layers: (!layers.is_empty()).then(|| layers.clone()),
             attention_scale: *attention_scale,
+            qk_norm: Some(*qk_norm),
             attention_bias: Some(*attention_bias),
+            attention_output_bias: *attention_output_bias,
             feed_forward_bias: Some(*feed_forward_bias),
+            residual_multiplier: Some(*residual_multiplier),
+            embedding_scale: Some(*embedding_scale),
+            embedding_norm: *embedding_norm,
+            skip_first_norm: Some(*skip_first_norm),
             tied_head: Some(*tied_head),
             n_token_type: Some(*n_token_type),
+            head_bias: *head_bias,
+            head_dense_bias: Some(*head_dense_bias),
+            head_activation: *head_activation,
+            classifier: Some(*classifier),
+            pooling: Some(*pooling),
+            logit_divisor: Some(*logit_divisor),
+            logit_softcap: *logit_softcap,
             dropout: Some(*dropout),
             init_std: Some(*init_std),
         }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor};
 use vulpes_ops::{CrossEntropyOptions, Loss, Mask};
 
-use crate::config::{LayerKind, MaskKind, ModelConfig};
+use crate::config::{LayerKind, MaskKind, ModelConfig, Pooling, Positions};
 use crate::error::Error;
 use crate::input::Input;
-use crate::layers::{Context, Layers};
+use crate::layers::{Context, HeadLayer, Layers, biases};
+use crate::pool::{last_vectors, mean_pooled};
 use crate::parameters::Parameters;
 use crate::probe::Site;
 use crate::rotary::Rotary;
@@ -158,7 +159,11 @@ impl Transformer {
                 .contiguous()?,
         };
         let contexts = self.contexts(input, &positions, run)?;
-        let mut x = self.layers.embedding.forward(input, &positions, run)?;
+        let places = match (self.config.positions, self.config.pad_id) {
+            (Positions::Counted, Some(pad_id)) => counted(input, &positions, pad_id, n_seen)?,
+            _ => positions.clone(),
+        };
+        let mut x = self.layers.embedding.forward(input, &places, run)?;
         run.record(Site::Embedding, &x);
         for block in &self.layers.blocks {
             x = block.forward(&x, &contexts[block.kind], run)?;
@@ -175,7 +180,10 @@ impl Transformer {
             let first = self.layers.first_of(number);
             let past = run.cache.as_ref().map_or(0, |cache| cache.len_of(first));
             let mask = self.mask(input, first, past)?;
-            Ok(Context { mask, rotary: rotary.as_ref().map(|rotary| rotary.tables(positions)) })
+            let len = input.ids.dim(1)?;
+            let table = self.layers.relative_bias.as_ref();
+            let bias = table.map(|table| biases(table, len, past + len, past)).transpose()?;
+            Ok(Context { mask, rotary: rotary.as_ref().map(|rotary| rotary.tables(positions)), bias })
         };
         self.rotary.iter().enumerate().map(context).collect()
     }
@@ -190,10 +198,31 @@ impl Transformer {
     /// # Errors
     /// Where the width is not the model's.
     pub fn read_out(&self, x: &Tensor) -> Result<Tensor> {
-        self.layers.norm.as_ref().map_or_else(|| Ok(x.clone()), |norm| norm.as_ref().apply(x))
+        self.layers.norm.as_ref().map_or_else(|| Ok(x.clone()), |norm| norm.apply(x))
     }
 
-    /// The head's logits of hidden states.
+    /// Of hidden states those that the head reads: of a classifier that reads the last token or the mean, one vector a row;
+    /// else all.
+    ///
+    /// # Shape
+    /// `[b, t, d]` to the same, or to `[b, 1, d]`.
+    ///
+    /// # Gradient
+    /// For the hidden states.
+    ///
+    /// # Errors
+    /// When `hidden` is not that of `input`.
+    pub fn read_by_head(&self, hidden: &Tensor, input: &Input) -> Result<Tensor> {
+        match &self.layers.head {
+            HeadLayer::Labels { pooling: Pooling::Last, pad_id, .. } => last_vectors(hidden, input, *pad_id),
+            HeadLayer::Labels { pooling: Pooling::Mean, .. } => mean_pooled(hidden, input)?.unsqueeze(1),
+            HeadLayer::Labels { pooling: Pooling::First, .. }
+            | HeadLayer::Vocabulary { .. }
+            | HeadLayer::Hidden { .. } => Ok(hidden.clone()),
+        }
+    }
+
+    /// The head's logits of hidden states ([`Transformer::read_by_head`]).
     ///
     /// # Shape
     /// `[b, t, d]` to `[b, t, v]`; a classifier's to `[b, n_labels]`; without a head the hidden states themselves.
@@ -217,7 +246,8 @@ impl Transformer {
         self.layers.head.pooled(hidden)
     }
 
-    /// The summed cross-entropy of hidden states against `targets`, and how many targets count.
+    /// The summed cross-entropy of hidden states ([`Transformer::read_by_head`]) against `targets`, and how many targets
+    /// count.
     ///
     /// # Shape
     /// `hidden` `[b, t, d]`; `targets` `[b · t]`, a classifier's `[b]`.
@@ -261,6 +291,28 @@ impl Transformer {
         }
         Ok(mask.past(past))
     }
+}
+
+/// Places that count the tokens that are not padding, from `pad_id + 1` on; padding has place `pad_id`
+/// ([Liu et al. 2019](https://arxiv.org/abs/1907.11692), as transformers' RoBERTa has it).
+///
+/// Places that the input brings, or that go on from a cache, are moved by as much.
+fn counted(input: &Input, positions: &Tensor, pad_id: u32, n_seen: usize) -> Result<Tensor> {
+    if input.positions.is_some() || n_seen > 0 {
+        let offset = Tensor::full(pad_id + 1, positions.shape(), positions.device())?;
+        return positions + offset;
+    }
+    let rows: Vec<Vec<u32>> = input.ids.to_vec2()?;
+    let places: Vec<u32> = rows
+        .iter()
+        .flat_map(|row| {
+            row.iter().scan(pad_id, |last, id| {
+                *last += u32::from(*id != pad_id);
+                Some(if *id == pad_id { pad_id } else { *last })
+            })
+        })
+        .collect();
+    Tensor::from_vec(places, positions.shape(), positions.device())
 }
 
 /// The last `len` values of each row: a layer with a narrow window holds fewer tokens than its neighbors.

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor, Var};
-use common::{device, json, name, tensors};
-use vulpes_model::config::{BlockKind, Head};
+use common::{copy, device, json, name, raw, tensors};
+use vulpes_model::config::Head;
 use vulpes_model::folder::{self, LoadOptions};
 use vulpes_model::{Input, KvCache, Parameters, Recorder, Run, Site, Transformer};
 use vulpes_ops::{AdamwStep, CrossEntropyOptions, Gradients, adamw, backward, grad_norm};
@@ -67,7 +67,7 @@ fn difference(ours: &Tensor, theirs: &Tensor, real: &[u8]) -> f64 {
 
 fn logits(model: &Transformer, input: &Input) -> Tensor {
     let hidden = model.forward(input, &mut Run::inference()).unwrap();
-    model.logits(&hidden, &mut Run::inference()).unwrap()
+    model.logits(&model.read_by_head(&hidden, input).unwrap(), &mut Run::inference()).unwrap()
 }
 
 /// The positions at which logits count: all real ones; every row of a classifier.
@@ -90,7 +90,9 @@ fn targets(model: &Transformer, golden: &Tensors) -> Vec<i64> {
 
 fn loss(model: &Transformer, golden: &Tensors) -> Tensor {
     let run = &mut Run::inference();
-    let hidden = model.forward(&input(golden, false), run).unwrap();
+    let input = input(golden, false);
+    let hidden = model.forward(&input, run).unwrap();
+    let hidden = model.read_by_head(&hidden, &input).unwrap();
     let options = CrossEntropyOptions::default();
     model.loss(&hidden, &targets(model, golden), &options, run).unwrap().mean().unwrap()
 }
@@ -101,13 +103,14 @@ fn logits_hidden_states_and_attention_match_transformers(dirs: Vec<PathBuf>) {
         let (real, what) = (real(&golden), name(&dir));
         let mut recorder = Recorder::everything();
         let mut run = Run::probed(&mut recorder);
-        let hidden = model.forward(&input(&golden, false), &mut run).unwrap();
-        let ours = model.logits(&hidden, &mut run).unwrap();
+        let input = input(&golden, false);
+        let hidden = model.forward(&input, &mut run).unwrap();
+        let ours = model.logits(&model.read_by_head(&hidden, &input).unwrap(), &mut run).unwrap();
         let off = difference(&ours, &golden["logits"], &rows(&model, &golden));
         assert!(off < 1e-4, "{what}: logits differ by {off}");
 
         let n_layer = model.config().n_layer;
-        let after_norm = model.config().block == BlockKind::Pre;
+        let after_norm = model.config().block.has_final_norm();
         for layer in 0..=n_layer {
             let site = match layer {
                 0 => Site::Embedding,
@@ -122,11 +125,13 @@ fn logits_hidden_states_and_attention_match_transformers(dirs: Vec<PathBuf>) {
             // [b, h, t, s] to [b, t, h, s]: queries at real positions count.
             let by_query = |weights: &Tensor| weights.transpose(1, 2).unwrap().contiguous().unwrap();
             let ours = by_query(recorder.get(Site::Weights(layer)).unwrap());
-            let off = difference(&ours, &by_query(&golden[&format!("attentions.{layer}")]), &real);
-            assert!(off < 1e-5, "{what}: attention of layer {layer} differs by {off}");
+            // (The folder of the longest rows goes without.)
+            let Some(theirs) = golden.get(&format!("attentions.{layer}")) else { continue };
+            let off = difference(&ours, &by_query(theirs), &real);
+            assert!(off < 2e-5, "{what}: attention of layer {layer} differs by {off}");
         }
         // What is looked at is what is computed without looking, to the bit.
-        let off = difference(&logits(&model, &input(&golden, false)), &ours, &rows(&model, &golden));
+        let off = difference(&logits(&model, &input), &ours, &rows(&model, &golden));
         assert_eq!(off, 0.0, "{what}: looking changed the logits by {off}");
     }
 }
@@ -157,11 +162,12 @@ fn loss_and_every_gradient_match_torch(dirs: Vec<PathBuf>) {
         folder::save(out.path(), &renamed, &folder::Extra::default()).unwrap();
         let (ours, theirs) =
             (tensors(&out.path().join("model.safetensors")), tensors(&dir.join("grads.safetensors")));
+        let norm = json(&dir.join("golden.json"))["grad_norm_f64"].as_f64().unwrap_or(1.0);
         assert_eq!(ours.len(), theirs.len(), "{what}");
         for (tensor, theirs) in &theirs {
             let largest = floats(theirs).into_iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
             let off = difference(&ours[tensor], theirs, &[1]);
-            let allowed = f64::max(2e-5, 1e-4 * largest);
+            let allowed = f64::max(2e-5 * f64::max(1.0, norm), 1e-4 * largest);
             assert!(off < allowed, "{what}: the gradient of {tensor} differs by {off} (largest {largest})");
         }
     }
@@ -220,7 +226,8 @@ fn greedy_continuations_are_exact_with_and_without_a_cache(dirs: Vec<PathBuf>) {
             };
             let (prompt, new) = (ids("prompt"), ids("new_tokens"));
             let mut row = prompt.clone();
-            let mut cache = KvCache::new(model.config().n_layer);
+            // Of windowed layers it holds no more than the window.
+            let mut cache = KvCache::of(model.config());
             let mut unread = prompt;
             for wanted in &new {
                 let whole = next(&model, &Input::new(&row, 1, &device()).unwrap(), None)[0];
@@ -275,6 +282,44 @@ fn left_padding_does_not_change_logits_or_greedy_texts(dirs: Vec<PathBuf>) {
     }
 }
 
+/// The folder, read and written, has the same tensors under the same names and the same config, in the family's own layout.
+fn what_is_written_is_what_was_read_byte_for_byte(dirs: Vec<PathBuf>) {
+    for dir in dirs {
+        let what = name(&dir);
+        let loaded = folder::load(&dir).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let out = tempfile::tempdir().unwrap();
+        folder::save(out.path(), &loaded.transformer, &loaded.extra).unwrap();
+        let (ours, theirs) = (raw(&out.path().join("model.safetensors")), raw(&dir.join("model.safetensors")));
+        let names = |tensors: &HashMap<String, _>| tensors.keys().cloned().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(names(&ours), names(&theirs), "{what}");
+        assert!(ours == theirs, "{what}: the tensors differ");
+        let (ours, theirs) = (json(&out.path().join("config.json")), json(&dir.join("config.json")));
+        // What both say, both say alike.
+        for (key, value) in ours.as_object().unwrap() {
+            let theirs = theirs.get(key).unwrap_or(value);
+            let same = value == theirs || value.as_f64().is_some() && value.as_f64() == theirs.as_f64();
+            let spelled = ["hidden_act", "activation", "hidden_activation"].contains(&key.as_str());
+            let off = ["max_window_layers", "_sliding_window_pattern"].contains(&key.as_str());
+            assert!(same || spelled || off, "{what}: {key} is {value}, not {theirs}");
+        }
+        let again = folder::load(out.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(again.config, loaded.config, "{what}");
+        assert_eq!(again.extra, loaded.extra, "{what}");
+    }
+}
+
+/// What transformers 4 and 5 write of a model is read as the same model.
+fn both_spellings_of_a_config_say_the_same(dirs: Vec<PathBuf>) {
+    for dir in dirs {
+        let (what, out) = (name(&dir), tempfile::tempdir().unwrap());
+        copy(&dir, out.path());
+        std::fs::copy(dir.join("config.v4.json"), out.path().join("config.json")).unwrap();
+        let (new, old) = (folder::load(&dir).unwrap(), folder::load(out.path()).unwrap());
+        assert_eq!(old.config, new.config, "{what}");
+        assert_eq!(old.extra, new.extra, "{what}");
+    }
+}
+
 fn every_file_variant_gives_the_expected_outputs(dirs: Vec<PathBuf>) {
     for dir in dirs {
         let (model, what) = (load(&dir), name(&dir));
@@ -306,5 +351,15 @@ tests_of_folders! {
     twenty_steps_of_adamw_match_torch_losses(goldens);
     greedy_continuations_are_exact_with_and_without_a_cache(causal);
     left_padding_does_not_change_logits_or_greedy_texts(causal);
-    every_file_variant_gives_the_expected_outputs(variants);
+    what_is_written_is_what_was_read_byte_for_byte(goldens);
+    both_spellings_of_a_config_say_the_same(spelled_twice);
+}
+
+mod file_variants {
+    use super::*;
+
+    tests_of_folders! {
+        but_families
+        every_file_variant_gives_the_expected_outputs(variants);
+    }
 }

@@ -16,6 +16,7 @@
 mod activation;
 mod attention;
 mod attention_layer;
+mod biased_attention;
 mod cross_entropy;
 pub mod decode;
 mod dropout;
@@ -39,9 +40,10 @@ pub mod threads;
 
 /// The plain twin of every operation: the same mathematics in ordinary differentiable candle operations.
 pub mod reference {
-    pub use crate::activation::reference::{gelu_erf, gelu_tanh, relu2, silu, swiglu};
+    pub use crate::activation::reference::{gelu_erf, gelu_tanh, relu, relu2, silu, swiglu};
     pub use crate::attention::reference::{attention, attention_pattern};
     pub use crate::attention_layer::reference::attention_layer;
+    pub use crate::biased_attention::reference::biased_attention;
     pub use crate::cross_entropy::reference::cross_entropy;
     pub use crate::dropout::reference::dropout;
     pub use crate::embedding::reference::{embedding, embedding_sum};
@@ -56,11 +58,12 @@ pub mod reference {
     pub use crate::threads::with_reference;
 }
 
-pub use activation::{Activation, gelu_erf, gelu_tanh, relu2, silu, swiglu};
+pub use activation::{Activation, gelu_erf, gelu_tanh, relu, relu2, silu, swiglu};
 pub use attention::mask::Mask;
 pub use attention::{AttentionOptions, Pattern, attention, attention_pattern};
 pub use attention_layer::unfused::{AttentionPart, Inside, attention_layer_unfused};
 pub use attention_layer::{AttentionLayer, attention_layer};
+pub use biased_attention::biased_attention;
 pub use cross_entropy::cross_entropy;
 pub use dropout::{Dropout, dropout};
 pub use embedding::{embedding, embedding_sum};

@@ -122,6 +122,13 @@ impl<'a> Norm<&'a Tensor> {
         }
     }
 
+    /// The number of elements that are normed together.
+    pub(crate) fn width(&self) -> Result<usize> {
+        match *self {
+            Self::Layer { weight, .. } | Self::Rms { weight, .. } => weight.dims1(),
+        }
+    }
+
     /// The norm in plain candle operations.
     pub(crate) fn reference(&self, x: &Tensor) -> Result<Tensor> {
         match *self {

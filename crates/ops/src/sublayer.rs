@@ -34,7 +34,7 @@ pub(crate) struct KeptNorm<T> {
 
 impl<T: Float> KeptNorm<T> {
     /// The normed rows, and what the backward pass needs to recompute them.
-    fn forward(norm: &Norm<&Tensor>, x: &[T]) -> Result<(Scratch<T>, Self)> {
+    pub(crate) fn forward(norm: &Norm<&Tensor>, x: &[T]) -> Result<(Scratch<T>, Self)> {
         let (weight, bias, eps, center) = match *norm {
             Norm::Layer { weight, bias, eps } => (weight, bias, eps, true),
             Norm::Rms { weight, eps } => (weight, None, eps, false),
@@ -59,7 +59,7 @@ impl<T: Float> KeptNorm<T> {
     }
 
     /// Adds the gradient of `x` to `dx`, and returns those of the parameters.
-    fn backward(&self, x: &[T], dy: &[T], dx: &mut [T]) -> Result<InputGradients> {
+    pub(crate) fn backward(&self, x: &[T], dy: &[T], dx: &mut [T]) -> Result<InputGradients> {
         let shares = with(&self.weight, |weight: &[T]| {
             Ok(norm::backward(x, weight, &self.statistics, self.center, dy, dx))
         })?;

@@ -14,6 +14,7 @@ fn activations(shape: &[usize]) {
     through!(gelu_erf, [normal(1, shape)], |op, x| op(&x[0]));
     through!(silu, [normal(1, shape)], |op, x| op(&x[0]));
     through!(relu2, [normal(1, shape)], |op, x| op(&x[0]));
+    through!(relu, [normal(1, shape)], |op, x| op(&x[0]));
     through!(swiglu, [normal(1, shape), normal(2, shape)], |op, x| op(&x[0], &x[1]));
 }
 
@@ -60,8 +61,9 @@ fn dropouts(shape: &[usize]) {
     through!(dropout, [normal(1, shape)], |op, x| op(&x[0], &rule));
 }
 
-fn rotaries(b: usize, t: usize, h: usize, half: usize) {
-    let (rows, k) = (t + 3, 2 * half);
+/// With heads of which `rest` channels aren't turned.
+fn rotaries(b: usize, t: usize, h: usize, half: usize, rest: usize) {
+    let (rows, k) = (t + 3, 2 * half + rest);
     let angles = normal(5, &[rows, half]);
     let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
     let picked: Vec<u32> = (0..b * t).map(|i| (i * 5 % rows) as u32).collect();
@@ -120,8 +122,14 @@ fn attentions(b: usize, t: usize, past: usize, (h, g): (usize, usize), k: usize)
         let rule = if i % 2 == 1 { Some(&dropout) } else { None };
         let options = AttentionOptions { scale: 0.4, mask: &mask, dropout: rule };
         let inputs = [normal(1, &[b, t, h, k]), normal(2, &[b, s, g, k]), normal(3, &[b, s, g, k])];
-        let [q, keys, values] = inputs;
+        let [q, keys, values] = inputs.clone();
         through!(attention, [q, keys, values], |op, x| op(&x[0], &x[1], &x[2], &options));
+        if b > 0 {
+            let [q, keys, values] = inputs;
+            through!(biased_attention, [q, keys, values, normal(4, &[h, t, s])], |op, x| {
+                Ok(op(&x[0], &x[1], &x[2], &x[3], &options)?.context_bthk)
+            });
+        }
     }
 }
 
@@ -140,7 +148,8 @@ fn odd_shapes() {
         softmaxes(n, d);
     }
     for (b, t, h, half) in [(1, 1, 1, 1), (2, 3, 2, 5), (1, 4, 3, 8), (0, 2, 1, 1)] {
-        rotaries(b, t, h, half);
+        rotaries(b, t, h, half, 0);
+        rotaries(b, t, h, half, 3);
     }
     for (b, t, v, d) in [(1, 1, 1, 1), (2, 3, 5, 7), (3, 5, 4, 17), (0, 2, 3, 2)] {
         embeddings(b, t, v, d);
@@ -197,7 +206,7 @@ proptest! {
 
     #[test]
     fn drawn_rotaries(b in 1usize..3, t in 1usize..4, h in 1usize..3, half in 1usize..10) {
-        rotaries(b, t, h, half);
+        rotaries(b, t, h, half, b - 1);
     }
 
     #[test]

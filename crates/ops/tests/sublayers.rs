@@ -33,7 +33,7 @@ fn feed_forwards(b: usize, t: usize, d: usize, f: usize) {
             down.clone(),
             down_bias.clone(),
         ];
-        for activation in [Activation::GeluTanh, Activation::GeluErf, Activation::Relu2] {
+        for activation in [Activation::GeluTanh, Activation::GeluErf, Activation::Relu2, Activation::Relu] {
             let [x, norm, shift, up, up_bias, down, down_bias] = inputs.clone();
             through!(feed_forward, [x, norm, shift, up, up_bias, down, down_bias], |op, x| {
                 let norm = Norm::Layer { weight: &x[1], bias: Some(&x[2]), eps: 0.05 };
@@ -127,8 +127,11 @@ fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: 
                     key: side(5),
                     value: side(7),
                     output: Some(side(9)),
+                    query_norm: None,
+                    key_norm: None,
                     d_head: k,
                     rotary: None,
+                    bias: None,
                     attention,
                     residual: true,
                     dropout,
@@ -150,8 +153,11 @@ fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: 
                             key: side(3),
                             value: side(4),
                             output: Some(side(5)),
-                            d_head: k,
+                            query_norm: None,
+                    key_norm: None,
+                    d_head: k,
                             rotary: Some(RotaryTables { cos: &cos, sin: &sin, positions: None }),
+                            bias: None,
                             attention,
                             residual,
                             dropout,
@@ -170,8 +176,11 @@ fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: 
                     key: side(2),
                     value: side(3),
                     output: None,
+                    query_norm: None,
+                    key_norm: None,
                     d_head: k,
                     rotary: None,
+                    bias: None,
                     attention,
                     residual: false,
                     dropout,
@@ -181,8 +190,90 @@ fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: 
     }
 }
 
+/// Norms of queries and keys, of each head and of all of them, with a rotation of a part of each head.
+fn normed_heads(b: usize, t: usize, (h, g): (usize, usize), (half, rest): (usize, usize), d: usize) {
+    let k = 2 * half + rest;
+    let angles = normal(20, &[t + 2, half]);
+    let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
+    let mask = Mask::causal();
+    let attention = AttentionOptions { scale: 0.5, mask: &mask, dropout: None };
+    let x = normal(1, &[b, t, d]);
+    let sides = [weight(2, h * k, d), weight(3, g * k, d), weight(4, g * k, d), weight(5, d, h * k)];
+    for whole in [false, true] {
+        let width = |heads: usize| if whole { heads * k } else { k };
+        let norms = [normal(6, &[width(h)]), normal(7, &[width(g)]), normal(8, &[width(h)])];
+        let inputs: Vec<Tensor> = std::iter::once(x.clone()).chain(sides.clone()).chain(norms).collect();
+        through!(attention_layer, inputs, |op, x| {
+            let side = |i: usize| Linear { weight: &x[i], bias: None };
+            let (cos, sin) = (cos.to_dtype(x[0].dtype())?, sin.to_dtype(x[0].dtype())?);
+            op(
+                &x[0],
+                &AttentionLayer {
+                    norm: None,
+                    query: side(1),
+                    key: side(2),
+                    value: side(3),
+                    output: Some(side(4)),
+                    query_norm: Some(Norm::Layer { weight: &x[5], bias: Some(&x[7]), eps: 0.05 }),
+                    key_norm: Some(Norm::Rms { weight: &x[6], eps: 0.05 }),
+                    d_head: k,
+                    rotary: Some(RotaryTables { cos: &cos, sin: &sin, positions: None }),
+                    bias: None,
+                    attention,
+                    residual: true,
+                    dropout: None,
+                },
+            )
+        });
+    }
+}
+
+/// A bias on the scores, with and without probabilities that are dropped.
+fn biased(b: usize, t: usize, (h, g): (usize, usize), k: usize, d: usize) {
+    let rule = Dropout { p: 0.3, key: Key::new(4, "dropout"), first_row: 1 };
+    let mask = Mask::full();
+    for dropout in [None, Some(&rule)] {
+        let attention = AttentionOptions { scale: 0.5, mask: &mask, dropout };
+        let inputs = [
+            normal(1, &[b, t, d]),
+            weight(2, h * k, d),
+            weight(3, g * k, d),
+            weight(4, g * k, d),
+            weight(5, d, h * k),
+            normal(6, &[h, t, t]),
+        ];
+        through!(attention_layer, inputs.to_vec(), |op, x| {
+            let side = |i: usize| Linear { weight: &x[i], bias: None };
+            op(
+                &x[0],
+                &AttentionLayer {
+                    norm: None,
+                    query: side(1),
+                    key: side(2),
+                    value: side(3),
+                    output: Some(side(4)),
+                    query_norm: None,
+                    key_norm: None,
+                    d_head: k,
+                    rotary: None,
+                    bias: Some(&x[5]),
+                    attention,
+                    residual: true,
+                    dropout,
+                },
+            )
+        });
+    }
+}
+
 #[test]
 fn sublayers() {
+    biased(1, 1, (1, 1), 1, 1);
+    biased(2, 3, (4, 2), 3, 5);
+    normed_heads(1, 1, (1, 1), (1, 0), 1);
+    normed_heads(2, 3, (2, 1), (1, 3), 3);
+    normed_heads(1, 4, (4, 2), (2, 1), 5);
+    normed_heads(0, 2, (2, 1), (1, 1), 3);
     feed_forwards(1, 1, 1, 1);
     feed_forwards(2, 3, 5, 7);
     feed_forwards(0, 2, 3, 4);
@@ -199,5 +290,6 @@ proptest! {
     fn drawn_sublayers(b in 1usize..3, t in 1usize..4, d in 2usize..6, f in 1usize..9, g in 1usize..3, half in 1usize..3) {
         feed_forwards(b, t, d, f);
         attention_layers(b, t, (2 * g, g), half, d);
+        normed_heads(b, t, (2 * g, g), (half, f % 3), d);
     }
 }

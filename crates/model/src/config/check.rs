@@ -1,8 +1,10 @@
 //! The rules between the numbers of a model.
 
 use super::{
-    BlockKind, Fault, FeedForwardKind, Head, LayerOverride, MaskKind, ModelConfig, NormKind, Positions,
+    BlockKind, Fault, FeedForwardKind, Head, LayerOverride, MaskKind, ModelConfig, NormKind, Pooling, Positions,
+    QkNorm,
 };
+use crate::layers::N_BUCKET;
 
 pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
     let ModelConfig {
@@ -19,17 +21,33 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
         norm,
         norm_eps,
         positions,
+        pad_id,
+        relative_bias,
         rope_theta,
+        rotary_fraction,
         rope_scaling,
         feed_forward,
         mask,
         window,
         layers,
         attention_scale,
+        qk_norm,
         attention_bias: _,
+        attention_output_bias: _,
         feed_forward_bias: _,
+        residual_multiplier,
+        embedding_scale,
+        embedding_norm,
+        skip_first_norm,
         tied_head,
         n_token_type: _,
+        head_bias,
+        head_dense_bias: _,
+        head_activation: _,
+        classifier: _,
+        pooling,
+        logit_divisor,
+        logit_softcap,
         head,
         dropout,
         init_std,
@@ -57,10 +75,59 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
         "n_kv_head",
         format!("model.n_kv_head = {} does not divide model.n_head = {}", n_kv_head, n_head),
     );
+    let (_, n_pair) = config.rotary_widths();
     wrong(
-        *positions == Positions::Rotary && *d_head % 2 == 1,
+        *positions == Positions::Rotary && *rotary_fraction == 1.0 && *d_head % 2 == 1,
         "d_head",
         format!("model.d_head = {} is odd; rotary positions turn pairs of channels", d_head),
+    );
+    wrong(
+        !(0.0..=1.0).contains(rotary_fraction)
+            || *positions == Positions::Rotary
+                && *rotary_fraction < 1.0
+                && (n_pair == 0 || 2 * n_pair > *d_head),
+        "rotary_fraction",
+        format!(
+            "model.rotary_fraction = {rotary_fraction} of model.d_head = {d_head} channels is no number of pairs that a \
+             head has"
+        ),
+    );
+    wrong(
+        *rotary_fraction != 1.0 && *positions != Positions::Rotary,
+        "rotary_fraction",
+        "model.rotary_fraction needs model.positions = \"rotary\"".into(),
+    );
+    wrong(
+        *positions == Positions::Counted && pad_id.is_none(),
+        "pad_id",
+        "model.positions = \"counted\" counts what is not model.pad_id, so that is needed".into(),
+    );
+    wrong(
+        pad_id.is_some_and(|id| id as usize >= *vocab_size && *vocab_size > 1),
+        "pad_id",
+        format!("model.pad_id = {} is beyond model.vocab_size = {vocab_size}", pad_id.unwrap_or(0)),
+    );
+    wrong(
+        relative_bias.is_some_and(|rows| rows < N_BUCKET || rows > 1 << 31),
+        "relative_bias",
+        format!("model.relative_bias needs at least the {N_BUCKET} rows that ranges of distances take"),
+    );
+    for (key, value) in [
+        ("residual_multiplier", Some(*residual_multiplier)),
+        ("embedding_scale", Some(*embedding_scale)),
+        ("logit_divisor", Some(*logit_divisor)),
+        ("logit_softcap", *logit_softcap),
+    ] {
+        wrong(
+            value.is_some_and(|value| value <= 0.0 || !value.is_finite()),
+            key,
+            format!("model.{key} must be greater than 0"),
+        );
+    }
+    wrong(
+        *logit_divisor != 1.0 && (*head_bias == Some(true) || *head == Head::MaskedToken && head_bias.is_none()),
+        "logit_divisor",
+        "model.logit_divisor goes with a head without a bias; set model.head_bias = false".into(),
     );
     wrong(
         *rope_theta <= 0.0 || !rope_theta.is_finite(),
@@ -127,6 +194,23 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
         "model.block = \"bare\" has no norm; use model.norm = \"none\", or block = \"pre\"".into(),
     );
     wrong(
+        *norm == NormKind::None && (*qk_norm != QkNorm::None || *embedding_norm == Some(true)),
+        "norm",
+        "model.norm = \"none\" leaves no kind for the norms that model.qk_norm or model.embedding_norm asks for".into(),
+    );
+    wrong(
+        bare && *residual_multiplier != 1.0,
+        "residual_multiplier",
+        "model.block = \"bare\" has no stream to add to; use model.residual_multiplier = 1".into(),
+    );
+    wrong(
+        *skip_first_norm && !matches!(block, BlockKind::Pre | BlockKind::Parallel | BlockKind::Sandwich),
+        "skip_first_norm",
+        "model.skip_first_norm needs blocks whose attention has a norm of its own before it: model.block = \"pre\", \
+         \"parallel\" or \"sandwich\""
+            .into(),
+    );
+    wrong(
         !bare && *norm == NormKind::None,
         "norm",
         "model.norm = \"none\" goes with model.block = \"bare\" only; use \"layer\" or \"rms\"".into(),
@@ -146,9 +230,10 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
         "a bare block under this objective needs model.n_head · model.d_head = model.d_model".into(),
     );
     wrong(
-        matches!(head, Head::Classify { .. }) && *mask == MaskKind::Causal,
+        matches!(head, Head::Classify { .. }) && *mask == MaskKind::Causal && *pooling == Pooling::First,
         "mask",
-        "objective.kind = \"classify\" reads the first token, which sees nothing under a causal mask; use model.mask = \"full\""
+        "objective.kind = \"classify\" reads the first token, which sees nothing under a causal mask; use \
+         model.mask = \"full\", or model.pooling = \"last\""
             .into(),
     );
     wrong(
@@ -169,7 +254,7 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
 fn layer_faults(layers: &[LayerOverride], positions: Positions) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (at, layer) in layers.iter().enumerate() {
-        let LayerOverride { window, rope_theta, positions: own } = layer;
+        let LayerOverride { window, rope_theta, positions: own, rope_scaled } = layer;
         let mut wrong = |bad: bool, name: &str, message: &str| {
             if bad {
                 let message = format!("model.layers[{at}].{name} {message}");
@@ -185,6 +270,11 @@ fn layer_faults(layers: &[LayerOverride], positions: Positions) -> Vec<Fault> {
         wrong(
             rope_theta.is_some() && own.unwrap_or(positions) != Positions::Rotary,
             "rope_theta",
+            "needs rotary positions in that layer",
+        );
+        wrong(
+            rope_scaled.is_some() && own.unwrap_or(positions) != Positions::Rotary,
+            "rope_scaled",
             "needs rotary positions in that layer",
         );
         wrong(

@@ -4,10 +4,17 @@
 //! and the objective's head it resolves to a [`ModelConfig`], in which nothing is left open.
 
 mod check;
+mod kinds;
+mod rope;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use vulpes_ops::Activation;
+
+pub use kinds::{
+    ActivationKind, BlockKind, ClassifierKind, FeedForwardKind, Head, MaskKind, NormKind, Pooling, Positions, QkNorm,
+};
+use rope::pattern;
+pub use rope::{LayerKind, LayerOverride, Rope, RopeScaling, ScalingKind};
 
 /// A preset: the architecture that a paper gave a name. All of a family is in its file in `families/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,135 +28,33 @@ pub enum Family {
     Bert,
     /// Pre-norm decoder with RMS norm, rotary positions and SwiGLU ([Touvron et al. 2023](https://arxiv.org/abs/2302.13971)).
     Llama,
-}
-
-/// Where a block's two sublayers stand between norm and residual stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum BlockKind {
-    /// The context vectors themselves: no norm, no residual, no output projection.
-    Bare,
-    /// `x + f(norm(x))` ([Xiong et al. 2020](https://arxiv.org/abs/2002.04745)), with a norm after the last block.
-    Pre,
-    /// `norm(x + f(x))`, as in [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), with a norm after the embedding.
-    Post,
-}
-
-/// The kind of normalisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum NormKind {
-    /// None at all.
-    None,
-    /// Layer norm with bias ([Ba et al. 2016](https://arxiv.org/abs/1607.06450)).
-    Layer,
-    /// RMS norm ([Zhang and Sennrich 2019](https://arxiv.org/abs/1910.07467)).
-    Rms,
-}
-
-/// How a token's place becomes known to the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Positions {
-    /// Not at all: the model sees a bag of earlier words.
-    None,
-    /// A learned vector a position, added to the token's.
-    Learned,
-    /// Rotation of queries and keys ([Su et al. 2021](https://arxiv.org/abs/2104.09864)).
-    Rotary,
-}
-
-/// What the second sublayer computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FeedForwardKind {
-    /// No second sublayer.
-    None,
-    /// `down(gelu(up(x)))` with the tanh form of GELU ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415)).
-    GeluTanh,
-    /// `down(gelu(up(x)))` with the exact form of GELU.
-    GeluErf,
-    /// `down(silu(gate(x)) · up(x))` ([Shazeer 2020](https://arxiv.org/abs/2002.05202)).
-    Swiglu,
-    /// `down(relu(up(x))²)` ([So et al. 2021](https://arxiv.org/abs/2109.08668)).
-    Relu2,
-}
-
-/// Which tokens a query may look at, padding apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum MaskKind {
-    /// Itself and those before it.
-    Causal,
-    /// All of them.
-    Full,
-}
-
-/// What stands on the last hidden state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Head {
-    /// A projection to the vocabulary: the logits of the next token.
-    NextToken,
-    /// Dense, activation, layer norm, then a projection to the vocabulary with a bias: the logits of the token itself.
-    MaskedToken,
-    /// Dense and tanh on the first token (the pooler), then a projection to the labels.
-    Classify {
-        /// How many labels there are.
-        n_labels: usize,
-    },
-    /// Nothing: the hidden states are what is wanted.
-    Hidden {
-        /// Whether the folder brings a pooler, which is kept and saved again though nothing reads it.
-        pooler: bool,
-    },
-}
-
-/// Stretching of the rotary frequencies to longer contexts, as Llama 3.1 defines it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RopeScaling {
-    /// How much the slow frequencies are slowed.
-    pub factor: f64,
-    /// Wavelengths above `original_context_len / low_freq_factor` are slowed in full.
-    pub low_freq_factor: f64,
-    /// Wavelengths below `original_context_len / high_freq_factor` are kept.
-    pub high_freq_factor: f64,
-    /// The context length that the model was first trained on, in tokens.
-    pub original_context_len: usize,
-}
-
-/// What a layer of the pattern has otherwise than the rest of the config says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct LayerOverride {
-    /// The layer's own window; absent = the config's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub window: Option<usize>,
-    /// The layer's own base of the rotary frequencies; absent = the config's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rope_theta: Option<f64>,
-    /// `none` for a layer that doesn't rotate its queries and keys.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub positions: Option<Positions>,
-}
-
-/// What a layer shares with the other layers of its kind: which keys its queries see, and how they are rotated.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LayerKind {
-    /// With a window w, a query sees only keys nearer than w tokens.
-    pub window: Option<usize>,
-    /// The rotation of queries and keys; `None` = none.
-    pub rope: Option<Rope>,
-}
-
-/// Which angles rotary positions turn by: `theta_i = base^(-2i / d_head)`, scaled.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rope {
-    /// The base of the frequencies.
-    pub theta: f64,
-    /// Their scaling to longer contexts.
-    pub scaling: Option<RopeScaling>,
+    /// Llama with biases on queries, keys and values ([Qwen team 2024](https://arxiv.org/abs/2407.10671)).
+    Qwen2,
+    /// Llama with norms of queries and keys ([Qwen team 2025](https://arxiv.org/abs/2505.09388)).
+    Qwen3,
+    /// Llama with its norms after the branches ([OLMo team 2024](https://arxiv.org/abs/2501.00656)).
+    Olmo2,
+    /// Llama with layers that have no positions ([SmolLM team 2025](https://huggingface.co/blog/smollm3)).
+    Smollm3,
+    /// Llama with factors on embedding, branches, scores and logits ([Granite team 2024](https://github.com/ibm-granite/granite-3.0-language-models)).
+    Granite,
+    /// Attention and feed-forward side by side, a part of each head rotated ([Black et al. 2022](https://arxiv.org/abs/2204.06745)).
+    GptNeox,
+    /// The same with one norm for both ([Li et al. 2023](https://arxiv.org/abs/2309.05463)).
+    Phi,
+    /// Windows on most layers, four norms a block, GeGLU ([Gemma team 2025](https://arxiv.org/abs/2503.19786)).
+    #[serde(rename = "gemma3_text", alias = "gemma3")]
+    Gemma3,
+    /// BERT with counted positions and no pooler before its classifier ([Liu et al. 2019](https://arxiv.org/abs/1907.11692)).
+    Roberta,
+    /// RoBERTa for a hundred languages ([Conneau et al. 2020](https://arxiv.org/abs/1911.02116)).
+    XlmRoberta,
+    /// BERT without token types ([Sanh et al. 2019](https://arxiv.org/abs/1910.01108)).
+    Distilbert,
+    /// BERT with a learned bias for each distance ([Song et al. 2020](https://arxiv.org/abs/2004.09297)).
+    Mpnet,
+    /// Pre-norm encoder with rotary positions, windows and GeGLU ([Warner et al. 2024](https://arxiv.org/abs/2412.13663)).
+    Modernbert,
 }
 
 /// Everything that decides a transformer's parameters and arithmetic.
@@ -182,8 +87,18 @@ pub struct ModelConfig {
     pub norm_eps: f64,
     /// How places become known.
     pub positions: Positions,
-    /// The base of the rotary frequencies: `theta_i = rope_theta^(-2i / d_head)`.
+    /// The id that fills rows up, where positions are counted or a classifier reads the last token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pad_id: Option<u32>,
+    /// Rows of a table of learned biases on the scores, one for each range of distances and each head, shared by all layers
+    /// ([Raffel et al. 2020](https://arxiv.org/abs/1910.10683), sec. 2.1); the ranges take 32 of them. Absent = no such biases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_bias: Option<usize>,
+    /// The base of the rotary frequencies: `theta_i = rope_theta^(-2i / r)` where r channels of a head are turned.
     pub rope_theta: f64,
+    /// The share of each head's channels that is turned, its first ones.
+    #[serde(default = "off::one", skip_serializing_if = "off::is_one")]
+    pub rotary_fraction: f64,
     /// Stretching of the rotary frequencies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScaling>,
@@ -200,14 +115,53 @@ pub struct ModelConfig {
     /// The factor on q·k where it is not `1 / sqrt(d_head)`; 1 leaves the scale out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_scale: Option<f64>,
+    /// What is normed of queries and keys before they are rotated.
+    #[serde(default, skip_serializing_if = "off::is_default")]
+    pub qk_norm: QkNorm,
     /// Whether query, key, value and output projections have a bias.
     pub attention_bias: bool,
+    /// Whether the output projection has one where that is not as `attention_bias` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention_output_bias: Option<bool>,
     /// Whether the feed-forward projections have a bias.
     pub feed_forward_bias: bool,
+    /// The factor on what a sublayer adds to the stream.
+    #[serde(default = "off::one", skip_serializing_if = "off::is_one")]
+    pub residual_multiplier: f64,
+    /// The factor on the sum of the embeddings.
+    #[serde(default = "off::one", skip_serializing_if = "off::is_one")]
+    pub embedding_scale: f64,
+    /// Whether there is a norm after the embedding; absent = only with `block = "post"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_norm: Option<bool>,
+    /// Whether the first block's attention reads the stream without a norm of its own.
+    #[serde(default, skip_serializing_if = "off::is_default")]
+    pub skip_first_norm: bool,
     /// Whether the vocabulary head is the token embedding itself ([Press and Wolf 2017](https://arxiv.org/abs/1608.05859)).
     pub tied_head: bool,
     /// Number of token types (segments), each with a learned vector; 0 = none.
     pub n_token_type: usize,
+    /// Whether the projection to the vocabulary has a bias; absent = only that of masked tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_bias: Option<bool>,
+    /// Whether the dense layer of the masked head has a bias, or that of a classifier.
+    #[serde(default = "off::yes", skip_serializing_if = "off::is_yes")]
+    pub head_dense_bias: bool,
+    /// The activation of the masked head; absent = the feed-forward's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_activation: Option<ActivationKind>,
+    /// What a classifier does before its projection.
+    #[serde(default, skip_serializing_if = "off::is_default")]
+    pub classifier: ClassifierKind,
+    /// Which vector of a row a classifier reads.
+    #[serde(default, skip_serializing_if = "off::is_default")]
+    pub pooling: Pooling,
+    /// What logits are divided by.
+    #[serde(default = "off::one", skip_serializing_if = "off::is_one")]
+    pub logit_divisor: f64,
+    /// A bound c that logits come near to and never pass: `c · tanh(logit / c)`; absent = none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logit_softcap: Option<f64>,
     /// What stands on the last hidden state.
     #[schemars(skip)]
     pub head: Head,
@@ -232,6 +186,30 @@ impl ModelConfig {
         check::faults(self)
     }
 
+    /// The same model, its layers' own settings said in the fewest words: so that two that are the same are equal.
+    #[must_use]
+    pub(crate) fn canonical(mut self) -> Self {
+        for layer in &mut self.layers {
+            let LayerOverride { window, rope_theta, positions, rope_scaled } = layer;
+            *window = window.filter(|_| *window != self.window);
+            *rope_theta = rope_theta.filter(|theta| *theta != self.rope_theta);
+            *positions = positions.filter(|own| *own != self.positions);
+            *rope_scaled = rope_scaled.filter(|scaled| !scaled && self.rope_scaling.is_some());
+            if *positions == Some(Positions::None) {
+                (*rope_theta, *rope_scaled) = (None, None);
+            }
+        }
+        self.layers = pattern(&self.layers);
+        if let [LayerOverride { window, rope_theta, positions, rope_scaled }] = self.layers[..] {
+            self.window = window.or(self.window);
+            self.rope_theta = rope_theta.unwrap_or(self.rope_theta);
+            self.positions = positions.unwrap_or(self.positions);
+            self.rope_scaling = self.rope_scaling.filter(|_| rope_scaled != Some(false));
+            self.layers.clear();
+        }
+        self
+    }
+
     /// The factor on q·k: `1 / sqrt(d_head)` (Vaswani et al. 2017, eq. 1), unless the config gives another.
     pub fn scale(&self) -> f64 {
         self.attention_scale.unwrap_or_else(|| 1.0 / (self.d_head as f64).sqrt())
@@ -246,52 +224,63 @@ impl ModelConfig {
     /// pre-norm model, else 1.
     pub fn residual_scale(&self) -> f64 {
         match self.block {
-            BlockKind::Pre => (2.0 * self.n_layer as f64).sqrt().recip(),
-            BlockKind::Bare | BlockKind::Post => 1.0,
+            BlockKind::Pre | BlockKind::Parallel | BlockKind::ParallelShared => {
+                (2.0 * self.n_layer as f64).sqrt().recip()
+            }
+            // A norm after the branch undoes it.
+            BlockKind::Bare | BlockKind::Post | BlockKind::Reordered | BlockKind::Sandwich => 1.0,
+        }
+    }
+
+    /// How many channels of a head the exponents of the rotary frequencies count, `⌊d_head · rotary_fraction⌋`, and how many
+    /// pairs of them are turned (as transformers' GPT-NeoX has it).
+    pub fn rotary_widths(&self) -> (usize, usize) {
+        let width = (self.d_head as f64 * self.rotary_fraction) as usize;
+        (width, width.div_ceil(2))
+    }
+
+    /// Rows of the table of learned positions: counted ones begin after the padding's own.
+    pub fn n_position(&self) -> usize {
+        match (self.positions, self.pad_id) {
+            (Positions::Counted, pad_id) => self.context_len + pad_id.map_or(0, |id| id as usize) + 1,
+            (Positions::None | Positions::Learned | Positions::Rotary, _) => self.context_len,
         }
     }
 
     /// The kind of layer `layer`: the config's own settings, unless the pattern has others there.
     pub fn layer_kind(&self, layer: usize) -> LayerKind {
         let own = self.layers.get(layer % self.layers.len().max(1)).copied().unwrap_or_default();
-        let LayerOverride { window, rope_theta, positions } = own;
+        let LayerOverride { window, rope_theta, positions, rope_scaled } = own;
         let rope = match positions.unwrap_or(self.positions) {
-            Positions::Rotary => {
-                Some(Rope { theta: rope_theta.unwrap_or(self.rope_theta), scaling: self.rope_scaling })
-            }
-            Positions::None | Positions::Learned => None,
+            Positions::Rotary => Some(Rope {
+                theta: rope_theta.unwrap_or(self.rope_theta),
+                scaling: self.rope_scaling.filter(|_| rope_scaled != Some(false)),
+            }),
+            Positions::None | Positions::Learned | Positions::Counted => None,
         };
         LayerKind { window: window.or(self.window), rope }
     }
 }
 
-impl FeedForwardKind {
-    /// The activation: of the gate, where there is one; `None` where there is no feed-forward.
-    pub fn activation(self) -> Option<Activation> {
-        match self {
-            Self::GeluTanh => Some(Activation::GeluTanh),
-            Self::GeluErf => Some(Activation::GeluErf),
-            Self::Relu2 => Some(Activation::Relu2),
-            Self::Swiglu => Some(Activation::Silu),
-            Self::None => None,
-        }
+/// Values that leave a setting off, and whether one does.
+mod off {
+    pub(super) fn one() -> f64 {
+        1.0
     }
 
-    /// Whether there is a gate beside `up`.
-    pub fn is_gated(self) -> bool {
-        match self {
-            Self::Swiglu => true,
-            Self::None | Self::GeluTanh | Self::GeluErf | Self::Relu2 => false,
-        }
+    pub(super) fn is_one(value: &f64) -> bool {
+        *value == 1.0
     }
 
-    /// The feed-forward width where none is given: `4 d`, or for a gated one `8/3 d` rounded up to a multiple of 8,
-    /// which has about as many parameters.
-    pub(super) fn default_width(self, d_model: usize) -> usize {
-        match self {
-            Self::None => 0,
-            Self::Swiglu => (8 * d_model).div_ceil(3).next_multiple_of(8),
-            Self::GeluTanh | Self::GeluErf | Self::Relu2 => 4 * d_model,
-        }
+    pub(super) fn yes() -> bool {
+        true
+    }
+
+    pub(super) fn is_yes(value: &bool) -> bool {
+        *value
+    }
+
+    pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+        *value == T::default()
     }
 }

@@ -12,13 +12,13 @@ use vulpes_ops::decode::{
     Team, activate_no_grad, attend_no_grad, gate_no_grad, layer_norm_no_grad, matvec_no_grad,
     rms_norm_no_grad, rotary_no_grad,
 };
-use vulpes_ops::{Linear, Norm};
+use vulpes_ops::Linear;
 
 pub use row::DecoderRow;
 
 use crate::cache::KvCache;
-use crate::config::{MaskKind, ModelConfig};
-use crate::layers::{Attention, Embedding, FeedForward, HeadLayer, Layers, Residual};
+use crate::config::{BlockKind, MaskKind, ModelConfig, Positions};
+use crate::layers::{Attention, Block, Embedding, FeedForward, HeadLayer, Layers, Norm, Residual};
 use crate::transformer::Transformer;
 use row::Ring;
 use weights::{Weights, rows_times};
@@ -30,16 +30,36 @@ use weights::{Weights, rows_times};
 pub struct Decoder<'m> {
     config: &'m ModelConfig,
     layers: Layers<Weights<'m>>,
-    /// Cosines and sines of the rotary angles of each kind of layer, `[context_len][k/2]` each.
-    rotary: Vec<Option<(Vec<f32>, Vec<f32>)>>,
+    /// The rotary angles of each kind of layer.
+    rotary: Vec<Option<Angles>>,
     team: Team,
     room: Room,
+}
+
+/// Cosines and sines of rotary angles, `[context_len][n_pair]` each.
+struct Angles {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    n_pair: usize,
+}
+
+impl Norm<Weights<'_>> {
+    /// The number of elements that are normed together.
+    fn width(&self) -> usize {
+        match self {
+            Self::Layer { weight, .. } | Self::Rms { weight, .. } | Self::RmsPlusOne { weight, .. } => {
+                weight.get().len()
+            }
+        }
+    }
 }
 
 /// Room for what comes between the layers.
 #[derive(Default)]
 struct Room {
     x: Vec<f32>,
+    /// What a block of parallel sublayers reads.
+    block: Vec<f32>,
     normed: Vec<f32>,
     qkv: Vec<f32>,
     context: Vec<f32>,
@@ -50,21 +70,27 @@ struct Room {
 
 impl<'m> Decoder<'m> {
     /// The decoder of a model on a team of `threads`; `None` where it has no form here: on another device, in another
-    /// dtype than float32, with a mask that looks ahead, with token types, or with another head than the next token's.
+    /// dtype than float32, with a mask that looks ahead, with token types, with biases on the scores, with counted positions, or
+    /// with another head than the next token's.
     ///
     /// # Errors
     /// Returns an error if a rotary table can't be read.
     pub fn new(model: &'m Transformer, threads: usize) -> crate::error::Result<Option<Self>> {
         let (config, layers) = (model.config(), model.layers());
-        let Embedding { token: _, position: _, token_type, norm: _, dropout: _ } = &layers.embedding;
-        let next_token = matches!(&layers.head, HeadLayer::Vocabulary { transform: None, bias: None, .. });
-        let fits = next_token && token_type.is_none() && config.mask == MaskKind::Causal;
+        let Embedding { token: _, position: _, token_type, scale: _, norm: _, dropout: _ } = &layers.embedding;
+        let next_token = matches!(&layers.head, HeadLayer::Vocabulary { transform: None, .. });
+        let fits = next_token
+            && token_type.is_none()
+            && layers.relative_bias.is_none()
+            && config.mask == MaskKind::Causal
+            && config.positions != Positions::Counted;
         if !fits || !layers.leaves().into_iter().all(Weights::takes) {
             return Ok(None);
         }
         let table = |table: Option<(&candle_core::Tensor, &candle_core::Tensor)>| -> Result<_> {
             let Some((cos, sin)) = table else { return Ok(None) };
-            Ok(Some((cos.flatten_all()?.to_vec1()?, sin.flatten_all()?.to_vec1()?)))
+            let n_pair = cos.dim(1)?;
+            Ok(Some(Angles { cos: cos.flatten_all()?.to_vec1()?, sin: sin.flatten_all()?.to_vec1()?, n_pair }))
         };
         Ok(Some(Self {
             config,
@@ -102,8 +128,8 @@ impl<'m> Decoder<'m> {
             );
         }
         let Self { layers, rotary, team, room, .. } = self;
-        let Layers { embedding, blocks, norm, head, kinds: _ } = &*layers;
-        let Embedding { token, position: positions, token_type: _, norm: embedding_norm, dropout: _ } =
+        let Layers { embedding, relative_bias: _, blocks, norm, head, kinds: _ } = &*layers;
+        let Embedding { token, position: positions, token_type: _, scale, norm: embedding_norm, dropout: _ } =
             embedding;
         let d = config.d_model;
         room.x.clear();
@@ -111,28 +137,50 @@ impl<'m> Decoder<'m> {
         if let Some(positions) = positions {
             add(&mut room.x, &positions.get()[position * d..(position + 1) * d]);
         }
+        if *scale != 1.0 {
+            multiply(&mut room.x, *scale);
+        }
         normalize(embedding_norm.as_ref(), &mut room.x, &mut room.normed);
         for (block, ring) in blocks.iter().zip(&mut row.layers) {
             let angles = rotary[block.kind].as_ref();
-            attend(&block.attention, angles, ring, position, team, room);
-            if let Some(inner) = &block.feed_forward {
+            let Block { layer: _, kind: _, form, attention, feed_forward: inner } = block;
+            let parallel = matches!(form, BlockKind::Parallel | BlockKind::ParallelShared);
+            if parallel {
+                room.block.clone_from(&room.x);
+            }
+            attend(attention, angles, ring, position, team, room);
+            if let Some(inner) = inner {
+                if parallel {
+                    // The feed-forward reads what attention has read, and adds to what attention has made.
+                    std::mem::swap(&mut room.x, &mut room.block);
+                }
+                before(inner.residual.before.as_ref().or(block.shared_norm()), room);
+                if parallel {
+                    std::mem::swap(&mut room.x, &mut room.block);
+                }
                 feed_forward(inner, team, room);
             }
         }
         row.n_seen += 1;
         normalize(norm.as_ref(), &mut room.x, &mut room.normed);
-        let weight = match head {
-            HeadLayer::Vocabulary { weight: Some(weight), transform: _, bias: _ } => weight,
-            // A tied head; `new` takes no other kind.
-            HeadLayer::Vocabulary { weight: None, .. }
-            | HeadLayer::Labels { .. }
-            | HeadLayer::Hidden { .. } => token,
+        let HeadLayer::Vocabulary { transform: _, weight, bias, divisor, softcap } = head else {
+            bail!("a decoder gives the logits of the next token");
         };
+        if *divisor != 1.0 {
+            multiply(&mut room.x, divisor.recip());
+        }
         room.logits.resize(config.vocab_size, 0.0);
-        let (weight, x) = (weight.get(), &room.x);
+        let (weight, x) = (weight.as_ref().unwrap_or(token).get(), &room.x);
+        let bias = bias.as_ref().map(Weights::get);
         team.split(&mut room.logits, 16, &|first, part| {
-            matvec_no_grad(&weight[first * x.len()..(first + part.len()) * x.len()], x, None, part);
+            let rows = first..first + part.len();
+            let bias = bias.map(|bias| &bias[rows.clone()]);
+            matvec_no_grad(&weight[rows.start * x.len()..rows.end * x.len()], x, bias, part);
         });
+        if let Some(cap) = softcap {
+            let cap = *cap as f32;
+            room.logits.iter_mut().for_each(|logit| *logit = (*logit / cap).tanh() * cap);
+        }
         Ok(&room.logits)
     }
 }
@@ -140,7 +188,7 @@ impl<'m> Decoder<'m> {
 /// The attention sublayer of one token.
 fn attend(
     attention: &Attention<Weights>,
-    angles: Option<&(Vec<f32>, Vec<f32>)>,
+    angles: Option<&Angles>,
     ring: &mut Ring,
     position: usize,
     team: &mut Team,
@@ -153,6 +201,8 @@ fn attend(
         key,
         value,
         output,
+        query_norm,
+        key_norm,
         d_head,
         n_head,
         n_kv_head,
@@ -160,15 +210,21 @@ fn attend(
         dropout: _,
     } = attention;
     let (k, n_head, n_group, scale) = (*d_head, *n_head, *n_kv_head, *scale as f32);
-    before(residual, room);
+    before(residual.before.as_ref(), room);
     // Queries, keys and values in one go: the rows of three matrices, one below the other.
     room.qkv.resize((n_head + 2 * n_group) * k, 0.0);
     let sides = [(query, 0), (key, n_head * k), (value, (n_head + n_group) * k)];
     let x = &room.normed;
     team.split(&mut room.qkv, k, &|first, part| rows_times(&sides, x, first, part));
-    if let Some((cos, sin)) = angles {
-        let at = position * k / 2..(position + 1) * k / 2;
-        rotary_no_grad(&mut room.qkv[..(n_head + n_group) * k], &cos[at.clone()], &sin[at]);
+    for (norm, heads) in [(query_norm, 0..n_head), (key_norm, n_head..n_head + n_group)] {
+        if let Some(norm) = norm {
+            let rows = &mut room.qkv[heads.start * k..heads.end * k];
+            rows.chunks_exact_mut(norm.width()).for_each(|row| normalize_part(norm, row, &mut room.out));
+        }
+    }
+    if let Some(Angles { cos, sin, n_pair }) = angles {
+        let at = position * n_pair..(position + 1) * n_pair;
+        rotary_no_grad(&mut room.qkv[..(n_head + n_group) * k], k, &cos[at.clone()], &sin[at]);
     }
     let Ring { keys, values, n_slot } = ring;
     let (n_slot, slot) = (*n_slot, position % *n_slot);
@@ -197,10 +253,9 @@ fn attend(
     after(residual, room);
 }
 
-/// The feed-forward sublayer of one token.
+/// The feed-forward sublayer of one token, of what is in `room.normed`.
 fn feed_forward(inner: &FeedForward<Weights>, team: &mut Team, room: &mut Room) {
     let FeedForward { layer: _, residual, activation, gate, up, down } = inner;
-    before(residual, room);
     room.inner.resize(up.weight.get().len() / room.normed.len(), 0.0);
     let x = &room.normed;
     team.split(&mut room.inner, 4, &|first, part| {
@@ -224,8 +279,8 @@ fn project(linear: &Linear<Weights>, x: &[f32], out: &mut Vec<f32>, team: &mut T
 }
 
 /// What a sublayer reads: x, or its norm.
-fn before(residual: &Residual<Weights>, room: &mut Room) {
-    match &residual.before {
+fn before(norm: Option<&Norm<Weights>>, room: &mut Room) {
+    match norm {
         Some(norm) => normed(norm, &room.x, &mut room.normed),
         None => room.normed.clone_from(&room.x),
     }
@@ -233,12 +288,26 @@ fn before(residual: &Residual<Weights>, room: &mut Room) {
 
 /// What becomes of a sublayer's result.
 fn after(residual: &Residual<Weights>, room: &mut Room) {
-    let Residual { before: _, after, add: adds, dropout: _ } = residual;
+    let Residual { before: _, branch, multiplier, after, add: adds, dropout: _ } = residual;
+    normalize(branch.as_ref(), &mut room.out, &mut room.normed);
+    if *multiplier != 1.0 {
+        multiply(&mut room.out, *multiplier);
+    }
     match adds {
         true => add(&mut room.x, &room.out),
         false => room.x.clone_from(&room.out),
     }
     normalize(after.as_ref(), &mut room.x, &mut room.normed);
+}
+
+/// A part of the queries or keys becomes its norm.
+fn normalize_part(norm: &Norm<Weights>, part: &mut [f32], room: &mut Vec<f32>) {
+    normed(norm, part, room);
+    part.copy_from_slice(room);
+}
+
+fn multiply(x: &mut [f32], factor: f64) {
+    x.iter_mut().for_each(|x| *x *= factor as f32);
 }
 
 fn add(x: &mut [f32], y: &[f32]) {
@@ -260,5 +329,9 @@ fn normed(norm: &Norm<Weights>, x: &[f32], out: &mut Vec<f32>) {
             layer_norm_no_grad(x, weight.get(), bias.as_ref().map(Weights::get), *eps, out);
         }
         Norm::Rms { weight, eps } => rms_norm_no_grad(x, weight.get(), *eps, out),
+        Norm::RmsPlusOne { weight, eps } => {
+            let scale: Vec<f32> = weight.get().iter().map(|weight| weight + 1.0).collect();
+            rms_norm_no_grad(x, &scale, *eps, out);
+        }
     }
 }

@@ -22,6 +22,11 @@ impl<'a> Fields<'a> {
         self.object.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether `key` is there and null.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.object.get(key).is_some_and(Value::is_null)
+    }
+
     /// Adds a complaint.
     pub(crate) fn complain(&mut self, problem: String) {
         self.problems.push(problem);
@@ -38,6 +43,18 @@ impl<'a> Fields<'a> {
             Some(count @ 1..0x8000_0000) => Some(count as usize),
             _ => {
                 self.wrong(key, value, "a whole number from 1 to 2147483647");
+                None
+            }
+        }
+    }
+
+    /// A whole number below 2³¹.
+    pub(crate) fn whole(&mut self, key: &str) -> Option<usize> {
+        let value = self.get(key)?;
+        match value.as_u64() {
+            Some(whole @ 0..0x8000_0000) => Some(whole as usize),
+            _ => {
+                self.wrong(key, value, "a whole number from 0 to 2147483647");
                 None
             }
         }
@@ -88,6 +105,15 @@ impl<'a> Fields<'a> {
             self.wrong(key, value, "true or false");
         }
         value.as_bool()
+    }
+
+    /// A list, or nothing with a complaint.
+    pub(crate) fn list(&mut self, key: &str) -> Option<&'a [Value]> {
+        let value = self.get(key)?;
+        if !value.is_array() {
+            self.wrong(key, value, "a list");
+        }
+        value.as_array().map(Vec::as_slice)
     }
 
     /// A text.

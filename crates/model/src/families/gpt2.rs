@@ -1,11 +1,13 @@
-//! GPT-2: its preset, and its folders, `GPT2LMHeadModel` and `GPT2Model`.
+//! GPT-2: its preset, and its folders, `GPT2LMHeadModel`, `GPT2ForSequenceClassification` and `GPT2Model`.
 
 use serde_json::{Map, Value, json};
 
+use super::base::off;
+use super::heads::{Classes, causal_class, pad_id, read_causal_head};
 use super::names::Names;
-use super::words::{activation, activation_name, architecture, dropout, head_width};
+use super::words::{activation, activation_name, dropout, head_width};
 use super::{Definition, Folder, Reading};
-use crate::config::{BlockKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Positions};
+use crate::config::{ClassifierKind, Family, FeedForwardKind, ModelConfig, Pooling};
 
 pub(super) static FAMILY: Definition =
     Definition { preset, folder: Some(Folder { model_type: "gpt2", names: NAMES, read, write }) };
@@ -13,39 +15,17 @@ pub(super) static FAMILY: Definition =
 /// What a config has where it is silent.
 fn preset() -> ModelConfig {
     ModelConfig {
-        family: Family::Gpt2,
         vocab_size: 50_257,
-        n_layer: 12,
-        n_head: 12,
-        n_kv_head: 12,
-        d_model: 768,
-        d_head: 64,
-        d_ff: 3072,
-        context_len: 1024,
-        block: BlockKind::Pre,
-        norm: NormKind::Layer,
-        norm_eps: 1e-5,
-        positions: Positions::Learned,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        feed_forward: FeedForwardKind::GeluTanh,
-        mask: MaskKind::Causal,
-        window: None,
-        layers: Vec::new(),
-        attention_scale: None,
-        attention_bias: true,
-        feed_forward_bias: true,
-        tied_head: true,
-        n_token_type: 0,
-        head: Head::NextToken,
-        dropout: 0.0,
-        init_std: 0.02,
+        classifier: ClassifierKind::Plain,
+        pooling: Pooling::Last,
+        ..off(Family::Gpt2)
     }
 }
 
 /// GPT-2's tensors. Its projections are stored `[in, out]`, and query, key and value as one.
 const NAMES: Names = Names {
     stale: &[".attn.bias", ".attn.masked_bias"],
+    other_heads: &["lm_head.", "score."],
     ..Names::new(
         "transformer.",
         "*h",
@@ -54,6 +34,7 @@ const NAMES: Names = Names {
             ("embedding.position", "*wpe"),
             ("norm", "*ln_f"),
             ("head.weight", "lm_head.weight"),
+            ("head.classifier", "score"),
         ],
         &[
             ("attention.norm", "ln_1"),
@@ -69,23 +50,20 @@ const NAMES: Names = Names {
     .transposed()
 };
 
+/// Its classes.
+const CLASSES: Classes = Classes {
+    causal: "GPT2LMHeadModel",
+    bare: "GPT2Model",
+    classify: Some("GPT2ForSequenceClassification"),
+};
+
 /// What `config.json` says; complaints go to its fields.
 fn read(reading: &mut Reading) -> Option<ModelConfig> {
-    let Reading { fields, has, warnings, labels: _ } = reading;
+    let tied_head = reading.fields.flag("tie_word_embeddings").unwrap_or(true);
+    let head = read_causal_head(reading, &CLASSES, tied_head, "lm_head.weight");
+    let Reading { fields, has: _, warnings, labels: _ } = reading;
     let d_model = fields.count_of("n_embd", "hidden_size").unwrap_or(768);
     let n_head = fields.count_of("n_head", "num_attention_heads").unwrap_or(12);
-    let tied_head = fields.flag("tie_word_embeddings").unwrap_or(true);
-    let head = match architecture(fields) {
-        Some("GPT2LMHeadModel") => Head::NextToken,
-        None | Some("GPT2Model") if tied_head || has("lm_head.weight") => Head::NextToken,
-        None | Some("GPT2Model") => Head::Hidden { pooler: false },
-        Some(other) => {
-            fields.complain(format!(
-                "architectures = [{other:?}] is not implemented; GPT2LMHeadModel and GPT2Model are"
-            ));
-            Head::NextToken
-        }
-    };
     fields.only("add_cross_attention", false);
     let attention_scale = (fields.flag("scale_attn_weights") == Some(false)).then_some(1.0);
     fields.only("scale_attn_by_inverse_layer_idx", false);
@@ -102,6 +80,7 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
         feed_forward: activation(fields, "activation_function", FeedForwardKind::GeluTanh),
         attention_scale,
         tied_head,
+        pad_id: pad_id(fields, head, None),
         head,
         dropout: dropout(fields, &["resid_pdrop", "embd_pdrop", "attn_pdrop"], 0.1, warnings),
         init_std: fields.positive("initializer_range").unwrap_or(0.02),
@@ -125,25 +104,38 @@ fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
         norm: _,
         norm_eps,
         positions: _,
+        pad_id,
+        relative_bias: _,
         rope_theta: _,
+        rotary_fraction: _,
         rope_scaling: _,
         feed_forward,
         mask: _,
         window: _,
         layers: _,
         attention_scale,
+        qk_norm: _,
         attention_bias: _,
+        attention_output_bias: _,
         feed_forward_bias: _,
+        residual_multiplier: _,
+        embedding_scale: _,
+        embedding_norm: _,
+        skip_first_norm: _,
         tied_head,
         n_token_type: _,
+        head_bias: _,
+        head_dense_bias: _,
+        head_activation: _,
+        classifier: _,
+        pooling: _,
+        logit_divisor: _,
+        logit_softcap: _,
         head,
         dropout,
         init_std,
     } = config;
-    let class = match head {
-        Head::Hidden { .. } => "GPT2Model",
-        _ => "GPT2LMHeadModel",
-    };
+    let class = causal_class(&CLASSES, *head)?;
     let object = json!({
         "architectures": [class],
         "model_type": "gpt2",
@@ -160,6 +152,7 @@ fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
         "n_inner": d_ff,
         "n_layer": n_layer,
         "n_positions": context_len,
+        "pad_token_id": pad_id,
         "reorder_and_upcast_attn": false,
         "resid_pdrop": dropout,
         "scale_attn_by_inverse_layer_idx": false,

@@ -2,14 +2,33 @@
 //!
 //! To add one: its name in [`Family`], its file here, its row in the table below.
 
+mod base;
 mod bert;
+mod decoder;
+mod distilbert;
+mod encoder;
 mod fields;
 mod fox;
+mod gemma3;
 mod gpt2;
+mod gpt_neox;
+mod granite;
+mod heads;
 mod llama;
+mod modernbert;
+mod mpnet;
 mod names;
+mod olmo2;
 mod own;
+mod phi;
+mod qwen2;
+mod qwen3;
+mod roberta;
+mod rope;
+mod smollm3;
+mod windows;
 mod words;
+mod xlm_roberta;
 
 use serde_json::{Map, Value};
 
@@ -38,7 +57,23 @@ table! {
     Gpt2: gpt2,
     Bert: bert,
     Llama: llama,
+    Qwen2: qwen2,
+    Qwen3: qwen3,
+    Olmo2: olmo2,
+    Smollm3: smollm3,
+    Granite: granite,
+    GptNeox: gpt_neox,
+    Phi: phi,
+    Gemma3: gemma3,
+    Roberta: roberta,
+    XlmRoberta: xlm_roberta,
+    Distilbert: distilbert,
+    Mpnet: mpnet,
+    Modernbert: modernbert,
 }
+
+/// Layouts that are read and never written.
+pub(crate) static READ_ONLY: &[&Folder] = &[&gemma3::WITH_PICTURES];
 
 /// The layout of folders that can say everything: Vulpes' own.
 pub(crate) static OWN: &Folder = &own::FOLDER;

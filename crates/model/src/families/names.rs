@@ -1,18 +1,24 @@
 //! From our parameter names to the names in a file: a table per family, and its rules for joining and transposing.
 
-use crate::config::ModelConfig;
+use crate::config::{Head, ModelConfig};
 use crate::layers::parameter_specs;
 
 /// How a layout names its tensors. `*` at the start of a name stands for [`Names::prefix`].
 pub(crate) struct Names {
     /// What stands before every name of the model proper; files of the bare model lack it.
     pub(crate) prefix: &'static str,
+    /// Other words that may stand there.
+    pub(crate) other_prefixes: &'static [&'static str],
     /// What stands before a block's number.
     pub(crate) block: &'static str,
     /// Modules (or whole names, which take precedence) outside the blocks: ours, theirs.
     pub(crate) outside: &'static [(&'static str, &'static str)],
     /// Modules inside a block: ours, theirs. Several of ours under one of theirs are joined along their outputs.
     pub(crate) inside: &'static [(&'static str, &'static str)],
+    /// Rows that go before `outside` in a model without a head.
+    pub(crate) bare: &'static [(&'static str, &'static str)],
+    /// Of the joined ones those whose parts alternate from head to head.
+    pub(crate) by_head: &'static [&'static str],
     /// Whether a block's projections are stored `[in, out]`.
     pub(crate) transposed: bool,
     /// Other names that go before the canonical one where a folder has both: canonical, other.
@@ -36,6 +42,8 @@ pub(crate) struct Stored {
     pub(crate) parts: Vec<(String, Vec<usize>)>,
     /// Whether a matrix is stored `[in, out]`.
     pub(crate) transposed: bool,
+    /// Into how many pieces each part is cut, which then alternate; 1 = the parts stand one after the other.
+    pub(crate) n_piece: usize,
 }
 
 impl Names {
@@ -49,8 +57,11 @@ impl Names {
         Self {
             prefix,
             block,
+            other_prefixes: &[],
             outside,
             inside,
+            bare: &[],
+            by_head: &[],
             transposed: false,
             first: &[],
             endings: &[],
@@ -68,7 +79,7 @@ impl Names {
     pub(crate) fn table(&self, config: &ModelConfig) -> Vec<Stored> {
         let mut table: Vec<Stored> = Vec::new();
         for spec in parameter_specs(config) {
-            let (name, in_block) = self.stored(&spec.name);
+            let (name, in_block) = self.stored(&spec.name, matches!(config.head, Head::Hidden { .. }));
             // Weights and biases of query, key and value alternate: the other parts are among the last few.
             match table.iter_mut().rev().take(4).find(|stored| stored.name == name) {
                 Some(joined) => {
@@ -82,7 +93,10 @@ impl Names {
                     if transposed {
                         shape.reverse();
                     }
-                    table.push(Stored { name, shape, parts: vec![(spec.name, spec.shape)], transposed });
+                    let by_head = |module: &&str| name.rsplit_once('.').is_some_and(|(of, _)| of.ends_with(*module));
+                    let n_piece = if self.by_head.iter().any(by_head) { config.n_head } else { 1 };
+                    let parts = vec![(spec.name, spec.shape)];
+                    table.push(Stored { name, shape, parts, transposed, n_piece });
                 }
             }
         }
@@ -91,13 +105,19 @@ impl Names {
 
     /// The canonical name in the file of our parameter `name`.
     pub(crate) fn of(&self, name: &str) -> String {
-        self.stored(name).0
+        self.stored(name, false).0
     }
 
     /// The canonical name in the file of our parameter `name`, and whether it stands in a block.
-    fn stored(&self, name: &str) -> (String, bool) {
+    fn stored(&self, name: &str, is_bare: bool) -> (String, bool) {
         if let Some((layer, rest)) = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
             return (format!("{}.{layer}.{}", self.block, renamed(self.inside, rest)), true);
+        }
+        if is_bare {
+            let bare = renamed(self.bare, name);
+            if bare != name {
+                return (bare, false);
+            }
         }
         (renamed(self.outside, name), false)
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fields::Fields;
-use crate::config::FeedForwardKind;
+use crate::config::{ActivationKind, FeedForwardKind};
 
 /// The class that `architectures` names, if it names one.
 pub(crate) fn architecture<'a>(fields: &mut Fields<'a>) -> Option<&'a str> {
@@ -28,12 +28,75 @@ pub(crate) fn activation(fields: &mut Fields, key: &str, default: FeedForwardKin
             FeedForwardKind::GeluTanh
         }
         Some("relu2") => FeedForwardKind::Relu2,
+        Some("relu") => FeedForwardKind::Relu,
+        Some("silu" | "swish") => FeedForwardKind::Silu,
         Some(other) => {
             fields.complain(format!(
-                "{key} = {other:?} is not implemented; gelu, gelu_new, gelu_pytorch_tanh and relu2 are"
+                "{key} = {other:?} is not implemented; gelu, gelu_new, gelu_pytorch_tanh, relu, relu2 and silu are"
             ));
             default
         }
+    }
+}
+
+/// A feed-forward with a gate, under the names that transformers has for the gate's activation.
+pub(crate) fn gated_activation(fields: &mut Fields, key: &str, default: FeedForwardKind) -> FeedForwardKind {
+    match activation(fields, key, default) {
+        FeedForwardKind::Silu => FeedForwardKind::Swiglu,
+        FeedForwardKind::GeluErf => FeedForwardKind::GegluErf,
+        FeedForwardKind::GeluTanh => FeedForwardKind::GegluTanh,
+        FeedForwardKind::Relu => FeedForwardKind::Reglu,
+        FeedForwardKind::Relu2 => {
+            fields.complain(format!(
+                "{key} = \"relu2\" is not implemented for a gate; gelu, gelu_pytorch_tanh, relu and silu are"
+            ));
+            default
+        }
+        gated => gated,
+    }
+}
+
+/// An activation by itself, under the same names.
+pub(crate) fn head_activation(fields: &mut Fields, key: &str) -> Option<ActivationKind> {
+    fields.text(key)?;
+    match activation(fields, key, FeedForwardKind::None) {
+        FeedForwardKind::GeluErf => Some(ActivationKind::GeluErf),
+        FeedForwardKind::GeluTanh => Some(ActivationKind::GeluTanh),
+        FeedForwardKind::Silu => Some(ActivationKind::Silu),
+        FeedForwardKind::Relu => Some(ActivationKind::Relu),
+        FeedForwardKind::Relu2 => Some(ActivationKind::Relu2),
+        FeedForwardKind::None
+        | FeedForwardKind::Swiglu
+        | FeedForwardKind::GegluTanh
+        | FeedForwardKind::GegluErf
+        | FeedForwardKind::Reglu => None,
+    }
+}
+
+/// The name that transformers has for an activation.
+pub(crate) fn head_activation_name(kind: ActivationKind) -> &'static str {
+    match kind {
+        ActivationKind::GeluErf => "gelu",
+        ActivationKind::GeluTanh => "gelu_new",
+        ActivationKind::Silu => "silu",
+        ActivationKind::Relu => "relu",
+        ActivationKind::Relu2 => "relu2",
+    }
+}
+
+/// The name that transformers has for the activation of a gate.
+pub(crate) fn gate_name(kind: FeedForwardKind) -> Option<&'static str> {
+    match kind {
+        FeedForwardKind::Swiglu => Some("silu"),
+        FeedForwardKind::GegluErf => Some("gelu"),
+        FeedForwardKind::GegluTanh => Some("gelu_pytorch_tanh"),
+        FeedForwardKind::Reglu => Some("relu"),
+        FeedForwardKind::None
+        | FeedForwardKind::GeluTanh
+        | FeedForwardKind::GeluErf
+        | FeedForwardKind::Relu2
+        | FeedForwardKind::Relu
+        | FeedForwardKind::Silu => None,
     }
 }
 
@@ -43,7 +106,13 @@ pub(crate) fn activation_name(kind: FeedForwardKind) -> Option<&'static str> {
         FeedForwardKind::GeluErf => Some("gelu"),
         FeedForwardKind::GeluTanh => Some("gelu_new"),
         FeedForwardKind::Relu2 => Some("relu2"),
-        FeedForwardKind::None | FeedForwardKind::Swiglu => None,
+        FeedForwardKind::Relu => Some("relu"),
+        FeedForwardKind::Silu => Some("silu"),
+        FeedForwardKind::None
+        | FeedForwardKind::Swiglu
+        | FeedForwardKind::GegluTanh
+        | FeedForwardKind::GegluErf
+        | FeedForwardKind::Reglu => None,
     }
 }
 

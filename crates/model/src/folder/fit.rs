@@ -22,8 +22,9 @@ pub(super) struct Fit {
 
 /// The prefix that the names of the folder carry: the layout's, or none in files of the bare model.
 pub(super) fn prefix(names: &Names, store: &Store) -> &'static str {
-    let prefixed = store.entries().keys().any(|name| name.starts_with(names.prefix));
-    if prefixed { names.prefix } else { "" }
+    let prefixes = std::iter::once(&names.prefix).chain(names.other_prefixes);
+    let is_used = |prefix: &&&'static str| store.entries().keys().any(|name| name.starts_with(**prefix));
+    prefixes.copied().find(|prefix| is_used(&prefix)).unwrap_or_default()
 }
 
 /// Fits `config` to the tensors of `store`, both of the folder `dir`.

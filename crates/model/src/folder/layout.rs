@@ -31,7 +31,8 @@ pub(super) struct Described {
 
 /// The layouts that are read.
 fn layouts() -> impl Iterator<Item = &'static Folder> {
-    families::FAMILIES.iter().filter_map(|family| family.folder.as_ref()).chain([families::OWN])
+    let of_families = families::FAMILIES.iter().filter_map(|family| family.folder.as_ref());
+    of_families.chain(families::READ_ONLY.iter().copied()).chain([families::OWN])
 }
 
 /// The layout that `config` is written in: its family's where that fits, else Vulpes' own.
@@ -82,7 +83,7 @@ pub(super) fn read(
     };
     let mut reading =
         Reading { fields, has: &|name| has(layout, name), labels: Vec::new(), warnings: Vec::new() };
-    let config = (layout.read)(&mut reading);
+    let config = (layout.read)(&mut reading).map(ModelConfig::canonical);
     let Reading { fields, has: _, labels, warnings } = reading;
     extra.labels = labels;
     let mut problems = fields.problems;
@@ -107,7 +108,10 @@ fn write_as(layout: &Folder, config: &ModelConfig, extra: &Extra, dtype: &str) -
     let mut object = (layout.write)(config)?;
     object.insert("bos_token_id".into(), json!(extra.bos_token_id));
     object.insert("eos_token_id".into(), one_or_many(&extra.eos_token_id));
-    object.insert("pad_token_id".into(), json!(extra.pad_token_id));
+    // A model that goes by its padding says so itself.
+    if object.get("pad_token_id").is_none_or(Value::is_null) {
+        object.insert("pad_token_id".into(), json!(extra.pad_token_id));
+    }
     if let Head::Classify { n_labels } = config.head {
         let labels: Vec<String> = match extra.labels.len() == n_labels {
             true => extra.labels.clone(),

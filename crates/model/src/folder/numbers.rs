@@ -12,12 +12,15 @@ pub(super) fn cut(stored: &Stored, floats: Vec<f32>) -> Vec<Vec<f32>> {
         return vec![floats];
     }
     if !stored.transposed {
+        let sizes: Vec<usize> = stored.parts.iter().map(|(_, shape)| shape.iter().product()).collect();
         let mut rest = floats.as_slice();
-        let mut parts = Vec::with_capacity(stored.parts.len());
-        for (_, shape) in &stored.parts {
-            let (part, after) = rest.split_at(shape.iter().product());
-            parts.push(part.to_vec());
-            rest = after;
+        let mut parts: Vec<Vec<f32>> = sizes.iter().map(|size| Vec::with_capacity(*size)).collect();
+        for _ in 0..stored.n_piece {
+            for (part, size) in parts.iter_mut().zip(&sizes) {
+                let (piece, after) = rest.split_at(size / stored.n_piece);
+                part.extend_from_slice(piece);
+                rest = after;
+            }
         }
         return parts;
     }
@@ -37,7 +40,14 @@ pub(super) fn cut(stored: &Stored, floats: Vec<f32>) -> Vec<Vec<f32>> {
 /// Joins the numbers of a stored tensor's parameters, the inverse of [`cut`].
 pub(super) fn join<T: Copy + Default>(stored: &Stored, mut parts: Vec<Vec<T>>) -> Vec<T> {
     if !stored.transposed {
-        return if parts.len() == 1 { parts.remove(0) } else { parts.concat() };
+        if parts.len() == 1 {
+            return parts.remove(0);
+        }
+        let piece = |number: usize, part: &'_ Vec<T>| {
+            let size = part.len() / stored.n_piece;
+            part[number * size..(number + 1) * size].to_vec()
+        };
+        return (0..stored.n_piece).flat_map(|n| parts.iter().flat_map(move |part| piece(n, part))).collect();
     }
     let (n_in, n_out) = (stored.shape[0], stored.shape[1]);
     let mut joined = vec![T::default(); n_in * n_out];
@@ -106,12 +116,23 @@ mod tests {
     #[test]
     fn a_transposed_and_joined_matrix_comes_apart_and_back() {
         let parts = vec![("q".to_string(), vec![1, 2]), ("k".to_string(), vec![2, 2])];
-        let stored = Stored { name: "c".into(), shape: vec![2, 3], parts, transposed: true };
+        let stored = Stored { name: "c".into(), shape: vec![2, 3], parts, transposed: true, n_piece: 1 };
         // [in, out]: row 0 is what input 0 adds to outputs q0, k0, k1.
         let floats = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let cut_up = cut(&stored, floats.clone());
         assert_eq!(cut_up, [vec![1.0, 4.0], vec![2.0, 5.0, 3.0, 6.0]]);
         assert_eq!(join(&stored, cut_up), floats);
+    }
+
+    #[test]
+    fn parts_that_alternate_from_head_to_head_come_apart_and_back() {
+        let parts = ["q", "k", "v"].map(|name| (name.to_string(), vec![2, 1])).to_vec();
+        let stored = Stored { name: "qkv".into(), shape: vec![6, 1], parts, transposed: false, n_piece: 2 };
+        // Head 0's query, key and value, then head 1's.
+        let floats = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let apart = cut(&stored, floats.clone());
+        assert_eq!(apart, [vec![1.0, 4.0], vec![2.0, 5.0], vec![3.0, 6.0]]);
+        assert_eq!(join(&stored, apart), floats);
     }
 
     #[test]
@@ -121,6 +142,7 @@ mod tests {
             shape: vec![37, 53],
             parts: vec![("w".into(), vec![53, 37])],
             transposed: true,
+            n_piece: 1,
         };
         let floats: Vec<f32> = (0..37 * 53).map(|x| x as f32).collect();
         let transposed = cut(&stored, floats.clone());

@@ -7,8 +7,9 @@ use vulpes_ops::{
 
 use super::context::Context;
 use super::describe::{Describe, Projection};
+use super::norm::{Norm, made};
 use super::residual::Residual;
-use crate::config::BlockKind;
+use crate::config::{BlockKind, QkNorm};
 use crate::probe::Site;
 use crate::run::{Run, record_with};
 use crate::spec::{Location, ParameterSpec, Part};
@@ -29,6 +30,10 @@ pub struct Attention<P> {
     pub value: Linear<P>,
     /// From the heads' contexts back to the stream, `[d, h·k]`; a bare block has none.
     pub output: Option<Linear<P>>,
+    /// The norm of queries before they are rotated, `[k]` or `[h·k]`.
+    pub query_norm: Option<Norm<P>>,
+    /// That of keys, `[k]` or `[g·k]`.
+    pub key_norm: Option<Norm<P>>,
     /// The width of a head, k.
     pub d_head: usize,
     /// The number of query heads, h.
@@ -48,7 +53,16 @@ impl Attention<ParameterSpec> {
         let (d, q, kv) = (c.d_model, c.n_head * c.d_head, c.n_kv_head * c.d_head);
         let linear = |last: &str, d_out: usize, d_in: usize, scale: f64, part: Part| {
             let name = &format!("{name}.{last}");
-            describe.linear(Projection { name, d_out, d_in, bias: c.attention_bias, scale, location, part })
+            let bias = match part {
+                Part::AttentionOutput => c.attention_output_bias.unwrap_or(c.attention_bias),
+                _ => c.attention_bias,
+            };
+            describe.linear(Projection { name, d_out, d_in, bias, scale, location, part })
+        };
+        let norm = |last: &str, width: usize| match c.qk_norm {
+            QkNorm::None => None,
+            QkNorm::Head => describe.norm(&format!("{name}.{last}"), c.d_head, location),
+            QkNorm::Whole => describe.norm(&format!("{name}.{last}"), width, location),
         };
         Self {
             layer,
@@ -58,10 +72,17 @@ impl Attention<ParameterSpec> {
             value: linear("value", kv, d, 1.0, Part::Value),
             output: match c.block {
                 BlockKind::Bare => None,
-                BlockKind::Pre | BlockKind::Post => {
+                BlockKind::Pre
+                | BlockKind::Post
+                | BlockKind::Reordered
+                | BlockKind::Sandwich
+                | BlockKind::Parallel
+                | BlockKind::ParallelShared => {
                     Some(linear("output", d, q, c.residual_scale(), Part::AttentionOutput))
                 }
             },
+            query_norm: norm("query_norm", q),
+            key_norm: norm("key_norm", kv),
             d_head: c.d_head,
             n_head: c.n_head,
             n_kv_head: c.n_kv_head,
@@ -80,8 +101,21 @@ impl<P> Attention<P> {
         &'a self,
         f: &mut impl FnMut(&'a P) -> std::result::Result<Q, E>,
     ) -> std::result::Result<Attention<Q>, E> {
-        let Self { layer, residual, query, key, value, output, d_head, n_head, n_kv_head, scale, dropout } =
-            self;
+        let Self {
+            layer,
+            residual,
+            query,
+            key,
+            value,
+            output,
+            query_norm,
+            key_norm,
+            d_head,
+            n_head,
+            n_kv_head,
+            scale,
+            dropout,
+        } = self;
         Ok(Attention {
             layer: *layer,
             residual: residual.try_map(f)?,
@@ -89,6 +123,8 @@ impl<P> Attention<P> {
             key: key.try_map(f)?,
             value: value.try_map(f)?,
             output: output.as_ref().map(|output| output.try_map(f)).transpose()?,
+            query_norm: query_norm.as_ref().map(|norm| norm.try_map(f)).transpose()?,
+            key_norm: key_norm.as_ref().map(|norm| norm.try_map(f)).transpose()?,
             d_head: *d_head,
             n_head: *n_head,
             n_kv_head: *n_kv_head,
@@ -111,30 +147,38 @@ impl Attention<Tensor> {
             key,
             value,
             output,
+            query_norm,
+            key_norm,
             d_head,
             n_head: _,
             n_kv_head: _,
             scale,
             dropout: p_weights,
         } = self;
-        let Residual { before, after: _, add, dropout: p } = residual;
+        let Residual { before, branch: _, multiplier: _, after: _, add: _, dropout: p } = residual;
         let weights_dropout = run.dropout_at("attention.weights", *layer, *p_weights);
         let dropout = run.dropout_at("attention", *layer, *p);
+        let fused = residual.adds_plainly();
+        let (before, query_norm, key_norm) =
+            (made(before.as_ref())?, made(query_norm.as_ref())?, made(key_norm.as_ref())?);
         let parts = AttentionLayer {
             norm: before.as_ref().map(|norm| norm.as_ref()),
             query: query.as_ref(),
             key: key.as_ref(),
             value: value.as_ref(),
             output: output.as_ref().map(Linear::as_ref),
+            query_norm: query_norm.as_ref().map(|norm| norm.as_ref()),
+            key_norm: key_norm.as_ref().map(|norm| norm.as_ref()),
             d_head: *d_head,
             rotary: context.rotary,
+            bias: context.bias.as_ref(),
             attention: AttentionOptions {
                 scale: *scale,
                 mask: &context.mask,
                 dropout: weights_dropout.as_ref(),
             },
-            residual: *add,
-            dropout: dropout.as_ref(),
+            residual: fused,
+            dropout: dropout.as_ref().filter(|_| fused),
         };
         if let Some(tables) = context.rotary {
             for (site, table) in [(Site::Cosines(*layer), tables.cos), (Site::Sines(*layer), tables.sin)] {
@@ -146,6 +190,13 @@ impl Attention<Tensor> {
             attention_layer_unfused(x, &parts, &mut inside)?
         } else {
             attention_layer(x, &parts)?
+        };
+        let y = if fused {
+            y
+        } else {
+            let y = residual.scaled(y)?;
+            run.record(Site::AttentionBranch(*layer), &y);
+            residual.added(x, y, dropout.as_ref())?
         };
         run.record(Site::AttentionSum(*layer), &y);
         let y = residual.after(y)?;
@@ -171,6 +222,8 @@ impl OfLayer<'_, '_> {
     fn site(&self, part: AttentionPart) -> Site {
         match part {
             AttentionPart::Input => Site::AttentionInput(self.layer),
+            AttentionPart::UnnormedQuery => Site::UnnormedQuery(self.layer),
+            AttentionPart::UnnormedKey => Site::UnnormedKey(self.layer),
             AttentionPart::UnturnedQuery => Site::UnturnedQuery(self.layer),
             AttentionPart::UnturnedKey => Site::UnturnedKey(self.layer),
             AttentionPart::Query => Site::Query(self.layer),

@@ -1,4 +1,4 @@
-//! One block: an attention sublayer, then a feed-forward sublayer, each joined to the residual stream.
+//! One block: an attention sublayer and a feed-forward sublayer, each joined to the residual stream.
 
 use candle_core::{Result, Tensor};
 
@@ -6,17 +6,21 @@ use super::attention::Attention;
 use super::context::Context;
 use super::describe::Describe;
 use super::feed_forward::FeedForward;
+use super::norm::Norm;
+use crate::config::BlockKind;
 use crate::probe::Site;
 use crate::run::Run;
 use crate::spec::ParameterSpec;
 
-/// Attention, then feed-forward.
+/// Attention, then feed-forward; or both side by side.
 #[derive(Clone, Debug)]
 pub struct Block<P> {
     /// The block's number, from 0.
     pub layer: usize,
     /// The number of its kind in [`super::Layers::kinds`].
     pub kind: usize,
+    /// How the sublayers stand to each other and to the stream.
+    pub form: BlockKind,
     /// The first sublayer.
     pub attention: Attention<P>,
     /// The second sublayer.
@@ -26,7 +30,7 @@ pub struct Block<P> {
 impl Block<ParameterSpec> {
     pub(super) fn of(describe: &Describe, layer: usize, kind: usize) -> Self {
         let (attention, feed_forward) = (Attention::of(describe, layer), FeedForward::of(describe, layer));
-        Self { layer, kind, attention, feed_forward }
+        Self { layer, kind, form: describe.config.block, attention, feed_forward }
     }
 }
 
@@ -39,13 +43,21 @@ impl<P> Block<P> {
         &'a self,
         f: &mut impl FnMut(&'a P) -> std::result::Result<Q, E>,
     ) -> std::result::Result<Block<Q>, E> {
-        let Self { layer, kind, attention, feed_forward } = self;
+        let Self { layer, kind, form, attention, feed_forward } = self;
         Ok(Block {
             layer: *layer,
             kind: *kind,
+            form: *form,
             attention: attention.try_map(f)?,
             feed_forward: feed_forward.as_ref().map(|inner| inner.try_map(f)).transpose()?,
         })
+    }
+}
+
+impl<P> Block<P> {
+    /// The norm that both sublayers read through, where they share one.
+    pub fn shared_norm(&self) -> Option<&Norm<P>> {
+        self.attention.residual.before.as_ref().filter(|_| self.form == BlockKind::ParallelShared)
     }
 }
 
@@ -53,11 +65,19 @@ impl Block<Tensor> {
     /// # Shape
     /// `[b, t, d]` to the same.
     pub(crate) fn forward(&self, x: &Tensor, context: &Context, run: &mut Run) -> Result<Tensor> {
-        let mut x = self.attention.forward(x, context, run)?;
+        let mut y = self.attention.forward(x, context, run)?;
         if let Some(feed_forward) = &self.feed_forward {
-            x = feed_forward.forward(&x, run)?;
+            y = match self.form {
+                BlockKind::Parallel => feed_forward.forward((x, &y), None, run)?,
+                BlockKind::ParallelShared => feed_forward.forward((x, &y), self.shared_norm(), run)?,
+                BlockKind::Bare
+                | BlockKind::Pre
+                | BlockKind::Post
+                | BlockKind::Reordered
+                | BlockKind::Sandwich => feed_forward.forward((&y, &y), None, run)?,
+            };
         }
-        run.record(Site::Block(self.layer), &x);
-        Ok(x)
+        run.record(Site::Block(self.layer), &y);
+        Ok(y)
     }
 }

@@ -1,7 +1,8 @@
 //! The words in which layers describe their parameters: projections and norms by name, width and location.
 
-use vulpes_ops::{Linear, Norm};
+use vulpes_ops::Linear;
 
+use super::norm::Norm;
 use crate::config::{ModelConfig, NormKind};
 use crate::spec::{Init, Kind, Location, ParameterSpec, Part, Role};
 
@@ -60,7 +61,8 @@ impl Describe<'_> {
         location: Location,
     ) -> Option<Norm<ParameterSpec>> {
         let role = Role { location, part: Part::Norm, kind: Kind::Scale };
-        let weight = ParameterSpec { name: format!("{name}.weight"), shape: vec![d], init: Init::Ones, role };
+        let init = if kind == NormKind::RmsPlusOne { Init::Zeros } else { Init::Ones };
+        let weight = ParameterSpec { name: format!("{name}.weight"), shape: vec![d], init, role };
         let eps = self.config.norm_eps;
         match kind {
             NormKind::None => None,
@@ -68,7 +70,9 @@ impl Describe<'_> {
                 let bias = Some(self.bias(format!("{name}.bias"), d, location, Part::Norm));
                 Some(Norm::Layer { weight, bias, eps })
             }
+            NormKind::LayerNoBias => Some(Norm::Layer { weight, bias: None, eps }),
             NormKind::Rms => Some(Norm::Rms { weight, eps }),
+            NormKind::RmsPlusOne => Some(Norm::RmsPlusOne { weight, eps }),
         }
     }
 }

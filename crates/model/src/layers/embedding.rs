@@ -1,17 +1,18 @@
 //! From token ids to vectors.
 
 use candle_core::{Result, Tensor};
-use vulpes_ops::{self as ops, Norm};
+use vulpes_ops as ops;
 
 use super::describe::Describe;
+use super::norm::Norm;
 use crate::config::{BlockKind, Positions};
 use crate::input::Input;
 use crate::probe::Site;
 use crate::run::{Run, record_with};
 use crate::spec::{Kind, Location, ParameterSpec, Part, Role};
 
-/// The sum of a token's vector, its position's and its type's, each where the model has them; then a norm, where it has
-/// one.
+/// The sum of a token's vector, its position's and its type's, each where the model has them, times a factor; then a
+/// norm, where it has one.
 #[derive(Clone, Debug)]
 pub struct Embedding<P> {
     /// `[v, d]`.
@@ -20,6 +21,8 @@ pub struct Embedding<P> {
     pub position: Option<P>,
     /// One row per token type.
     pub token_type: Option<P>,
+    /// The factor on the sum.
+    pub scale: f64,
     /// The norm of the sum.
     pub norm: Option<Norm<P>>,
     /// The share of the result that is set to zero in training.
@@ -36,14 +39,18 @@ impl Embedding<ParameterSpec> {
         Self {
             token: table("token", c.vocab_size, Part::Token),
             position: match c.positions {
-                Positions::Learned => Some(table("position", c.context_len, Part::Position)),
+                Positions::Learned | Positions::Counted => {
+                    Some(table("position", c.n_position(), Part::Position))
+                }
                 Positions::None | Positions::Rotary => None,
             },
             token_type: (c.n_token_type > 0).then(|| table("token_type", c.n_token_type, Part::TokenType)),
-            norm: match c.block {
-                BlockKind::Post => describe.norm("embedding.norm", c.d_model, Location::Embedding),
-                BlockKind::Bare | BlockKind::Pre => None,
-            },
+            scale: c.embedding_scale,
+            norm: c
+                .embedding_norm
+                .unwrap_or(c.block == BlockKind::Post)
+                .then(|| describe.norm("embedding.norm", c.d_model, Location::Embedding))
+                .flatten(),
             dropout: c.dropout,
         }
     }
@@ -58,11 +65,12 @@ impl<P> Embedding<P> {
         &'a self,
         f: &mut impl FnMut(&'a P) -> std::result::Result<Q, E>,
     ) -> std::result::Result<Embedding<Q>, E> {
-        let Self { token, position, token_type, norm, dropout } = self;
+        let Self { token, position, token_type, scale, norm, dropout } = self;
         Ok(Embedding {
             token: f(token)?,
             position: position.as_ref().map(&mut *f).transpose()?,
             token_type: token_type.as_ref().map(&mut *f).transpose()?,
+            scale: *scale,
             norm: norm.as_ref().map(|norm| norm.try_map(f)).transpose()?,
             dropout: *dropout,
         })
@@ -80,7 +88,7 @@ impl Embedding<Tensor> {
         let mut tables = vec![(&input.ids, &self.token)];
         tables.extend(self.position.iter().map(|position| (positions, position)));
         tables.extend(self.token_type.iter().map(|token_type| (&types, token_type)));
-        let Self { token, position, token_type, norm, dropout: _ } = self;
+        let Self { token, position, token_type, scale, norm, dropout: _ } = self;
         let vectors = |table: &Tensor, ids: &Tensor| ops::embedding_sum(&[(ids, table)]);
         record_with(run, Site::TokenVector, || vectors(token, &input.ids))?;
         if let Some(table) = position {
@@ -90,9 +98,12 @@ impl Embedding<Tensor> {
             record_with(run, Site::TypeVector, || vectors(table, &types))?;
         }
         let mut x = ops::embedding_sum(&tables)?;
+        if *scale != 1.0 {
+            x = x.affine(*scale, 0.0)?;
+        }
         run.record(Site::EmbeddingSum, &x);
         if let Some(norm) = norm {
-            x = norm.as_ref().apply(&x)?;
+            x = norm.apply(&x)?;
         }
         match run.dropout_at("embedding", 0, self.dropout) {
             Some(dropout) => ops::dropout(&x, &dropout),

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 use vulpes_ops::{self as ops, Activation, Linear};
 
 use super::describe::{Describe, Projection};
+use super::norm::{Norm, made};
 use super::residual::Residual;
 use crate::probe::Site;
 use crate::run::{Run, record_with};
@@ -68,30 +69,47 @@ impl<P> FeedForward<P> {
 }
 
 impl FeedForward<Tensor> {
+    /// Reads `x` and adds to `stream`: the same in blocks whose sublayers follow each other. `shared` is the norm that it
+    /// reads through where that is another sublayer's.
+    ///
     /// # Shape
     /// x `[b, t, d]` to the same.
-    pub(crate) fn forward(&self, x: &Tensor, run: &mut Run) -> Result<Tensor> {
+    pub(crate) fn forward(
+        &self,
+        (x, stream): (&Tensor, &Tensor),
+        shared: Option<&Norm<Tensor>>,
+        run: &mut Run,
+    ) -> Result<Tensor> {
         let Self { layer, residual, activation, gate, up, down } = self;
-        let Residual { before, after: _, add, dropout: p } = residual;
+        let Residual { before, branch: _, multiplier: _, after: _, add: _, dropout: p } = residual;
         let dropout = run.dropout_at("feed_forward", *layer, *p);
+        let before = made(before.as_ref().or(shared))?;
+        let fused = residual.adds_plainly() && x.id() == stream.id();
         let parts = ops::FeedForward {
             norm: before.as_ref().map(|norm| norm.as_ref()),
             gate: gate.as_ref().map(Linear::as_ref),
             up: up.as_ref(),
             down: down.as_ref(),
             activation: *activation,
-            residual: *add,
-            dropout: dropout.as_ref(),
+            residual: fused,
+            dropout: dropout.as_ref().filter(|_| fused),
         };
-        self.show(x, run)?;
+        self.show(x, parts.norm, run)?;
         let y = ops::feed_forward(x, &parts)?;
+        let y = if fused {
+            y
+        } else {
+            let y = residual.scaled(y)?;
+            run.record(Site::FeedForwardBranch(*layer), &y);
+            residual.added(stream, y, dropout.as_ref())?
+        };
         run.record(Site::FeedForwardSum(*layer), &y);
         residual.after(y)
     }
 
     /// The values inside, each by the layer's own operations, for a probe that wants them: the sublayer itself is one
     /// operation, which keeps none of them.
-    fn show(&self, x: &Tensor, run: &mut Run) -> Result<()> {
+    fn show(&self, x: &Tensor, norm: Option<ops::Norm<&Tensor>>, run: &mut Run) -> Result<()> {
         let layer = self.layer;
         let sites = [
             Site::FeedForwardInput(layer),
@@ -103,8 +121,8 @@ impl FeedForward<Tensor> {
         if !sites.into_iter().any(|site| run.wants(site)) {
             return Ok(());
         }
-        let normed = match &self.residual.before {
-            Some(norm) => norm.as_ref().apply(x)?,
+        let normed = match norm {
+            Some(norm) => norm.apply(x)?,
             None => x.clone(),
         };
         run.record(Site::FeedForwardInput(layer), &normed);

@@ -1,12 +1,13 @@
 //! The output head: vocabulary logits, label logits, or none.
 
 use candle_core::{Result, Tensor};
-use vulpes_ops::{self as ops, Activation, CrossEntropyOptions, Dropout, Linear, Loss, Norm};
+use vulpes_ops::{self as ops, CrossEntropyOptions, Dropout, Linear, Loss};
 
+use super::classifier::{ClassifierStep, Transform, first_token};
 use super::describe::{Describe, Projection};
-use crate::config::{Head, NormKind};
+use crate::config::{Head, Pooling};
 use crate::probe::Site;
-use crate::run::{Run, record_with};
+use crate::run::Run;
 use crate::spec::{Kind, Location, ParameterSpec, Part, Role};
 
 /// The head of a model, with its parameters.
@@ -20,11 +21,19 @@ pub enum HeadLayer<P> {
         weight: Option<P>,
         /// `[v]`.
         bias: Option<P>,
+        /// What logits are divided by.
+        divisor: f64,
+        /// The bound that they come near to: `c · tanh(logit / c)`.
+        softcap: Option<f64>,
     },
-    /// Logits over labels, of the first token.
+    /// Logits over labels, of one vector a row.
     Labels {
-        /// Dense and tanh.
-        pooler: Linear<P>,
+        /// Which vector that is; the padding's id, where one is known.
+        pooling: Pooling,
+        /// The id that fills rows up, where pooling goes by it.
+        pad_id: Option<u32>,
+        /// What is done to it.
+        step: ClassifierStep<P>,
         /// To the labels.
         classifier: Linear<P>,
         /// The share of the pooled vector that is set to zero in training.
@@ -37,46 +46,43 @@ pub enum HeadLayer<P> {
     },
 }
 
-/// `norm(act(dense(x)))`, BERT's step before its decoder ([Devlin et al. 2019](https://arxiv.org/abs/1810.04805), sec.
-/// 3.1; in its code `cls/predictions/transform`).
-#[derive(Clone, Debug)]
-pub struct Transform<P> {
-    /// `[d, d]`.
-    pub dense: Linear<P>,
-    /// The feed-forward's own; none where there is no feed-forward.
-    pub activation: Option<Activation>,
-    /// Over the width of the model.
-    pub norm: Option<Norm<P>>,
-}
-
 impl HeadLayer<ParameterSpec> {
     pub(super) fn of(describe: &Describe) -> Self {
         let c = describe.config;
         let (d, location, part) = (c.d_hidden(), Location::Head, Part::Head);
-        let linear = |name: &str, d_out: usize| {
-            describe.linear(Projection { name, d_out, d_in: d, bias: true, scale: 1.0, location, part })
+        let linear = |name: &str, d_out: usize, bias: bool| {
+            describe.linear(Projection { name, d_out, d_in: d, bias, scale: 1.0, location, part })
         };
-        let weight = || {
+        let vocabulary = |transform: Option<Transform<ParameterSpec>>| {
             let role = Role { location, part, kind: Kind::Matrix };
-            (!c.tied_head).then(|| describe.weight("head.weight".into(), &[c.vocab_size, d], 1.0, role))
+            let weight = || describe.weight("head.weight".into(), &[c.vocab_size, d], 1.0, role);
+            Self::Vocabulary {
+                weight: (!c.tied_head).then(weight),
+                bias: c
+                    .head_bias
+                    .unwrap_or(transform.is_some())
+                    .then(|| describe.bias("head.bias".into(), c.vocab_size, location, part)),
+                transform,
+                divisor: c.logit_divisor,
+                softcap: c.logit_softcap,
+            }
         };
         match c.head {
-            Head::NextToken => Self::Vocabulary { transform: None, weight: weight(), bias: None },
-            Head::MaskedToken => Self::Vocabulary {
-                transform: Some(Transform {
-                    dense: linear("head.transform", d),
-                    activation: c.feed_forward.activation(),
-                    norm: describe.norm_of(NormKind::Layer, "head.norm", d, location),
-                }),
-                weight: weight(),
-                bias: Some(describe.bias("head.bias".into(), c.vocab_size, location, part)),
-            },
-            Head::Classify { n_labels } => Self::Labels {
-                pooler: linear("head.pooler", d),
-                classifier: linear("head.classifier", n_labels),
-                dropout: c.dropout,
-            },
-            Head::Hidden { pooler } => Self::Hidden { pooler: pooler.then(|| linear("head.pooler", d)) },
+            Head::NextToken => vocabulary(None),
+            Head::MaskedToken => vocabulary(Some(Transform::of(describe))),
+            Head::Classify { n_labels } => {
+                let step = ClassifierStep::of(describe);
+                Self::Labels {
+                    pooling: c.pooling,
+                    pad_id: c.pad_id,
+                    classifier: linear("head.classifier", n_labels, !matches!(step, ClassifierStep::None)),
+                    step,
+                    dropout: c.dropout,
+                }
+            }
+            Head::Hidden { pooler } => {
+                Self::Hidden { pooler: pooler.then(|| linear("head.pooler", d, true)) }
+            }
         }
     }
 }
@@ -91,20 +97,17 @@ impl<P> HeadLayer<P> {
         f: &mut impl FnMut(&'a P) -> std::result::Result<Q, E>,
     ) -> std::result::Result<HeadLayer<Q>, E> {
         Ok(match self {
-            Self::Vocabulary { transform, weight, bias } => HeadLayer::Vocabulary {
-                transform: match transform {
-                    Some(Transform { dense, activation, norm }) => Some(Transform {
-                        dense: dense.try_map(f)?,
-                        activation: *activation,
-                        norm: norm.as_ref().map(|norm| norm.try_map(f)).transpose()?,
-                    }),
-                    None => None,
-                },
+            Self::Vocabulary { transform, weight, bias, divisor, softcap } => HeadLayer::Vocabulary {
+                transform: transform.as_ref().map(|transform| transform.try_map(f)).transpose()?,
                 weight: weight.as_ref().map(&mut *f).transpose()?,
                 bias: bias.as_ref().map(&mut *f).transpose()?,
+                divisor: *divisor,
+                softcap: *softcap,
             },
-            Self::Labels { pooler, classifier, dropout } => HeadLayer::Labels {
-                pooler: pooler.try_map(f)?,
+            Self::Labels { pooling, pad_id, step, classifier, dropout } => HeadLayer::Labels {
+                pooling: *pooling,
+                pad_id: *pad_id,
+                step: step.try_map(f)?,
                 classifier: classifier.try_map(f)?,
                 dropout: *dropout,
             },
@@ -122,17 +125,16 @@ impl HeadLayer<Tensor> {
     /// Hidden `[b, t, d]` to `[b, t, v]`, to `[b, n_labels]` for a classifier, or to themselves.
     pub(crate) fn logits(&self, hidden: &Tensor, token: &Tensor, run: &mut Run) -> Result<Tensor> {
         match self {
-            Self::Vocabulary { transform, weight, bias } => {
+            Self::Vocabulary { transform, weight, bias, divisor, softcap } => {
                 let weight = weight.as_ref().unwrap_or(token);
-                let read = transformed(transform, hidden, run)?;
+                let read = divided(transformed(transform, hidden, run)?, *divisor)?;
                 run.record(Site::HeadInput, &read);
-                ops::linear(&read, weight, bias.as_ref())
+                capped(ops::linear(&read, weight, bias.as_ref())?, *softcap)
             }
-            Self::Labels { pooler, classifier, dropout } => {
-                record_with(run, Site::HeadDense, || pooler.as_ref().apply(&first_token(hidden)?))?;
-                let pooled = pool(pooler, hidden)?;
-                run.record(Site::HeadInput, &pooled);
-                labels(&pooled, classifier, run.dropout_at("head", 0, *dropout))
+            Self::Labels { pooling, pad_id: _, step, classifier, dropout } => {
+                let read = step.forward(&row_vector(hidden, *pooling)?, run)?;
+                run.record(Site::HeadInput, &read);
+                labels(&read, classifier, run.dropout_at("head", 0, *dropout))
             }
             Self::Hidden { .. } => Ok(hidden.clone()),
         }
@@ -144,10 +146,11 @@ impl HeadLayer<Tensor> {
     /// Hidden `[b, t, d]` to `[b, d]`.
     pub(crate) fn pooled(&self, hidden: &Tensor) -> Result<Option<Tensor>> {
         match self {
-            Self::Labels { pooler, .. } | Self::Hidden { pooler: Some(pooler) } => {
-                pool(pooler, hidden).map(Some)
+            Self::Labels { step: ClassifierStep::Pooler(pooler), .. }
+            | Self::Hidden { pooler: Some(pooler) } => {
+                pooler.as_ref().apply(&first_token(hidden)?)?.tanh().map(Some)
             }
-            Self::Vocabulary { .. } | Self::Hidden { pooler: None } => Ok(None),
+            Self::Vocabulary { .. } | Self::Labels { .. } | Self::Hidden { pooler: None } => Ok(None),
         }
     }
 
@@ -161,17 +164,33 @@ impl HeadLayer<Tensor> {
         run: &Run,
     ) -> Result<Loss> {
         match self {
-            Self::Vocabulary { transform, weight, bias } => {
-                let hidden_nd = transformed(transform, hidden, &mut Run::inference())?.flatten_to(1)?;
-                ops::lm_head(&hidden_nd, weight.as_ref().unwrap_or(token), bias.as_ref(), targets, options)
+            Self::Vocabulary { transform, weight, bias, divisor, softcap } => {
+                let read = divided(transformed(transform, hidden, &mut Run::inference())?, *divisor)?;
+                let (hidden_nd, weight) = (read.flatten_to(1)?, weight.as_ref().unwrap_or(token));
+                if softcap.is_some() {
+                    let logits = ops::linear(&hidden_nd, weight, bias.as_ref())?;
+                    return ops::cross_entropy(&capped(logits, *softcap)?, targets, options);
+                }
+                ops::lm_head(&hidden_nd, weight, bias.as_ref(), targets, options)
             }
-            Self::Labels { pooler, classifier, dropout } => {
+            Self::Labels { pooling, pad_id: _, step, classifier, dropout } => {
+                let read = step.forward(&row_vector(hidden, *pooling)?, &mut Run::inference())?;
                 let dropout = run.dropout_at("head", 0, *dropout);
-                ops::cross_entropy(&labels(&pool(pooler, hidden)?, classifier, dropout)?, targets, options)
+                ops::cross_entropy(&labels(&read, classifier, dropout)?, targets, options)
             }
             Self::Hidden { .. } => candle_core::bail!("this model has no head, so it has no loss"),
         }
     }
+}
+
+/// The vector of each row that a classifier reads: the first, or the only one where it has been chosen before.
+fn row_vector(hidden: &Tensor, pooling: Pooling) -> Result<Tensor> {
+    if pooling != Pooling::First && hidden.dim(1)? != 1 {
+        candle_core::bail!(
+            "this classifier reads one vector a row, which only the input tells: give it Transformer::read_by_head"
+        );
+    }
+    first_token(hidden)
 }
 
 /// The logits of the labels.
@@ -182,19 +201,18 @@ fn labels(pooled: &Tensor, classifier: &Linear<Tensor>, dropout: Option<Dropout>
     }
 }
 
-fn pool(pooler: &Linear<Tensor>, hidden: &Tensor) -> Result<Tensor> {
-    pooler.as_ref().apply(&first_token(hidden)?)?.tanh()
+/// Dividing what the projection reads divides the logits, but for a bias: there is one or the other.
+fn divided(x: Tensor, divisor: f64) -> Result<Tensor> {
+    if divisor == 1.0 { Ok(x) } else { x.affine(divisor.recip(), 0.0) }
 }
 
-fn first_token(hidden: &Tensor) -> Result<Tensor> {
-    hidden.narrow(1, 0, 1)?.squeeze(1)
+fn capped(logits: Tensor, softcap: Option<f64>) -> Result<Tensor> {
+    match softcap {
+        Some(cap) => logits.affine(cap.recip(), 0.0)?.tanh()?.affine(cap, 0.0),
+        None => Ok(logits),
+    }
 }
 
 fn transformed(transform: &Option<Transform<Tensor>>, hidden: &Tensor, run: &mut Run) -> Result<Tensor> {
-    let Some(Transform { dense, activation, norm }) = transform else { return Ok(hidden.clone()) };
-    let x = dense.as_ref().apply(hidden)?;
-    run.record(Site::HeadDense, &x);
-    let x = activation.map_or_else(|| Ok(x.clone()), |activation| activation.apply(&x))?;
-    run.record(Site::HeadActivated, &x);
-    norm.as_ref().map_or(Ok(x.clone()), |norm| norm.as_ref().apply(&x))
+    transform.as_ref().map_or(Ok(hidden.clone()), |transform| transform.forward(hidden, run))
 }

@@ -9,27 +9,31 @@
 
 mod attention;
 mod block;
+mod classifier;
 mod context;
 mod describe;
 mod embedding;
 mod feed_forward;
 mod head;
+mod norm;
+mod relative;
 mod residual;
 
 use std::convert::Infallible;
-
-use vulpes_ops::Norm;
 
 pub use attention::Attention;
 pub use block::Block;
 pub(crate) use context::Context;
 pub use embedding::Embedding;
 pub use feed_forward::FeedForward;
-pub use head::{HeadLayer, Transform};
+pub use classifier::{ClassifierStep, Transform};
+pub use head::HeadLayer;
+pub use norm::Norm;
+pub(crate) use relative::{N_BUCKET, biases};
 pub use residual::Residual;
 
-use crate::config::{BlockKind, LayerKind, ModelConfig};
-use crate::spec::{Location, ParameterSpec};
+use crate::config::{LayerKind, ModelConfig};
+use crate::spec::{Kind, Location, ParameterSpec, Part, Role};
 use describe::Describe;
 
 /// A transformer's layers, each parameter a `P`.
@@ -37,6 +41,8 @@ use describe::Describe;
 pub struct Layers<P> {
     /// From ids to vectors.
     pub embedding: Embedding<P>,
+    /// The table of biases on the scores that all blocks share, `[rows, h]`.
+    pub relative_bias: Option<P>,
     /// The blocks, in forward order.
     pub blocks: Vec<Block<P>>,
     /// The norm after the last block, of pre-norm models.
@@ -67,11 +73,16 @@ impl Layers<ParameterSpec> {
         let blocks = blocks.collect();
         Self {
             embedding: Embedding::of(&describe),
+            relative_bias: config.relative_bias.map(|rows| {
+                let role = Role { location: Location::Embedding, part: Part::Position, kind: Kind::Embedding };
+                describe.weight("relative_bias.weight".into(), &[rows, config.n_head], 1.0, role)
+            }),
             blocks,
-            norm: match config.block {
-                BlockKind::Pre => describe.norm("norm", config.d_model, Location::FinalNorm),
-                BlockKind::Bare | BlockKind::Post => None,
-            },
+            norm: config
+                .block
+                .has_final_norm()
+                .then(|| describe.norm("norm", config.d_model, Location::FinalNorm))
+                .flatten(),
             head: HeadLayer::of(&describe),
             kinds,
         }
@@ -84,9 +95,10 @@ impl<P> Layers<P> {
     /// # Errors
     /// Returns the first error of `f`.
     pub fn try_map<'a, Q, E>(&'a self, f: &mut impl FnMut(&'a P) -> Result<Q, E>) -> Result<Layers<Q>, E> {
-        let Self { embedding, blocks, norm, head, kinds } = self;
+        let Self { embedding, relative_bias, blocks, norm, head, kinds } = self;
         Ok(Layers {
             embedding: embedding.try_map(f)?,
+            relative_bias: relative_bias.as_ref().map(&mut *f).transpose()?,
             blocks: blocks.iter().map(|block| block.try_map(f)).collect::<Result<_, E>>()?,
             norm: norm.as_ref().map(|norm| norm.try_map(f)).transpose()?,
             head: head.try_map(f)?,

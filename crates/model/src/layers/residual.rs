@@ -1,17 +1,22 @@
 //! How a sublayer is joined to the residual stream.
 
 use candle_core::{Result, Tensor};
-use vulpes_ops::Norm;
+use vulpes_ops::{self as ops, Dropout};
 
 use super::describe::Describe;
+use super::norm::Norm;
 use crate::config::BlockKind;
 use crate::spec::{Location, ParameterSpec};
 
-/// What stands around a sublayer `f`: `after([x +] dropout(f(before(x))))`, each where it is given.
+/// What stands around a sublayer `f`: `after([x +] dropout(multiplier · branch(f(before(x)))))`, each where it is given.
 #[derive(Clone, Debug)]
 pub struct Residual<P> {
     /// The norm that the sublayer reads through ([Xiong et al. 2020](https://arxiv.org/abs/2002.04745)).
     pub before: Option<Norm<P>>,
+    /// The norm of the sublayer's own result.
+    pub branch: Option<Norm<P>>,
+    /// The factor on that.
+    pub multiplier: f64,
     /// The norm of the sum ([Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sec. 3.1).
     pub after: Option<Norm<P>>,
     /// Whether x is added to the sublayer's result.
@@ -21,16 +26,25 @@ pub struct Residual<P> {
 }
 
 impl Residual<ParameterSpec> {
-    /// The norm is `name`'s.
+    /// The norms are `name`'s; the first sublayer of a block may read the stream as it is.
     pub(super) fn of(describe: &Describe, name: &str, location: Location) -> Self {
         let config = describe.config;
         let norm = || describe.norm(&format!("{name}.norm"), config.d_model, location);
-        let (before, after, add) = match config.block {
-            BlockKind::Bare => (None, None, false),
-            BlockKind::Pre => (norm(), None, true),
-            BlockKind::Post => (None, norm(), true),
+        let branch = || describe.norm(&format!("{name}.branch_norm"), config.d_model, location);
+        let is_attention = matches!(location, Location::Attention { .. });
+        let skips = config.skip_first_norm && location == Location::Attention { layer: 0 };
+        let before = || if skips { None } else { norm() };
+        let (before, branch, after, add) = match config.block {
+            BlockKind::Bare => (None, None, None, false),
+            BlockKind::Pre | BlockKind::Parallel => (before(), None, None, true),
+            // The feed-forward reads what attention's norm has made.
+            BlockKind::ParallelShared => (if is_attention { norm() } else { None }, None, None, true),
+            BlockKind::Post => (None, None, norm(), true),
+            BlockKind::Reordered => (None, branch(), None, true),
+            BlockKind::Sandwich => (before(), branch(), None, true),
         };
-        Self { before, after, add, dropout: if add { config.dropout } else { 0.0 } }
+        let dropout = if add { config.dropout } else { 0.0 };
+        Self { before, branch, multiplier: config.residual_multiplier, after, add, dropout }
     }
 }
 
@@ -43,19 +57,44 @@ impl<P> Residual<P> {
         &'a self,
         f: &mut impl FnMut(&'a P) -> std::result::Result<Q, E>,
     ) -> std::result::Result<Residual<Q>, E> {
-        let Self { before, after, add, dropout } = self;
+        let Self { before, branch, multiplier, after, add, dropout } = self;
         Ok(Residual {
             before: before.as_ref().map(|norm| norm.try_map(f)).transpose()?,
+            branch: branch.as_ref().map(|norm| norm.try_map(f)).transpose()?,
+            multiplier: *multiplier,
             after: after.as_ref().map(|norm| norm.try_map(f)).transpose()?,
             add: *add,
             dropout: *dropout,
         })
     }
+
+    /// Whether the sublayer's result is added as it is, so that one operation can do both.
+    pub(super) fn adds_plainly(&self) -> bool {
+        self.add && self.branch.is_none() && self.multiplier == 1.0
+    }
 }
 
 impl Residual<Tensor> {
+    /// What the sublayer's result becomes before it is added: its norm, times the multiplier.
+    pub(crate) fn scaled(&self, y: Tensor) -> Result<Tensor> {
+        let y = match &self.branch {
+            Some(norm) => norm.apply(&y)?,
+            None => y,
+        };
+        if self.multiplier == 1.0 { Ok(y) } else { y.affine(self.multiplier, 0.0) }
+    }
+
+    /// The sum with the stream, of a result that an operation has not added by itself.
+    pub(super) fn added(&self, x: &Tensor, y: Tensor, dropout: Option<&Dropout>) -> Result<Tensor> {
+        let y = match dropout {
+            Some(dropout) => ops::dropout(&y, dropout)?,
+            None => y,
+        };
+        if self.add { x + y } else { Ok(y) }
+    }
+
     /// The norm of the sum, where there is one.
     pub(super) fn after(&self, x: Tensor) -> Result<Tensor> {
-        self.after.as_ref().map_or(Ok(x.clone()), |norm| norm.as_ref().apply(&x))
+        self.after.as_ref().map_or(Ok(x.clone()), |norm| norm.apply(&x))
     }
 }

@@ -33,7 +33,9 @@ pub fn shared(folder: &str) -> PathBuf {
 
 /// The models below `home` of which there are goldens.
 pub fn goldens(home: &Path) -> Vec<PathBuf> {
-    with_file(home, "golden.json")
+    let folders = with_file(home, "golden.json").into_iter();
+    // A folder of sentence-transformers has goldens of another kind.
+    folders.filter(|dir| json(&dir.join("golden.json"))["kind"] != "sentence").collect()
 }
 
 /// Those of them that generate.
@@ -41,14 +43,31 @@ pub fn causal(home: &Path) -> Vec<PathBuf> {
     with_file(home, "golden_leftpad.safetensors")
 }
 
+/// Those whose config is there in an older spelling, too.
+pub fn spelled_twice(home: &Path) -> Vec<PathBuf> {
+    let folders = goldens(home).into_iter();
+    folders.filter(|dir| dir.join("config.v4.json").is_file()).collect()
+}
+
 /// The variants of those models, as files in the wild hold them.
 pub fn variants(home: &Path) -> Vec<PathBuf> {
     with_file(&home.join("variants"), "expect.json")
 }
 
-/// Makes each check a test of the repository's models and a test of the larger ones in `../shared`.
+/// Makes each check a test of the repository's models and tests of the larger ones in `../shared`.
 macro_rules! tests_of_folders {
     ($($check:ident($folders:ident);)*) => {
+        tests_of_folders!(but_families $($check($folders);)*);
+
+        mod needs_shared_families {
+            $(#[test]
+            #[ignore = "needs ../shared"]
+            fn $check() {
+                super::$check(super::common::$folders(&super::common::shared("goldens/families")));
+            })*
+        }
+    };
+    (but_families $($check:ident($folders:ident);)*) => {
         mod fixtures {
             $(#[test]
             fn $check() {

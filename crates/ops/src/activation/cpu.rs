@@ -105,6 +105,16 @@ fn relu2<T: Float, const FMA: bool>(x: T) -> (T, T) {
     (positive * positive, positive + positive)
 }
 
+#[inline(always)]
+fn relu<T: Float, const FMA: bool>(x: T) -> (T, T) {
+    // Written so that a NaN stays one.
+    if x < T::default() {
+        (T::default(), T::default())
+    } else {
+        (x, if x > T::default() { T::of(1.0) } else { x })
+    }
+}
+
 /// Runs `$loop!(function)` for the activation that `$f` names, so that the choice stands outside the loop.
 macro_rules! choose {
     ($f:expr, $with:ident) => {
@@ -113,6 +123,7 @@ macro_rules! choose {
             Activation::GeluErf => $with!(gelu_erf),
             Activation::Silu => $with!(silu),
             Activation::Relu2 => $with!(relu2),
+            Activation::Relu => $with!(relu),
         }
     };
 }

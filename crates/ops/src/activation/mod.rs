@@ -1,4 +1,4 @@
-//! Activations, element by element: GELU in both forms, SiLU, squared ReLU, and the gated SwiGLU.
+//! Activations, element by element: GELU in both forms, SiLU, ReLU and its square, and the gated SwiGLU.
 
 pub(crate) mod cpu;
 pub(crate) mod reference;
@@ -18,6 +18,8 @@ pub enum Activation {
     Silu,
     /// [`relu2`].
     Relu2,
+    /// [`relu`].
+    Relu,
 }
 
 impl Activation {
@@ -36,6 +38,7 @@ impl Activation {
             Self::GeluErf => reference::gelu_erf(x),
             Self::Silu => reference::silu(x),
             Self::Relu2 => reference::relu2(x),
+            Self::Relu => reference::relu(x),
         }
     }
 }
@@ -71,6 +74,17 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
 /// Any; the result has the same.
 pub fn relu2(x: &Tensor) -> Result<Tensor> {
     Activation::Relu2.apply(x)
+}
+
+/// ReLU: `max(x, 0)` ([Fukushima 1969](https://doi.org/10.1109/TSSC.1969.300225)).
+///
+/// # Shape
+/// Any; the result has the same.
+///
+/// # Gradient
+/// 0 at 0.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    Activation::Relu.apply(x)
 }
 
 /// SwiGLU: `silu(gate) · up` ([Shazeer 2020](https://arxiv.org/abs/2002.05202), without its projections).

@@ -28,6 +28,11 @@ pub fn relu2(x: &Tensor) -> Result<Tensor> {
     x.relu()?.sqr()
 }
 
+/// [`crate::relu`].
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    x.relu()
+}
+
 /// [`crate::swiglu`].
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     silu(gate)? * up

@@ -1,6 +1,7 @@
 //! The attention sublayer on the CPU: queries, keys and values side by side in one buffer.
 #![allow(unsafe_code)]
 
+use super::heads::{NormedHeads, Place};
 use super::{AttentionLayer, Heads};
 use crate::attention::cpu::{Gradients, Problem, Saved, backward, forward};
 use crate::attention::reference::Sizes;
@@ -23,6 +24,8 @@ struct Kept<T: Float> {
     norm: Option<KeptNorm<T>>,
     /// Query, key and value: each with where its part of a row of `qkv` starts, and its width.
     sides: [(Linear<Tensor>, usize, usize); 3],
+    /// The norms of queries and keys.
+    heads: Vec<NormedHeads<T>>,
     turns: Option<Turns<T>>,
     problem: Problem,
     qkv: Scratch<T>,
@@ -90,6 +93,13 @@ pub(super) fn node<T: Float>(
         if sides.iter().any(|(projection, ..)| projection.bias.is_some()) {
             elementwise::add_bias(&mut qkv, &bias);
         }
+        let mut heads = Vec::new();
+        for (norm, (_, at, width)) in [parts.query_norm, parts.key_norm].iter().zip(&sides) {
+            if let Some(norm) = norm {
+                let place = Place { wide, at: *at, width: *width };
+                heads.push(NormedHeads::forward(norm, place, &mut qkv)?);
+            }
+        }
         if let Some(turns) = &turns {
             // Query heads and key heads stand side by side.
             turns.turn(&mut qkv, wide, h + g, k, false);
@@ -101,7 +111,7 @@ pub(super) fn node<T: Float>(
         }
         let y = output_projection.forward(values, &context, n)?;
         let output = output_projection;
-        Ok((y, Kept { x: x.clone(), norm, sides, turns, problem, qkv, context, log_sums, output }))
+        Ok((y, Kept { x: x.clone(), norm, sides, heads, turns, problem, qkv, context, log_sums, output }))
     })?;
     let width = output.weight.dim(0)?;
     tape::record(inputs, y, (b, t, width), move |dy| kept.backward(dy))
@@ -145,6 +155,10 @@ impl<T: Float> Kept<T> {
             if let Some(turns) = &self.turns {
                 turns.turn(&mut dqkv, wide, h + g, k, true);
             }
+            let mut of_heads = Vec::new();
+            for norm in &self.heads {
+                of_heads.extend(norm.backward(&mut dqkv)?);
+            }
             let sides = self.sides.each_ref().map(|(projection, at, width)| Side {
                 projection,
                 douts: Values::Borrowed(dqkv.get(*at..).unwrap_or_default()),
@@ -155,6 +169,7 @@ impl<T: Float> Kept<T> {
             let mut found = backward_to_x(&self.x, x, self.norm.as_ref(), sides, residual)?;
             found.push(of_output.0);
             found.extend(output.bias.as_ref().map(|_| of_output.1));
+            found.extend(of_heads);
             Ok(found)
         })
     }

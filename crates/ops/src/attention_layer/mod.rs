@@ -1,6 +1,7 @@
 //! The attention sublayer as one operation: norm, projections, rotation, attention, dropout and residual.
 
 mod cpu;
+mod heads;
 pub(crate) mod reference;
 pub(crate) mod unfused;
 
@@ -26,10 +27,17 @@ pub struct AttentionLayer<'a> {
     pub value: Linear<&'a Tensor>,
     /// From the heads' contexts back to the width of x; without it the result is the contexts side by side.
     pub output: Option<Linear<&'a Tensor>>,
+    /// The norm of the queries, before their rotation: of each head where it is as wide as a head, else of all heads of
+    /// a token together.
+    pub query_norm: Option<Norm<&'a Tensor>>,
+    /// That of the keys.
+    pub key_norm: Option<Norm<&'a Tensor>>,
     /// The width of a head.
     pub d_head: usize,
     /// The rotation of queries and keys.
     pub rotary: Option<RotaryTables<'a>>,
+    /// Added to the scores, `[h, t, s]`; with it the sublayer is computed operation by operation.
+    pub bias: Option<&'a Tensor>,
     /// Scale, mask, and dropout of the weights.
     pub attention: AttentionOptions<'a>,
     /// Whether x is added to the result.
@@ -38,7 +46,8 @@ pub struct AttentionLayer<'a> {
     pub dropout: Option<&'a Dropout>,
 }
 
-/// `[x +] dropout(output(attention(rotary(query(n)), rotary(key(n)), value(n))))` with `n = norm(x)`.
+/// `[x +] dropout(output(attention(rotary(query(n)), rotary(key(n)), value(n))))` with `n = norm(x)`, and with norms of
+/// queries and keys before their rotation where they are given.
 ///
 /// One node on the tape; queries, keys, values and contexts are kept, scores and weights never are.
 ///
@@ -52,10 +61,12 @@ pub fn attention_layer(x_btd: &Tensor, parts: &AttentionLayer) -> Result<Tensor>
     let mut inputs = inputs(x_btd, parts);
     let mut all = inputs.clone();
     all.extend(parts.rotary.iter().flat_map(|tables| [tables.cos, tables.sin]));
-    if fits(&all) && parts.output.is_some() {
+    all.extend(parts.bias);
+    if fits(&all) && parts.output.is_some() && parts.bias.is_none() {
         by_dtype!(x_btd, node(x_btd, parts, heads, &mut inputs))
     } else if fits(&all) {
-        // Without an output projection (the bare model of one sentence) the sublayer is too small to be worth a kernel.
+        // Without an output projection (the bare model of one sentence) the sublayer is too small to be worth a kernel;
+        // biases on the scores are rare.
         unfused::attention_layer_unfused(x_btd, parts, &mut unfused::Unwatched)
     } else {
         reference::attention_layer(x_btd, parts)
@@ -72,6 +83,7 @@ fn inputs<'a>(x: &'a Tensor, parts: &AttentionLayer<'a>) -> Vec<&'a Tensor> {
     for projection in [parts.query, parts.key, parts.value].iter().chain(&parts.output) {
         inputs.extend(projection.inputs());
     }
+    inputs.extend([parts.query_norm, parts.key_norm].iter().flatten().flat_map(Norm::inputs));
     inputs
 }
 
@@ -93,6 +105,19 @@ fn check(x: &Tensor, parts: &AttentionLayer) -> Result<Heads> {
     let [h, g, values] = heads;
     if g != values || g == 0 || h % g != 0 {
         bail!("attention_layer: {h} query heads, {g} key heads and {values} value heads don't go together");
+    }
+    for (name, norm, heads) in [("query", parts.query_norm, h), ("key", parts.key_norm, g)] {
+        let Some(norm) = norm else { continue };
+        let all = heads * parts.d_head;
+        for tensor in norm.inputs() {
+            if tensor.dims() != [parts.d_head] && tensor.dims() != [all] {
+                bail!(
+                    "attention_layer: the norm of {name} has {:?}; wanted [{}] or [{all}]",
+                    tensor.dims(),
+                    parts.d_head
+                );
+            }
+        }
     }
     let width = match parts.output {
         Some(output) => {

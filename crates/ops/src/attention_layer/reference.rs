@@ -2,7 +2,8 @@
 
 use super::AttentionLayer;
 use crate::attention::reference::attention;
-use crate::parts::Linear;
+use crate::biased_attention::reference::biased_attention;
+use crate::parts::{Linear, Norm};
 use crate::rotary::reference::rotary;
 use crate::sublayer::add_reference;
 use candle_core::{Result, Tensor};
@@ -11,17 +12,27 @@ use candle_core::{Result, Tensor};
 pub fn attention_layer(x_btd: &Tensor, parts: &AttentionLayer) -> Result<Tensor> {
     let (b, t, _) = x_btd.dims3()?;
     let normed = parts.norm.map_or_else(|| Ok(x_btd.clone()), |norm| norm.reference(x_btd))?;
-    let heads = |projection: Linear<&Tensor>| -> Result<Tensor> {
+    let heads = |projection: Linear<&Tensor>, norm: Option<Norm<&Tensor>>| -> Result<Tensor> {
         let wide = projection.reference(&normed)?;
-        let h = wide.dim(2)? / parts.d_head;
-        wide.reshape((b, t, h, parts.d_head))
+        let cut = (b, t, wide.dim(2)? / parts.d_head, parts.d_head);
+        match norm {
+            // Of each head, or of all of them.
+            Some(norm) if norm.width()? == parts.d_head => norm.reference(&wide.reshape(cut)?),
+            Some(norm) => norm.reference(&wide)?.reshape(cut),
+            None => wide.reshape(cut),
+        }
     };
-    let (mut q, mut k, v) = (heads(parts.query)?, heads(parts.key)?, heads(parts.value)?);
+    let (mut q, mut k, v) =
+        (heads(parts.query, parts.query_norm)?, heads(parts.key, parts.key_norm)?, heads(parts.value, None)?);
     if let Some(tables) = parts.rotary {
         q = rotary(&q, tables.cos, tables.sin, tables.positions)?;
         k = rotary(&k, tables.cos, tables.sin, tables.positions)?;
     }
-    let context = attention(&q, &k, &v, &parts.attention)?.flatten_from(2)?;
+    let context = match parts.bias {
+        Some(bias) => biased_attention(&q, &k, &v, bias, &parts.attention)?.context_bthk,
+        None => attention(&q, &k, &v, &parts.attention)?,
+    };
+    let context = context.flatten_from(2)?;
     let y = parts.output.map_or_else(|| Ok(context.clone()), |output| output.reference(&context))?;
     add_reference(parts.residual.then_some(x_btd), y, parts.dropout)
 }

@@ -4,9 +4,10 @@ use candle_core::{Result, Tensor};
 
 use super::AttentionLayer;
 use crate::attention::{attention, attention_pattern};
+use crate::biased_attention::biased_attention;
 use crate::dropout::dropout;
 use crate::linear_residual::linear_residual;
-use crate::parts::Linear;
+use crate::parts::{Linear, Norm};
 use crate::rotary::rotary;
 
 /// A value inside an attention sublayer.
@@ -16,6 +17,10 @@ use crate::rotary::rotary;
 pub enum AttentionPart {
     /// What the projections read: x, through the norm where it stands before: `[b, t, d]`.
     Input,
+    /// Queries, before their norm, where they have one: `[b, t, h, k]`.
+    UnnormedQuery,
+    /// Keys, before their norm, where they have one: `[b, t, g, k]`.
+    UnnormedKey,
     /// Queries, before rotation, where they are rotated: `[b, t, h, k]`.
     UnturnedQuery,
     /// Keys, before rotation, where they are rotated: `[b, t, g, k]`.
@@ -26,7 +31,7 @@ pub enum AttentionPart {
     Key,
     /// Values: `[b, s, g, k]`.
     Value,
-    /// q·k · scale before the mask: `[b, h, t, s]`.
+    /// q·k · scale, with the bias where there is one, before the mask: `[b, h, t, s]`.
     Scores,
     /// Attention weights after mask and softmax: `[b, h, t, s]`.
     Weights,
@@ -38,8 +43,10 @@ pub enum AttentionPart {
 
 impl AttentionPart {
     /// All of them, in the order in which they are computed.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Input,
+        Self::UnnormedQuery,
+        Self::UnnormedKey,
         Self::UnturnedQuery,
         Self::UnturnedKey,
         Self::Query,
@@ -96,11 +103,21 @@ pub fn attention_layer_unfused(
     let (b, t, _) = x_btd.dims3()?;
     let normed = parts.norm.map_or_else(|| Ok(x_btd.clone()), |norm| norm.apply(x_btd))?;
     show(inside, AttentionPart::Input, &normed);
-    let heads = |projection: Linear<&Tensor>| {
-        let n_head = projection.weight.dim(0)? / parts.d_head;
-        projection.apply(&normed)?.reshape((b, t, n_head, parts.d_head))
+    let cut = |wide: Tensor| {
+        let n_head = wide.dim(2)? / parts.d_head;
+        wide.reshape((b, t, n_head, parts.d_head))
     };
-    let (mut q_bthk, mut k_bsgk, mut v_bsgk) = (heads(parts.query)?, heads(parts.key)?, heads(parts.value)?);
+    let mut heads = |projection: Linear<&Tensor>, norm: Option<Norm<&Tensor>>, part: AttentionPart| {
+        let wide = projection.apply(&normed)?;
+        let Some(norm) = norm else { return cut(wide) };
+        let before = cut(wide.clone())?;
+        show(inside, part, &before);
+        // Of each head, or of all of them.
+        if norm.width()? == parts.d_head { norm.apply(&before) } else { cut(norm.apply(&wide)?) }
+    };
+    let mut q_bthk = heads(parts.query, parts.query_norm, AttentionPart::UnnormedQuery)?;
+    let mut k_bsgk = heads(parts.key, parts.key_norm, AttentionPart::UnnormedKey)?;
+    let mut v_bsgk = cut(parts.value.apply(&normed)?)?;
     if let Some(tables) = parts.rotary {
         show(inside, AttentionPart::UnturnedQuery, &q_bthk);
         show(inside, AttentionPart::UnturnedKey, &k_bsgk);
@@ -111,8 +128,12 @@ pub fn attention_layer_unfused(
     show(inside, AttentionPart::Query, &q_bthk);
     show(inside, AttentionPart::Key, &k_bsgk);
     show(inside, AttentionPart::Value, &v_bsgk);
-    let context_bthk = if inside.wants(AttentionPart::Scores) || inside.wants(AttentionPart::Weights) {
-        let pattern = attention_pattern(&q_bthk, &k_bsgk, &v_bsgk, &parts.attention)?;
+    let held = inside.wants(AttentionPart::Scores) || inside.wants(AttentionPart::Weights);
+    let context_bthk = if held || parts.bias.is_some() {
+        let pattern = match parts.bias {
+            Some(bias) => biased_attention(&q_bthk, &k_bsgk, &v_bsgk, bias, &parts.attention)?,
+            None => attention_pattern(&q_bthk, &k_bsgk, &v_bsgk, &parts.attention)?,
+        };
         show(inside, AttentionPart::Scores, &pattern.scores_bhts);
         show(inside, AttentionPart::Weights, &pattern.weights_bhts);
         pattern.context_bthk

@@ -27,11 +27,11 @@ pub fn rms_norm_no_grad(x: &[f32], weight: &[f32], eps: f64, out: &mut [f32]) {
 /// Rotates each head of one token by the angles of its position, halves against each other (as [`crate::rotary()`]).
 ///
 /// # Shape
-/// x `[h · k]`, cos and sin `[k/2]`.
-pub fn rotary_no_grad(x: &mut [f32], cos: &[f32], sin: &[f32]) {
-    let (stride, k) = (x.len(), 2 * cos.len());
-    if let Some(heads @ 1..) = stride.checked_div(k) {
-        rotate(cos, sin, x, stride, heads, k, false);
+/// x `[h · k]`, cos and sin `[r]` with r ≤ k/2.
+pub fn rotary_no_grad(x: &mut [f32], k: usize, cos: &[f32], sin: &[f32]) {
+    let (stride, half) = (x.len(), cos.len());
+    if let (Some(heads @ 1..), 1..) = (stride.checked_div(k), half) {
+        rotate(cos, sin, x, stride, heads, (k, half), false);
     }
 }
 

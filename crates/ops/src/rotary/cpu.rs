@@ -12,6 +12,8 @@ use candle_core::{Result, Tensor, bail};
 pub(crate) struct Turns<T> {
     cos: Vec<T>,
     sin: Vec<T>,
+    /// Pairs that a head turns.
+    half: usize,
 }
 
 impl<T: Float> Turns<T> {
@@ -35,19 +37,22 @@ impl<T: Float> Turns<T> {
             let row = |&position: &u32| table[position as usize * half..][..half].iter().copied();
             picked.iter().flat_map(row).collect()
         };
-        with2(cos, sin, |cos: &[T], sin: &[T]| Ok(Self { cos: pick(cos), sin: pick(sin) }))
+        with2(cos, sin, |cos: &[T], sin: &[T]| Ok(Self { cos: pick(cos), sin: pick(sin), half }))
     }
 
     /// Turns `heads` heads of width `k` at each position in place: positions stand `stride` apart in `x`.
     pub(crate) fn turn(&self, x: &mut [T], stride: usize, heads: usize, k: usize, back: bool) {
-        if k > 0 && heads > 0 {
-            rotate(&self.cos, &self.sin, x, stride, heads, k, back);
+        if self.half > 0 && heads > 0 {
+            rotate(&self.cos, &self.sin, x, stride, heads, (k, self.half), back);
         }
     }
 }
 
 multiversion! {
-    fn rotate = rotate_body(cos: &[T], sin: &[T], x: &mut [T], stride: usize, heads: usize, k: usize, back: bool);
+    /// Turns the first `2 · half` of the `k` channels of each head.
+    fn rotate = rotate_body(
+        cos: &[T], sin: &[T], x: &mut [T], stride: usize, heads: usize, widths: (usize, usize), back: bool,
+    );
 }
 
 #[inline(always)]
@@ -57,14 +62,13 @@ fn rotate_body<T: Float, const FMA: bool>(
     x: &mut [T],
     stride: usize,
     heads: usize,
-    k: usize,
+    (k, half): (usize, usize),
     back: bool,
 ) {
-    let half = k / 2;
     let sign = T::of(if back { -1.0 } else { 1.0 });
     for ((x, cos), sin) in x.chunks_mut(stride).zip(cos.chunks_exact(half)).zip(sin.chunks_exact(half)) {
         for head in x[..heads * k].chunks_exact_mut(k) {
-            let (first, second) = head.split_at_mut(half);
+            let (first, second) = head[..2 * half].split_at_mut(half);
             for (((a, b), &cos), &sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
                 let sin = sign * sin;
                 (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);

@@ -9,17 +9,18 @@ use cpu::node;
 
 /// Turns each pair (x_c, x_{c+k/2}) of a head by its position's angle:
 /// `(x₁ cos − x₂ sin, x₂ cos + x₁ sin)` ([Su and others 2021](https://arxiv.org/abs/2104.09864), with the halves of
-/// a head as the pairs, as Llama's weights want it).
+/// a head as the pairs, as Llama's weights want it). Tables of r < k/2 angles turn the first 2r channels alone, c
+/// against c + r.
 ///
 /// # Shape
-/// x [b, t, h, k], cos and sin [positions, k/2], positions u32 [b, t] → [b, t, h, k]. Without `positions` the place
-/// in the sequence is the row of the tables.
+/// x [b, t, h, k], cos and sin [positions, r] with r ≤ k/2, positions u32 [b, t] → [b, t, h, k]. Without `positions`
+/// the place in the sequence is the row of the tables.
 ///
 /// # Gradient
 /// To x only: the tables are constants.
 ///
 /// # Errors
-/// Where shapes don't fit together, k is odd, or a position is beyond the tables.
+/// Where shapes don't fit together, or a position is beyond the tables.
 pub fn rotary(x_bthk: &Tensor, cos: &Tensor, sin: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
     if fits(&[x_bthk, cos, sin]) {
         by_dtype!(x_bthk, node(x_bthk, cos, sin, positions))

@@ -21,12 +21,14 @@ pub(crate) fn check_tables(
     sin: &Tensor,
     positions: Option<&Tensor>,
 ) -> Result<()> {
-    if k % 2 != 0 {
-        bail!("rotary: a head is {k} wide; pairs need an even width");
-    }
     let (rows, half) = cos.dims2()?;
-    if sin.dims() != cos.dims() || half != k / 2 {
-        bail!("rotary: tables cos {:?} and sin {:?}; wanted [positions, {}]", cos.dims(), sin.dims(), k / 2);
+    if sin.dims() != cos.dims() || half > k / 2 {
+        bail!(
+            "rotary: tables cos {:?} and sin {:?}; wanted [positions, {}] or narrower",
+            cos.dims(),
+            sin.dims(),
+            k / 2
+        );
     }
     match positions {
         Some(positions) if positions.dims() != [b, t] => {
@@ -40,7 +42,7 @@ pub(crate) fn check_tables(
 /// [`crate::rotary()`].
 pub fn rotary(x_bthk: &Tensor, cos: &Tensor, sin: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
     let (b, t, _, k) = shapes(x_bthk, cos, sin, positions)?;
-    let half = k / 2;
+    let half = cos.dim(1)?;
     let pick = |table: &Tensor| match positions {
         Some(positions) => {
             table.detach().contiguous()?.index_select(&positions.flatten_all()?, 0)?.reshape((b, t, 1, half))
@@ -51,5 +53,9 @@ pub fn rotary(x_bthk: &Tensor, cos: &Tensor, sin: &Tensor, positions: Option<&Te
     let (x1, x2) = (x_bthk.narrow(D::Minus1, 0, half)?, x_bthk.narrow(D::Minus1, half, half)?);
     let y1 = (x1.broadcast_mul(&cos)? - x2.broadcast_mul(&sin)?)?;
     let y2 = (x2.broadcast_mul(&cos)? + x1.broadcast_mul(&sin)?)?;
-    Tensor::cat(&[y1, y2], D::Minus1)
+    let rest = k - 2 * half;
+    if rest == 0 {
+        return Tensor::cat(&[y1, y2], D::Minus1);
+    }
+    Tensor::cat(&[y1, y2, x_bthk.narrow(D::Minus1, 2 * half, rest)?], D::Minus1)
 }

@@ -1,0 +1,224 @@
+//! The kinds of parts that a transformer is made of.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use vulpes_ops::Activation;
+
+/// Where a block's two sublayers stand between norm and residual stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockKind {
+    /// The context vectors themselves: no norm, no residual, no output projection.
+    Bare,
+    /// `x + f(norm(x))` ([Xiong et al. 2020](https://arxiv.org/abs/2002.04745)), with a norm after the last block.
+    Pre,
+    /// `norm(x + f(x))`, as in [Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), with a norm after the embedding.
+    Post,
+    /// `x + norm(f(x))` ([OLMo team 2024](https://arxiv.org/abs/2501.00656), sec. 3.2), with a norm after the last block.
+    Reordered,
+    /// `x + norm'(f(norm(x)))` ([Ding et al. 2021](https://arxiv.org/abs/2105.13290), sec. 2.4), with a norm after the last block.
+    Sandwich,
+    /// `x + attention(norm(x)) + feed_forward(norm'(x))` ([Wang and Komatsuzaki 2021](https://github.com/kingoflolz/mesh-transformer-jax)),
+    /// with a norm after the last block.
+    Parallel,
+    /// `x + attention(norm(x)) + feed_forward(norm(x))`: one norm for both, and one after the last block.
+    ParallelShared,
+}
+
+impl BlockKind {
+    /// Whether there is a norm after the last block.
+    pub fn has_final_norm(self) -> bool {
+        match self {
+            Self::Bare | Self::Post => false,
+            Self::Pre | Self::Reordered | Self::Sandwich | Self::Parallel | Self::ParallelShared => true,
+        }
+    }
+}
+
+/// The kind of normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NormKind {
+    /// None at all.
+    None,
+    /// Layer norm with bias ([Ba et al. 2016](https://arxiv.org/abs/1607.06450)).
+    Layer,
+    /// Layer norm without bias.
+    LayerNoBias,
+    /// RMS norm ([Zhang and Sennrich 2019](https://arxiv.org/abs/1910.07467)).
+    Rms,
+    /// RMS norm whose scale is 1 + w ([Gemma team 2024](https://arxiv.org/abs/2403.08295)).
+    RmsPlusOne,
+}
+
+/// Which queries and keys are normed together before they are rotated, by a norm of the model's kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QkNorm {
+    /// They are not.
+    #[default]
+    None,
+    /// Those of each head, with one scale for all heads ([Dehghani et al. 2023](https://arxiv.org/abs/2302.05442)).
+    Head,
+    /// Those of all heads of a token.
+    Whole,
+}
+
+/// How a token's place becomes known to the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// Not at all: the model sees a bag of earlier words.
+    None,
+    /// A learned vector a position, added to the token's.
+    Learned,
+    /// The same, but positions count the tokens that are not padding, from `pad_id + 1` on ([Liu et al. 2019](https://arxiv.org/abs/1907.11692)).
+    Counted,
+    /// Rotation of queries and keys ([Su et al. 2021](https://arxiv.org/abs/2104.09864)).
+    Rotary,
+}
+
+/// What the second sublayer computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FeedForwardKind {
+    /// No second sublayer.
+    None,
+    /// `down(gelu(up(x)))` with the tanh form of GELU ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415)).
+    GeluTanh,
+    /// `down(gelu(up(x)))` with the exact form of GELU.
+    GeluErf,
+    /// `down(silu(gate(x)) · up(x))` ([Shazeer 2020](https://arxiv.org/abs/2002.05202)).
+    Swiglu,
+    /// `down(relu(up(x))²)` ([So et al. 2021](https://arxiv.org/abs/2109.08668)).
+    Relu2,
+    /// `down(relu(up(x)))` ([Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), eq. 2).
+    Relu,
+    /// `down(silu(up(x)))`.
+    Silu,
+    /// `down(gelu(gate(x)) · up(x))` with the tanh form of GELU ([Shazeer 2020](https://arxiv.org/abs/2002.05202)).
+    GegluTanh,
+    /// `down(gelu(gate(x)) · up(x))` with the exact form of GELU.
+    GegluErf,
+    /// `down(relu(gate(x)) · up(x))`.
+    Reglu,
+}
+
+/// Which tokens a query may look at, padding apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskKind {
+    /// Itself and those before it.
+    Causal,
+    /// All of them.
+    Full,
+}
+
+/// What stands on the last hidden state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Head {
+    /// A projection to the vocabulary: the logits of the next token.
+    NextToken,
+    /// Dense, activation, layer norm, then a projection to the vocabulary with a bias: the logits of the token itself.
+    MaskedToken,
+    /// A projection of one vector a row to the labels, after what [`ClassifierKind`] says.
+    Classify {
+        /// How many labels there are.
+        n_labels: usize,
+    },
+    /// Nothing: the hidden states are what is wanted.
+    Hidden {
+        /// Whether the folder brings a pooler, which is kept and saved again though nothing reads it.
+        pooler: bool,
+    },
+}
+
+/// Which vector of a row a classifier reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// That of the first token.
+    #[default]
+    First,
+    /// The mean over the tokens that are not padding.
+    Mean,
+    /// That of the last token that is not padding: whose id is not `pad_id`, where there is one.
+    Last,
+}
+
+/// What a classifier does to the vector that it reads before it projects it to the labels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassifierKind {
+    /// Dense and tanh: BERT's pooler ([Devlin et al. 2019](https://arxiv.org/abs/1810.04805)).
+    #[default]
+    Pooler,
+    /// Dense and ReLU ([Sanh et al. 2019](https://arxiv.org/abs/1910.01108)).
+    Relu,
+    /// What the masked head does: dense, activation, norm.
+    Transform,
+    /// Nothing; the projection has no bias.
+    Plain,
+}
+
+impl FeedForwardKind {
+    /// The activation: of the gate, where there is one; `None` where there is no feed-forward.
+    pub fn activation(self) -> Option<Activation> {
+        match self {
+            Self::GeluTanh | Self::GegluTanh => Some(Activation::GeluTanh),
+            Self::GeluErf | Self::GegluErf => Some(Activation::GeluErf),
+            Self::Relu2 => Some(Activation::Relu2),
+            Self::Relu | Self::Reglu => Some(Activation::Relu),
+            Self::Swiglu | Self::Silu => Some(Activation::Silu),
+            Self::None => None,
+        }
+    }
+
+    /// Whether there is a gate beside `up`.
+    pub fn is_gated(self) -> bool {
+        match self {
+            Self::Swiglu | Self::GegluTanh | Self::GegluErf | Self::Reglu => true,
+            Self::None | Self::GeluTanh | Self::GeluErf | Self::Relu2 | Self::Relu | Self::Silu => false,
+        }
+    }
+
+    /// The feed-forward width where none is given: `4 d`, or for a gated one `8/3 d` rounded up to a multiple of 8,
+    /// which has about as many parameters.
+    pub(crate) fn default_width(self, d_model: usize) -> usize {
+        match self {
+            Self::None => 0,
+            gated if gated.is_gated() => (8 * d_model).div_ceil(3).next_multiple_of(8),
+            _ => 4 * d_model,
+        }
+    }
+}
+
+/// An activation by name, where it is not the feed-forward's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivationKind {
+    /// GELU by tanh.
+    GeluTanh,
+    /// GELU itself.
+    GeluErf,
+    /// `x σ(x)`.
+    Silu,
+    /// `max(x, 0)`.
+    Relu,
+    /// `max(x, 0)²`.
+    Relu2,
+}
+
+impl ActivationKind {
+    /// The operation.
+    pub fn activation(self) -> Activation {
+        match self {
+            Self::GeluTanh => Activation::GeluTanh,
+            Self::GeluErf => Activation::GeluErf,
+            Self::Silu => Activation::Silu,
+            Self::Relu => Activation::Relu,
+            Self::Relu2 => Activation::Relu2,
+        }
+    }
+}

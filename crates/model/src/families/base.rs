@@ -1,0 +1,55 @@
+//! What a preset starts from: a config whose every switch is off.
+
+use crate::config::{
+    BlockKind, ClassifierKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Pooling, Positions,
+    QkNorm,
+};
+
+/// A plain pre-norm decoder with learned positions, to be made a family of by what differs.
+pub(super) fn off(family: Family) -> ModelConfig {
+    ModelConfig {
+        family,
+        vocab_size: 1,
+        n_layer: 12,
+        n_head: 12,
+        n_kv_head: 12,
+        d_model: 768,
+        d_head: 64,
+        d_ff: 3072,
+        context_len: 1024,
+        block: BlockKind::Pre,
+        norm: NormKind::Layer,
+        norm_eps: 1e-5,
+        positions: Positions::Learned,
+        pad_id: None,
+        relative_bias: None,
+        rope_theta: 10_000.0,
+        rotary_fraction: 1.0,
+        rope_scaling: None,
+        feed_forward: FeedForwardKind::GeluTanh,
+        mask: MaskKind::Causal,
+        window: None,
+        layers: Vec::new(),
+        attention_scale: None,
+        qk_norm: QkNorm::None,
+        attention_bias: true,
+        attention_output_bias: None,
+        feed_forward_bias: true,
+        residual_multiplier: 1.0,
+        embedding_scale: 1.0,
+        embedding_norm: None,
+        skip_first_norm: false,
+        tied_head: true,
+        n_token_type: 0,
+        head_bias: None,
+        head_dense_bias: true,
+        head_activation: None,
+        classifier: ClassifierKind::Pooler,
+        pooling: Pooling::First,
+        logit_divisor: 1.0,
+        logit_softcap: None,
+        head: Head::NextToken,
+        dropout: 0.0,
+        init_std: 0.02,
+    }
+}
