@@ -79,7 +79,8 @@ fn logits_of(model: &Transformer, texts: &[Framed], rows: &[usize]) -> Result<Ve
         let of_row = |&row: &usize| (0..longest).map(move |at| (row, at));
         rows.iter().flat_map(of_row).map(|(row, at)| values(&texts[row], at)).collect()
     };
-    let ids = padded(&|text, at| text.ids.get(at).copied().unwrap_or(0));
+    let filler = model.config().pad_id.unwrap_or(0);
+    let ids = padded(&|text, at| text.ids.get(at).copied().unwrap_or(filler));
     let mut input = Input::new(&ids, rows.len(), model.device())?;
     if rows.iter().any(|&row| texts[row].ids.len() < longest) {
         let keep = padded(&|text, at| u32::from(at < text.ids.len()));
@@ -90,6 +91,7 @@ fn logits_of(model: &Transformer, texts: &[Framed], rows: &[usize]) -> Result<Ve
             input.with_token_types(&padded(&|text, at| text.token_types.get(at).copied().unwrap_or(0)))?;
     }
     let hidden = model.forward(&input, &mut Run::inference())?;
+    let hidden = model.read_by_head(&hidden, &input)?;
     Ok(to_rows(&model.logits(&hidden, &mut Run::inference())?)?)
 }
 

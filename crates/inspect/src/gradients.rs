@@ -53,6 +53,7 @@ pub fn gradient_flow(
 ) -> Result<GradientFlow, Error> {
     let input = explanation.input(model)?;
     let hidden = model.forward(&input, &mut Run::inference())?;
+    let hidden = model.read_by_head(&hidden, &input)?;
     let asked = explanation.position.min(explanation.logits.len() - 1);
     let mut targets = vec![-100; explanation.logits.len()];
     targets[asked] = i64::from(target);

@@ -120,6 +120,8 @@ pub fn projection(
 ) -> Result<Option<Projection>, Error> {
     let layers = subject.model.layers();
     let (weight, bias, is_tied) = match &layers.head {
+        // What a cap makes of them is no product.
+        HeadLayer::Vocabulary { softcap: Some(_), .. } => return Ok(None),
         HeadLayer::Vocabulary { weight, bias, .. } => {
             (weight.as_ref().unwrap_or(&layers.embedding.token), bias.as_ref(), weight.is_none())
         }

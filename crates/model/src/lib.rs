@@ -29,7 +29,9 @@ pub use config::{Head, ModelConfig};
 pub use decoder::{Decoder, DecoderRow};
 pub use error::{Error, Result};
 pub use input::Input;
-pub use layers::{Block, ClassifierStep, HeadLayer, Layers, Norm, n_parameters, parameter_specs};
+pub use layers::{
+    Block, ClassifierStep, HeadLayer, Layers, Norm, Residual, Transform, n_parameters, parameter_specs,
+};
 pub use parameters::Parameters;
 pub use pool::{mean_pooled, normalized};
 pub use probe::{Probe, Recorder, Site};

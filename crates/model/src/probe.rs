@@ -73,6 +73,8 @@ pub enum Site {
     Block(usize),
     /// The hidden states that the head reads: `[b, t, d]`.
     Hidden,
+    /// The vector of each row that a classifier reads: `[b, d]`.
+    HeadRow,
     /// The head's own dense layer, before its activation: `[b, t, d]`; a classifier's `[b, d]`.
     HeadDense,
     /// The same after its activation, before its norm: `[b, t, d]`.
@@ -117,6 +119,7 @@ impl fmt::Display for Site {
             Site::FeedForwardSum(n) => write!(f, "blocks.{n}.feed_forward.sum"),
             Site::Block(n) => write!(f, "blocks.{n}"),
             Site::Hidden => write!(f, "hidden"),
+            Site::HeadRow => write!(f, "head.row"),
             Site::HeadDense => write!(f, "head.dense"),
             Site::HeadActivated => write!(f, "head.activated"),
             Site::HeadInput => write!(f, "head.input"),

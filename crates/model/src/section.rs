@@ -294,7 +294,9 @@ impl From<&ModelConfig> for ModelSection {
             feed_forward: Some(*feed_forward),
             mask: Some(*mask),
             window: *window,
-            layers: (!layers.is_empty()).then(|| layers.clone()),
+            // An empty list takes a preset's pattern away.
+            layers: (!layers.is_empty() || !families::of(*family).preset().layers.is_empty())
+                .then(|| layers.clone()),
             attention_scale: *attention_scale,
             qk_norm: Some(*qk_norm),
             attention_bias: Some(*attention_bias),

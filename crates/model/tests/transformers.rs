@@ -10,7 +10,10 @@ use std::process::{Command, Stdio};
 
 use candle_core::{DType, Device, Var};
 use serde_json::{Value, json};
-use vulpes_model::config::{Family, FeedForwardKind, RopeScaling};
+use vulpes_model::config::{
+    ActivationKind, BlockKind, Family, FeedForwardKind, LayerOverride, NormKind, Pooling, Positions, QkNorm,
+    RopeScaling, ScalingKind,
+};
 use vulpes_model::{Head, Input, ModelConfig, ModelSection, Run, Transformer, folder};
 use vulpes_ops::{AdamwStep, CrossEntropyOptions, Gradients, adamw, backward};
 
@@ -36,7 +39,13 @@ fn models() -> Vec<(&'static str, &'static str, ModelConfig)> {
     let bert = section(Family::Bert);
     let llama = section(Family::Llama);
     let scaling =
-        RopeScaling { factor: 4.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context_len: 8 };
+        RopeScaling {
+            kind: ScalingKind::Llama3,
+            factor: 4.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_context_len: 8,
+        };
     let (causal, masked) = (Head::NextToken, Head::MaskedToken);
     let classes = Head::Classify { n_labels: 5 };
     let of = |section: &ModelSection, head| section.resolve(VOCABULARY, head);
@@ -98,6 +107,194 @@ fn models() -> Vec<(&'static str, &'static str, ModelConfig)> {
         ("AutoModelForSequenceClassification", "BertForSequenceClassification", of(&bert, classes)),
         ("AutoModel", "BertModel", of(&bert, Head::Hidden { pooler: true })),
     ]
+    .into_iter()
+    .chain(decoders())
+    .chain(encoders())
+    .collect()
+}
+
+type Tried = (&'static str, &'static str, ModelConfig);
+
+/// The decoders with each switch that their layout has otherwise than usual.
+fn decoders() -> Vec<Tried> {
+    let (causal, labels) = (Head::NextToken, Head::Classify { n_labels: 5 });
+    let windowed = |window| LayerOverride { window: Some(window), ..LayerOverride::default() };
+    let local = LayerOverride { rope_theta: Some(50.0), rope_scaled: Some(false), ..windowed(4) };
+    let bag = LayerOverride { positions: Some(Positions::None), ..LayerOverride::default() };
+    let stretched = Some(RopeScaling::linear(2.5));
+    let of = |section: ModelSection, head| {
+        // Classifiers find the last token by the padding's id.
+        let pad_id = matches!(head, Head::Classify { .. }).then_some(0);
+        ModelSection { pad_id, ..section }.resolve(VOCABULARY, head)
+    };
+    let lm = "AutoModelForCausalLM";
+    let cls = "AutoModelForSequenceClassification";
+    let gemma = ModelSection {
+        n_layer: Some(3),
+        n_kv_head: Some(1),
+        d_head: Some(10),
+        layers: Some(vec![local, LayerOverride::default()]),
+        attention_scale: Some(1.0 / 5f64.sqrt()),
+        logit_softcap: Some(3.0),
+        rope_scaling: stretched,
+        ..section(Family::Gemma3)
+    };
+    let neox = ModelSection { rotary_fraction: Some(0.4), ..section(Family::GptNeox) };
+    vec![
+        (cls, "LlamaForSequenceClassification", of(section(Family::Llama), labels)),
+        (cls, "GPT2ForSequenceClassification", of(section(Family::Gpt2), labels)),
+        (lm, "Qwen2ForCausalLM", of(section(Family::Qwen2), causal)),
+        (
+            lm,
+            "Qwen2ForCausalLM",
+            of(
+                ModelSection {
+                    n_kv_head: Some(1),
+                    d_head: Some(10),
+                    tied_head: Some(false),
+                    layers: Some(vec![windowed(3), LayerOverride::default()]),
+                    feed_forward: Some(FeedForwardKind::GegluTanh),
+                    rope_scaling: stretched,
+                    ..section(Family::Qwen2)
+                },
+                causal,
+            ),
+        ),
+        (cls, "Qwen2ForSequenceClassification", of(section(Family::Qwen2), labels)),
+        (
+            lm,
+            "Qwen3ForCausalLM",
+            of(
+                ModelSection {
+                    d_model: Some(40),
+                    d_head: Some(14),
+                    attention_bias: Some(true),
+                    window: Some(4),
+                    ..section(Family::Qwen3)
+                },
+                causal,
+            ),
+        ),
+        ("AutoModel", "Qwen3Model", {
+            let untied = ModelSection { tied_head: Some(false), ..section(Family::Qwen3) };
+            of(untied, Head::Hidden { pooler: false })
+        }),
+        (
+            lm,
+            "Olmo2ForCausalLM",
+            of(
+                ModelSection {
+                    n_kv_head: Some(1),
+                    attention_bias: Some(true),
+                    tied_head: Some(true),
+                    ..section(Family::Olmo2)
+                },
+                causal,
+            ),
+        ),
+        (
+            lm,
+            "SmolLM3ForCausalLM",
+            of(
+                ModelSection {
+                    n_layer: Some(3),
+                    layers: Some(vec![bag, windowed(5), LayerOverride { window: Some(5), ..bag }]),
+                    feed_forward_bias: Some(true),
+                    ..section(Family::Smollm3)
+                },
+                causal,
+            ),
+        ),
+        (
+            lm,
+            "GraniteForCausalLM",
+            of(
+                ModelSection {
+                    residual_multiplier: Some(0.4),
+                    embedding_scale: Some(3.0),
+                    logit_divisor: Some(1.7),
+                    attention_scale: Some(0.3),
+                    feed_forward_bias: Some(true),
+                    ..section(Family::Granite)
+                },
+                causal,
+            ),
+        ),
+        (lm, "GPTNeoXForCausalLM", of(neox.clone(), causal)),
+        (
+            lm,
+            "GPTNeoXForCausalLM",
+            of(
+                ModelSection {
+                    block: Some(BlockKind::Pre),
+                    attention_bias: Some(false),
+                    tied_head: Some(true),
+                    rotary_fraction: Some(1.0),
+                    feed_forward: Some(FeedForwardKind::Relu),
+                    ..neox.clone()
+                },
+                causal,
+            ),
+        ),
+        (cls, "GPTNeoXForSequenceClassification", of(neox, labels)),
+        (lm, "PhiForCausalLM", of(section(Family::Phi), causal)),
+        (
+            lm,
+            "PhiForCausalLM",
+            of(ModelSection { qk_norm: Some(QkNorm::Head), n_kv_head: Some(1), ..section(Family::Phi) }, causal),
+        ),
+        (lm, "Gemma3ForCausalLM", of(gemma.clone(), causal)),
+        (lm, "Gemma3ForCausalLM", of(section(Family::Gemma3), causal)),
+        (cls, "Gemma3TextForSequenceClassification", of(gemma, labels)),
+    ]
+}
+
+/// The encoders likewise.
+fn encoders() -> Vec<Tried> {
+    let (masked, labels) = (Head::MaskedToken, Head::Classify { n_labels: 5 });
+    let of = |section: ModelSection, head| section.resolve(VOCABULARY, head);
+    let mlm = "AutoModelForMaskedLM";
+    let cls = "AutoModelForSequenceClassification";
+    let roberta = ModelSection { pad_id: Some(0), n_token_type: Some(2), ..section(Family::Roberta) };
+    let xlm = ModelSection { pad_id: Some(0), tied_head: Some(false), ..section(Family::XlmRoberta) };
+    let local = LayerOverride { window: Some(3), rope_theta: Some(50.0), ..LayerOverride::default() };
+    let modern = ModelSection {
+        n_layer: Some(3),
+        layers: Some(vec![local, LayerOverride::default()]),
+        norm: Some(NormKind::Layer),
+        attention_bias: Some(true),
+        feed_forward_bias: Some(true),
+        head_dense_bias: Some(true),
+        head_activation: Some(ActivationKind::Relu),
+        feed_forward: Some(FeedForwardKind::Swiglu),
+        ..section(Family::Modernbert)
+    };
+    let mean = ModelSection { pooling: Some(Pooling::Mean), ..section(Family::Modernbert) };
+    let unbiased = ModelSection { head_bias: Some(false), ..section(Family::Modernbert) };
+    vec![
+        (mlm, "RobertaForMaskedLM", of(roberta.clone(), masked)),
+        (cls, "RobertaForSequenceClassification", of(roberta.clone(), labels)),
+        ("AutoModel", "RobertaModel", of(roberta, Head::Hidden { pooler: true })),
+        (mlm, "XLMRobertaForMaskedLM", of(xlm, masked)),
+        (mlm, "DistilBertForMaskedLM", of(section(Family::Distilbert), masked)),
+        (
+            cls,
+            "DistilBertForSequenceClassification",
+            of(
+                ModelSection { feed_forward: Some(FeedForwardKind::Relu), ..section(Family::Distilbert) },
+                labels,
+            ),
+        ),
+        ("AutoModel", "DistilBertModel", of(section(Family::Distilbert), Head::Hidden { pooler: false })),
+        (mlm, "MPNetForMaskedLM", of(ModelSection { relative_bias: Some(35), ..section(Family::Mpnet) }, masked)),
+        (cls, "MPNetForSequenceClassification", of(section(Family::Mpnet), labels)),
+        ("AutoModel", "MPNetModel", of(section(Family::Mpnet), Head::Hidden { pooler: true })),
+        (mlm, "ModernBertForMaskedLM", of(modern.clone(), masked)),
+        (mlm, "ModernBertForMaskedLM", of(unbiased, masked)),
+        (cls, "ModernBertForSequenceClassification", of(modern, labels)),
+        (cls, "ModernBertForSequenceClassification", of(mean, labels)),
+        ("AutoModel", "ModernBertModel", of(section(Family::Modernbert), Head::Hidden { pooler: false })),
+    ]
 }
 
 /// Three rows, the second of 5 tokens and the third of 1, filled up on the right.
@@ -112,7 +309,7 @@ fn rows() -> (Vec<u32>, Vec<u8>, Vec<u32>) {
 fn input(config: &ModelConfig) -> Input {
     let (ids, keep, types) = rows();
     let input = Input::new(&ids, ROWS, &Device::Cpu).unwrap().with_keep(keep.into());
-    if config.n_token_type > 0 { input.with_token_types(&types).unwrap() } else { input }
+    if config.n_token_type > 1 { input.with_token_types(&types).unwrap() } else { input }
 }
 
 /// Three steps of AdamW on the rows.
@@ -131,7 +328,9 @@ fn trained(config: &ModelConfig) -> Transformer {
     };
     for step in 1..=3 {
         let run = &mut Run::inference();
-        let hidden = model.forward(&input(config), run).unwrap();
+        let input = input(config);
+        let hidden = model.forward(&input, run).unwrap();
+        let hidden = model.read_by_head(&hidden, &input).unwrap();
         let loss = model.loss(&hidden, &targets, &CrossEntropyOptions::default(), run).unwrap();
         let mut gradients = Gradients::new(&parameters).unwrap();
         backward(&loss.mean().unwrap(), &mut gradients).unwrap();
@@ -185,7 +384,7 @@ mod needs_transformers {
             let folder = out.path().join(number.to_string());
             folder::save(&folder, &model, &folder::Extra::default()).unwrap();
             let mut inputs = json!({"input_ids": table(&ids), "attention_mask": table(&real)});
-            if config.n_token_type > 0 {
+            if config.n_token_type > 1 {
                 inputs["token_type_ids"] = table(&types);
             }
             tasks.push(json!({"folder": folder, "auto_class": auto_class, "inputs": inputs}));
@@ -204,7 +403,9 @@ mod needs_transformers {
                 assert_eq!(answer["n_parameters"], model.parameters().numel(), "{what}");
             }
             let run = &mut Run::inference();
-            let hidden = model.forward(&input(config), run).unwrap();
+            let input = input(config);
+            let hidden = model.forward(&input, run).unwrap();
+            let hidden = model.read_by_head(&hidden, &input).unwrap();
             let logits = model.logits(&hidden, run).unwrap();
             assert_eq!(answer["shape"], json!(logits.dims()), "{what}");
             let a_row_each = matches!(config.head, Head::Classify { .. });

@@ -139,7 +139,9 @@ fn sums(transformer: &Transformer, batch: &Batch, mut sums: Sums) -> candle_core
         return Ok(sums);
     }
     let mut run = Run::inference();
-    let hidden = transformer.forward(&input(batch, transformer.device())?, &mut run)?;
+    let input = input(batch, transformer.device())?;
+    let hidden = transformer.forward(&input, &mut run)?;
+    let hidden = transformer.read_by_head(&hidden, &input)?;
     let loss = transformer.loss(&hidden, &batch.targets, &CrossEntropyOptions::default(), &run)?;
     (sums.loss, sums.n_targets) = (scalar(&loss.sum)?, loss.count);
     if asks_accuracy(transformer.config().head) {

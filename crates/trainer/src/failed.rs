@@ -54,8 +54,9 @@ pub fn first_not_finite(transformer: &Transformer, batches: &[Batch]) -> Result<
     for (number, batch) in batches.iter().enumerate() {
         let mut finder = Finder::default();
         let mut run = Run::probed(&mut finder);
-        let hidden = transformer.forward(&input(batch, transformer.device())?, &mut run)?;
-        let logits = transformer.logits(&hidden, &mut run)?;
+        let input = input(batch, transformer.device())?;
+        let hidden = transformer.forward(&input, &mut run)?;
+        let logits = transformer.logits(&transformer.read_by_head(&hidden, &input)?, &mut run)?;
         if let Some(site) = finder.found {
             return Ok(Some(format!("{site:?} in the forward pass of micro-batch {number}")));
         }

@@ -210,6 +210,7 @@ impl Shard<'_> {
             let input = input(&part, self.transformer.device())?;
             let mut run = Run::training(self.dropout.clone(), part.first_row - self.first_row);
             let hidden = self.transformer.forward(&input, &mut run)?;
+            let hidden = self.transformer.read_by_head(&hidden, &input)?;
             let loss = self.transformer.loss(&hidden, &part.targets, &self.options, &run)?;
             backward(&loss.sum.affine(1.0 / self.n_targets as f64, 0.0)?, gradients)?;
             sum += scalar(&loss.sum)?;

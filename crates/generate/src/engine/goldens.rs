@@ -24,7 +24,9 @@ fn fixtures() -> Vec<PathBuf> {
 fn shared() -> Vec<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let folder = std::env::var_os("VULPES_SHARED").map_or_else(beside, PathBuf::from).join("goldens");
-    ["gpt2-tiny", "llama-tiny"].map(|name| folder.join(name)).to_vec()
+    let families = ["qwen2", "qwen3", "olmo2", "smollm3", "granite", "gpt_neox", "phi", "gemma3"];
+    let families = families.map(|name| folder.join("families").join(format!("{name}-tiny")));
+    ["gpt2-tiny", "llama-tiny"].map(|name| folder.join(name)).into_iter().chain(families).collect()
 }
 
 fn ids(value: &Value) -> Vec<u32> {

@@ -1,7 +1,7 @@
 //! Both ways of going on, decoder and padded batch, against reading everything anew at every token.
 
 use candle_core::Device;
-use vulpes_model::config::{BlockKind, Family, FeedForwardKind, LayerOverride, Positions};
+use vulpes_model::config::{BlockKind, Family, FeedForwardKind, LayerOverride, Positions, QkNorm};
 use vulpes_model::{Head, ModelSection};
 
 use super::*;
@@ -31,7 +31,7 @@ fn models() -> Vec<Transformer> {
     let exact = ModelSection { feed_forward: Some(FeedForwardKind::GeluErf), ..small(Family::Gpt2) };
     // A narrow window with angles of its own, then a layer without positions, then one as the config says.
     let layers = vec![
-        LayerOverride { window: Some(3), rope_theta: Some(50.0), positions: None },
+        LayerOverride { window: Some(3), rope_theta: Some(50.0), ..LayerOverride::default() },
         LayerOverride { positions: Some(Positions::None), ..LayerOverride::default() },
         LayerOverride::default(),
     ];
@@ -49,6 +49,27 @@ fn models() -> Vec<Transformer> {
         post,
         exact,
         mixed,
+        ModelSection { n_kv_head: Some(2), ..small(Family::Qwen2) },
+        ModelSection { n_kv_head: Some(1), d_head: Some(10), ..small(Family::Qwen3) },
+        ModelSection { n_kv_head: Some(2), ..small(Family::Olmo2) },
+        ModelSection { n_layer: Some(4), ..small(Family::Smollm3) },
+        ModelSection {
+            residual_multiplier: Some(0.4),
+            embedding_scale: Some(3.0),
+            logit_divisor: Some(1.7),
+            ..small(Family::Granite)
+        },
+        ModelSection { rotary_fraction: Some(0.4), ..small(Family::GptNeox) },
+        ModelSection { qk_norm: Some(QkNorm::Head), ..small(Family::Phi) },
+        ModelSection {
+            n_layer: Some(3),
+            layers: Some(vec![
+                LayerOverride { window: Some(3), rope_theta: Some(50.0), ..LayerOverride::default() },
+                LayerOverride::default(),
+            ]),
+            logit_softcap: Some(2.0),
+            ..small(Family::Gemma3)
+        },
     ];
     let model = |section: &ModelSection| {
         // Larger first weights than usual, so that attention is far from even.

@@ -12,6 +12,7 @@ use candle_core::{DType, Tensor};
 use serde::Serialize;
 use vulpes_data::Tokenizer;
 use vulpes_generate::{NextToken, token_text};
+use vulpes_model::config::Pooling;
 use vulpes_model::{Head, Input, ModelConfig, Recorder, Run, Site, Transformer, mean_pooled};
 
 pub use page::print;
@@ -121,14 +122,25 @@ impl Subject<'_> {
                 let mask = self.tokenizer.mask_id();
                 ids.iter().position(|id| Some(*id) == mask).unwrap_or(last)
             }
-            Head::Classify { .. } => 0,
+            Head::Classify { .. } => self.read_by_classifier(ids).unwrap_or(0),
             Head::NextToken | Head::Hidden { .. } => last,
+        }
+    }
+
+    /// The token whose vector a classifier reads; `None` where it reads the mean of all.
+    pub(crate) fn read_by_classifier(&self, ids: &[u32]) -> Option<usize> {
+        let config = self.model.config();
+        match config.pooling {
+            Pooling::First => Some(0),
+            Pooling::Mean => None,
+            Pooling::Last => ids.iter().rposition(|id| Some(*id) != config.pad_id),
         }
     }
 
     /// Runs the model on `ids`; what the probe saw, and the logits, `[T][V]` or `[1][n_labels]`.
     pub(crate) fn run(&self, input: &Input, recorder: &mut Recorder) -> Result<Vec<Vec<f32>>, Error> {
         let hidden = self.model.forward(input, &mut Run::probed(recorder))?;
+        let hidden = self.model.read_by_head(&hidden, input)?;
         let logits = self.model.logits(&hidden, &mut Run::probed(recorder))?;
         let logits = if logits.rank() == 3 { logits.squeeze(0)? } else { logits };
         Ok(logits.to_dtype(DType::F32)?.to_vec2()?)

@@ -3,7 +3,6 @@
 use std::io::Result;
 
 use vulpes_generate::NextToken;
-use vulpes_model::config::BlockKind;
 
 use super::Explanation;
 use crate::terminal::{Cell, Paper, heat, shade, shown};
@@ -95,7 +94,7 @@ fn one_head(
         if n_head > 1 { "The context vectors of all heads stand side by side. " } else { "" },
         if l + 1 < explanation.model.n_layer {
             format!("layer {}, which reads it as x", l + 1)
-        } else if explanation.model.block == BlockKind::Pre {
+        } else if explanation.model.block.has_final_norm() {
             "the head, through a last norm".to_owned()
         } else {
             "the head as it is".to_owned()

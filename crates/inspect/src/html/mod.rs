@@ -107,8 +107,11 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
     let all = for_layers;
     let way = way::packed(&extras.way, extras.first.0, &mut for_layers);
     room = room.saturating_sub(all - for_layers);
-    vectors.add(explanation, &extras.way, early, &mut room);
-    vectors.add(explanation, &extras.way, late, &mut room);
+    // With a bias on the scores a page can't make weights of queries and keys alone: it shows the weights.
+    if config.relative_bias.is_none() {
+        vectors.add(explanation, &extras.way, early, &mut room);
+        vectors.add(explanation, &extras.way, late, &mut room);
+    }
     let data = json!({
         "family": config.family,
         "head": config.head,
@@ -124,6 +127,7 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
         "tokens": explanation.pieces,
         "ids": explanation.ids,
         "position": explanation.position,
+        "pooling": config.pooling,
         "masks": masks,
         "kinds": explanation.kinds,
         "weights": weights,

@@ -1,13 +1,14 @@
 //! The equations of one layer.
 
 use candle_core::Tensor;
-use vulpes_model::{Block, ModelConfig, Site};
+use vulpes_model::config::BlockKind;
+use vulpes_model::{Block, ModelConfig, Residual, Site};
 
 use super::{Writer, name_of};
 use crate::error::Error;
 
 /// What the probe is to see of a layer; attention maps are the explanation's own.
-pub(super) fn sites(layer: usize) -> [Site; 17] {
+pub(super) fn sites(layer: usize) -> [Site; 19] {
     [
         layer.checked_sub(1).map_or(Site::Embedding, Site::Block),
         Site::AttentionInput(layer),
@@ -17,6 +18,7 @@ pub(super) fn sites(layer: usize) -> [Site; 17] {
         Site::UnturnedKey(layer),
         Site::Context(layer),
         Site::AttentionOutput(layer),
+        Site::AttentionBranch(layer),
         Site::AttentionSum(layer),
         Site::Middle(layer),
         Site::FeedForwardInput(layer),
@@ -24,6 +26,7 @@ pub(super) fn sites(layer: usize) -> [Site; 17] {
         Site::FeedForwardUp(layer),
         Site::FeedForwardInner(layer),
         Site::FeedForwardOutput(layer),
+        Site::FeedForwardBranch(layer),
         Site::FeedForwardSum(layer),
         Site::Block(layer),
     ]
@@ -45,18 +48,26 @@ pub(super) fn write(block: &Block<Tensor>, config: &ModelConfig, writer: &mut Wr
         None => "x",
     };
     let rotates = config.layer_kind(layer).rope.is_some();
-    for (name, parameters, projection, unturned) in [
-        ("Q", ("Wq", "bq"), &attention.query, Some(Site::UnturnedQuery(layer))),
-        ("K", ("Wk", "bk"), &attention.key, Some(Site::UnturnedKey(layer))),
-        ("V", ("Wv", "bv"), &attention.value, None),
+    for (name, parameters, projection, norm, unturned) in [
+        ("Q", ("Wq", "bq"), &attention.query, &attention.query_norm, Some(Site::UnturnedQuery(layer))),
+        ("K", ("Wk", "bk"), &attention.key, &attention.key_norm, Some(Site::UnturnedKey(layer))),
+        ("V", ("Wv", "bv"), &attention.value, &None, None),
     ] {
         let formula = writer.projected(parameters, read, projection)?;
-        match unturned.filter(|_| rotates) {
-            Some(before) => {
-                writer.equation(&format!("{name}₀"), formula, before)?;
-                writer.formula(name, format!("rotate({name}₀)"));
+        let before = unturned.filter(|_| rotates);
+        let turned = if before.is_some() { format!("{name}₀") } else { name.to_owned() };
+        match (norm, before) {
+            (Some(norm), before) => {
+                let projected = format!("{name}ₚ");
+                writer.formula(&projected, formula);
+                let gamma = if name == "Q" { "q" } else { "k" };
+                writer.normed_heads(&turned, (&projected, gamma), norm, before, attention.d_head)?;
             }
-            None => writer.formula(name, formula),
+            (None, Some(before)) => writer.equation(&turned, formula, before)?,
+            (None, None) => writer.formula(&turned, formula),
+        }
+        if before.is_some() {
+            writer.formula(name, format!("rotate({name}₀)"));
         }
     }
     if rotates {
@@ -70,18 +81,24 @@ pub(super) fn write(block: &Block<Tensor>, config: &ModelConfig, writer: &mut Wr
         return writer.equation("z", contexts.into(), Site::Block(layer));
     };
     writer.linear("attention", ("Wo", "bo"), contexts, output, Site::AttentionOutput(layer))?;
-    let sum = if residual.add { "x + attention" } else { "attention" };
+    let added = branch(residual, ("attention", "added", "₃"), Site::AttentionBranch(layer), writer)?;
+    let sum = if residual.add { format!("x + {added}") } else { added.into() };
     match &residual.after {
         Some(norm) => {
-            writer.equation("s", sum.into(), Site::AttentionSum(layer))?;
+            writer.equation("s", sum, Site::AttentionSum(layer))?;
             writer.normed("y", "s", norm, "₁", Site::Middle(layer))?;
         }
-        None => writer.equation("y", sum.into(), Site::Middle(layer))?,
+        None => writer.equation("y", sum, Site::Middle(layer))?,
     }
     let Some(inner) = &block.feed_forward else {
         return writer.equation("z", "y".into(), Site::Block(layer));
     };
     let read = match &inner.residual.before {
+        Some(norm) if block.form == BlockKind::Parallel => {
+            writer.normed("norm₂(x)", "x", norm, "₂", Site::FeedForwardInput(layer))?;
+            "norm₂(x)"
+        }
+        None if block.form == BlockKind::ParallelShared => "norm(x)",
         Some(norm) => {
             writer.normed("norm(y)", "y", norm, "₂", Site::FeedForwardInput(layer))?;
             "norm(y)"
@@ -99,12 +116,38 @@ pub(super) fn write(block: &Block<Tensor>, config: &ModelConfig, writer: &mut Wr
     };
     writer.equation("inner", formula, Site::FeedForwardInner(layer))?;
     writer.linear("ff", ("Wdown", "bdown"), "inner", &inner.down, Site::FeedForwardOutput(layer))?;
-    let sum = if inner.residual.add { "y + ff" } else { "ff" };
+    let added = branch(&inner.residual, ("ff", "added₂", "₄"), Site::FeedForwardBranch(layer), writer)?;
+    let sum = if inner.residual.add { format!("y + {added}") } else { added.into() };
     match &inner.residual.after {
         Some(norm) => {
-            writer.equation("t", sum.into(), Site::FeedForwardSum(layer))?;
+            writer.equation("t", sum, Site::FeedForwardSum(layer))?;
             writer.normed("z", "t", norm, "₂", Site::Block(layer))
         }
-        None => writer.equation("z", sum.into(), Site::Block(layer)),
+        None => writer.equation("z", sum, Site::Block(layer)),
     }
+}
+
+/// What a sublayer's result becomes before it is added: its norm, times a factor; the name of what is added.
+fn branch<'n>(
+    residual: &Residual<Tensor>,
+    (result, added, mark): (&'n str, &'n str, &str),
+    site: Site,
+    writer: &mut Writer,
+) -> Result<&'n str, Error> {
+    let is_scaled = residual.multiplier != 1.0;
+    match &residual.branch {
+        Some(_) if is_scaled => {
+            // Only what the factor makes of it was recorded.
+            writer.formula("normed", format!("norm({result})"));
+        }
+        Some(norm) => writer.normed(added, result, norm, mark, site)?,
+        None if !is_scaled => return Ok(result),
+        None => {}
+    }
+    if is_scaled {
+        writer.number("multiplier", residual.multiplier);
+        let of = if residual.branch.is_some() { "normed" } else { result };
+        writer.equation(added, format!("multiplier × {of}"), site)?;
+    }
+    Ok(added)
 }

@@ -8,8 +8,11 @@ mod layer;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
-use vulpes_model::{HeadLayer, Input, Recorder, Run, Site, Transformer};
-use vulpes_ops::{Activation, Linear, Norm};
+use vulpes_model::config::Pooling;
+use vulpes_model::{
+    ClassifierStep, HeadLayer, Input, Norm, Recorder, Run, Site, Transform, Transformer,
+};
+use vulpes_ops::{Activation, Linear};
 
 use crate::error::Error;
 
@@ -81,7 +84,7 @@ pub fn way(model: &Transformer, input: &Input) -> Result<Way, Error> {
     let sites: Vec<Site> = ENDS.into_iter().chain((0..n_layer).flat_map(layer::sites)).collect();
     let mut recorder = Recorder::of(&sites);
     let hidden = model.forward(input, &mut Run::probed(&mut recorder))?;
-    model.logits(&hidden, &mut Run::probed(&mut recorder))?;
+    model.logits(&model.read_by_head(&hidden, input)?, &mut Run::probed(&mut recorder))?;
     let layers = model.layers();
     let n_parameter: usize = layers.leaves().iter().map(|leaf| leaf.elem_count()).sum();
     let tables = layers.embedding.token.elem_count()
@@ -116,13 +119,14 @@ pub(crate) fn formulas(model: &Transformer) -> Result<Vec<Vec<String>>, Error> {
     model.layers().blocks.iter().map(of_layer).collect()
 }
 
-const ENDS: [Site; 9] = [
+const ENDS: [Site; 10] = [
     Site::TokenVector,
     Site::PositionVector,
     Site::TypeVector,
     Site::EmbeddingSum,
     Site::Embedding,
     Site::Hidden,
+    Site::HeadRow,
     Site::HeadDense,
     Site::HeadActivated,
     Site::HeadInput,
@@ -140,12 +144,21 @@ fn embedding(model: &Transformer, writer: &mut Writer) -> Result<(), Error> {
         writer.given("type", Site::TypeVector)?;
         summands.push("type");
     }
+    let mut sum = summands.join(" + ");
+    if layer.scale != 1.0 {
+        writer.number("scale", layer.scale);
+        if summands.len() > 1 {
+            writer.formula("vectors", sum);
+            sum = "vectors".into();
+        }
+        sum = format!("scale × {sum}");
+    }
     match &layer.norm {
         Some(norm) => {
-            writer.equation("sum", summands.join(" + "), Site::EmbeddingSum)?;
+            writer.equation("sum", sum, Site::EmbeddingSum)?;
             writer.normed("x", "sum", norm, "", Site::Embedding)
         }
-        None => writer.equation("x", summands.join(" + "), Site::Embedding),
+        None => writer.equation("x", sum, Site::Embedding),
     }
 }
 
@@ -157,23 +170,68 @@ fn head(model: &Transformer, writer: &mut Writer) -> Result<(), Error> {
         None => writer.equation("hidden", "z".into(), Site::Hidden)?,
     }
     match &model.layers().head {
-        HeadLayer::Vocabulary { transform: Some(transform), .. } => {
-            writer.linear("dense", ("Wt", "bt"), "hidden", &transform.dense, Site::HeadDense)?;
-            let mut last = "dense";
-            if let Some(activation) = transform.activation {
-                writer.equation("active", format!("{}(dense)", name_of(activation)), Site::HeadActivated)?;
-                last = "active";
+        HeadLayer::Vocabulary { transform, weight: _, bias: _, divisor, softcap: _ } => {
+            let last = match transform {
+                Some(transform) => transformed(transform, writer)?,
+                None if *divisor != 1.0 => "hidden",
+                None => return Ok(()),
+            };
+            if *divisor != 1.0 {
+                writer.number("divided", divisor.recip());
+                return writer.equation("read", format!("divided × {last}"), Site::HeadInput);
             }
-            match &transform.norm {
-                Some(norm) => writer.normed("read", last, norm, "ₜ", Site::HeadInput),
-                None => writer.equation("read", last.into(), Site::HeadInput),
+            read(transform.as_ref(), last, writer)
+        }
+        HeadLayer::Labels { pooling, pad_id: _, step, classifier: _, dropout: _ } => {
+            let of = match pooling {
+                Pooling::First => "hidden",
+                Pooling::Last => {
+                    writer.equation("text", "hidden, of the last token".into(), Site::HeadRow)?;
+                    "text"
+                }
+                Pooling::Mean => {
+                    writer.equation("text", "hidden, the mean of all tokens".into(), Site::HeadRow)?;
+                    "text"
+                }
+            };
+            match step {
+                ClassifierStep::None => writer.equation("read", of.into(), Site::HeadInput),
+                ClassifierStep::Pooler(dense) => {
+                    writer.linear("dense", ("Wp", "bp"), of, dense, Site::HeadDense)?;
+                    writer.equation("read", "tanh(dense)".into(), Site::HeadInput)
+                }
+                ClassifierStep::Relu(dense) => {
+                    writer.linear("dense", ("Wp", "bp"), of, dense, Site::HeadDense)?;
+                    writer.equation("read", "relu(dense)".into(), Site::HeadInput)
+                }
+                ClassifierStep::Transform(transform) => {
+                    writer.linear("dense", ("Wp", "bp"), of, &transform.dense, Site::HeadDense)?;
+                    let last = activated(transform, writer)?;
+                    read(Some(transform), last, writer)
+                }
             }
         }
-        HeadLayer::Labels { pooler, .. } => {
-            writer.linear("dense", ("Wp", "bp"), "hidden", pooler, Site::HeadDense)?;
-            writer.equation("read", "tanh(dense)".into(), Site::HeadInput)
-        }
-        HeadLayer::Vocabulary { transform: None, .. } | HeadLayer::Hidden { .. } => Ok(()),
+        HeadLayer::Hidden { .. } => Ok(()),
+    }
+}
+
+/// Dense and activation of a head; the name of what they come to.
+fn transformed(transform: &Transform<Tensor>, writer: &mut Writer) -> Result<&'static str, Error> {
+    writer.linear("dense", ("Wt", "bt"), "hidden", &transform.dense, Site::HeadDense)?;
+    activated(transform, writer)
+}
+
+fn activated(transform: &Transform<Tensor>, writer: &mut Writer) -> Result<&'static str, Error> {
+    let Some(activation) = transform.activation else { return Ok("dense") };
+    writer.equation("active", format!("{}(dense)", name_of(activation)), Site::HeadActivated)?;
+    Ok("active")
+}
+
+/// What the last matrix reads: the norm of a head, where there is one.
+fn read(transform: Option<&Transform<Tensor>>, last: &str, writer: &mut Writer) -> Result<(), Error> {
+    match transform.and_then(|transform| transform.norm.as_ref()) {
+        Some(norm) => writer.normed("read", last, norm, "ₜ", Site::HeadInput),
+        None => writer.equation("read", last.into(), Site::HeadInput),
     }
 }
 
@@ -184,6 +242,7 @@ fn name_of(activation: Activation) -> &'static str {
         Activation::GeluErf => "gelu_erf",
         Activation::Silu => "silu",
         Activation::Relu2 => "relu2",
+        Activation::Relu => "relu",
     }
 }
 
@@ -264,16 +323,53 @@ impl Writer<'_> {
             Norm::Layer { weight, bias, eps } => {
                 (weight, bias.as_ref(), *eps, format!("({of} − mean({of})) / √(var({of}) + ε)"))
             }
-            Norm::Rms { weight, eps } => (weight, None, *eps, format!("{of} / √(mean({of}²) + ε)")),
+            Norm::Rms { weight, eps } | Norm::RmsPlusOne { weight, eps } => {
+                (weight, None, *eps, format!("{of} / √(mean({of}²) + ε)"))
+            }
+        };
+        // γ is the whole scale, also where the model stores what it has above 1.
+        let weight = &match norm {
+            Norm::RmsPlusOne { .. } => weight.affine(1.0, 1.0)?,
+            Norm::Layer { .. } | Norm::Rms { .. } => weight.clone(),
         };
         let (gamma, beta) = (format!("γ{mark}"), format!("β{mark}"));
         let plus = if bias.is_some() { format!(" + {beta}") } else { String::new() };
         self.parameter(&gamma, Some(weight))?;
         self.parameter(&beta, bias)?;
-        let epsilon = Parameter { shape: Vec::new(), numbers: vec![eps as f32] };
-        self.part.parameters.insert("ε".into(), epsilon);
-        let short = if name.starts_with("norm(") { String::new() } else { format!("norm({of}) = ") };
+        self.number("ε", eps);
+        let short = if name.starts_with("norm") { String::new() } else { format!("norm({of}) = ") };
         self.equation(name, format!("{short}{core} × {gamma}{plus}"), site)
+    }
+
+    /// A number that formulas name.
+    fn number(&mut self, name: &str, number: f64) {
+        let number = Parameter { shape: Vec::new(), numbers: vec![number as f32] };
+        self.part.parameters.insert(name.into(), number);
+    }
+
+    /// The norm of queries or keys, of each head or of all together.
+    fn normed_heads(
+        &mut self,
+        name: &str,
+        (of, gamma): (&str, &str),
+        norm: &Norm<Tensor>,
+        site: Option<Site>,
+        d_head: usize,
+    ) -> Result<(), Error> {
+        let (Norm::Layer { weight, .. } | Norm::Rms { weight, .. } | Norm::RmsPlusOne { weight, .. }) = norm;
+        let each = if weight.elem_count() == d_head { ", each head by itself" } else { "" };
+        let mut of_norm = Writer { recorder: None, with_parameters: self.with_parameters, part: Part::default() };
+        of_norm.normed("norm", of, norm, gamma, Site::Hidden)?;
+        let formula = of_norm.part.equations.pop().map(|equation| equation.formula).unwrap_or_default();
+        self.part.parameters.append(&mut of_norm.part.parameters);
+        let formula = format!("{formula}{each}");
+        match site {
+            Some(site) => self.equation(name, formula, site),
+            None => {
+                self.formula(name, formula);
+                Ok(())
+            }
+        }
     }
 
     fn parameter(&mut self, name: &str, tensor: Option<&Tensor>) -> Result<(), Error> {

@@ -48,6 +48,7 @@ pub enum Family {
     /// BERT with counted positions and no pooler before its classifier ([Liu et al. 2019](https://arxiv.org/abs/1907.11692)).
     Roberta,
     /// RoBERTa for a hundred languages ([Conneau et al. 2020](https://arxiv.org/abs/1911.02116)).
+    #[serde(rename = "xlm-roberta", alias = "xlm_roberta")]
     XlmRoberta,
     /// BERT without token types ([Sanh et al. 2019](https://arxiv.org/abs/1910.01108)).
     Distilbert,

@@ -148,7 +148,7 @@ fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
         "max_position_embeddings": context_len,
         "n_heads": n_head,
         "n_layers": n_layer,
-        "qa_dropout": 0.1,
+        "qa_dropout": dropout,
         "seq_classif_dropout": dropout,
         "sinusoidal_pos_embds": false,
         "tie_weights_": true,

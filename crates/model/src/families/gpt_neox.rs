@@ -42,7 +42,8 @@ const CLASSES: Classes = Classes {
 const NAMES: Names = Names {
     stale: &["attention.bias", "attention.masked_bias", "rotary_emb.inv_freq"],
     other_heads: &["embed_out.", "lm_head.", "score."],
-    first: &[("embed_out.weight", "lm_head.weight")],
+    // As transformers 5 calls it in memory.
+    endings: &[("embed_out.weight", "lm_head.weight")],
     by_head: &["attention.query_key_value"],
     ..Names::new(
         "gpt_neox.",

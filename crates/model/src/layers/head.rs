@@ -132,7 +132,9 @@ impl HeadLayer<Tensor> {
                 capped(ops::linear(&read, weight, bias.as_ref())?, *softcap)
             }
             Self::Labels { pooling, pad_id: _, step, classifier, dropout } => {
-                let read = step.forward(&row_vector(hidden, *pooling)?, run)?;
+                let row = row_vector(hidden, *pooling)?;
+                run.record(Site::HeadRow, &row);
+                let read = step.forward(&row, run)?;
                 run.record(Site::HeadInput, &read);
                 labels(&read, classifier, run.dropout_at("head", 0, *dropout))
             }

@@ -8,7 +8,9 @@
 )]
 
 use candle_core::{DType, Device, Tensor};
-use vulpes_model::config::{Family, FeedForwardKind, LayerOverride, Positions};
+use vulpes_model::config::{
+    BlockKind, Family, FeedForwardKind, LayerOverride, NormKind, Pooling, Positions, QkNorm,
+};
 use vulpes_model::{Head, Input, ModelConfig, ModelSection, Run, Transformer};
 
 /// The model of `configs/fox.toml` in small.
@@ -48,10 +50,96 @@ pub fn windowed() -> ModelConfig {
 /// A Llama whose layers differ: a window of two tokens with angles of its own, then all tokens without positions.
 pub fn mixed() -> ModelConfig {
     let layers = vec![
-        LayerOverride { window: Some(2), rope_theta: Some(100.0), positions: None },
+        LayerOverride { window: Some(2), rope_theta: Some(100.0), ..LayerOverride::default() },
         LayerOverride { positions: Some(Positions::None), ..LayerOverride::default() },
     ];
     ModelSection { layers: Some(layers), ..small(Family::Llama) }.resolve(11, Head::NextToken)
+}
+
+/// A small model of each other family, and of each head that it has.
+pub fn families() -> Vec<ModelConfig> {
+    let labels = Head::Classify { n_labels: 3 };
+    let near = LayerOverride { window: Some(2), rope_theta: Some(100.0), ..LayerOverride::default() };
+    let two_kinds = Some(vec![near, LayerOverride::default()]);
+    let granite = ModelSection {
+        residual_multiplier: Some(0.4),
+        embedding_scale: Some(3.0),
+        logit_divisor: Some(1.7),
+        attention_scale: Some(0.3),
+        ..small(Family::Granite)
+    };
+    let gemma = ModelSection { layers: two_kinds.clone(), n_kv_head: Some(1), ..small(Family::Gemma3) };
+    let bag = LayerOverride { positions: Some(Positions::None), ..LayerOverride::default() };
+    let smollm = ModelSection { layers: Some(vec![bag, LayerOverride::default()]), ..small(Family::Smollm3) };
+    let modern = ModelSection { layers: two_kinds, ..small(Family::Modernbert) };
+    let mean = ModelSection { pooling: Some(Pooling::Mean), ..modern.clone() };
+    [
+        (ModelSection { n_kv_head: Some(1), ..small(Family::Qwen2) }, Head::NextToken),
+        (small(Family::Qwen2), labels),
+        (ModelSection { n_kv_head: Some(1), d_head: Some(6), ..small(Family::Qwen3) }, Head::NextToken),
+        (small(Family::Olmo2), Head::NextToken),
+        (smollm, Head::NextToken),
+        (granite, Head::NextToken),
+        (ModelSection { rotary_fraction: Some(0.5), ..small(Family::GptNeox) }, Head::NextToken),
+        (ModelSection { qk_norm: Some(QkNorm::Head), ..small(Family::Phi) }, Head::NextToken),
+        (ModelSection { logit_softcap: Some(2.0), ..gemma.clone() }, Head::NextToken),
+        (gemma, labels),
+        (small(Family::Roberta), Head::MaskedToken),
+        (small(Family::Roberta), labels),
+        (small(Family::Distilbert), labels),
+        (small(Family::Mpnet), Head::MaskedToken),
+        (modern.clone(), Head::MaskedToken),
+        (modern, labels),
+        (mean, labels),
+    ]
+    .into_iter()
+    .map(|(section, head)| section.resolve(11, head))
+    .collect()
+}
+
+/// Switches together that no family has together.
+pub fn mixtures() -> Vec<ModelConfig> {
+    let of = |section: ModelSection, head| section.resolve(11, head);
+    vec![
+        of(
+            ModelSection {
+                block: Some(BlockKind::Sandwich),
+                norm: Some(NormKind::Layer),
+                qk_norm: Some(QkNorm::Whole),
+                residual_multiplier: Some(0.5),
+                relative_bias: Some(32),
+                feed_forward: Some(FeedForwardKind::Reglu),
+                ..small(Family::Gpt2)
+            },
+            Head::NextToken,
+        ),
+        of(
+            ModelSection {
+                block: Some(BlockKind::Reordered),
+                norm: Some(NormKind::RmsPlusOne),
+                embedding_norm: Some(true),
+                embedding_scale: Some(2.0),
+                rotary_fraction: Some(0.5),
+                positions: Some(Positions::Rotary),
+                feed_forward: Some(FeedForwardKind::Silu),
+                dropout: Some(0.2),
+                ..small(Family::Bert)
+            },
+            Head::MaskedToken,
+        ),
+        of(
+            ModelSection {
+                block: Some(BlockKind::Parallel),
+                skip_first_norm: Some(true),
+                positions: Some(Positions::Counted),
+                pad_id: Some(2),
+                dropout: Some(0.2),
+                head_bias: Some(true),
+                ..small(Family::Llama)
+            },
+            Head::NextToken,
+        ),
+    ]
 }
 
 fn small(family: Family) -> ModelSection {

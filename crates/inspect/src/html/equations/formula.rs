@@ -62,7 +62,12 @@ impl<'a> Scope<'a> {
             return of.iter().map(|x| weight.chunks(x.len()).map(|row| dot(row, x)).collect()).collect();
         }
         if let Some((a, b)) = term.split_once(" × ") {
-            let (a, b) = (self.term(a, n), self.term(b, n));
+            let b = self.term(b, n);
+            // A factor by itself is one number for all.
+            if let Some([factor]) = self.parameters.get(a).map(Vec::as_slice) {
+                return b.iter().map(|b| b.iter().map(|b| factor * b).collect()).collect();
+            }
+            let a = self.term(a, n);
             return a.iter().zip(&b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a * b).collect()).collect();
         }
         if let Some(value) = self.values.get(term) {
@@ -77,6 +82,7 @@ impl<'a> Scope<'a> {
                 },
                 "gelu_erf" => |x: f64| 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
                 "silu" => |x: f64| x / (1.0 + (-x).exp()),
+                "relu" => |x: f64| x.max(0.0),
                 "relu2" => |x: f64| x.max(0.0).powi(2),
                 other => panic!("no function {other}"),
             };
@@ -85,26 +91,38 @@ impl<'a> Scope<'a> {
         vec![self.parameter(term).to_vec(); n]
     }
 
+    /// The norm of queries or keys, given what they were before: of each head, or of all together.
+    pub(super) fn norm_heads(&self, formula: &str, before: &Rows, d_head: usize) -> Rows {
+        let (formula, each) = formula.strip_suffix(", each head by itself").map_or((formula, false), |f| (f, true));
+        let width = if each { d_head } else { before[0].len() };
+        let row = |x: &Vec<f64>| x.chunks(width).flat_map(|part| self.normed(formula, part)).collect();
+        before.iter().map(row).collect()
+    }
+
     fn norm(&self, formula: &str) -> Rows {
+        let (core, _) = formula.split_once(" × ").unwrap();
+        let of = match core.strip_prefix('(') {
+            Some(rest) => rest.split_once(" − mean(").unwrap().0,
+            None => core.split_once(" / √(mean(").unwrap().0,
+        };
+        self.value(of).iter().map(|x| self.normed(formula, x)).collect()
+    }
+
+    /// The norm of one vector, as `formula` has it.
+    fn normed(&self, formula: &str, x: &[f64]) -> Vec<f64> {
         let (core, after) = formula.split_once(" × ").unwrap();
         let (gamma, beta) =
             after.split_once(" + ").map_or((after, None), |(gamma, beta)| (gamma, Some(beta)));
         let eps = self.parameter("ε")[0];
-        let (of, centered) = match core.strip_prefix('(') {
-            Some(rest) => (rest.split_once(" − mean(").unwrap().0, true),
-            None => (core.split_once(" / √(mean(").unwrap().0, false),
-        };
-        let row = |x: &Vec<f64>| -> Vec<f64> {
-            let mean = if centered { x.iter().sum::<f64>() / x.len() as f64 } else { 0.0 };
-            let square = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64;
-            let scaled = x
-                .iter()
-                .zip(self.parameter(gamma))
-                .map(|(x, gamma)| (x - mean) / (square + eps).sqrt() * gamma);
-            let scaled: Vec<f64> = scaled.collect();
-            beta.map_or(scaled.clone(), |beta| add(&scaled, self.parameter(beta)))
-        };
-        self.value(of).iter().map(row).collect()
+        let centered = core.starts_with('(');
+        let mean = if centered { x.iter().sum::<f64>() / x.len() as f64 } else { 0.0 };
+        let square = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64;
+        let scaled = x
+            .iter()
+            .zip(self.parameter(gamma))
+            .map(|(x, gamma)| (x - mean) / (square + eps).sqrt() * gamma);
+        let scaled: Vec<f64> = scaled.collect();
+        beta.map_or(scaled.clone(), |beta| add(&scaled, self.parameter(beta)))
     }
 }
 

@@ -9,7 +9,7 @@ mod unpack;
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use vulpes_data::{Tokenizer, TokenizerConfig};
-use vulpes_model::config::{BlockKind, Family, LayerOverride, Positions};
+use vulpes_model::config::{BlockKind, Family, LayerOverride, Pooling, Positions};
 use vulpes_model::{Head, ModelSection, Transformer};
 
 use formula::{Scope, dot};
@@ -84,7 +84,11 @@ fn check(data: &Value) -> usize {
             if formula.is_empty() || equation["values"].is_null() {
                 continue;
             }
-            let again = scope.evaluate(formula);
+            let again = match formula {
+                "hidden, of the last token" => scope.value("hidden").last().cloned().into_iter().collect(),
+                "hidden, the mean of all tokens" => vec![mean(scope.value("hidden"))],
+                _ => scope.evaluate(formula),
+            };
             // A classifier's head reads the first token alone.
             for (stated, again) in scope.value(name).iter().zip(&again) {
                 same(&format!("{name} = {formula}"), stated, again);
@@ -94,6 +98,11 @@ fn check(data: &Value) -> usize {
     }
     (0..data["n_layer"].as_u64().unwrap() as usize).for_each(|layer| n += check_heads(data, layer));
     n + check_outputs(data)
+}
+
+fn mean(rows: &Rows) -> Vec<f64> {
+    let n = rows.len() as f64;
+    (0..rows[0].len()).map(|at| rows.iter().map(|row| row[at]).sum::<f64>() / n).collect()
 }
 
 /// Queries, keys, values, rotation, scores, weights and contexts of every head of a layer.
@@ -111,6 +120,10 @@ fn check_heads(data: &Value, layer: usize) -> usize {
     let mask: Vec<Vec<bool>> =
         mask.iter().map(|row| row.as_str().unwrap().bytes().map(|cell| cell == b'1').collect()).collect();
     let contexts = scope.value(if n_head == 1 { "context" } else { "contexts" });
+    if data["vectors"].as_object().unwrap().is_empty() {
+        // Scores with a bias of their own aren't made of queries and keys alone.
+        return 0;
+    }
     for head in 0..n_head {
         let vectors = &data["vectors"][format!("{layer}.{head}")];
         let of = |key: &str| rows(&vectors[key], d);
@@ -124,22 +137,28 @@ fn check_heads(data: &Value, layer: usize) -> usize {
             let cut = |all: Rows| -> Rows {
                 all.iter().map(|row| row[number * d..(number + 1) * d].to_vec()).collect()
             };
+            // What a formula of all heads comes to: a projection, or the norm of one.
+            let all = |formula_of: &str| match formula(&format!("{name}ₚ")) {
+                Some(projected) => scope.norm_heads(formula_of, &scope.evaluate(projected), d),
+                None => scope.evaluate(formula_of),
+            };
             if let Some(unturned) = formula(&format!("{name}₀")) {
                 let before = of(key);
-                let again = cut(scope.evaluate(unturned));
+                let again = cut(all(unturned));
                 before.iter().zip(&again).for_each(|(a, b)| same(&format!("{name}₀ = {unturned}"), a, b));
                 assert_eq!(formula(name), Some(format!("rotate({name}₀)").as_str()));
                 for (t, before) in before.iter().enumerate() {
                     let (cos, sin) = (&scope.value("cos")[t], &scope.value("sin")[t]);
-                    let (a, b) = before.split_at(d / 2);
+                    let (turned_part, rest) = before.split_at(2 * cos.len());
+                    let (a, b) = turned_part.split_at(cos.len());
                     let half = |sign: f64, x: &[f64], y: &[f64]| -> Vec<f64> {
-                        (0..d / 2).map(|i| x[i] * cos[i] + sign * y[i] * sin[i]).collect()
+                        (0..cos.len()).map(|i| x[i] * cos[i] + sign * y[i] * sin[i]).collect()
                     };
-                    let turned = [half(-1.0, a, b), half(1.0, b, a)].concat();
+                    let turned = [half(-1.0, a, b), half(1.0, b, a), rest.to_vec()].concat();
                     same(&format!("{name} = rotate({name}₀)"), &vectors[t], &turned);
                 }
             } else {
-                let again = cut(scope.evaluate(formula(name).unwrap()));
+                let again = cut(all(formula(name).unwrap()));
                 vectors.iter().zip(&again).for_each(|(a, b)| same(formula(name).unwrap(), a, b));
             }
         }
@@ -197,6 +216,10 @@ fn section(family: Family) -> ModelSection {
     }
 }
 
+fn four(section: ModelSection) -> ModelSection {
+    ModelSection { n_layer: Some(4), ..section }
+}
+
 #[test]
 fn every_equation_on_the_page_of_every_family_is_true() {
     let fox = ModelSection { family: Some(Family::Fox), ..ModelSection::default() };
@@ -239,6 +262,33 @@ fn every_equation_on_the_page_of_every_family_is_true() {
         ("bert, no head", section(Family::Bert), Head::Hidden { pooler: false }),
         ("llama", grouped, Head::NextToken),
         ("llama, layers that differ", varied, Head::NextToken),
+        ("qwen2", section(Family::Qwen2), Head::NextToken),
+        ("qwen3", section(Family::Qwen3), Head::NextToken),
+        ("olmo2", section(Family::Olmo2), Head::NextToken),
+        ("smollm3, four layers", four(section(Family::Smollm3)), Head::NextToken),
+        (
+            "granite",
+            ModelSection {
+                residual_multiplier: Some(0.4),
+                embedding_scale: Some(3.0),
+                logit_divisor: Some(1.5),
+                ..section(Family::Granite)
+            },
+            Head::NextToken,
+        ),
+        ("gpt_neox", ModelSection { rotary_fraction: Some(0.5), ..section(Family::GptNeox) }, Head::NextToken),
+        ("phi", section(Family::Phi), Head::NextToken),
+        ("gemma3", section(Family::Gemma3), Head::NextToken),
+        ("gemma3, labels", section(Family::Gemma3), Head::Classify { n_labels: 3 }),
+        ("roberta", section(Family::Roberta), Head::MaskedToken),
+        ("distilbert, labels", section(Family::Distilbert), Head::Classify { n_labels: 3 }),
+        ("mpnet", section(Family::Mpnet), Head::MaskedToken),
+        ("modernbert", section(Family::Modernbert), Head::MaskedToken),
+        (
+            "modernbert, labels",
+            ModelSection { pooling: Some(Pooling::Mean), ..section(Family::Modernbert) },
+            Head::Classify { n_labels: 3 },
+        ),
     ];
     for (name, section, head) in models {
         let n = check(&data(section, head));

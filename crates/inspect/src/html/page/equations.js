@@ -61,7 +61,9 @@ function dotTerms(a, b, total, width = a.length) {
 /* A value of a token as a strip, its formula before it; where the page has no room for the numbers, the formula alone. */
 function stepTo(box, part, name, t, options = {}) {
   if (!part.has(name)) return;
+  /* What a classifier's head makes has one row. */
   const rows = part.rows(name), text = part.formula(name);
+  if (rows && rows.length === 1) t = 0;
   if (text) formula(box, `${name} = ${text}`);
   if (rows && rows[t]) vector(box, options.label || name, rows[t], {of: part.width(name), ...options});
   else if (text) say(box, `(its ${part.width(name) || ''} numbers are left out to keep the page small)`, {class: 'note'});
@@ -70,6 +72,7 @@ function stepTo(box, part, name, t, options = {}) {
 /* One number of a projection, written out: row i of the matrix times what it reads, plus the bias. */
 function oneProduct(box, part, name, shownName, matrix, bias, read, t, i, result) {
   const row = part.row(matrix, i), x = part.rows(read);
+  if (x && x.length === 1) t = 0;
   if (!row || !x || x[t].length < row.length) return false;
   const b = part.parameter(bias), first = part.formula(name);
   const both = add(box, 'div', null, {class: 'lined'});
@@ -83,6 +86,7 @@ function oneProduct(box, part, name, shownName, matrix, bias, read, t, i, result
 
 /* A norm: its mean and spread, and its first number. */
 function oneNorm(box, part, name, of, marks, t) {
+  if (part.rows(name)?.length === 1) t = 0;
   const rows = part.rows(of), out = part.rows(name), gamma = part.parameter(`γ${marks}`), beta = part.parameter(`β${marks}`), eps = part.parameter('ε');
   if (!rows || !out || !gamma || rows[t].length < part.width(of)) return;
   const x = rows[t], centred = part.formula(name).includes(' − mean(');

@@ -2,8 +2,8 @@
 function predictionSteps(place, data, names, {layer, head, q}) {
   const kind = data.head.kind;
   place.replaceChildren();
-  /* A classifier's head reads one token, the first. */
-  const t = kind === 'classify' ? 0 : q, said = data.said[t];
+  /* A classifier's head reads one vector: the first token's, the last one's, or the mean of all. */
+  const t = kind === 'classify' ? data.position : q, said = data.said[kind === 'classify' ? 0 : q];
   outputStep(card(place, 4, 'Output Projection'), data, names, {layer, head, q, t}, said);
   if (!said) return;
   softmaxOver(card(place, 5, 'Softmax → Prediction'), data, names, t, said);
@@ -40,7 +40,8 @@ function outputStep(box, data, names, {layer, head, q, t}, said) {
       if (rows) vector(box, `z of ${name} after layer ${l}`, rows[q], {of: end.width('z')});
     }
   }
-  if (t !== q) say(box, `The head of this model reads the first token, ${quote(names[t])}, and no other: ${name} reaches the label only as far as ${quote(names[t])} has looked at it. *From here on the numbers are those of ${quote(names[t])}.*`, {class: 'turn'});
+  if (data.head.kind === 'classify' && data.pooling === 'mean') say(box, `The head of this model reads the mean of all tokens' vectors. *From here on the numbers are those of the whole text.*`, {class: 'turn'});
+  else if (t !== q) say(box, `The head of this model reads the ${data.pooling} token, ${quote(names[t])}, and no other: ${name} reaches the label only as far as ${quote(names[t])} has looked at it. *From here on the numbers are those of ${quote(names[t])}.*`, {class: 'turn'});
   headStep(box, data, names, t, said, end);
 }
 /* The sums within a layer, written out for the first number. */
@@ -62,9 +63,9 @@ function headStep(box, data, names, t, said, end) {
   stepTo(box, end, 'hidden', t, {label: `hidden of ${name}`});
   if (end.formula('hidden') !== 'z') oneNorm(box, end, 'hidden', 'z', '', t);
   if (end.has('read')) say(box, kind === 'classify' ? 'The head has a layer of its own before its labels:' : 'The head has a layer of its own before its words:');
-  ['dense', 'active', 'read'].forEach(step => {
+  ['text', 'dense', 'active', 'read'].forEach(step => {
     stepTo(box, end, step, t, {label: `${step} of ${name}`});
-    if (end.has(step) && step === 'dense') oneProduct(box, end, step, 'dense₁', kind === 'classify' ? 'Wp' : 'Wt', kind === 'classify' ? 'bp' : 'bt', 'hidden', t, 0, (end.rows(step) || [])[t]?.[0]);
+    if (end.has(step) && step === 'dense') oneProduct(box, end, step, 'dense₁', kind === 'classify' ? 'Wp' : 'Wt', kind === 'classify' ? 'bp' : 'bt', end.has('text') ? 'text' : 'hidden', t, 0, (end.rows(step) || [])[Math.min(t, (end.rows(step) || []).length - 1)]?.[0]);
   });
   const projection = data.projection;
   if (!projection || !said) return say(box, 'This model has no head that makes words or labels of these vectors: they are its result, and it predicts nothing.');
@@ -72,12 +73,13 @@ function headStep(box, data, names, t, said, end) {
   say(box, `Wout has a row for each of ${data.n_output} ${what}s${projection.tied ? ' (it is the embedding table, used again)' : ''}: a ${what}'s logit is the dot product of *${read}* with its row${bias ? ', plus a bias of its own' : ''}.`);
   formula(box, `logit = Wout[${what}] · ${read}${bias ? ` + bout[${what}]` : ''}`);
   const hidden = end.rows(read), rows = rowsOf(projection.rows, projection.kept);
+  const row = hidden && hidden[Math.min(t, hidden.length - 1)];
   const table = add(box, 'table', null, {class: 'bars lined', id: 'logits'}), body = header(table, [what, 'logit', 'its row of Wout']);
   if (hidden) {
     const line = add(body, 'tr', null, {class: 'head'});
     add(line, 'td', read);
     add(line, 'td', '');
-    vector(add(line, 'td', null, {class: 'wide'}), '', hidden[t], {of: end.width(read), cells: projection.kept});
+    vector(add(line, 'td', null, {class: 'wide'}), '', row, {of: end.width(read), cells: projection.kept});
   }
   const rowOf = id => projection.ids.indexOf(id);
   said.next.forEach((next, i) => {
@@ -88,7 +90,7 @@ function headStep(box, data, names, t, said, end) {
   });
   const first = said.next[0], at = rowOf(first.id);
   if (!hidden) return;
-  const b = bias ? bias[at] : 0, terms = dotTerms(rows[at], hidden[t], first.logit - b, projection.width);
+  const b = bias ? bias[at] : 0, terms = dotTerms(rows[at], row, first.logit - b, projection.width);
   if (bias) terms.push({factors: [b], note: 'its bias'});
   sum(box, `logit of “${bare(first.text)}”`, terms, first.logit);
 }

@@ -34,6 +34,8 @@ function inputStep(box, data, names, {layer, q}, part, both) {
       const numbers = of.split(' + ').map(name => parts.rows(name)), total = parts.rows(parts.has('sum') ? 'sum' : 'x');
       if (numbers.every(Boolean) && total) sum(box, `${parts.has('sum') ? 'sum' : 'x'}${small(1)}`, numbers.map(rows => ({factors: [rows[q][0]]})), total[q][0]);
       if (parts.has('sum')) oneNorm(box, parts, 'x', 'sum', '', q);
+    } else if (of !== 'token') {
+      formula(box, `x = ${of}`);
     }
   } else {
     say(box, `Layer ${layer} does not read embeddings but *x*, what layer ${layer - 1} hands on (its \`z\`): a vector of ${width} numbers for each word, in which that layer has already mixed words.`);
@@ -57,13 +59,14 @@ function scoreStep(box, data, names, {layer, head, q, k}, part, vectors) {
     formula(box, `${name} = ${part.formula(name)}`);
     vector(box, `${label || name} of ${quote(names[of])}`, row);
   };
+  if (part.has('Qₚ')) formula(box, `Qₚ = ${part.formula('Qₚ')}`);
   made(turned ? 'Q₀' : 'Q', q, turned ? vectors.q0[q] : vectors.q[q]);
   const first = turned ? 'Q₀' : 'Q', value = turned ? vectors.q0[q][0] : vectors.q[q][0];
-  const shown = oneProduct(box, part, first, `${first}${small(1)}`, 'Wq', 'bq', read, q, head * d, value);
+  const shown = !part.has('Qₚ') && oneProduct(box, part, first, `${first}${small(1)}`, 'Wq', 'bq', read, q, head * d, value);
   made(turned ? 'K₀' : 'K', k, turned ? vectors.k0[k] : vectors.k[k]);
   made('V', k, vectors.v[k]);
   if (shown) say(box, `K and V come about in the same way: from rows ${group * d + 1} to ${(group + 1) * d} of Wk and Wv.`, {class: 'note'});
-  else say(box, `The matrices have too many numbers for this page; what comes out of them is here.`, {class: 'note'});
+  else say(box, part.has('Qₚ') ? 'Queries and keys of every word are brought to one size by a norm of their own.' : 'The matrices have too many numbers for this page; what comes out of them is here.', {class: 'note'});
   if (turned) rotation(box, names, part, vectors, q, k, d);
   const product = dot(vectors.q[q], vectors.k[k]);
   say(box, `How well does the key fit the query? Their product says:`);
@@ -74,12 +77,12 @@ function scoreStep(box, data, names, {layer, head, q, k}, part, vectors) {
 }
 /* Rotary positions: pairs of numbers turned by the word's place. */
 function rotation(box, names, part, vectors, q, k, d) {
-  const cos = part.rows('cos'), sin = part.rows('sin');
-  say(box, `So that Q · K can tell how far apart two words stand, Q and K are turned by the word’s place in the text: numbers ${1} and ${d / 2 + 1} are a pair, ${2} and ${d / 2 + 2} the next, each pair turned by an angle of its own times the place.`);
+  const cos = part.rows('cos'), sin = part.rows('sin'), half = part.width('cos') || d / 2;
+  say(box, `So that Q · K can tell how far apart two words stand, Q and K are turned by the word’s place in the text: numbers ${1} and ${half + 1} are a pair${half > 1 ? `, ${2} and ${half + 2} the next` : ''}, each pair turned by an angle of its own times the place${2 * half < d ? `; numbers from ${2 * half + 1} on stay as they are` : ''}.`);
   [['Q', vectors.q0, vectors.q, q], ['K', vectors.k0, vectors.k, k]].forEach(([name, before, after, t]) => {
     formula(box, `${name} = ${part.formula(name)}, place ${t}`);
     vector(box, `${name} of ${quote(names[t])}`, after[t]);
-    if (cos && cos[t].length === d / 2) sum(box, `${name}₁`, [{factors: [before[t][0], cos[t][0]]}, {factors: [before[t][d / 2], -sin[t][0]], note: `${name}₀’s number ${d / 2 + 1}, times −sin`}], after[t][0]);
+    if (cos && cos[t].length === half) sum(box, `${name}₁`, [{factors: [before[t][0], cos[t][0]]}, {factors: [before[t][half], -sin[t][0]], note: `${name}₀’s number ${half + 1}, times −sin`}], after[t][0]);
   });
 }
 
