@@ -58,9 +58,8 @@ pub(crate) fn last_vectors(hidden: &Tensor, input: &Input, pad_id: Option<u32>) 
         (None, Some(keep)) => keep.iter().map(|keep| *keep != 0).collect(),
         (None, None) => vec![true; b * t],
     };
-    let last = |(row, real): (usize, &[bool])| {
-        (row * t + real.iter().rposition(|real| *real).unwrap_or(0)) as u32
-    };
+    let last =
+        |(row, real): (usize, &[bool])| (row * t + real.iter().rposition(|real| *real).unwrap_or(0)) as u32;
     let rows: Vec<u32> = real.chunks_exact(t.max(1)).enumerate().map(last).collect();
     let rows = Tensor::from_vec(rows, b, hidden.device())?;
     hidden.reshape((b * t, d))?.index_select(&rows, 0)?.unsqueeze(1)

@@ -38,7 +38,9 @@ fn load_and_save_keep_every_tensor_byte_for_byte(dirs: Vec<PathBuf>) {
                 "max_window_layers" | "no_rope_layer_interval" => true,
                 // Of no part that is read: training's own, tokens that no arithmetic knows, another spelling of layer_types.
                 "sparse_prediction" | "sparse_pred_ignore_index" | "deterministic_flash_attn" => true,
-                "initializer_cutoff_factor" | "cls_token_id" | "sep_token_id" | "_sliding_window_pattern" => true,
+                "initializer_cutoff_factor" | "cls_token_id" | "sep_token_id" | "_sliding_window_pattern" => {
+                    true
+                }
                 "classifier_dropout" | "is_decoder" => true,
                 key => {
                     let as_number = |value: &serde_json::Value| value.as_f64();

@@ -50,7 +50,10 @@ fn check(config: ModelConfig) {
         // The softmax cancels what is added to every key, by its projection or by its norm: it adds the same to every score of a query. A position that only padding
         // stood on, and a row of the vocabulary that no token used, have no gradient either.
         let largest = gradient.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
-        assert!(largest > 1e-9 || name.ends_with("key.bias") || name.ends_with("key_norm.bias"), "{name}: the gradient is zero");
+        assert!(
+            largest > 1e-9 || name.ends_with("key.bias") || name.ends_with("key_norm.bias"),
+            "{name}: the gradient is zero"
+        );
     }
 }
 

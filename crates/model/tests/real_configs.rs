@@ -49,7 +49,8 @@ mod needs_shared {
             let ours: BTreeSet<String> = folder::stored_names(&found.config).into_values().collect();
             let theirs: BTreeSet<String> = tensors.into_iter().map(|(name, _)| name).collect();
             assert_eq!(ours, theirs, "{name}");
-            let unsaid = found.warnings.iter().filter(|said| !said.contains("differ; training uses one dropout"));
+            let unsaid =
+                found.warnings.iter().filter(|said| !said.contains("differ; training uses one dropout"));
             assert_eq!(unsaid.count(), 0, "{name}: {:?}", found.warnings);
         }
     }

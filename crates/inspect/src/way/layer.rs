@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use vulpes_model::config::BlockKind;
 use vulpes_model::{Block, ModelConfig, Residual, Site};
 
-use super::{Writer, name_of};
+use super::writer::{Writer, name_of};
 use crate::error::Error;
 
 /// What the probe is to see of a layer; attention maps are the explanation's own.

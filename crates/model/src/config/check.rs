@@ -1,10 +1,9 @@
 //! The rules between the numbers of a model.
 
 use super::{
-    BlockKind, Fault, FeedForwardKind, Head, LayerOverride, MaskKind, ModelConfig, NormKind, Pooling, Positions,
-    QkNorm,
+    BlockKind, Fault, FeedForwardKind, Head, LayerOverride, MaskKind, ModelConfig, N_BUCKET, NormKind,
+    Pooling, Positions, QkNorm,
 };
-use crate::layers::N_BUCKET;
 
 pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
     let ModelConfig {
@@ -108,7 +107,7 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
         format!("model.pad_id = {} is beyond model.vocab_size = {vocab_size}", pad_id.unwrap_or(0)),
     );
     wrong(
-        relative_bias.is_some_and(|rows| rows < N_BUCKET || rows > 1 << 31),
+        relative_bias.is_some_and(|rows| !(N_BUCKET..=1 << 31).contains(&rows)),
         "relative_bias",
         format!("model.relative_bias needs at least the {N_BUCKET} rows that ranges of distances take"),
     );
@@ -125,7 +124,8 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
         );
     }
     wrong(
-        *logit_divisor != 1.0 && (*head_bias == Some(true) || *head == Head::MaskedToken && head_bias.is_none()),
+        *logit_divisor != 1.0
+            && (*head_bias == Some(true) || *head == Head::MaskedToken && head_bias.is_none()),
         "logit_divisor",
         "model.logit_divisor goes with a head without a bias; set model.head_bias = false".into(),
     );

@@ -11,10 +11,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use kinds::{
-    ActivationKind, BlockKind, ClassifierKind, FeedForwardKind, Head, MaskKind, NormKind, Pooling, Positions, QkNorm,
+    ActivationKind, BlockKind, ClassifierKind, FeedForwardKind, Head, MaskKind, NormKind, Pooling, Positions,
+    QkNorm,
 };
 use rope::pattern;
 pub use rope::{LayerKind, LayerOverride, Rope, RopeScaling, ScalingKind};
+
+/// Ranges of distances that have learned biases of their own, half of them for keys after the query.
+pub(crate) const N_BUCKET: usize = 32;
 
 /// A preset: the architecture that a paper gave a name. All of a family is in its file in `families/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -190,6 +194,10 @@ impl ModelConfig {
     /// The same model, its layers' own settings said in the fewest words: so that two that are the same are equal.
     #[must_use]
     pub(crate) fn canonical(mut self) -> Self {
+        if !self.faults().is_empty() {
+            // What is wrong is told in the words in which it was said.
+            return self;
+        }
         for layer in &mut self.layers {
             let LayerOverride { window, rope_theta, positions, rope_scaled } = layer;
             *window = window.filter(|_| *window != self.window);

@@ -8,11 +8,11 @@ mod row;
 mod weights;
 
 use candle_core::{Result, bail};
+use vulpes_ops::Linear;
 use vulpes_ops::decode::{
     Team, activate_no_grad, attend_no_grad, gate_no_grad, layer_norm_no_grad, matvec_no_grad,
     rms_norm_no_grad, rotary_no_grad,
 };
-use vulpes_ops::Linear;
 
 pub use row::DecoderRow;
 
@@ -77,7 +77,8 @@ impl<'m> Decoder<'m> {
     /// Returns an error if a rotary table can't be read.
     pub fn new(model: &'m Transformer, threads: usize) -> crate::error::Result<Option<Self>> {
         let (config, layers) = (model.config(), model.layers());
-        let Embedding { token: _, position: _, token_type, scale: _, norm: _, dropout: _ } = &layers.embedding;
+        let Embedding { token: _, position: _, token_type, scale: _, norm: _, dropout: _ } =
+            &layers.embedding;
         let next_token = matches!(&layers.head, HeadLayer::Vocabulary { transform: None, .. });
         let fits = next_token
             && token_type.is_none()
@@ -90,7 +91,11 @@ impl<'m> Decoder<'m> {
         let table = |table: Option<(&candle_core::Tensor, &candle_core::Tensor)>| -> Result<_> {
             let Some((cos, sin)) = table else { return Ok(None) };
             let n_pair = cos.dim(1)?;
-            Ok(Some(Angles { cos: cos.flatten_all()?.to_vec1()?, sin: sin.flatten_all()?.to_vec1()?, n_pair }))
+            Ok(Some(Angles {
+                cos: cos.flatten_all()?.to_vec1()?,
+                sin: sin.flatten_all()?.to_vec1()?,
+                n_pair,
+            }))
         };
         Ok(Some(Self {
             config,

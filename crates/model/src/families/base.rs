@@ -1,8 +1,8 @@
 //! What a preset starts from: a config whose every switch is off.
 
 use crate::config::{
-    BlockKind, ClassifierKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Pooling, Positions,
-    QkNorm,
+    BlockKind, ClassifierKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Pooling,
+    Positions, QkNorm,
 };
 
 /// A plain pre-norm decoder with learned positions, to be made a family of by what differs.

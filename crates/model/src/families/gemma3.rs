@@ -11,10 +11,8 @@ use super::rope::{Layered, fill_types, layer_types, read_layered};
 use super::{Definition, Folder, Reading, llama};
 use crate::config::{BlockKind, Family, FeedForwardKind, MaskKind, ModelConfig, NormKind, QkNorm};
 
-pub(super) static FAMILY: Definition = Definition {
-    preset,
-    folder: Some(Folder { model_type: "gemma3_text", names: NAMES, read, write }),
-};
+pub(super) static FAMILY: Definition =
+    Definition { preset, folder: Some(Folder { model_type: "gemma3_text", names: NAMES, read, write }) };
 
 /// The folders of the whole model, of which the text part is read; it is written as a model of its own.
 pub(super) static WITH_PICTURES: Folder = Folder {
@@ -130,7 +128,8 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
     let window = if both_sides { width / 2 + 1 } else { width };
     let scalar = fields.positive("query_pre_attn_scalar").unwrap_or(256.0);
     if let Some(cap) = fields.positive("attn_logit_softcapping") {
-        let said = format!("attn_logit_softcapping = {cap} is not used, as transformers doesn't use it either");
+        let said =
+            format!("attn_logit_softcapping = {cap} is not used, as transformers doesn't use it either");
         reading.warnings.push(said);
     }
     Some(ModelConfig {
@@ -174,8 +173,9 @@ fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
     // A whole number is written as one: transformers wants it so.
     let whole = scalar.round();
     let is_whole = config.attention_scale.is_none_or(|scale| whole.sqrt().recip() == scale);
-    let every = (1..=config.n_layer)
-        .find(|n| (0..config.n_layer).all(|at| ((at + 1) % n != 0) == config.layer_kind(at).window.is_some()));
+    let every = (1..=config.n_layer).find(|n| {
+        (0..config.n_layer).all(|at| ((at + 1) % n != 0) == config.layer_kind(at).window.is_some())
+    });
     let mut say = |key: &str, value: Value| object.insert(key.into(), value);
     say("attn_logit_softcapping", Value::Null);
     say("final_logit_softcapping", json!(config.logit_softcap));

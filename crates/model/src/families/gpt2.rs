@@ -51,11 +51,8 @@ const NAMES: Names = Names {
 };
 
 /// Its classes.
-const CLASSES: Classes = Classes {
-    causal: "GPT2LMHeadModel",
-    bare: "GPT2Model",
-    classify: Some("GPT2ForSequenceClassification"),
-};
+const CLASSES: Classes =
+    Classes { causal: "GPT2LMHeadModel", bare: "GPT2Model", classify: Some("GPT2ForSequenceClassification") };
 
 /// What `config.json` says; complaints go to its fields.
 fn read(reading: &mut Reading) -> Option<ModelConfig> {

@@ -9,9 +9,7 @@ use super::names::Names;
 use super::rope::{read_flat, written, written_scaling};
 use super::words::{activation, activation_name, dropout, head_width};
 use super::{Definition, Folder, Reading};
-use crate::config::{
-    BlockKind, ClassifierKind, Family, FeedForwardKind, ModelConfig, Pooling, Positions,
-};
+use crate::config::{BlockKind, ClassifierKind, Family, FeedForwardKind, ModelConfig, Pooling, Positions};
 
 pub(super) static FAMILY: Definition =
     Definition { preset, folder: Some(Folder { model_type: "gpt_neox", names: NAMES, read, write }) };

@@ -18,10 +18,7 @@ fn preset() -> ModelConfig {
 const LIKE: LlamaLike = LlamaLike {
     model_type: "granite",
     classes: Classes { causal: "GraniteForCausalLM", bare: "GraniteModel", classify: None },
-    silent: || ModelConfig {
-        family: Family::Granite,
-        ..llama::silent()
-    },
+    silent: || ModelConfig { family: Family::Granite, ..llama::silent() },
     pad_id: None,
     activation: "hidden_act",
     biases: (true, true),

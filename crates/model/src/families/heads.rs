@@ -33,7 +33,12 @@ pub(super) struct EncoderClasses {
 /// projection to the vocabulary, as folders call it.
 ///
 /// A tied head can always be used, and is read as such.
-pub(super) fn read_causal_head(reading: &mut Reading, classes: &Classes, tied: bool, head_name: &str) -> Head {
+pub(super) fn read_causal_head(
+    reading: &mut Reading,
+    classes: &Classes,
+    tied: bool,
+    head_name: &str,
+) -> Head {
     let class = architecture(&mut reading.fields);
     let bare = class.is_none() || class == Some(classes.bare);
     if class.is_some() && class == classes.classify

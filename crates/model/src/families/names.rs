@@ -93,7 +93,8 @@ impl Names {
                     if transposed {
                         shape.reverse();
                     }
-                    let by_head = |module: &&str| name.rsplit_once('.').is_some_and(|(of, _)| of.ends_with(*module));
+                    let by_head =
+                        |module: &&str| name.rsplit_once('.').is_some_and(|(of, _)| of.ends_with(*module));
                     let n_piece = if self.by_head.iter().any(by_head) { config.n_head } else { 1 };
                     let parts = vec![(spec.name, spec.shape)];
                     table.push(Stored { name, shape, parts, transposed, n_piece });

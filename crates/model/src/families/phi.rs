@@ -26,11 +26,8 @@ fn preset() -> ModelConfig {
     }
 }
 
-const CLASSES: Classes = Classes {
-    causal: "PhiForCausalLM",
-    bare: "PhiModel",
-    classify: Some("PhiForSequenceClassification"),
-};
+const CLASSES: Classes =
+    Classes { causal: "PhiForCausalLM", bare: "PhiModel", classify: Some("PhiForSequenceClassification") };
 
 /// Phi's tensors.
 const NAMES: Names = Names {

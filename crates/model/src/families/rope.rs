@@ -178,8 +178,13 @@ impl Layered {
     }
 
     /// Writes the types of layers and their rotary settings; the window.
-    pub(super) fn write(&self, config: &ModelConfig, object: &mut Map<String, Value>) -> Option<Option<usize>> {
-        let local = (0..config.n_layer).map(|layer| config.layer_kind(layer)).find(|kind| kind.window.is_some());
+    pub(super) fn write(
+        &self,
+        config: &ModelConfig,
+        object: &mut Map<String, Value>,
+    ) -> Option<Option<usize>> {
+        let local =
+            (0..config.n_layer).map(|layer| config.layer_kind(layer)).find(|kind| kind.window.is_some());
         let (local_theta, local_scaling) = match local {
             Some(kind) => {
                 let rope = kind.rope?;

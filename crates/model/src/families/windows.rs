@@ -25,20 +25,14 @@ pub(super) fn used_window(fields: &mut Fields, silent: Option<usize>) -> Option<
 
 /// What each layer has of its own. A layer that is to have a window where none is switched on has none, as in
 /// transformers.
-pub(super) fn with_windows(
-    fields: &mut Fields,
-    types: &[bool],
-    window: Option<usize>,
-) -> Vec<LayerOverride> {
+pub(super) fn with_windows(fields: &mut Fields, types: &[bool], window: Option<usize>) -> Vec<LayerOverride> {
     if window.is_none() && types.contains(&true) {
         fields.complain(
             "layer_types asks for windows, but sliding_window or use_sliding_window switches them off".into(),
         );
     }
-    let own = |windowed: &bool| LayerOverride {
-        window: window.filter(|_| *windowed),
-        ..LayerOverride::default()
-    };
+    let own =
+        |windowed: &bool| LayerOverride { window: window.filter(|_| *windowed), ..LayerOverride::default() };
     types.iter().map(own).collect()
 }
 

@@ -23,13 +23,13 @@ use std::convert::Infallible;
 
 pub use attention::Attention;
 pub use block::Block;
+pub use classifier::{ClassifierStep, Transform};
 pub(crate) use context::Context;
 pub use embedding::Embedding;
 pub use feed_forward::FeedForward;
-pub use classifier::{ClassifierStep, Transform};
 pub use head::HeadLayer;
 pub use norm::Norm;
-pub(crate) use relative::{N_BUCKET, biases};
+pub(crate) use relative::biases;
 pub use residual::Residual;
 
 use crate::config::{LayerKind, ModelConfig};
@@ -74,7 +74,8 @@ impl Layers<ParameterSpec> {
         Self {
             embedding: Embedding::of(&describe),
             relative_bias: config.relative_bias.map(|rows| {
-                let role = Role { location: Location::Embedding, part: Part::Position, kind: Kind::Embedding };
+                let role =
+                    Role { location: Location::Embedding, part: Part::Position, kind: Kind::Embedding };
                 describe.weight("relative_bias.weight".into(), &[rows, config.n_head], 1.0, role)
             }),
             blocks,

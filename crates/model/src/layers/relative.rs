@@ -3,8 +3,8 @@
 use candle_core::{Device, Result, Tensor};
 use vulpes_ops as ops;
 
-/// Ranges of distances, half of them for keys after the query.
-pub(crate) const N_BUCKET: usize = 32;
+use crate::config::N_BUCKET;
+
 /// From this distance on all are of one range.
 const MAX_DISTANCE: f32 = 128.0;
 
@@ -31,8 +31,7 @@ fn bucket(query: usize, key: usize) -> u32 {
 /// # Gradient
 /// For the table.
 pub(crate) fn biases(table: &Tensor, t: usize, s: usize, past: usize) -> Result<Tensor> {
-    let ids: Vec<u32> =
-        (0..t).flat_map(|query| (0..s).map(move |key| bucket(past + query, key))).collect();
+    let ids: Vec<u32> = (0..t).flat_map(|query| (0..s).map(move |key| bucket(past + query, key))).collect();
     let ids = Tensor::from_vec(ids, (t, s), &Device::Cpu)?.to_device(table.device())?;
     ops::embedding(&ids, table)?.permute((2, 0, 1))?.contiguous()
 }

@@ -59,12 +59,15 @@ macro_rules! tests_of_folders {
     ($($check:ident($folders:ident);)*) => {
         tests_of_folders!(but_families $($check($folders);)*);
 
-        mod needs_shared_families {
-            $(#[test]
-            #[ignore = "needs ../shared"]
-            fn $check() {
-                super::$check(super::common::$folders(&super::common::shared("goldens/families")));
-            })*
+        mod families {
+            mod needs_shared {
+                $(#[test]
+                #[ignore = "needs ../shared"]
+                fn $check() {
+                    use super::super::common;
+                    super::super::$check(common::$folders(&common::shared("goldens/families")));
+                })*
+            }
         }
     };
     (but_families $($check:ident($folders:ident);)*) => {

@@ -93,7 +93,8 @@ impl<'a> Scope<'a> {
 
     /// The norm of queries or keys, given what they were before: of each head, or of all together.
     pub(super) fn norm_heads(&self, formula: &str, before: &Rows, d_head: usize) -> Rows {
-        let (formula, each) = formula.strip_suffix(", each head by itself").map_or((formula, false), |f| (f, true));
+        let (formula, each) =
+            formula.strip_suffix(", each head by itself").map_or((formula, false), |f| (f, true));
         let width = if each { d_head } else { before[0].len() };
         let row = |x: &Vec<f64>| x.chunks(width).flat_map(|part| self.normed(formula, part)).collect();
         before.iter().map(row).collect()
@@ -117,10 +118,8 @@ impl<'a> Scope<'a> {
         let centered = core.starts_with('(');
         let mean = if centered { x.iter().sum::<f64>() / x.len() as f64 } else { 0.0 };
         let square = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64;
-        let scaled = x
-            .iter()
-            .zip(self.parameter(gamma))
-            .map(|(x, gamma)| (x - mean) / (square + eps).sqrt() * gamma);
+        let scaled =
+            x.iter().zip(self.parameter(gamma)).map(|(x, gamma)| (x - mean) / (square + eps).sqrt() * gamma);
         let scaled: Vec<f64> = scaled.collect();
         beta.map_or(scaled.clone(), |beta| add(&scaled, self.parameter(beta)))
     }

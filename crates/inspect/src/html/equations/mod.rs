@@ -276,7 +276,11 @@ fn every_equation_on_the_page_of_every_family_is_true() {
             },
             Head::NextToken,
         ),
-        ("gpt_neox", ModelSection { rotary_fraction: Some(0.5), ..section(Family::GptNeox) }, Head::NextToken),
+        (
+            "gpt_neox",
+            ModelSection { rotary_fraction: Some(0.5), ..section(Family::GptNeox) },
+            Head::NextToken,
+        ),
         ("phi", section(Family::Phi), Head::NextToken),
         ("gemma3", section(Family::Gemma3), Head::NextToken),
         ("gemma3, labels", section(Family::Gemma3), Head::Classify { n_labels: 3 }),
