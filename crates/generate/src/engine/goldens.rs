@@ -16,9 +16,13 @@ type Text = (Vec<u32>, Vec<u32>);
 
 fn fixtures() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let families = ["qwen2", "qwen3", "olmo2", "smollm3", "granite", "gpt_neox", "phi", "gemma3"];
+    let families = families.map(|name| root.join("tests/fixtures/families").join(name));
     ["gpt2-one", "gpt2-relu2", "llama-plain", "llama-stretched"]
         .map(|name| root.join("tests/fixtures").join(name))
-        .to_vec()
+        .into_iter()
+        .chain(families)
+        .collect()
 }
 
 fn shared() -> Vec<PathBuf> {

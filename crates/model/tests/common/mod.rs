@@ -60,6 +60,14 @@ macro_rules! tests_of_folders {
         tests_of_folders!(but_families $($check($folders);)*);
 
         mod families {
+            mod fixtures {
+                $(#[test]
+                fn $check() {
+                    use super::super::common;
+                    super::super::$check(common::$folders(&common::fixtures().join("families")));
+                })*
+            }
+
             mod needs_shared {
                 $(#[test]
                 #[ignore = "needs ../shared"]
