@@ -12,6 +12,7 @@ mod corpus;
 mod damage;
 mod device;
 mod endings;
+mod families;
 mod finetune;
 mod fuzz;
 mod golden;

@@ -15,10 +15,10 @@ const NOT_OF_THE_WEIGHTS: &[&str] = &["family", "dropout", "init_std"];
 
 /// The section that says all of what `section` only implies, so that two sections can be compared.
 pub(crate) fn resolved(section: &ModelSection, objective: &ObjectiveConfig) -> ModelSection {
-    let known = section.vocab_size;
-    let all = ModelSection::from(&section.resolve(known.unwrap_or(1), head(objective, 2)));
-    // The vocabulary's size is the tokenizer's to say where the config doesn't.
-    ModelSection { vocab_size: known, ..all }
+    let ModelSection { vocab_size, pad_id, .. } = *section;
+    let all = ModelSection::from(&section.resolve(vocab_size.unwrap_or(1), head(objective, 2)));
+    // The vocabulary's size and its padding are the tokenizer's to say where the config doesn't.
+    ModelSection { vocab_size, pad_id, ..all }
 }
 
 /// What `wanted` says otherwise than `found`, the model of the weights: `model.n_head: 4 → 2`.
@@ -79,7 +79,10 @@ pub(crate) fn fault_between(text: &str, dir: &Path) -> Option<String> {
     // A damaged folder is a fault of its own.
     let found = folder::describe(dir).ok()?.config;
     let n_labels = if let Head::Classify { n_labels } = found.head { n_labels } else { 2 };
-    let wanted = config.model.resolve(found.vocab_size, head(&config.objective, n_labels));
+    let mut wanted = config.model.resolve(found.vocab_size, head(&config.objective, n_labels));
+    if config.model.pad_id.is_none() {
+        wanted.pad_id = found.pad_id;
+    }
     let differences = differences(&found, &wanted);
     (!differences.is_empty()).then(|| {
         let name = dir.file_name().unwrap_or_default().to_string_lossy();

@@ -248,6 +248,13 @@ impl ModelConfig {
         (width, width.div_ceil(2))
     }
 
+    /// Whether the model's arithmetic goes by the padding's id: where positions are counted, or a classifier reads the last
+    /// token.
+    pub fn goes_by_padding(&self) -> bool {
+        let reads_last = matches!(self.head, Head::Classify { .. }) && self.pooling == Pooling::Last;
+        reads_last || self.positions == Positions::Counted
+    }
+
     /// Rows of the table of learned positions: counted ones begin after the padding's own.
     pub fn n_position(&self) -> usize {
         match (self.positions, self.pad_id) {

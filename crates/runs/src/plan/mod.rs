@@ -118,7 +118,15 @@ impl Plan {
                 dataset = open_data(&data)?;
             }
         }
-        let model = config.model.resolve(dataset.vocab_size(), head(&config.objective, dataset.n_labels()));
+        let mut model =
+            config.model.resolve(dataset.vocab_size(), head(&config.objective, dataset.n_labels()));
+        if config.model.pad_id.is_none() && model.goes_by_padding() {
+            // The padding is the folder's or the tokenizer's to say where the config doesn't.
+            let of_base = base.as_ref().filter(|base| base.ids_in_use).map(Base::tokens);
+            let of_tokenizer = dataset.tokenizer().and_then(Tokenizer::pad_id);
+            let of_base = of_base.and_then(|tokens| tokens.pad_token_id);
+            model.pad_id = of_base.or(of_tokenizer).or(model.pad_id);
+        }
         check_model(&model, &dataset)?;
         let frozen = frozen(&config.train.freeze, &model)?;
         warnings.extend(base.as_ref().and_then(|base| base.new_labels(dataset.labels())));
@@ -143,7 +151,8 @@ impl Plan {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         // Written down in full: what is meant must not hang on a preset that may change.
         let mut config = config;
-        config.model = ModelSection { vocab_size: config.model.vocab_size, ..ModelSection::from(&model) };
+        let ModelSection { vocab_size, pad_id, .. } = config.model;
+        config.model = ModelSection { vocab_size, pad_id, ..ModelSection::from(&model) };
         let mut plan = Self {
             n_shards: config.train.shards.unwrap_or(default),
             n_threads: config.train.threads.unwrap_or(cores),
