@@ -43,18 +43,29 @@ fn every_config_is_described() {
     }
 }
 
-/// The map is made from the files' own first sentences; `UPDATE_README=1 cargo test --release readme` writes it anew.
+/// What README says of the files and of the models is made from them; `UPDATE_README=1 cargo test --release readme` writes
+/// it anew.
 #[test]
-fn the_file_map_equals_the_tree() {
-    let (start, end) = ("<!-- file map: made by tests/readme.rs -->\n", "<!-- end of the file map -->");
+fn the_file_map_and_the_table_of_models_equal_the_code() {
     let readme = read("README.md");
-    let (before, rest) = readme.split_once(start).expect("README has no file map");
-    let (found, after) = rest.split_once(end).expect("README's file map has no end");
-    let wanted = file_map();
+    let mut written = readme.clone();
+    for (what, start, wanted) in [
+        ("file map", "<!-- file map: made by tests/readme.rs -->\n", file_map()),
+        (
+            "models",
+            "<!-- models: made from the families by tests/readme.rs -->\n",
+            vulpes_model::folder::layouts_as_markdown(),
+        ),
+    ] {
+        let end = format!("<!-- end of the {what} -->");
+        let (before, rest) = written.split_once(start).unwrap_or_else(|| panic!("README has no {what}"));
+        let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("README's {what} have no end"));
+        written = format!("{before}{start}{wanted}{end}{after}");
+    }
     if std::env::var_os("UPDATE_README").is_some() {
-        std::fs::write(root().join("README.md"), format!("{before}{start}{wanted}{end}{after}")).unwrap();
+        std::fs::write(root().join("README.md"), written).unwrap();
     } else {
-        assert!(found == wanted, "README's file map is out of date: run `UPDATE_README=1 {TEST} readme`");
+        assert!(written == readme, "README is out of date: run `UPDATE_README=1 {TEST} readme`");
     }
 }
 

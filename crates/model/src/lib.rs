@@ -1,4 +1,5 @@
-//! One transformer, described by numbers and enums, from the fox's single head to GPT-2, BERT and Llama.
+//! One transformer, described by numbers and enums, from the fox's single head to GPT-2, Llama, Qwen, Gemma, BERT
+//! and ModernBERT.
 //!
 //! `[model]` section → [`ModelConfig`] → [`Layers`] of [`ParameterSpec`]s (every parameter's name, shape, initialization
 //! and role) → [`Parameters`] → [`Transformer`] → hidden states → logits or loss. [`Probe`] sees every intermediate value

@@ -5,17 +5,24 @@ use super::base::off;
 use super::encoder::BertLike;
 use super::heads::EncoderClasses;
 use super::names::Names;
-use super::{Definition, Folder};
+use super::{About, Definition, Folder};
 use crate::config::{BlockKind, Family, FeedForwardKind, MaskKind, ModelConfig};
 
 pub(super) static FAMILY: Definition = Definition {
     preset,
     folder: Some(Folder {
         model_type: "bert",
+        about: ABOUT,
         names: NAMES,
         read: |reading| LIKE.read(reading),
         write: |config| LIKE.write(config),
     }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["BertForMaskedLM", "BertForPreTraining", "BertForSequenceClassification", "BertModel"],
+    says: "activations as `gpt2`; tied or untied decoder; any number of token types; two labels or more; with or without its pooler. The next-sentence head of pre-training is left aside",
 };
 
 /// What a config has where it is silent.

@@ -6,11 +6,19 @@ use serde_json::{Map, Value, json};
 use super::heads::{EncoderClasses, encoder_class, read_encoder_head};
 use super::names::Names;
 use super::words::{activation, activation_name, dropout, head_width};
-use super::{Definition, Folder, Reading, bert};
+use super::{About, Definition, Folder, Reading, bert};
 use crate::config::{ClassifierKind, Family, FeedForwardKind, ModelConfig};
 
-pub(super) static FAMILY: Definition =
-    Definition { preset, folder: Some(Folder { model_type: "distilbert", names: NAMES, read, write }) };
+pub(super) static FAMILY: Definition = Definition {
+    preset,
+    folder: Some(Folder { model_type: "distilbert", about: ABOUT, names: NAMES, read, write }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["DistilBertForMaskedLM", "DistilBertForSequenceClassification", "DistilBertModel"],
+    says: "as `bert`, without token types and pooler",
+};
 
 /// What a config has where it is silent.
 fn preset() -> ModelConfig {

@@ -8,15 +8,18 @@ use super::fields::Fields;
 use super::heads::Classes;
 use super::names::Names;
 use super::rope::{Layered, fill_types, layer_types, read_layered};
-use super::{Definition, Folder, Reading, llama};
+use super::{About, Definition, Folder, Reading, llama};
 use crate::config::{BlockKind, Family, FeedForwardKind, MaskKind, ModelConfig, NormKind, QkNorm};
 
-pub(super) static FAMILY: Definition =
-    Definition { preset, folder: Some(Folder { model_type: "gemma3_text", names: NAMES, read, write }) };
+pub(super) static FAMILY: Definition = Definition {
+    preset,
+    folder: Some(Folder { model_type: "gemma3_text", about: ABOUT, names: NAMES, read, write }),
+};
 
 /// The folders of the whole model, of which the text part is read; it is written as a model of its own.
 pub(super) static WITH_PICTURES: Folder = Folder {
     model_type: "gemma3",
+    about: ABOUT,
     names: Names {
         prefix: "language_model.model.",
         other_prefixes: &["model.language_model."],
@@ -33,6 +36,12 @@ pub(super) static WITH_PICTURES: Folder = Folder {
     },
     read: read_text_part,
     write: |_| None,
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["Gemma3ForCausalLM", "Gemma3TextForSequenceClassification", "Gemma3TextModel"],
+    says: "windows and two rotary bases by `layer_types` or `sliding_window_pattern`; `query_pre_attn_scalar`; a stretched base; `final_logit_softcapping`; `use_bidirectional_attention`. Of a `gemma3` folder, which sees pictures too, the text part is read",
 };
 
 /// What a config has where it is silent.

@@ -6,11 +6,19 @@ use super::base::off;
 use super::heads::{Classes, causal_class, pad_id, read_causal_head};
 use super::names::Names;
 use super::words::{activation, activation_name, dropout, head_width};
-use super::{Definition, Folder, Reading};
+use super::{About, Definition, Folder, Reading};
 use crate::config::{ClassifierKind, Family, FeedForwardKind, ModelConfig, Pooling};
 
-pub(super) static FAMILY: Definition =
-    Definition { preset, folder: Some(Folder { model_type: "gpt2", names: NAMES, read, write }) };
+pub(super) static FAMILY: Definition = Definition {
+    preset,
+    folder: Some(Folder { model_type: "gpt2", about: ABOUT, names: NAMES, read, write }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["GPT2LMHeadModel", "GPT2ForSequenceClassification", "GPT2Model"],
+    says: "`gelu`, `gelu_new` and its other names, `relu`, `relu2`, `silu`; tied or untied head; any eps and width",
+};
 
 /// What a config has where it is silent.
 fn preset() -> ModelConfig {

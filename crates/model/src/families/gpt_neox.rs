@@ -8,11 +8,19 @@ use super::heads::{Classes, causal_class, pad_id, read_causal_head};
 use super::names::Names;
 use super::rope::{read_flat, written, written_scaling};
 use super::words::{activation, activation_name, dropout, head_width};
-use super::{Definition, Folder, Reading};
+use super::{About, Definition, Folder, Reading};
 use crate::config::{BlockKind, ClassifierKind, Family, FeedForwardKind, ModelConfig, Pooling, Positions};
 
-pub(super) static FAMILY: Definition =
-    Definition { preset, folder: Some(Folder { model_type: "gpt_neox", names: NAMES, read, write }) };
+pub(super) static FAMILY: Definition = Definition {
+    preset,
+    folder: Some(Folder { model_type: "gpt_neox", about: ABOUT, names: NAMES, read, write }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["GPTNeoXForCausalLM", "GPTNeoXForSequenceClassification", "GPTNeoXModel"],
+    says: "parallel or sequential residual; a part of each head rotated; activations as `gpt2`; tied or untied head",
+};
 
 /// What a config has where it is silent.
 pub(super) fn preset() -> ModelConfig {

@@ -4,11 +4,19 @@ use serde_json::{Map, Value, json};
 
 use super::decoder::LlamaLike;
 use super::heads::Classes;
-use super::{Definition, Folder, Reading, llama};
+use super::{About, Definition, Folder, Reading, llama};
 use crate::config::{Family, ModelConfig};
 
-pub(super) static FAMILY: Definition =
-    Definition { preset, folder: Some(Folder { model_type: "granite", names: llama::NAMES, read, write }) };
+pub(super) static FAMILY: Definition = Definition {
+    preset,
+    folder: Some(Folder { model_type: "granite", about: ABOUT, names: llama::NAMES, read, write }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["GraniteForCausalLM", "GraniteModel"],
+    says: "as `llama`; factors on embedding, branches, scores and logits",
+};
 
 /// What a config has where it is silent.
 fn preset() -> ModelConfig {

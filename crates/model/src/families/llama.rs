@@ -6,13 +6,14 @@ use super::base::off;
 use super::decoder::LlamaLike;
 use super::heads::Classes;
 use super::names::Names;
-use super::{Definition, Folder};
+use super::{About, Definition, Folder};
 use crate::config::{ClassifierKind, Family, FeedForwardKind, ModelConfig, NormKind, Pooling, Positions};
 
 pub(super) static FAMILY: Definition = Definition {
     preset,
     folder: Some(Folder {
         model_type: "llama",
+        about: ABOUT,
         names: NAMES,
         read: |reading| LIKE.read(reading),
         write: |config| {
@@ -21,6 +22,12 @@ pub(super) static FAMILY: Definition = Definition {
             Some(object)
         },
     }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["LlamaForCausalLM", "LlamaForSequenceClassification", "LlamaModel"],
+    says: "a gate by `silu`, `gelu`, its tanh form or `relu`; fewer key/value heads; `head_dim`; `rope_type` `default`, `linear` or `llama3`; biases; tied or untied head",
 };
 
 /// What a config has where it is silent.

@@ -89,12 +89,34 @@ pub(crate) struct Definition {
 pub(crate) struct Folder {
     /// What `config.json` calls it.
     pub(crate) model_type: &'static str,
+    /// What there is to say of it.
+    pub(crate) about: About,
     /// The names of its tensors.
     pub(crate) names: Names,
     /// The config that `config.json` describes; complaints go to its fields.
     pub(crate) read: fn(&mut Reading) -> Option<ModelConfig>,
     /// The `config.json` of a model; `None` where it can have none. What it leaves out shows when it is read back.
     pub(crate) write: fn(&ModelConfig) -> Option<Map<String, Value>>,
+}
+
+/// A layout for a reader.
+pub(crate) struct About {
+    /// Its classes in transformers.
+    pub(crate) classes: &'static [&'static str],
+    /// What its `config.json` may say, in Markdown.
+    pub(crate) says: &'static str,
+}
+
+/// The layouts as a table in Markdown: README's.
+pub(crate) fn as_markdown() -> String {
+    let mut text =
+        String::from("| folder | class of transformers | what its config may say |\n|---|---|---|\n");
+    for folder in FAMILIES.iter().filter_map(|family| family.folder.as_ref()).chain([OWN]) {
+        let classes: Vec<String> = folder.about.classes.iter().map(|class| format!("`{class}`")).collect();
+        let classes = if classes.is_empty() { "none".to_owned() } else { classes.join(", ") };
+        text += &format!("| `{}` | {classes} | {} |\n", folder.model_type, folder.about.says);
+    }
+    text
 }
 
 /// A `config.json` on its way to a config.

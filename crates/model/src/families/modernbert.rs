@@ -8,14 +8,22 @@ use super::heads::{EncoderClasses, encoder_class, read_encoder_head};
 use super::names::Names;
 use super::rope::{Layered, fill_types, layer_types, read_layered};
 use super::words::{dropout, gate_name, gated_activation, head_activation, head_activation_name, head_width};
-use super::{Definition, Folder, Reading};
+use super::{About, Definition, Folder, Reading};
 use crate::config::{
     ActivationKind, ClassifierKind, Family, FeedForwardKind, MaskKind, ModelConfig, NormKind, Pooling,
     Positions,
 };
 
-pub(super) static FAMILY: Definition =
-    Definition { preset, folder: Some(Folder { model_type: "modernbert", names: NAMES, read, write }) };
+pub(super) static FAMILY: Definition = Definition {
+    preset,
+    folder: Some(Folder { model_type: "modernbert", about: ABOUT, names: NAMES, read, write }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["ModernBertForMaskedLM", "ModernBertForSequenceClassification", "ModernBertModel"],
+    says: "windows and two rotary bases by `layer_types` or `global_attn_every_n_layers`; gates as `llama`; biases by their keys; pooling by the first token or the mean",
+};
 
 /// What a config has where it is silent.
 fn preset() -> ModelConfig {

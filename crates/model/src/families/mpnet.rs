@@ -3,17 +3,24 @@
 use super::encoder::BertLike;
 use super::heads::EncoderClasses;
 use super::names::Names;
-use super::{Definition, Folder, roberta};
+use super::{About, Definition, Folder, roberta};
 use crate::config::{Family, ModelConfig};
 
 pub(super) static FAMILY: Definition = Definition {
     preset,
     folder: Some(Folder {
         model_type: "mpnet",
+        about: ABOUT,
         names: NAMES,
         read: |reading| LIKE.read(reading),
         write: |config| LIKE.write(config),
     }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["MPNetForMaskedLM", "MPNetForSequenceClassification", "MPNetModel"],
+    says: "as `bert`, without token types; learned biases of distances",
 };
 
 /// What a config has where it is silent.

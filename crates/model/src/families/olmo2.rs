@@ -3,17 +3,24 @@
 use super::decoder::LlamaLike;
 use super::heads::Classes;
 use super::names::Names;
-use super::{Definition, Folder, llama};
+use super::{About, Definition, Folder, llama};
 use crate::config::{BlockKind, Family, ModelConfig, QkNorm};
 
 pub(super) static FAMILY: Definition = Definition {
     preset,
     folder: Some(Folder {
         model_type: "olmo2",
+        about: ABOUT,
         names: NAMES,
         read: |reading| LIKE.read(reading),
         write: |config| LIKE.write(config),
     }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["Olmo2ForCausalLM", "Olmo2ForSequenceClassification", "Olmo2Model"],
+    says: "as `llama`; norms after the branches; RMS norms of all queries and keys of a token",
 };
 
 /// What a config has where it is silent.

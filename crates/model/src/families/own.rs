@@ -5,11 +5,19 @@ use serde_json::{Map, Value, json};
 
 use super::names::Names;
 use super::words::read_labels;
-use super::{Folder, Reading};
+use super::{About, Folder, Reading};
 use crate::config::ModelConfig;
 
-pub(super) static FOLDER: Folder =
-    Folder { model_type: "vulpes", names: Names::new("", "blocks", &[], &[]), read, write };
+pub(super) static FOLDER: Folder = Folder {
+    model_type: "vulpes",
+    about: About {
+        classes: &[],
+        says: "what none of these has a word for: the fox's bare heads, another window, …",
+    },
+    names: Names::new("", "blocks", &[], &[]),
+    read,
+    write,
+};
 
 /// What `config.json` says under `model`; complaints go to its fields.
 fn read(reading: &mut Reading) -> Option<ModelConfig> {

@@ -7,11 +7,19 @@ use super::heads::{Classes, causal_class, pad_id, read_causal_head};
 use super::names::Names;
 use super::rope::{read_flat, written, written_scaling};
 use super::words::{activation, activation_name, dropout, head_width};
-use super::{Definition, Folder, Reading};
+use super::{About, Definition, Folder, Reading};
 use crate::config::{BlockKind, Family, FeedForwardKind, ModelConfig, QkNorm};
 
-pub(super) static FAMILY: Definition =
-    Definition { preset, folder: Some(Folder { model_type: "phi", names: NAMES, read, write }) };
+pub(super) static FAMILY: Definition = Definition {
+    preset,
+    folder: Some(Folder { model_type: "phi", about: ABOUT, names: NAMES, read, write }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["PhiForCausalLM", "PhiForSequenceClassification", "PhiModel"],
+    says: "one norm for both sublayers; a part of each head rotated; norms of queries and keys; fewer key/value heads; a bias on the head",
+};
 
 /// What a config has where it is silent.
 fn preset() -> ModelConfig {

@@ -3,13 +3,14 @@
 use super::decoder::LlamaLike;
 use super::heads::Classes;
 use super::windows::{read_windows, write_windows};
-use super::{Definition, Folder, llama};
+use super::{About, Definition, Folder, llama};
 use crate::config::{Family, ModelConfig};
 
 pub(super) static FAMILY: Definition = Definition {
     preset,
     folder: Some(Folder {
         model_type: "qwen2",
+        about: ABOUT,
         names: llama::NAMES,
         read: |reading| {
             let mut config = LIKE.read(reading)?;
@@ -18,6 +19,12 @@ pub(super) static FAMILY: Definition = Definition {
         },
         write: |config| write_windows(config, LIKE.write(config)?),
     }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["Qwen2ForCausalLM", "Qwen2ForSequenceClassification", "Qwen2Model"],
+    says: "the same; biases on queries, keys and values; windows by `layer_types` or from `max_window_layers` on, where `use_sliding_window`",
 };
 
 /// What a config has where it is silent.

@@ -3,13 +3,14 @@
 use super::decoder::LlamaLike;
 use super::heads::Classes;
 use super::windows::{read_windows, write_windows};
-use super::{Definition, Folder, llama};
+use super::{About, Definition, Folder, llama};
 use crate::config::{Family, ModelConfig, QkNorm};
 
 pub(super) static FAMILY: Definition = Definition {
     preset,
     folder: Some(Folder {
         model_type: "qwen3",
+        about: ABOUT,
         names: llama::NAMES,
         read: |reading| {
             let mut config = LIKE.read(reading)?;
@@ -18,6 +19,12 @@ pub(super) static FAMILY: Definition = Definition {
         },
         write: |config| write_windows(config, LIKE.write(config)?),
     }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["Qwen3ForCausalLM", "Qwen3ForSequenceClassification", "Qwen3Model"],
+    says: "the same; RMS norms of the queries and keys of each head",
 };
 
 /// What a config has where it is silent.

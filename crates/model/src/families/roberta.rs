@@ -3,17 +3,24 @@
 use super::encoder::BertLike;
 use super::heads::EncoderClasses;
 use super::names::Names;
-use super::{Definition, Folder, bert};
+use super::{About, Definition, Folder, bert};
 use crate::config::{ActivationKind, Family, ModelConfig, Positions};
 
 pub(super) static FAMILY: Definition = Definition {
     preset: || preset(Family::Roberta),
     folder: Some(Folder {
         model_type: "roberta",
+        about: ABOUT,
         names: NAMES,
         read: |reading| LIKE.read(reading),
         write: |config| LIKE.write(config),
     }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["RobertaForMaskedLM", "RobertaForSequenceClassification", "RobertaModel"],
+    says: "as `bert`; positions count from `pad_token_id` on",
 };
 
 /// What a config has where it is silent.

@@ -7,13 +7,14 @@ use super::fields::Fields;
 use super::heads::Classes;
 use super::rope::layer_types;
 use super::windows::{used_window, with_windows, write_windows};
-use super::{Definition, Folder, llama};
+use super::{About, Definition, Folder, llama};
 use crate::config::{Family, LayerOverride, ModelConfig, Positions};
 
 pub(super) static FAMILY: Definition = Definition {
     preset,
     folder: Some(Folder {
         model_type: "smollm3",
+        about: ABOUT,
         names: llama::NAMES,
         read: |reading| {
             let mut config = LIKE.read(reading)?;
@@ -35,6 +36,12 @@ const WITHOUT_POSITIONS: LayerOverride =
     LayerOverride { window: None, rope_theta: None, positions: Some(Positions::None), rope_scaled: None };
 const PLAIN: LayerOverride =
     LayerOverride { window: None, rope_theta: None, positions: None, rope_scaled: None };
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["SmolLM3ForCausalLM", "SmolLM3ForSequenceClassification", "SmolLM3Model"],
+    says: "as `llama`; layers without positions; windows by `layer_types`",
+};
 
 /// What a config has where it is silent.
 fn preset() -> ModelConfig {

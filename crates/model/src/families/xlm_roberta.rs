@@ -3,17 +3,24 @@
 
 use super::encoder::BertLike;
 use super::heads::EncoderClasses;
-use super::{Definition, Folder, roberta};
+use super::{About, Definition, Folder, roberta};
 use crate::config::{Family, ModelConfig};
 
 pub(super) static FAMILY: Definition = Definition {
     preset,
     folder: Some(Folder {
         model_type: "xlm-roberta",
+        about: ABOUT,
         names: roberta::NAMES,
         read: |reading| LIKE.read(reading),
         write: |config| LIKE.write(config),
     }),
+};
+
+/// For the reader of README.
+const ABOUT: About = About {
+    classes: &["XLMRobertaForMaskedLM", "XLMRobertaForSequenceClassification", "XLMRobertaModel"],
+    says: "as `roberta`",
 };
 
 /// What a config has where it is silent.

@@ -29,6 +29,11 @@ use crate::parameters::Parameters;
 use crate::transformer::Transformer;
 use layout::Described;
 
+/// The layouts that are read and written, as a table in Markdown.
+pub fn layouts_as_markdown() -> String {
+    crate::families::as_markdown()
+}
+
 /// A model that was read from a folder.
 #[derive(Debug)]
 pub struct Loaded {
