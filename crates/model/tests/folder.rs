@@ -36,6 +36,8 @@ fn load_and_save_keep_every_tensor_byte_for_byte(dirs: Vec<PathBuf>) {
                 "n_inner" | "transformers_version" | "problem_type" => true,
                 // Said otherwise, to the same end.
                 "max_window_layers" | "no_rope_layer_interval" => true,
+                // A window that no layer has.
+                "sliding_window" if has[key].is_null() => true,
                 // Of no part that is read: training's own, tokens that no arithmetic knows, another spelling of layer_types.
                 "sparse_prediction" | "sparse_pred_ignore_index" | "deterministic_flash_attn" => true,
                 "initializer_cutoff_factor" | "cls_token_id" | "sep_token_id" | "_sliding_window_pattern" => {

@@ -166,7 +166,8 @@ fn loss_and_every_gradient_match_torch(dirs: Vec<PathBuf>) {
         assert_eq!(ours.len(), theirs.len(), "{what}");
         for (tensor, theirs) in &theirs {
             let largest = floats(theirs).into_iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
-            let off = difference(&ours[tensor], theirs, &[1]);
+            let ours = ours.get(tensor).unwrap_or_else(|| panic!("{what}: nothing is called {tensor}"));
+            let off = difference(ours, theirs, &[1]);
             let allowed = f64::max(2e-5 * f64::max(1.0, norm), 1e-4 * largest);
             assert!(off < allowed, "{what}: the gradient of {tensor} differs by {off} (largest {largest})");
         }

@@ -209,10 +209,10 @@ impl ModelConfig {
             }
         }
         self.layers = pattern(&self.layers);
-        if let [LayerOverride { window, rope_theta, positions, rope_scaled }] = self.layers[..] {
+        // (A model whose layers all go without positions is still one with rotary positions.)
+        if let [LayerOverride { window, rope_theta, positions: None, rope_scaled }] = self.layers[..] {
             self.window = window.or(self.window);
             self.rope_theta = rope_theta.unwrap_or(self.rope_theta);
-            self.positions = positions.unwrap_or(self.positions);
             self.rope_scaling = self.rope_scaling.filter(|_| rope_scaled != Some(false));
             self.layers.clear();
         }
