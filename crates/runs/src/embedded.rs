@@ -14,6 +14,8 @@ pub const EMBEDDED: &[(&str, &str)] = &[
     ("finetune.toml", include_str!("../../../configs/finetune.toml")),
     ("gpt2-124m.toml", include_str!("../../../configs/gpt2-124m.toml")),
     ("llama-mini.toml", include_str!("../../../configs/llama-mini.toml")),
+    ("modernbert-mini.toml", include_str!("../../../configs/modernbert-mini.toml")),
+    ("qwen3-mini.toml", include_str!("../../../configs/qwen3-mini.toml")),
     ("shakespeare-char.toml", include_str!("../../../configs/shakespeare-char.toml")),
     ("shakespeare-gpt.toml", include_str!("../../../configs/shakespeare-gpt.toml")),
     ("lessons/01-weights.toml", include_str!("../../../configs/lessons/01-weights.toml")),

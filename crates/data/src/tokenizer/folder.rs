@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tokenizers::tokenizer::{AddedToken, Tokenizer as Inner};
 
-use super::Tokenizer;
+use super::{Tokenizer, older};
 use crate::error::{Error, Result};
 
 /// The keys of `tokenizer_config.json` under which transformers looks for tokens, in its order.
@@ -13,21 +13,20 @@ const TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 const MORE_TOKENS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
-/// Files that hold a tokenizer in older forms, which are not read.
-const OLDER: [&str; 5] =
-    ["vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"];
+/// Files that hold a tokenizer in older forms which are not read: SentencePiece's, and pieces whose merges are missing.
+const OLDER: [&str; 4] = ["vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"];
 
 impl Tokenizer {
-    /// The tokenizer of a model folder: its `tokenizer.json`, with the tokens that `tokenizer_config.json` adds, and the
-    /// special tokens that it or `special_tokens_map.json` name, else `config.json` or `generation_config.json` state by
-    /// id.
+    /// The tokenizer of a model folder: its `tokenizer.json`, or the `vocab.txt`, or `vocab.json` and `merges.txt`, of
+    /// before; with the tokens that `tokenizer_config.json`, `added_tokens.json` and `special_tokens_map.json` add, and the
+    /// special tokens that these name, else `config.json` or `generation_config.json` state by id.
     ///
     /// # Errors
     /// As [`Tokenizer::from_file`].
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let path = folder.join("tokenizer.json");
-        if !path.is_file() {
+        if !Self::is_in(folder) {
             let hint = match Self::older_in(folder) {
                 Some(name) => format!(
                     "the folder holds its tokenizer as {name}; write it anew with AutoTokenizer.from_pretrained(DIR)\
@@ -37,7 +36,6 @@ impl Tokenizer {
             };
             return Err(Error::Missing { path, hint });
         }
-        let mut tokenizer = Self::from_file(&path)?;
         let read = |name: &str| -> Result<Option<Value>> {
             let path = folder.join(name);
             match std::fs::read(&path) {
@@ -59,19 +57,30 @@ impl Tokenizer {
         let by_name = all(&["tokenizer_config.json", "special_tokens_map.json"])?;
         let by_id = all(&["config.json", "generation_config.json"])?;
         let n_rows = by_id.first().and_then(|config| config["vocab_size"].as_u64());
-        if let Some(config) = by_name.first().filter(|_| folder.join("tokenizer_config.json").is_file()) {
-            tokenizer = tokenizer.with_tokens_of(config, n_rows, &path.display().to_string())?;
-        }
-        tokenizer.special.state(&tokenizer.inner, &by_name, &by_id);
+        let map = read("special_tokens_map.json")?;
+        let config = read("tokenizer_config.json")?.filter(Value::is_object);
+        let mut config = config.unwrap_or_else(|| Value::Object(Map::new()));
+        lay_under(&mut config, map, read("added_tokens.json")?);
+        let mut tokenizer = if path.is_file() {
+            Self::from_file(&path)?
+        } else {
+            let model_type = by_id.first().and_then(|config| config["model_type"].as_str());
+            let bytes = older::read(folder, &mut config, model_type)?;
+            Self::from_bytes(&bytes, &folder.display().to_string())?
+        };
+        tokenizer = tokenizer.with_tokens_of(&config, n_rows, &path.display().to_string())?;
+        let named = if path.is_file() { by_name } else { vec![config] };
+        tokenizer.special.state(&tokenizer.inner, &named, &by_id);
         Ok(tokenizer)
     }
 
     /// Whether a model folder has a tokenizer.
     pub fn is_in(folder: impl AsRef<Path>) -> bool {
-        folder.as_ref().join("tokenizer.json").is_file()
+        let folder = folder.as_ref();
+        folder.join("tokenizer.json").is_file() || older::is_in(folder)
     }
 
-    /// The name of a file that holds a model folder's tokenizer in an older form, where it has no `tokenizer.json`.
+    /// The name of a file that holds a model folder's tokenizer in a form that isn't read, where it has no other.
     pub fn older_in(folder: impl AsRef<Path>) -> Option<&'static str> {
         let folder = folder.as_ref();
         let older = OLDER.iter().find(|name| folder.join(name).is_file());
@@ -104,6 +113,24 @@ impl Tokenizer {
             ));
         }
         Ok(tokenizer)
+    }
+}
+
+/// Adds to a `tokenizer_config.json` the special tokens that only `special_tokens_map.json` names, and the tokens of
+/// `added_tokens.json` where it has none itself.
+fn lay_under(config: &mut Value, map: Option<Value>, added: Option<Value>) {
+    for (key, token) in map.iter().filter_map(Value::as_object).flatten() {
+        if config[key].is_null() {
+            config[key] = token.clone();
+        }
+    }
+    if let (Some(Value::Object(added)), true) = (added, config["added_tokens_decoder"].is_null()) {
+        let special: Vec<String> = tokens_of(config).into_iter().map(|token| token.content).collect();
+        let token = |(content, id): (String, Value)| {
+            let is_special = special.contains(&content);
+            (id.to_string(), json!({"content": content, "special": is_special}))
+        };
+        config["added_tokens_decoder"] = added.into_iter().map(token).collect();
     }
 }
 

@@ -10,6 +10,7 @@ mod folder;
 mod frame;
 mod joints;
 mod merges;
+mod older;
 mod pieces;
 mod seams;
 mod special;
