@@ -184,9 +184,9 @@ fn settings_beside_a_folder_are_honored_or_refused() {
     further(&place, &["data.rows=windows", "train.max_len=16"]).succeeds();
     let config: Value = serde_json::from_str(&place.read("run/model/config.json")).expect("JSON");
     assert_eq!(config["n_positions"], 64, "the folder keeps its context");
-    std::fs::rename(place.path("base/model/tokenizer.json"), place.path("base/model/vocab.txt"))
+    std::fs::rename(place.path("base/model/tokenizer.json"), place.path("base/model/spiece.model"))
         .expect("a file");
-    refused(&[], 2, "holds its tokenizer as vocab.txt");
+    refused(&[], 2, "holds its tokenizer as spiece.model");
 }
 
 #[test]

@@ -229,12 +229,13 @@ fn resume_does_not_need_the_init_from_folder() {
 fn special_tokens_labels_and_the_tokenizers_files_are_kept() {
     let place = Place::new();
     copied(&place, "bert-cls");
-    place.write("folder/vocab.txt", "[PAD]\n");
+    let words = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nnorth\n";
+    place.write("folder/vocab.txt", words);
     place.train(&[&FROM_FOLDER[..], &["--set", "train.steps=1"]].concat()).succeeds();
     let config = read_json(&place.path("runs/curve/model/config.json"));
     assert_eq!(config["id2label"], json!({"0": "north", "1": "east", "2": "south", "3": "west", "4": "up"}));
     assert_eq!(config["pad_token_id"], 0);
-    assert_eq!(place.read("runs/curve/model/vocab.txt"), "[PAD]\n");
+    assert_eq!(place.read("runs/curve/model/vocab.txt"), words);
 
     let place = Place::new();
     copied(&place, "llama-plain");

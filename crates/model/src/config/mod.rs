@@ -252,7 +252,8 @@ impl ModelConfig {
     /// token.
     pub fn goes_by_padding(&self) -> bool {
         let reads_last = matches!(self.head, Head::Classify { .. }) && self.pooling == Pooling::Last;
-        reads_last || self.positions == Positions::Counted
+        // (MPNet's positions count from 1, whatever its tokenizer calls padding.)
+        reads_last || self.positions == Positions::Counted && self.family != Family::Mpnet
     }
 
     /// Rows of the table of learned positions: counted ones begin after the padding's own.
