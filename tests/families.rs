@@ -106,3 +106,22 @@ fn classifiers_of_decoders_and_encoders_are_trained_resumed_and_asked() {
         assert_eq!(explained["logits"].as_array().expect("labels").len(), 5, "{family}");
     }
 }
+
+/// A decoder that learned the next word learns labels, in two parts.
+#[test]
+fn a_decoder_becomes_a_classifier() {
+    let place = Place::new();
+    let sizes = "n_head = 2\nn_layer = 2\nd_model = 16\ncontext_len = 48";
+    place.write("run.toml", format!("[model]\nfamily = \"qwen3\"\n{sizes}\n{}", config("next_token")));
+    place.train(&["--config", "run.toml", "--out", "run", "--quiet"]).succeeds();
+    let own = "tokenizer = { kind = \"wordpiece\", vocab_size = 400, lowercase = true }";
+    let labels = config("classify").replace(own, "");
+    place.write("labels.toml", format!("{labels}init_from = \"run\"\n"));
+    let args = ["--config", "labels.toml", "--out", "labels", "--quiet"];
+    place.train(&[&args[..], &["--set", "train.steps=3"]].concat()).succeeds();
+    place.train(&[&args[..], &["--resume"]].concat()).succeeds();
+    place.train(&["--check", "labels"]).succeeds();
+    let written: serde_json::Value =
+        serde_json::from_str(&place.read("labels/model/config.json")).expect("JSON");
+    assert_eq!(written["architectures"][0], "Qwen3ForSequenceClassification");
+}

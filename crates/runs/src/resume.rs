@@ -99,15 +99,20 @@ pub(crate) fn changes(
     let text = std::fs::read_to_string(&path).map_err(|source| Error::io("read", &path, source))?;
     let unreadable = |reason: String| Error::Config { path: path.clone(), reason };
     let written: Table = text.parse().map_err(|error| unreadable(format!("is not valid TOML: {error}")))?;
+    // The padding is the tokenizer's to say where the run was begun without a word of it.
+    let says_padding = |model: Option<&Value>| model.and_then(|model| model.get("pad_id")).is_some();
+    let compares_padding = says_padding(written.get("model")) && config.model.pad_id.is_some();
     // A key that the run was begun without, by an older version, had its default.
     let filled = RunConfig::deserialize(written.clone()).ok().and_then(|mut before| {
         // A size that is left out is the family's: it is the same model whether it is written or not.
         before.model = resolved(&before.model, &before.objective);
+        before.model.pad_id = before.model.pad_id.filter(|_| compares_padding);
         Table::try_from(&before).ok()
     });
     let before = filled.unwrap_or(written);
     let mut after = config.clone();
     after.model = resolved(&config.model, &config.objective);
+    after.model.pad_id = after.model.pad_id.filter(|_| compares_padding);
     let after = Table::try_from(&after).map_err(|error| unreadable(format!("can't be compared: {error}")))?;
     let mut differences = Vec::new();
     compare("", &Value::Table(before), &Value::Table(after), &mut differences);
