@@ -8,8 +8,9 @@ use super::fields::Fields;
 use super::heads::Classes;
 use super::names::Names;
 use super::rope::{Layered, fill_types, layer_types, read_layered};
+use super::words::architecture;
 use super::{About, Definition, Folder, Reading, llama};
-use crate::config::{BlockKind, Family, FeedForwardKind, MaskKind, ModelConfig, NormKind, QkNorm};
+use crate::config::{BlockKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, QkNorm};
 
 pub(super) static FAMILY: Definition = Definition {
     preset,
@@ -133,6 +134,9 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
         fields.complain("sliding_window is null, but layer_types asks for windows".into());
     }
     let both_sides = fields.flag("use_bidirectional_attention").unwrap_or(false);
+    // What sees the words after a token can't be asked for the next one, though its head is tied.
+    let is_bare = both_sides && architecture(fields) == Some(LIKE.classes.bare);
+    let head = if is_bare { Head::Hidden { pooler: false } } else { config.head };
     let width = fields.count("sliding_window").unwrap_or(4096);
     let window = if both_sides { width / 2 + 1 } else { width };
     let scalar = fields.positive("query_pre_attn_scalar").unwrap_or(256.0);
@@ -144,6 +148,7 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
     Some(ModelConfig {
         rope_theta: angles.theta,
         rope_scaling: angles.scaling,
+        head,
         mask: if both_sides { MaskKind::Full } else { MaskKind::Causal },
         layers: fill_types(&types, window, &angles),
         attention_scale: (scalar != config.d_head as f64).then(|| scalar.sqrt().recip()),

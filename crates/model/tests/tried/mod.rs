@@ -2,8 +2,8 @@
 #![allow(unreachable_pub, reason = "helpers of a test file")]
 
 use vulpes_model::config::{
-    ActivationKind, BlockKind, Family, FeedForwardKind, LayerOverride, NormKind, Pooling, Positions, QkNorm,
-    RopeScaling, ScalingKind,
+    ActivationKind, BlockKind, Family, FeedForwardKind, LayerOverride, MaskKind, NormKind, Pooling,
+    Positions, QkNorm, RopeScaling, ScalingKind,
 };
 use vulpes_model::{Head, ModelConfig, ModelSection};
 
@@ -236,6 +236,10 @@ fn decoders() -> Vec<Tried> {
         ),
         (lm, "Gemma3ForCausalLM", of(gemma.clone(), causal)),
         (lm, "Gemma3ForCausalLM", of(section(Family::Gemma3), causal)),
+        ("AutoModel", "Gemma3TextModel", {
+            let both_sides = ModelSection { mask: Some(MaskKind::Full), ..gemma.clone() };
+            of(ModelSection { logit_softcap: None, ..both_sides }, Head::Hidden { pooler: false })
+        }),
         (cls, "Gemma3TextForSequenceClassification", of(gemma, labels)),
     ]
 }
