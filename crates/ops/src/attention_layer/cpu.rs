@@ -4,8 +4,8 @@
 use super::{AttentionLayer, Heads};
 use crate::attention::cpu::{Gradients, Problem, Saved, backward, forward};
 use crate::attention::reference::Sizes;
-use crate::kernel::matmul::Write;
 use crate::kernel::parallel::Shared;
+use crate::kernel::product::Write;
 use crate::kernel::read::{buffer, with, with2};
 use crate::kernel::scratch::{Scratch, Values, cleared, scratch};
 use crate::kernel::{Float, elementwise};

@@ -2,9 +2,9 @@
 
 pub(crate) mod elementwise;
 pub(crate) mod float;
-pub(crate) mod matmul;
 pub(crate) mod parallel;
 pub(crate) mod pool;
+pub(crate) mod product;
 pub(crate) mod read;
 pub(crate) mod scratch;
 pub(crate) mod simd;
