@@ -1,7 +1,7 @@
 //! One step's gradients: shards of rows on threads of their own, summed in an order that the config alone decides.
 //!
 //! micro-batches → each cut into the same shards of rows → shard `i` runs through all micro-batches on one tape a
-//! piece, adding into its own [`Gradients`] → the shards' gradients are added in the order of the shards. The number
+//! piece, adding into its own [`Gradients`] → the shards' gradients are added along one fixed tree ([`fold_tree`]). The number
 //! of threads decides only which thread runs which shard, so it can't change a bit.
 //!
 //! The loss is the sum over the target tokens of the whole step divided by their number: neither accumulation nor
@@ -15,7 +15,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use vulpes_data::{Batch, Rank};
 use vulpes_model::{Input, Run, Transformer};
 use vulpes_ops::threads::with_kernel_threads;
-use vulpes_ops::{CrossEntropyOptions, Gradients, backward, sum_gradients};
+use vulpes_ops::{CrossEntropyOptions, Gradients, backward, fold_tree, sum_gradients};
 use vulpes_random::Key;
 
 use crate::error::{Error, Result};
@@ -146,10 +146,8 @@ impl Stepper {
                 });
             }
         }
-        let mut sum = 0.0;
-        for shard in sums {
-            sum += shard?;
-        }
+        let sums = sums.into_iter().map(|sum| sum.map(Some)).collect::<candle_core::Result<Vec<_>>>()?;
+        let sum = fold_tree(sums, |a, b| Ok::<_, Error>(a + b))?.unwrap_or(0.0);
         let mut norm = 0.0;
         if let Some((first, others)) = self.shards.split_first_mut() {
             norm = with_kernel_threads(self.n_threads, || sum_gradients(first, others))?;

@@ -1,4 +1,6 @@
 //! The two numbers that kernels are written for, and the functions of them that vectorize.
+//!
+//! What doesn't vectorize comes from the crate `libm`: a system's own functions differ in their last bits.
 
 use super::pool::BufferPool;
 use super::product::Multiply;
@@ -46,7 +48,7 @@ impl Float for f64 {
     }
     #[inline(always)]
     fn exp<const FMA: bool>(self) -> Self {
-        f64::exp(self)
+        libm::exp(self)
     }
     #[inline(always)]
     fn is_nan(self) -> bool {
@@ -55,7 +57,7 @@ impl Float for f64 {
 
     #[inline(always)]
     fn ln(self) -> Self {
-        f64::ln(self)
+        libm::log(self)
     }
     #[inline(always)]
     fn sqrt(self) -> Self {
@@ -95,7 +97,7 @@ impl Float for f32 {
 
     #[inline(always)]
     fn ln(self) -> Self {
-        f32::ln(self)
+        libm::logf(self)
     }
     #[inline(always)]
     fn sqrt(self) -> Self {
