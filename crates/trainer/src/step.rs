@@ -14,7 +14,7 @@ use candle_core::{Device, Var};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use vulpes_data::{Batch, Rank};
 use vulpes_model::{Input, Run, Transformer};
-use vulpes_ops::threads::with_kernel_threads;
+use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
 use vulpes_ops::{CrossEntropyOptions, Gradients, backward, fold_tree, sum_gradients};
 use vulpes_random::Key;
 
@@ -56,6 +56,7 @@ pub struct Stepper {
     kernel_threads: usize,
     n_threads: usize,
     options: CrossEntropyOptions,
+    precision: Precision,
     seed: u64,
     rank: Rank,
 }
@@ -84,6 +85,7 @@ impl Stepper {
         n_shards: usize,
         n_threads: usize,
         label_smoothing: f64,
+        precision: Precision,
         seed: u64,
         rank: Rank,
     ) -> Result<Self> {
@@ -106,6 +108,7 @@ impl Stepper {
             kernel_threads: (n_threads / workers).max(1),
             n_threads,
             options: CrossEntropyOptions { label_smoothing, ..CrossEntropyOptions::default() },
+            precision,
             seed,
             rank,
         })
@@ -128,10 +131,11 @@ impl Stepper {
             first_row: batches.first().map_or(0, |batch| step_row(batch, self.rank)),
             n_targets,
         };
-        let kernel_threads = self.kernel_threads;
+        let (kernel_threads, precision) = (self.kernel_threads, self.precision);
         let run = |index: usize, gradients: &mut Gradients| {
             gradients.zero();
-            with_kernel_threads(kernel_threads, || shard.run(index, n_shards, batches, gradients))
+            let run = || shard.run(index, n_shards, batches, gradients);
+            with_kernel_threads(kernel_threads, || with_precision(precision, run))
         };
         let mut sums: Vec<candle_core::Result<f64>> = Vec::new();
         match self.pool.as_deref().filter(|_| n_shards > 1) {
@@ -297,7 +301,8 @@ mod tests {
         let sum = |rank: Rank, n: usize| {
             let mut batches = Batches::new(dataset.clone(), Cursor { epoch: 0, index: 4 }, 2, rank);
             let batches: Vec<Batch> = (0..n).map(|_| batches.next_batch().unwrap()).collect();
-            let mut stepper = Stepper::new(&model, &|_| true, 2, 1, 0.0, 3, rank).unwrap();
+            let mut stepper =
+                Stepper::new(&model, &|_| true, 2, 1, 0.0, Precision::Float32, 3, rank).unwrap();
             let (loss, _, _) = stepper.gradients(1, &batches).unwrap();
             loss.loss * loss.n_targets as f64
         };

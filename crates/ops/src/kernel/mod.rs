@@ -2,6 +2,7 @@
 
 pub(crate) mod elementwise;
 pub(crate) mod float;
+mod functions;
 pub(crate) mod parallel;
 pub(crate) mod pool;
 pub(crate) mod product;

@@ -4,18 +4,10 @@
 use super::blocked::{Product, product};
 use super::machine::COLUMNS;
 use super::plain;
+use crate::kernel::Float;
 use crate::kernel::simd::{Level, PORTABLE_FMA, level};
 use crate::threads::{Precision, kernel_threads};
-
-/// Numbers that products are made of.
-pub(crate) trait Multiply: Copy + Send + Sync {
-    /// Runs a product on this thread; float64 has one precision.
-    ///
-    /// # Safety
-    /// As for [`product`], whatever the processor has.
-    #[allow(private_interfaces)]
-    unsafe fn multiply(whole: &Product<Self>, precision: Precision);
-}
+use candle_core::DType;
 
 /// `fn name = Machine with "features"`: a product compiled for them.
 macro_rules! compiled {
@@ -39,45 +31,56 @@ compiled! {
     double_avx2 = plain::Numbers<f64, true>, "avx2,fma";
 }
 
-impl Multiply for f32 {
-    #[allow(private_interfaces)]
-    unsafe fn multiply(whole: &Product<f32>, precision: Precision) {
-        // SAFETY: the processor was asked for exactly these features; the rest is the caller's promise.
-        unsafe {
-            match (level(), precision) {
-                #[cfg(target_arch = "x86_64")]
-                (Level::Avx512, Precision::Float32) => single_avx512(whole),
-                #[cfg(target_arch = "x86_64")]
-                (Level::Avx512, Precision::Bfloat16) if is_x86_feature_detected!("avx512bf16") => {
-                    pairs_avx512(whole);
-                }
-                #[cfg(target_arch = "x86_64")]
-                (Level::Avx512, Precision::Bfloat16) => split_pairs_avx512(whole),
-                #[cfg(target_arch = "x86_64")]
-                (Level::Avx2, Precision::Float32) => single_avx2(whole),
-                #[cfg(target_arch = "x86_64")]
-                (Level::Avx2, Precision::Bfloat16) => pairs_avx2(whole),
-                (Level::Portable, Precision::Float32) => {
-                    product::<plain::Numbers<f32, PORTABLE_FMA>>(whole);
-                }
-                (Level::Portable, Precision::Bfloat16) => product::<plain::Pairs<PORTABLE_FMA>>(whole),
-            }
+/// Runs a product on this thread; float64 has one precision.
+///
+/// # Safety
+/// As for [`product`], whatever the processor has.
+unsafe fn multiply<T: Float>(whole: &Product<T>, precision: Precision) {
+    let whole = std::ptr::from_ref(whole);
+    // SAFETY: [`Float`] is implemented for these two numbers, and the dtype tells which one `T` is.
+    unsafe {
+        match T::DTYPE {
+            DType::F32 => single(&*whole.cast(), precision),
+            _ => double(&*whole.cast()),
         }
     }
 }
 
-impl Multiply for f64 {
-    #[allow(private_interfaces)]
-    unsafe fn multiply(whole: &Product<f64>, _: Precision) {
-        // SAFETY: as above.
-        unsafe {
-            match level() {
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => double_avx512(whole),
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => double_avx2(whole),
-                Level::Portable => product::<plain::Numbers<f64, PORTABLE_FMA>>(whole),
+/// # Safety
+/// As for [`multiply`].
+unsafe fn single(whole: &Product<f32>, precision: Precision) {
+    // SAFETY: the processor was asked for exactly these features; the rest is the caller's promise.
+    unsafe {
+        match (level(), precision) {
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx512, Precision::Float32) => single_avx512(whole),
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx512, Precision::Bfloat16) if is_x86_feature_detected!("avx512bf16") => {
+                pairs_avx512(whole);
             }
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx512, Precision::Bfloat16) => split_pairs_avx512(whole),
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx2, Precision::Float32) => single_avx2(whole),
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx2, Precision::Bfloat16) => pairs_avx2(whole),
+            (Level::Portable, Precision::Float32) => product::<plain::Numbers<f32, PORTABLE_FMA>>(whole),
+            (Level::Portable, Precision::Bfloat16) => product::<plain::Pairs<PORTABLE_FMA>>(whole),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`multiply`].
+unsafe fn double(whole: &Product<f64>) {
+    // SAFETY: as above.
+    unsafe {
+        match level() {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => double_avx512(whole),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => double_avx2(whole),
+            Level::Portable => product::<plain::Numbers<f64, PORTABLE_FMA>>(whole),
         }
     }
 }
@@ -92,14 +95,14 @@ struct Piece<T>(Product<T>);
 
 // SAFETY: the pieces of one product write rectangles that don't overlap, and the factors are only read; who runs the
 // whole product holds all of it until the pieces are done.
-unsafe impl<T: Multiply> Send for Piece<T> {}
+unsafe impl<T: Float> Send for Piece<T> {}
 
-impl<T: Multiply> Piece<T> {
+impl<T: Float> Piece<T> {
     /// # Safety
     /// As for [`product`].
     unsafe fn run(self, precision: Precision) {
         // SAFETY: the caller's promise.
-        unsafe { T::multiply(&self.0, precision) }
+        unsafe { multiply(&self.0, precision) }
     }
 }
 
@@ -108,13 +111,13 @@ impl<T: Multiply> Piece<T> {
 ///
 /// # Safety
 /// As for [`product`].
-pub(super) unsafe fn shared_out<T: Multiply>(whole: &Product<T>, precision: Precision) {
+pub(super) unsafe fn shared_out<T: Float>(whole: &Product<T>, precision: Precision) {
     let (m, k, n) = whole.sizes;
     let worth = (m.saturating_mul(n).saturating_mul(k)).div_ceil(GRAIN);
     let (down, across) = grid(kernel_threads().min(worth), (m, n));
     if down * across <= 1 {
         // SAFETY: the caller's promise.
-        return unsafe { T::multiply(whole, precision) };
+        return unsafe { multiply(whole, precision) };
     }
     let rows = |part: usize| (part * m.div_ceil(ROWS) / down * ROWS).min(m);
     let columns = |part: usize| (part * n.div_ceil(COLUMNS) / across * COLUMNS).min(n);
@@ -142,7 +145,7 @@ fn grid(threads: usize, (m, n): (usize, usize)) -> (usize, usize) {
     shapes.min_by_key(|&(down, across)| (usize::MAX - down * across, m / down + n / across)).unwrap_or((1, 1))
 }
 
-/// What this processor has, whatever [`Multiply`] would take.
+/// What this processor has, whatever [`single`] would take.
 #[cfg(test)]
 #[allow(unused_mut, unused_variables)]
 pub(super) fn forms(precision: Precision) -> Vec<(&'static str, unsafe fn(&Product<f32>))> {

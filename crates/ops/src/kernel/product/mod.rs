@@ -24,8 +24,6 @@ mod pack;
 mod plain;
 mod tile;
 
-pub(crate) use dispatch::Multiply;
-
 use super::Float;
 use crate::threads::{Precision, precision};
 use blocked::Product;
