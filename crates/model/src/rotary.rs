@@ -18,7 +18,7 @@ impl Rotary {
     pub(crate) fn new(config: &ModelConfig, rope: &Rope, dtype: DType, device: &Device) -> Result<Self> {
         let (width, n_pair) = config.rotary_widths();
         let thetas: Vec<f64> = (0..n_pair)
-            .map(|i| rope.theta.powf(-2.0 * i as f64 / width as f64))
+            .map(|i| libm::pow(rope.theta, -2.0 * i as f64 / width as f64))
             .map(|theta| rope.scaling.map_or(theta, |scaling| scaled_frequency(theta, &scaling)))
             .collect();
         let table = |f: fn(f64) -> f64| -> Result<Tensor> {
@@ -29,7 +29,7 @@ impl Rotary {
                 .to_dtype(dtype)?
                 .to_device(device)
         };
-        Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
+        Ok(Self { cos: table(libm::cos)?, sin: table(libm::sin)? })
     }
 
     /// The table: cosines and sines, `[context_len, k/2]` each.

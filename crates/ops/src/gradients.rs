@@ -1,8 +1,10 @@
 //! Gradients of named parameters: one buffer each, that backward passes add to.
 
+use crate::kernel::elementwise::Terms;
 use crate::kernel::read::{MOST_AT_ONCE, with, with_all, with_all_mut};
 use crate::kernel::{by_dtype, elementwise, fits};
 use crate::sink::{self, Entry};
+use crate::tree::fold_tree;
 use candle_core::{DType, Device, Result, Tensor, TensorId, Var, bail};
 use std::collections::HashMap;
 
@@ -106,8 +108,8 @@ pub fn backward(loss: &Tensor, gradients: &mut Gradients) -> Result<()> {
     Ok(())
 }
 
-/// Adds the gradients of `others` to those of `first`, one after the other, and gives the norm of the sum
-/// ([`grad_norm`]), in one pass over memory.
+/// Adds the gradients of `others` to those of `first`, along the fixed tree of [`fold_tree`], and gives the norm of the
+/// sum ([`grad_norm`]), in one pass over memory.
 ///
 /// # Errors
 /// Where they were made from other parameters than `first`, and those of the device.
@@ -115,55 +117,64 @@ pub fn sum_gradients(first: &mut Gradients, others: &[Gradients]) -> Result<f64>
     if others.is_empty() {
         return grad_norm(first);
     }
-    let mut sources: Vec<Vec<&Tensor>> = vec![Vec::new(); first.entries.len()];
-    for other in others {
-        first.check(other)?;
-        for ((to, from), sources) in first.entries.iter_mut().zip(&other.entries).zip(&mut sources) {
-            match from.sum() {
-                Some(gradient) if to.reached => sources.push(gradient),
-                Some(gradient) => to.add(gradient)?,
-                None => {}
-            }
+    let n_leaves = 1 + others.len();
+    others.iter().try_for_each(|other| first.check(other))?;
+    let mut work = Vec::new();
+    for (at, entry) in first.entries.iter_mut().enumerate() {
+        let of_others =
+            others.iter().zip(1..).filter_map(|(other, leaf)| Some((leaf, other.entries[at].sum()?)));
+        let mut terms: Vec<(usize, &Tensor)> = of_others.collect();
+        let mut own = 0;
+        if !entry.reached && !terms.is_empty() {
+            let (leaf, gradient) = terms.remove(0);
+            entry.add(gradient)?;
+            own = leaf;
         }
+        let (leaves, terms): (Vec<usize>, Vec<&Tensor>) = terms.into_iter().unzip();
+        work.push(Work { leaves: [vec![own], leaves].concat(), terms });
     }
-    let all: Vec<&Tensor> =
-        first.entries.iter().filter_map(Entry::sum).chain(sources.iter().flatten().copied()).collect();
-    if fits(&all) {
-        let work: Vec<Work> = first
-            .entries
-            .iter()
-            .zip(sources)
-            .filter_map(|(entry, sources)| Some(Work { sum: entry.sum()?, sources }))
-            .collect();
-        return by_dtype!(all[0], sum_fast(&work)).map(f64::sqrt);
+    let all: Vec<&Tensor> = first.entries.iter().filter_map(Entry::sum).collect();
+    let terms = work.iter().flat_map(|work| work.terms.iter().copied());
+    if fits(&all.iter().copied().chain(terms).collect::<Vec<_>>()) {
+        let work: Vec<(&Tensor, Work)> =
+            first.entries.iter().zip(work).filter_map(|(entry, work)| Some((entry.sum()?, work))).collect();
+        return by_dtype!(all[0], sum_fast(&work, n_leaves)).map(f64::sqrt);
     }
-    for (entry, sources) in first.entries.iter_mut().zip(sources) {
-        sources.into_iter().try_for_each(|gradient| entry.add(gradient))?;
+    for (entry, Work { leaves, terms }) in first.entries.iter_mut().zip(work) {
+        let Some(sum) = entry.sum().cloned() else { continue };
+        let mut nodes: Vec<Option<Tensor>> = vec![None; n_leaves];
+        for (leaf, value) in leaves.into_iter().zip(std::iter::once(&sum).chain(terms)) {
+            nodes[leaf] = Some(value.clone());
+        }
+        entry.buffer = fold_tree(nodes, |a, b| Ok::<_, candle_core::Error>((a + b)?.detach()))?;
     }
     grad_norm(first)
 }
 
-/// A buffer, and what is to be added to it.
+/// What is to be added to a buffer: the leaf that the buffer is and those of the terms, and the terms.
 struct Work<'a> {
-    sum: &'a Tensor,
-    sources: Vec<&'a Tensor>,
+    leaves: Vec<usize>,
+    terms: Vec<&'a Tensor>,
 }
 
 /// Adds everything up, and gives the sum of squares of the sums.
-fn sum_fast<T: crate::kernel::Float>(work: &[Work]) -> Result<f64> {
+fn sum_fast<T: crate::kernel::Float>(work: &[(&Tensor, Work)], n_leaves: usize) -> Result<f64> {
     let mut total = 0.0;
-    let most = work.iter().map(|work| 1 + work.sources.len()).max().unwrap_or(1);
+    let most = work.iter().map(|(_, work)| 1 + work.terms.len()).max().unwrap_or(1);
     for work in work.chunks((MOST_AT_ONCE / most).max(1)) {
-        let sums: Vec<&Tensor> = work.iter().map(|work| work.sum).collect();
-        let sources: Vec<&Tensor> = work.iter().flat_map(|work| work.sources.iter().copied()).collect();
-        // Where each one's sources begin.
+        let sums: Vec<&Tensor> = work.iter().map(|(sum, _)| *sum).collect();
+        let terms: Vec<&Tensor> = work.iter().flat_map(|(_, work)| work.terms.iter().copied()).collect();
+        // Where each one's terms begin.
         let begins: Vec<usize> = work
             .iter()
-            .scan(0, |next, work| Some(std::mem::replace(next, *next + work.sources.len())))
+            .scan(0, |next, (_, work)| Some(std::mem::replace(next, *next + work.terms.len())))
             .collect();
         total += with_all_mut(&sums, |sums: &mut [&mut [T]]| {
-            with_all(&sources, |sources: &[&[T]]| {
-                let of = |at: usize| &sources[begins[at]..begins[at] + work[at].sources.len()];
+            with_all(&terms, |terms: &[&[T]]| {
+                let of = |at: usize| {
+                    let Work { leaves, terms: of_this } = &work[at].1;
+                    Terms { leaves, values: &terms[begins[at]..begins[at] + of_this.len()], n_leaves }
+                };
                 Ok(elementwise::sum_up(sums, of))
             })
         })?;

@@ -37,6 +37,7 @@ mod softmax;
 mod sublayer;
 mod tape;
 pub mod threads;
+mod tree;
 
 /// The plain twin of every operation: the same mathematics in ordinary differentiable candle operations.
 pub mod reference {
@@ -78,3 +79,4 @@ pub use optimizer::{AdamwItem, AdamwStep, SgdStep, adamw, adamw_all, sgd};
 pub use parts::{Linear, Norm, RotaryTables};
 pub use rotary::rotary;
 pub use softmax::softmax;
+pub use tree::fold_tree;

@@ -5,7 +5,7 @@
 //! `backward`, the same call makes an ordinary gradient.
 
 use crate::kernel::float::Float;
-use crate::kernel::matmul::Write;
+use crate::kernel::product::Write;
 use crate::kernel::read::{buffer, tensor, with, with_mut};
 use crate::kernel::{by_dtype, elementwise, fits};
 use candle_core::{Result, Tensor, TensorId, Var};

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use crate::dropout::{self, Dropout};
 use crate::kernel::elementwise;
 use crate::kernel::float::Float;
-use crate::kernel::matmul::Write;
+use crate::kernel::product::Write;
 use crate::kernel::read::{buffer, tensor, with, with_option};
 use crate::kernel::scratch::{Scratch, Values, scratch};
 use crate::linear::cpu::{forward, input, parameters, product};

@@ -6,6 +6,7 @@
 //! the gradients of what is packed in a shared place, from which each pack hands them on.
 
 use crate::kernel::Float;
+use crate::threads::{precision, with_precision};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,6 +32,9 @@ pub(crate) fn record<T: Float>(
     if tracked.is_empty() {
         return Tensor::from_vec(value, shape, &Device::Cpu);
     }
+    // The backward pass runs in the precision of the forward pass, wherever it is called.
+    let precision = precision();
+    let backward = move |dout: &Tensor| with_precision(precision, || backward(dout));
     let deposits = Deposits::default();
     let mut args: Vec<(Tensor, Option<usize>)> =
         tracked.iter().map(|&slot| (inputs[slot].clone(), Some(slot))).collect();

@@ -5,6 +5,7 @@ use std::cell::Cell;
 thread_local! {
     static KERNEL_THREADS: Cell<usize> = const { Cell::new(1) };
     static REFERENCE: Cell<bool> = const { Cell::new(false) };
+    static PRECISION: Cell<Precision> = const { Cell::new(Precision::Float32) };
     static FAST_FORMS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -28,6 +29,29 @@ pub fn with_kernel_threads<R>(n: usize, f: impl FnOnce() -> R) -> R {
 /// How many threads a kernel called from this thread may use: 1 unless [`with_kernel_threads`] says otherwise.
 pub fn kernel_threads() -> usize {
     KERNEL_THREADS.get()
+}
+
+/// What the factors of a projection's products are rounded to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Not at all.
+    #[default]
+    Float32,
+    /// To bfloat16, the nearest, ties to even; sums and results stay float32.
+    Bfloat16,
+}
+
+/// Runs `f` with the matrix products of projections in this precision, forward and backward.
+///
+/// Attention's own products, norms, activations and losses stay float32, and so does float64.
+pub fn with_precision<R>(precision: Precision, f: impl FnOnce() -> R) -> R {
+    let _restore = Restore(&PRECISION, PRECISION.replace(precision));
+    f()
+}
+
+/// The precision that is in force on this thread.
+pub(crate) fn precision() -> Precision {
+    PRECISION.get()
 }
 
 /// Runs `f` with every operation in its [`mod@crate::reference`] form: for comparisons, of results and of time.

@@ -4,8 +4,8 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use vulpes_ops::{
     AdamwItem, AdamwStep, AttentionOptions, CrossEntropyOptions, Dropout, Gradients, Mask, SgdStep, adamw,
-    adamw_all, attention, attention_pattern, backward, cross_entropy, dropout, grad_norm, linear, reference,
-    sgd, sum_gradients, threads,
+    adamw_all, attention, attention_pattern, backward, cross_entropy, dropout, fold_tree, grad_norm, linear,
+    reference, sgd, sum_gradients, threads,
 };
 use vulpes_random::Key;
 
@@ -195,6 +195,35 @@ fn optimizers_agree_with_their_references() -> Result<()> {
                 let bound = if dtype == DType::F32 { 2e-6 } else { 1e-14 };
                 assert!(difference.to_scalar::<f64>()? < bound, "{dtype:?} {n} {difference}");
             }
+        }
+    }
+    Ok(())
+}
+
+/// The shards' gradients are added along the tree, whichever of them are there.
+#[test]
+fn shards_add_up_along_the_tree() -> Result<()> {
+    let vars = vec![("w".to_owned(), Var::from_tensor(&normal(1, &[40_000]))?)];
+    for n in 1..=8 {
+        for missing in [vec![], vec![0], vec![1, 2], vec![0, 1, 2, 4]] {
+            let shards = (0..n).map(|leaf| {
+                let mut gradients = Gradients::new(&vars)?;
+                if !missing.contains(&leaf) {
+                    let x = normal(10 + leaf as u64, &[40_000]);
+                    backward(&vars[0].1.mul(&x)?.sum_all()?, &mut gradients)?;
+                }
+                Ok(gradients)
+            });
+            let mut shards = shards.collect::<Result<Vec<_>>>()?;
+            let leaves: Vec<Option<Tensor>> = shards
+                .iter()
+                .map(|shard| shard.get("w").map(Tensor::copy).transpose())
+                .collect::<Result<_>>()?;
+            let right = fold_tree(leaves, |a, b| a + b)?;
+            let (first, others) = shards.split_first_mut().unwrap();
+            let norm = sum_gradients(first, others)?;
+            assert_eq!(norm.to_bits(), grad_norm(first)?.to_bits());
+            assert_eq!(first.get("w").map(bits), right.as_ref().map(bits), "{n} shards without {missing:?}");
         }
     }
     Ok(())

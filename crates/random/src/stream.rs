@@ -35,9 +35,11 @@ impl Stream {
     }
 
     /// A number from N(0, 1) by Box and Muller: `sqrt(-2 ln(1 - u1)) cos(2π u2)`.
+    ///
+    /// Logarithm and cosine are those of the crate `libm`: a system's own differ in their last bits from one to another.
     pub fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * (1.0 - self.uniform_f64()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.uniform_f64()).cos()
+        let radius = (-2.0 * libm::log(1.0 - self.uniform_f64())).sqrt();
+        radius * libm::cos(std::f64::consts::TAU * self.uniform_f64())
     }
 
     /// Moves a fresh stream to where it stands after `n` calls of [`Stream::normal`].

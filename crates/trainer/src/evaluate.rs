@@ -7,7 +7,7 @@ use serde::Serialize;
 use vulpes_data::{Batch, IGNORED};
 use vulpes_model::{Head, Run, Transformer};
 use vulpes_ops::CrossEntropyOptions;
-use vulpes_ops::threads::with_kernel_threads;
+use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
 
 use crate::error::Result;
 use crate::step::{input, scalar};
@@ -91,7 +91,7 @@ pub fn evaluate(
     transformer: &Transformer,
     batches: impl Iterator<Item = vulpes_data::Result<Batch>>,
     pool: Option<&ThreadPool>,
-    kernel_threads: usize,
+    (kernel_threads, precision): (usize, Precision),
 ) -> Result<Evaluation> {
     let transformer = transformer.without_gradients()?;
     let head = transformer.config().head;
@@ -101,7 +101,10 @@ pub fn evaluate(
         }
         _ => Sums::default(),
     };
-    let one = |batch: &Batch| with_kernel_threads(kernel_threads, || sums(&transformer, batch, none.clone()));
+    let one = |batch: &Batch| {
+        let run = || sums(&transformer, batch, none.clone());
+        with_kernel_threads(kernel_threads, || with_precision(precision, run))
+    };
     let mut total = none.clone();
     let wave = pool.map_or(1, ThreadPool::current_num_threads);
     let mut batches = batches.peekable();

@@ -32,3 +32,4 @@ pub use spike::{OnSpike, SpikeMean, SpikeRule};
 pub use state::{Best, State};
 pub use step::{STACK_BYTES, StepLoss, Stepper, default_shards};
 pub use training::{StepNumbers, Training, TrainingOptions};
+pub use vulpes_ops::threads::Precision;

@@ -103,7 +103,7 @@ impl Schedule {
         match self.kind {
             ScheduleKind::Constant => self.lr,
             ScheduleKind::Cosine => {
-                self.min_lr + (self.lr - self.min_lr) * 0.5 * (1.0 + (std::f64::consts::PI * r).cos())
+                self.min_lr + (self.lr - self.min_lr) * 0.5 * (1.0 + libm::cos(std::f64::consts::PI * r))
             }
             ScheduleKind::Wsd if self.decay_steps == 0 => self.lr,
             ScheduleKind::Linear | ScheduleKind::Wsd => self.lr + (self.min_lr - self.lr) * r,

@@ -1,7 +1,7 @@
 //! One step's gradients: shards of rows on threads of their own, summed in an order that the config alone decides.
 //!
 //! micro-batches → each cut into the same shards of rows → shard `i` runs through all micro-batches on one tape a
-//! piece, adding into its own [`Gradients`] → the shards' gradients are added in the order of the shards. The number
+//! piece, adding into its own [`Gradients`] → the shards' gradients are added along one fixed tree ([`fold_tree`]). The number
 //! of threads decides only which thread runs which shard, so it can't change a bit.
 //!
 //! The loss is the sum over the target tokens of the whole step divided by their number: neither accumulation nor
@@ -14,8 +14,8 @@ use candle_core::{Device, Var};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use vulpes_data::{Batch, Rank};
 use vulpes_model::{Input, Run, Transformer};
-use vulpes_ops::threads::with_kernel_threads;
-use vulpes_ops::{CrossEntropyOptions, Gradients, backward, sum_gradients};
+use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
+use vulpes_ops::{CrossEntropyOptions, Gradients, backward, fold_tree, sum_gradients};
 use vulpes_random::Key;
 
 use crate::error::{Error, Result};
@@ -56,6 +56,7 @@ pub struct Stepper {
     kernel_threads: usize,
     n_threads: usize,
     options: CrossEntropyOptions,
+    precision: Precision,
     seed: u64,
     rank: Rank,
 }
@@ -84,6 +85,7 @@ impl Stepper {
         n_shards: usize,
         n_threads: usize,
         label_smoothing: f64,
+        precision: Precision,
         seed: u64,
         rank: Rank,
     ) -> Result<Self> {
@@ -106,6 +108,7 @@ impl Stepper {
             kernel_threads: (n_threads / workers).max(1),
             n_threads,
             options: CrossEntropyOptions { label_smoothing, ..CrossEntropyOptions::default() },
+            precision,
             seed,
             rank,
         })
@@ -128,10 +131,11 @@ impl Stepper {
             first_row: batches.first().map_or(0, |batch| step_row(batch, self.rank)),
             n_targets,
         };
-        let kernel_threads = self.kernel_threads;
+        let (kernel_threads, precision) = (self.kernel_threads, self.precision);
         let run = |index: usize, gradients: &mut Gradients| {
             gradients.zero();
-            with_kernel_threads(kernel_threads, || shard.run(index, n_shards, batches, gradients))
+            let run = || shard.run(index, n_shards, batches, gradients);
+            with_kernel_threads(kernel_threads, || with_precision(precision, run))
         };
         let mut sums: Vec<candle_core::Result<f64>> = Vec::new();
         match self.pool.as_deref().filter(|_| n_shards > 1) {
@@ -146,10 +150,8 @@ impl Stepper {
                 });
             }
         }
-        let mut sum = 0.0;
-        for shard in sums {
-            sum += shard?;
-        }
+        let sums = sums.into_iter().map(|sum| sum.map(Some)).collect::<candle_core::Result<Vec<_>>>()?;
+        let sum = fold_tree(sums, |a, b| Ok::<_, Error>(a + b))?.unwrap_or(0.0);
         let mut norm = 0.0;
         if let Some((first, others)) = self.shards.split_first_mut() {
             norm = with_kernel_threads(self.n_threads, || sum_gradients(first, others))?;
@@ -300,7 +302,8 @@ mod tests {
         let sum = |rank: Rank, n: usize| {
             let mut batches = Batches::new(dataset.clone(), Cursor { epoch: 0, index: 4 }, 2, rank);
             let batches: Vec<Batch> = (0..n).map(|_| batches.next_batch().unwrap()).collect();
-            let mut stepper = Stepper::new(&model, &|_| true, 2, 1, 0.0, 3, rank).unwrap();
+            let mut stepper =
+                Stepper::new(&model, &|_| true, 2, 1, 0.0, Precision::Float32, 3, rank).unwrap();
             let (loss, _, _) = stepper.gradients(1, &batches).unwrap();
             loss.loss * loss.n_targets as f64
         };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::Tensor;
 use vulpes_data::{Batch, Rank};
 use vulpes_model::{Transformer, parameter_specs};
-use vulpes_ops::threads::with_kernel_threads;
+use vulpes_ops::threads::{Precision, with_kernel_threads};
 
 use crate::census::census;
 use crate::error::Result;
@@ -34,6 +34,8 @@ pub struct TrainingOptions {
     pub n_shards: usize,
     /// Threads; any number gives the same bits.
     pub n_threads: usize,
+    /// What the factors of the projections' matrix products are rounded to, in training and in evaluation.
+    pub precision: Precision,
     /// The seed of the dropout masks.
     pub seed: u64,
 }
@@ -75,6 +77,7 @@ impl Training {
             options.n_shards,
             options.n_threads,
             options.label_smoothing,
+            options.precision,
             options.seed,
             Rank::default(),
         )?;
@@ -144,7 +147,7 @@ impl Training {
         let pool = self.stepper.shard_pool();
         let kernel_threads =
             if pool.is_some() { self.stepper.kernel_threads() } else { self.options.n_threads };
-        evaluate(self.transformer(), batches, pool, kernel_threads)
+        evaluate(self.transformer(), batches, pool, (kernel_threads, self.options.precision))
     }
 
     /// The optimizer's tensors by name ([`Optimizer::state`]).

@@ -5,8 +5,8 @@
 use super::reference::Sizes;
 use super::tile::{self, QUERIES, Tile};
 use crate::kernel::Float;
-use crate::kernel::matmul::{View, Write, matmul, matmul_at};
 use crate::kernel::parallel::{Shared, for_ranges};
+use crate::kernel::product::{View, Write, matmul, matmul_at};
 use crate::kernel::scratch::scratch;
 use crate::{Dropout, Mask};
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! Table lookup on the CPU: rows are copied, or added where several tables speak of one place.
 
 use crate::kernel::Float;
-use crate::kernel::matmul::Write;
+use crate::kernel::product::Write;
 use crate::kernel::read::{buffer, with};
 use crate::kernel::simd::multiversion;
 use crate::{sink, tape};

@@ -4,7 +4,7 @@ use super::FeedForward;
 use crate::activation::Activation;
 use crate::activation::cpu::{gated_slopes, gated_values, slopes, values, values_of_biased};
 use crate::kernel::Float;
-use crate::kernel::matmul::Write;
+use crate::kernel::product::Write;
 use crate::kernel::read::{with, with_option, with2};
 use crate::kernel::scratch::{Scratch, Values, scratch};
 use crate::linear::cpu::{forward, input, parameters, product};

@@ -2,7 +2,10 @@
 
 use super::Float;
 use super::parallel::{Rows, for_blocks, for_rows, n_blocks};
+use super::scratch::scratch;
 use super::simd::{LANES, join, multiversion};
+use crate::tree;
+use std::ops::Range;
 
 /// Elements a thread takes at least.
 const GRAIN: usize = 16 * 1024;
@@ -17,17 +20,28 @@ pub(crate) fn sum_of_squares<T: Float>(x: &[T]) -> f64 {
     for_blocks(&[x.len()], [()], |block, ()| squares_part(&x[block.range])).iter().sum()
 }
 
-/// Adds to each of `sums` its `sources`, in their order, and gives the sum of all squares: of each tensor's blocks in
-/// their order, then of the tensors.
+/// What is to be added to a sum, by the fixed tree of [`crate::tree`].
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'s, T> {
+    /// The leaf that the sum holds already, the first that there is, and then those of the values.
+    pub(crate) leaves: &'s [usize],
+    pub(crate) values: &'s [&'s [T]],
+    /// The leaves of the tree, also those without a value.
+    pub(crate) n_leaves: usize,
+}
+
+/// Adds to each of `sums` its terms, and gives the sum of all squares: of each tensor's blocks in their order, then of
+/// the tensors.
 pub(crate) fn sum_up<'s, T: Float>(
     sums: &mut [&mut [T]],
-    sources: impl Fn(usize) -> &'s [&'s [T]] + Sync,
+    terms: impl Fn(usize) -> Terms<'s, T> + Sync,
 ) -> f64 {
     let lens: Vec<usize> = sums.iter().map(|sum| sum.len()).collect();
     let buffers = sums.iter_mut().map(|sum| Rows::single(sum));
     let squares = for_blocks(&lens, buffers, |block, sum| {
-        for source in sources(block.slice) {
-            add_to_part(sum.values, &source[block.range.clone()]);
+        let Terms { leaves, values, n_leaves } = terms(block.slice);
+        if let Some((&own, others)) = leaves.split_first() {
+            add_tree(sum.values, own, (others, values), &block.range, 0..n_leaves);
         }
         squares_part(sum.values)
     });
@@ -38,6 +52,37 @@ pub(crate) fn sum_up<'s, T: Float>(
         own.iter().sum::<f64>()
     });
     of_each.sum()
+}
+
+/// Adds the values of the leaves in `range` to `sum`, which is the value of leaf `own`, the first of them that there is.
+fn add_tree<T: Float>(
+    sum: &mut [T],
+    own: usize,
+    (leaves, values): (&[usize], &[&[T]]),
+    block: &Range<usize>,
+    range: Range<usize>,
+) {
+    if leaves.is_empty() {
+        return;
+    }
+    let middle = range.start + tree::left(range.len());
+    let n_left = leaves.partition_point(|&leaf| leaf < middle);
+    let (left, right) = (range.start..middle, middle..range.end);
+    if own >= middle {
+        return add_tree(sum, own, (leaves, values), block, right);
+    }
+    add_tree(sum, own, (&leaves[..n_left], &values[..n_left]), block, left);
+    match (&leaves[n_left..], &values[n_left..]) {
+        (_, []) => {}
+        (_, [one]) => add_to_part(sum, &one[block.clone()]),
+        ([first, leaves @ ..], [value, values @ ..]) => {
+            let mut other = scratch::<T>(sum.len());
+            other.copy_from_slice(&value[block.clone()]);
+            add_tree(&mut other, *first, (leaves, values), block, right);
+            add_to_part(sum, &other);
+        }
+        ([], _) => {}
+    }
 }
 
 multiversion! {

@@ -1,13 +1,16 @@
-//! The two numbers that kernels are written for, and the functions of them that vectorize.
+//! The two numbers that kernels are written for.
+//!
+//! What doesn't vectorize comes from the crate `libm`: a system's own functions differ in their last bits.
 
+use super::functions::{erf_f32, exp_f32, fma_by_f64};
 use super::pool::BufferPool;
 use candle_core::WithDType;
 use std::ops::Neg;
 
 /// float32 or float64.
 ///
-/// `FMA` says whether the code is compiled for a machine with fused multiply-add: without one, `mul_add` would be a
-/// slow library call, so a multiplication and an addition stand for it.
+/// `FMA` says whether the code is compiled for a machine with fused multiply-add. Without one, float32 goes through
+/// float64, with the same bits as the instruction at a fraction of its speed.
 pub(crate) trait Float: WithDType + Neg<Output = Self> + Default {
     const NEG_INFINITY: Self;
     const INFINITY: Self;
@@ -15,7 +18,7 @@ pub(crate) trait Float: WithDType + Neg<Output = Self> + Default {
     /// Where used buffers wait.
     fn pool() -> &'static BufferPool<Self>;
     fn of(x: f64) -> Self;
-    /// `self · b + c`.
+    /// `self · b + c`, rounded once.
     fn fma<const FMA: bool>(self, b: Self, c: Self) -> Self;
     /// `e^self`; float32 by a polynomial that vectorizes.
     fn exp<const FMA: bool>(self) -> Self;
@@ -41,11 +44,11 @@ impl Float for f64 {
     }
     #[inline(always)]
     fn fma<const FMA: bool>(self, b: Self, c: Self) -> Self {
-        if FMA { self.mul_add(b, c) } else { self * b + c }
+        self.mul_add(b, c)
     }
     #[inline(always)]
     fn exp<const FMA: bool>(self) -> Self {
-        f64::exp(self)
+        libm::exp(self)
     }
     #[inline(always)]
     fn is_nan(self) -> bool {
@@ -54,7 +57,7 @@ impl Float for f64 {
 
     #[inline(always)]
     fn ln(self) -> Self {
-        f64::ln(self)
+        libm::log(self)
     }
     #[inline(always)]
     fn sqrt(self) -> Self {
@@ -81,7 +84,7 @@ impl Float for f32 {
     }
     #[inline(always)]
     fn fma<const FMA: bool>(self, b: Self, c: Self) -> Self {
-        if FMA { self.mul_add(b, c) } else { self * b + c }
+        if FMA { self.mul_add(b, c) } else { fma_by_f64(self, b, c) }
     }
     #[inline(always)]
     fn exp<const FMA: bool>(self) -> Self {
@@ -94,7 +97,7 @@ impl Float for f32 {
 
     #[inline(always)]
     fn ln(self) -> Self {
-        f32::ln(self)
+        libm::logf(self)
     }
     #[inline(always)]
     fn sqrt(self) -> Self {
@@ -103,155 +106,5 @@ impl Float for f32 {
     #[inline(always)]
     fn erf<const FMA: bool>(self) -> Self {
         erf_f32::<FMA>(self)
-    }
-}
-
-/// `e^x = 2^n e^r` with `n = round(x / ln 2)` and `|r| ≤ ln 2 / 2`, `e^r` by a polynomial of degree 7.
-///
-/// Nothing but arithmetic and selections, so that LLVM makes vectors of it. The test below measures its error.
-#[inline(always)]
-fn exp_f32<const FMA: bool>(x: f32) -> f32 {
-    // Beyond these the result is infinite or zero; a NaN passes both comparisons and stays.
-    let x = if x > 89.0 { 89.0 } else { x };
-    let x = if x < -104.0 { -104.0 } else { x };
-    // Adding 1.5 · 2^23 rounds to a whole number, which then stands in the lowest bits.
-    const ROUND: f32 = 12_582_912.0;
-    let rounded = x.fma::<FMA>(std::f32::consts::LOG2_E, ROUND);
-    let n = rounded - ROUND;
-    // ln 2 in two parts, the first with few enough bits that n times it is exact.
-    let r = (-n).fma::<FMA>(0.693_359_4, x);
-    let r = (-n).fma::<FMA>(-2.121_944_4e-4, r);
-    // The minimax polynomial of Cephes' expf (Moshier).
-    let p = 1.987_569_2e-4_f32
-        .fma::<FMA>(r, 1.398_199_9e-3)
-        .fma::<FMA>(r, 8.333_452e-3)
-        .fma::<FMA>(r, 4.166_579_6e-2)
-        .fma::<FMA>(r, 1.666_666_6e-1)
-        .fma::<FMA>(r, 0.5)
-        .fma::<FMA>(r * r, r);
-    let n = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
-    // 2^n in two factors: for subnormal results neither factor may itself be subnormal.
-    let half = n >> 1;
-    let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23) as u32);
-    (p + 1.0) * power(half) * power(n.wrapping_sub(half))
-}
-
-/// `erf(x) = x P(x²)` up to 1, and `1 − e^(−x²) Q(|x|)` with the sign of x beyond, until 4, where it is 1.
-///
-/// Both polynomials were fitted for the least largest error of the result: P to `erf(√z)/√z` relative to itself, Q to
-/// `e^(x²) erfc(x)` where it counts. Both are computed for every element, so that LLVM makes vectors of it. The test
-/// below measures the error.
-#[inline(always)]
-fn erf_f32<const FMA: bool>(x: f32) -> f32 {
-    let z = x * x;
-    let near = 7.853_858e-5_f32
-        .fma::<FMA>(z, -8.010_192_5e-4)
-        .fma::<FMA>(z, 5.188_327_7e-3)
-        .fma::<FMA>(z, -2.685_381_1e-2)
-        .fma::<FMA>(z, 1.128_358_5e-1)
-        .fma::<FMA>(z, -3.761_262_6e-1)
-        .fma::<FMA>(z, 1.283_791_7e-1)
-        // The first coefficient, 1.128…, less its 1, which is added last, without an error.
-        .fma::<FMA>(x, x);
-    let size = if x < 0.0 { -x } else { x };
-    // A NaN passes the comparison and stays.
-    let a = if size > 4.0 { 4.0 } else { size };
-    let q = 1.068_428_8e-4_f32
-        .fma::<FMA>(a, -1.911_796_5e-3)
-        .fma::<FMA>(a, 1.530_225_2e-2)
-        .fma::<FMA>(a, -7.275_913e-2)
-        .fma::<FMA>(a, 2.305_707e-1)
-        .fma::<FMA>(a, -5.188_603e-1)
-        .fma::<FMA>(a, 8.627_207e-1)
-        .fma::<FMA>(a, -1.079_844_6)
-        .fma::<FMA>(a, 9.922_588_5e-1);
-    let far = 1.0 - exp_f32::<FMA>(-(a * a)) * q;
-    if size < 1.0 { near } else { f32::copysign(far, x) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The distance in units of the last place of the true value.
-    fn ulps(found: f32, exact: f64) -> f64 {
-        let near = exact.abs() as f32;
-        let ulp = f64::from(f32::from_bits(near.to_bits() + 1)) - f64::from(near);
-        (f64::from(found) - exact).abs() / ulp
-    }
-
-    /// The largest error of `f` against `exact` over every `step`th float of both signs from 2⁻¹² to the ends, and every
-    /// 61st of the smaller ones, where both functions are as good as straight; a thread per sign.
-    fn largest_error(f: fn(f32) -> f32, exact: fn(f64) -> f64, from_to: [f32; 2], step: usize) -> f64 {
-        let smallest = (1.0f32 / 4096.0).to_bits();
-        let of = |sign: f32, to: f32| {
-            let bits = (0..smallest).step_by(61).chain((smallest..=to.to_bits()).step_by(step));
-            bits.map(|bits| sign * f32::from_bits(bits))
-                .map(|x| ulps(f(x), exact(f64::from(x))))
-                .fold(0f64, f64::max)
-        };
-        std::thread::scope(|scope| {
-            let below = scope.spawn(|| of(-1.0, -from_to[0]));
-            of(1.0, from_to[1]).max(below.join().unwrap())
-        })
-    }
-
-    fn exp_is_within_two_ulp(step: usize) {
-        // Beyond these the result is subnormal or infinite.
-        let range = [-87.336_5, 88.722_83];
-        let (fused, plain) = (
-            largest_error(exp_f32::<true>, f64::exp, range, step),
-            largest_error(exp_f32::<false>, f64::exp, range, step),
-        );
-        println!("exp f32: largest error {fused:.3} ulp with fused multiply-add, {plain:.3} without");
-        assert!(fused < 1.5 && plain < 2.0, "{fused} {plain}");
-    }
-
-    fn erf_is_within_two_ulp(step: usize) {
-        let exact = candle_core::cpu::erf::erf_f64;
-        let (fused, plain) = (
-            largest_error(erf_f32::<true>, exact, [-5.0, 5.0], step),
-            largest_error(erf_f32::<false>, exact, [-5.0, 5.0], step),
-        );
-        println!("erf f32: largest error {fused:.3} ulp with fused multiply-add, {plain:.3} without");
-        assert!(fused < 2.0 && plain < 2.5, "{fused} {plain}");
-    }
-
-    #[test]
-    fn exp_and_erf_are_within_two_ulp_at_every_61st_float() {
-        exp_is_within_two_ulp(61);
-        erf_is_within_two_ulp(61);
-    }
-
-    #[test]
-    #[ignore = "long: minutes, for every float"]
-    fn exp_and_erf_are_within_two_ulp_at_every_float() {
-        exp_is_within_two_ulp(1);
-        erf_is_within_two_ulp(1);
-    }
-
-    #[test]
-    fn erf_at_the_ends() {
-        for erf in [erf_f32::<true>, erf_f32::<false>] {
-            assert_eq!([erf(0.0), erf(f32::INFINITY), erf(f32::NEG_INFINITY)], [0.0, 1.0, -1.0]);
-            assert!(erf(-0.0).is_sign_negative() && erf(f32::NAN).is_nan());
-        }
-    }
-
-    #[test]
-    fn exp_at_the_ends() {
-        for exp in [exp_f32::<true>, exp_f32::<false>] {
-            assert_eq!(exp(0.0), 1.0);
-            assert_eq!(exp(f32::NEG_INFINITY), 0.0);
-            assert_eq!(exp(-1000.0), 0.0);
-            assert_eq!(exp(f32::INFINITY), f32::INFINITY);
-            assert_eq!(exp(88.73), f32::INFINITY);
-            assert!(exp(f32::NAN).is_nan());
-            // Subnormal results are right to half of their own last place and one.
-            for x in [-88.0f32, -95.0, -100.0, -103.0] {
-                let exact = f64::from(x).exp();
-                assert!((f64::from(exp(x)) - exact).abs() < 1.5 * f64::from(f32::from_bits(1)), "{x}");
-            }
-        }
     }
 }

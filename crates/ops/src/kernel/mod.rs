@@ -2,9 +2,10 @@
 
 pub(crate) mod elementwise;
 pub(crate) mod float;
-pub(crate) mod matmul;
+mod functions;
 pub(crate) mod parallel;
 pub(crate) mod pool;
+pub(crate) mod product;
 pub(crate) mod read;
 pub(crate) mod scratch;
 pub(crate) mod simd;

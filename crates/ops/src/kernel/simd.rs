@@ -6,7 +6,6 @@
 #![allow(unsafe_code)]
 
 use super::Float;
-#[cfg(target_arch = "x86_64")]
 use std::sync::OnceLock;
 
 /// Partial sums of a reduction, added up in a fixed order at its end.
@@ -16,32 +15,28 @@ pub(crate) const LANES: usize = 16;
 pub(crate) const PORTABLE_FMA: bool = cfg!(target_arch = "aarch64");
 
 /// What the processor has.
-#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
+    #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     Portable,
 }
 
 /// What the processor has, asked once.
-#[cfg(target_arch = "x86_64")]
 pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-        {
-            Level::Avx512
-        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            Level::Avx2
-        } else {
-            Level::Portable
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            let wide = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            return if wide { Level::Avx512 } else { Level::Avx2 };
         }
+        Level::Portable
     })
 }
 

@@ -1,7 +1,7 @@
 //! The linear projection on the CPU: one matrix product forward, two backward.
 
 use super::reference::shapes;
-use crate::kernel::matmul::{View, Write, matmul};
+use crate::kernel::product::{View, Write, project};
 use crate::kernel::read::{buffer, tensor, with, with_option, with2};
 use crate::kernel::{Float, elementwise};
 use crate::{sink, tape};
@@ -35,7 +35,7 @@ pub(crate) fn product<T: Float>(
     stride: usize,
     write: Write,
 ) {
-    matmul(out, stride, write, T::of(1.0), View::new(x, n, i), View::new(weight, o, i).t());
+    project(out, stride, write, T::of(1.0), View::new(x, n, i), View::new(weight, o, i).t());
 }
 
 /// `dy W`, the gradient of x, stored in `dx` or added to it; rows of dy stand `stride` apart.
@@ -47,7 +47,7 @@ pub(crate) fn input<T: Float>(
     dx: &mut [T],
     write: Write,
 ) {
-    matmul(dx, i, write, T::of(1.0), View::strided(dy, n, o, stride), View::new(weight, o, i));
+    project(dx, i, write, T::of(1.0), View::strided(dy, n, o, stride), View::new(weight, o, i));
 }
 
 /// The gradients of weight and bias, given x [n, i] and dy, whose rows of o stand `stride` apart.
@@ -60,7 +60,7 @@ pub(crate) fn parameters<T: Float>(
     bias: Option<&Tensor>,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let dweight = sink::parameter::<T>(weight, |out, write| {
-        matmul(out, i, write, T::of(1.0), View::strided(dy, n, o, stride).t(), View::new(x, n, i));
+        project(out, i, write, T::of(1.0), View::strided(dy, n, o, stride).t(), View::new(x, n, i));
         Ok(())
     })?;
     let dbias = match bias {

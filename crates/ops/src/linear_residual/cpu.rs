@@ -2,7 +2,7 @@
 
 use crate::dropout::Dropout;
 use crate::kernel::Float;
-use crate::kernel::matmul::Write;
+use crate::kernel::product::Write;
 use crate::kernel::read::{buffer, tensor, with, with_option, with2};
 use crate::linear::cpu::{input, parameters};
 use crate::parts::Linear;

@@ -1,7 +1,7 @@
 //! The vocabulary head on the CPU, in chunks of rows.
 
 use crate::cross_entropy::cpu::{backward, forward};
-use crate::kernel::matmul::{View, Write, matmul};
+use crate::kernel::product::{View, Write, project};
 use crate::kernel::read::{buffer, tensor, with, with_option, with2};
 use crate::kernel::scratch::scratch;
 use crate::kernel::{Float, elementwise};
@@ -79,10 +79,10 @@ pub(super) fn node<T: Float>(
                         backward(&mut dlogits, v, targets, &options, log_sums, scale);
                         let view = View::new(&dlogits, rows.len(), v);
                         let dh = &mut dhidden[rows.start * d..rows.end * d];
-                        matmul(dh, d, Write::Store, T::of(1.0), view, View::new(w, v, d));
+                        project(dh, d, Write::Store, T::of(1.0), view, View::new(w, v, d));
                         if let Some((out, write)) = &mut dweight {
                             let hidden = View::new(hidden, rows.len(), d);
-                            matmul(out, d, *write, T::of(1.0), view.t(), hidden);
+                            project(out, d, *write, T::of(1.0), view.t(), hidden);
                             *write = Write::Add;
                         }
                         if !dbias_sum.is_empty() {

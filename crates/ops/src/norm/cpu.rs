@@ -1,7 +1,7 @@
 //! The norms on the CPU: one kernel for both, since RMSNorm is LayerNorm that takes the mean to be zero.
 
-use crate::kernel::matmul::Write;
 use crate::kernel::parallel::{Rows, for_rows};
+use crate::kernel::product::Write;
 use crate::kernel::read::{buffer, tensor, with, with_option, with2};
 use crate::kernel::simd::{multiversion, reduce, reduce2};
 use crate::kernel::{Float, elementwise};

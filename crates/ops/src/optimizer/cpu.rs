@@ -80,8 +80,8 @@ fn adamw_body<T: Float, const FMA: bool>(
     grad: &[T],
     step: &AdamwStep,
 ) {
-    let correction1 = 1.0 - step.beta1.powf(step.step as f64);
-    let correction2 = 1.0 - step.beta2.powf(step.step as f64);
+    let correction1 = 1.0 - libm::pow(step.beta1, step.step as f64);
+    let correction2 = 1.0 - libm::pow(step.beta2, step.step as f64);
     let keep = T::of(1.0 - step.lr * step.weight_decay);
     let (beta1, rest1) = (T::of(step.beta1), T::of(1.0 - step.beta1));
     let (beta2, rest2) = (T::of(step.beta2), T::of(1.0 - step.beta2));

@@ -13,8 +13,9 @@ use vulpes_data::{Cursor, Dataset, OpenOptions, Tokenizer};
 use vulpes_model::config::MaskKind;
 use vulpes_model::folder::{self, Extra, LoadOptions};
 use vulpes_model::{Head, ModelConfig, ModelSection, Transformer, device, n_parameters};
+
 use vulpes_trainer::freeze::frozen;
-use vulpes_trainer::{Schedule, SpikeRule, TrainingOptions, default_shards};
+use vulpes_trainer::{Precision, Schedule, SpikeRule, TrainingOptions, default_shards};
 
 use crate::base::Base;
 use crate::config::{DTypeName, RunConfig, head};
@@ -146,6 +147,13 @@ impl Plan {
         let dtype = match config.train.dtype {
             DTypeName::Float32 => DType::F32,
             DTypeName::Float64 => DType::F64,
+            DTypeName::Bfloat16 if device.is_cpu() => DType::F32,
+            DTypeName::Bfloat16 => {
+                return Err(Error::Usage(format!(
+                    "train.dtype = \"bfloat16\" is for the CPU, not for {}: take \"float32\" there",
+                    device::name(&device)
+                )));
+            }
         };
         let default = default_shards(config.train.batch_rows, row_len, n_parameters(&model), &device);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -238,7 +246,16 @@ impl Plan {
             label_smoothing: objective.label_smoothing,
             n_shards: self.n_shards,
             n_threads: self.n_threads,
+            precision: self.precision(),
             seed: train.seed,
+        }
+    }
+
+    /// What the factors of the projections' matrix products are rounded to.
+    pub(crate) fn precision(&self) -> Precision {
+        match self.config.train.dtype {
+            DTypeName::Float32 | DTypeName::Float64 => Precision::Float32,
+            DTypeName::Bfloat16 => Precision::Bfloat16,
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::json;
 use vulpes_model::device;
+use vulpes_trainer::Precision;
 
 use super::Plan;
 use crate::human::{bytes, counted, thousands};
@@ -17,7 +18,7 @@ impl Plan {
             "device": device::name(&self.device),
             "threads": self.n_threads,
             "shards": self.n_shards,
-            "dtype": self.dtype.as_str(),
+            "dtype": self.format(),
             "family": self.model.family,
             "vocab_size": self.model.vocab_size,
             "parameters": all,
@@ -37,6 +38,15 @@ impl Plan {
     }
 }
 
+impl Plan {
+    fn format(&self) -> &'static str {
+        match self.precision() {
+            Precision::Float32 => self.dtype.as_str(),
+            Precision::Bfloat16 => "bf16",
+        }
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (all, trained) = self.n_parameters();
@@ -49,7 +59,7 @@ impl fmt::Display for Plan {
             f,
             "device      {}, {threads}, {shards} a micro-batch, {}",
             device::name(&self.device),
-            self.dtype.as_str()
+            self.format()
         )?;
         writeln!(
             f,

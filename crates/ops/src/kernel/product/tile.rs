@@ -1,0 +1,124 @@
+//! The innermost loop: a tile of the result in registers.
+#![allow(unsafe_code)]
+
+use super::machine::{COLUMNS, Machine};
+
+/// Where a tile of the result goes.
+pub(super) struct Target<N> {
+    /// Its first element.
+    pub(super) out: *mut N,
+    /// Elements from one row to the next.
+    pub(super) stride: usize,
+    /// Rows and columns that exist; a panel may be padded beyond them.
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) scale: N,
+    /// Whether it is added to what is there.
+    pub(super) add: bool,
+}
+
+/// A panel of a factor, and the words from one step to the next: packed, or where the factor itself lies.
+#[derive(Clone, Copy)]
+pub(super) struct Panel<W> {
+    pub(super) start: *const W,
+    pub(super) step: usize,
+}
+
+impl<W> Panel<W> {
+    /// # Safety
+    /// The line exists.
+    #[inline(always)]
+    unsafe fn from_line(self, line: usize) -> Self {
+        // SAFETY: the caller's promise.
+        Self { start: unsafe { self.start.add(line) }, step: self.step }
+    }
+}
+
+/// The product of a panel of `height` lines of the left factor and one of [`COLUMNS`] of the right.
+///
+/// # Safety
+/// Both panels hold `steps` steps of whole tiles; the processor has `M`'s instructions; the target's elements are the caller's.
+#[inline(always)]
+pub(super) unsafe fn panel<M: Machine>(
+    steps: usize,
+    height: usize,
+    (a, b): (Panel<M::Word>, Panel<M::Word>),
+    target: &Target<M::Number>,
+) {
+    let tall = if M::ROWS < height && height == 12 { M::ROWS } else { height };
+    let tall = if tall > M::ROWS { 4 } else { tall };
+    for row in (0..target.rows).step_by(tall) {
+        for column in (0..target.columns).step_by(2 * M::LANES) {
+            let wide = target.columns - column > M::LANES;
+            // SAFETY: the caller's promise, for a part of the panels.
+            unsafe {
+                let panels = (a.from_line(row), b.from_line(column));
+                let part = Target {
+                    out: target.out.add(row * target.stride + column),
+                    rows: target.rows - row,
+                    columns: target.columns - column,
+                    ..*target
+                };
+                match (tall, wide) {
+                    (12, true) if M::ROWS == 12 => tile::<M, 12, 2>(steps, panels, &part),
+                    (12, false) if M::ROWS == 12 => tile::<M, 12, 1>(steps, panels, &part),
+                    (8, true) if M::ROWS == 12 => tile::<M, 8, 2>(steps, panels, &part),
+                    (8, false) if M::ROWS == 12 => tile::<M, 8, 1>(steps, panels, &part),
+                    (6, true) if M::ROWS == 6 => tile::<M, 6, 2>(steps, panels, &part),
+                    (6, false) if M::ROWS == 6 => tile::<M, 6, 1>(steps, panels, &part),
+                    (_, true) => tile::<M, 4, 2>(steps, panels, &part),
+                    (_, false) => tile::<M, 4, 1>(steps, panels, &part),
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<M: Machine, const R: usize, const V: usize>(
+    steps: usize,
+    (a, b): (Panel<M::Word>, Panel<M::Word>),
+    target: &Target<M::Number>,
+) {
+    // SAFETY: as for `panel`.
+    unsafe {
+        let &Target { out, stride, scale, add, .. } = target;
+        let (mut at_a, mut at_b) = (a.start, b.start);
+        let mut sums = [[M::zero(); V]; R];
+        for _ in 0..steps {
+            let mut columns = [M::load(at_b); V];
+            for (v, columns) in columns.iter_mut().enumerate().skip(1) {
+                *columns = M::load(at_b.add(v * M::LANES));
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let row = M::splat(at_a.add(r));
+                for (sums, &column) in sums.iter_mut().zip(&columns) {
+                    *sums = M::step(*sums, row, column);
+                }
+            }
+            at_a = at_a.add(a.step);
+            at_b = at_b.add(b.step);
+        }
+        if target.rows >= R && target.columns >= V * M::LANES {
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, &sums) in sums.iter().enumerate() {
+                    M::finish(out.add(r * stride + v * M::LANES), sums, scale, add);
+                }
+            }
+            return;
+        }
+        // At an edge: through a row of the right width.
+        let columns = target.columns.min(V * M::LANES);
+        // A copy, so that the sums themselves need no address, and stay in registers.
+        let at_edge = sums;
+        for (r, sums) in at_edge.iter().enumerate().take(target.rows) {
+            let mut whole = [M::Number::default(); COLUMNS];
+            let row = std::slice::from_raw_parts_mut(out.add(r * stride), columns);
+            whole[..columns].copy_from_slice(row);
+            for (v, &sums) in sums.iter().enumerate() {
+                M::finish(whole.as_mut_ptr().add(v * M::LANES), sums, scale, add);
+            }
+            row.copy_from_slice(&whole[..columns]);
+        }
+    }
+}
