@@ -50,6 +50,7 @@ fn only_cli_depends_on_what_a_program_needs() {
         "anstream",
         "anyhow",
         "clap",
+        "clap_complete",
         "indicatif",
         "libmimalloc-sys",
         "mimalloc",

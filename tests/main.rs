@@ -16,6 +16,8 @@ mod fuzz;
 mod golden;
 mod lessons;
 mod paths;
+mod predict;
+mod programs;
 mod readme;
 mod repository;
 mod resume;

@@ -12,7 +12,9 @@ pub mod explain;
 pub mod process;
 pub mod sample;
 pub mod train;
+pub mod vulpes;
 
+mod called;
 mod carets;
 mod ending;
 

@@ -12,6 +12,7 @@ use super::machine::{matrix_peak, memory_peak};
 use super::report::{generation_json, generation_table, json, table};
 use super::step::StepBench;
 use super::worker::{Request, Worker, serve};
+use crate::called::Called;
 use crate::ending::{Failure, end};
 
 const TORCH: &str = include_str!("../../peers/torch_gpt.py");
@@ -21,7 +22,7 @@ const TORCH: &str = include_str!("../../peers/torch_gpt.py");
 /// Every worker (Vulpes, the same on candle's plain operations, PyTorch eager and compiled) is a process of its own.
 /// In each round each does its steps, one after the other, so a machine whose speed drifts drifts for all; ratios are
 /// taken round by round. Below 1 is ahead of the peer.
-#[derive(Parser)]
+#[derive(Debug, Parser)]
 #[command(name = "bench", version)]
 pub struct Args {
     /// A config to time; again for more
@@ -61,6 +62,9 @@ pub struct Args {
     /// The tokenizer.json of a worker of --data
     #[arg(long, hide = true, requires = "data")]
     tokenizer: Option<PathBuf>,
+    /// How the program was called.
+    #[arg(skip)]
+    pub(crate) called: Called,
 }
 
 impl Args {
@@ -126,7 +130,9 @@ fn run(args: &Args) -> Result<(), Failure> {
 /// All corpora on their way to tokens.
 fn data(args: &Args, threads: usize, python: Option<&str>) -> Result<()> {
     let (rounds, steps) = (args.rounds.max(1), args.steps);
-    let time = |config: &String| bench_data(&DataBench { config, threads, python, rounds, steps });
+    let time = |config: &String| {
+        bench_data(&DataBench { config, threads, python, rounds, steps, called: args.called })
+    };
     let reports = args.config.iter().map(time).collect::<Result<Vec<_>>>()?;
     if args.json {
         println!("{}", serde_json::json!({ "data": reports }));
@@ -139,9 +145,9 @@ fn data(args: &Args, threads: usize, python: Option<&str>) -> Result<()> {
 /// All workers at one config.
 fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, peak: f64) -> Result<Comparison> {
     let bench = StepBench::sizes(config)?;
-    let mut workers = vec![ours(config, threads, false, &args.device)?];
+    let mut workers = vec![ours(args, config, threads, false)?];
     if args.plain {
-        workers.push(ours(config, threads, true, "cpu")?);
+        workers.push(ours(args, config, threads, true)?);
     }
     if let Some(python) = python {
         // Generation grows its cache token by token, which PyTorch would compile anew each time.
@@ -178,13 +184,13 @@ fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, peak: f6
     Ok(Comparison::new(&name, timings, bench.tokens(), bench.flops(), peak))
 }
 
-fn ours(config: &str, threads: usize, plain: bool, device: &str) -> Result<Worker> {
-    let mut command = Command::new(std::env::current_exe().context("where this program lies is unknown")?);
+fn ours(args: &Args, config: &str, threads: usize, plain: bool) -> Result<Worker> {
+    let mut command = args.called.again("bench").context("where this program lies is unknown")?;
     command.args(["--worker", "--config", config, "--threads", &threads.to_string()]);
     if plain {
         command.arg("--plain");
-    } else if device != "cpu" {
-        command.args(["--device", device]);
+    } else if args.device != "cpu" {
+        command.args(["--device", &args.device]);
     }
     Worker::start(&mut command, "")
 }

@@ -13,6 +13,8 @@ use vulpes_data::{
 };
 use vulpes_runs::{Plan, PlanOptions, RunConfig, Session};
 
+use crate::called::Called;
+
 const PEER: &str = include_str!("../../peers/tokenizers_encode.py");
 
 /// Steps before the first that counts, and batches whose making is timed.
@@ -32,6 +34,8 @@ pub(crate) struct DataBench<'a> {
     pub(crate) rounds: usize,
     /// Training steps whose waiting is counted; as many as take about three seconds where nothing is said.
     pub(crate) steps: Option<usize>,
+    /// How this program was called.
+    pub(crate) called: Called,
 }
 
 /// One pass over the corpus, by one process.
@@ -97,7 +101,7 @@ pub(crate) fn bench_data(bench: &DataBench<'_>) -> Result<DataReport> {
     let mut passes: [Vec<Pass>; 2] = Default::default();
     eprintln!("{}: {} rounds on {} threads", bench.config, bench.rounds, bench.threads);
     for _ in 0..bench.rounds {
-        let mut own = Command::new(std::env::current_exe().context("where this program lies is unknown")?);
+        let mut own = bench.called.again("bench").context("where this program lies is unknown")?;
         own.args(["--data", "--worker", "--config", bench.config, "--tokenizer"]).arg(&path);
         passes[0].push(pass(&mut own, bench.threads)?);
         if let Some(python) = bench.python {

@@ -9,13 +9,24 @@ use clap::{ArgGroup, Parser};
 #[command(name = "explain", version, max_term_width = 100)]
 #[command(group = ArgGroup::new("what").required(true))]
 #[command(group = ArgGroup::new("input"))]
-pub(crate) struct Args {
+#[command(after_help = "\
+Examples:
+  explain runs/fox \"The quick brown fox\"                      scores, weights, context, next words
+  explain runs/fox \"The quick brown fox\" --html fox.html      the same as a page to click through
+  explain runs/fox \"The quick brown fox\" --target jumps       what \"jumps\" hangs on
+  explain runs/fox-multihead \"The quick\" --layer 1 --head 3   one head alone
+  explain --film runs/fox --html film.html                     how it was learned
+  explain --walkthrough                                        the worked example")]
+pub struct Args {
     /// Work the example of "The quick brown fox jumps" from weights to prediction and back
     #[arg(long, group = "what", conflicts_with_all = ["input", "layer", "head", "all_logits", "svg", "html", "gradients", "target"])]
     pub(crate) walkthrough: bool,
     /// A model folder, or a run folder (its model/ is used)
     #[arg(long, value_name = "DIR", group = "what", requires = "input")]
     pub(crate) model: Option<PathBuf>,
+    /// The run or model folder, as --model
+    #[arg(value_name = "RUN", group = "what", requires = "input")]
+    pub(crate) run: Option<PathBuf>,
     /// A run folder whose film (train.film = true) is to be made a page
     #[arg(long, value_name = "DIR", group = "what", requires = "html",
           conflicts_with_all = ["input", "layer", "head", "json", "svg", "gradients", "target"])]
@@ -23,6 +34,9 @@ pub(crate) struct Args {
     /// The text to read
     #[arg(long, value_name = "TEXT", group = "input", allow_hyphen_values = true)]
     pub(crate) text: Option<String>,
+    /// The text, as --text
+    #[arg(value_name = "TEXT", group = "input")]
+    pub(crate) words: Option<String>,
     /// The text as token ids
     #[arg(long, value_name = "1,2,3", group = "input", value_delimiter = ',')]
     pub(crate) ids: Option<Vec<u32>>,
@@ -60,11 +74,16 @@ mod tests {
     #[test]
     fn the_command_line_is_frozen() {
         let command = Args::command();
-        let flags: Vec<_> =
-            command.get_arguments().map(|arg| format!("--{}", arg.get_long().unwrap())).collect();
+        let flags: Vec<_> = command
+            .get_arguments()
+            .map(|arg| match arg.get_long() {
+                Some(long) => format!("--{long}"),
+                None => arg.get_value_names().unwrap()[0].to_string(),
+            })
+            .collect();
         assert_eq!(
             flags.join(" "),
-            "--walkthrough --model --film --text --ids --layer --head --json --all-logits --svg --html --gradients --target"
+            "--walkthrough --model RUN --film --text TEXT --ids --layer --head --json --all-logits --svg --html --gradients --target"
         );
         command.debug_assert();
     }
@@ -74,6 +93,9 @@ mod tests {
         let kind = |line: &str| Args::try_parse_from(line.split(' ')).unwrap_err().kind();
         assert_eq!(kind("explain --text a"), ErrorKind::MissingRequiredArgument);
         assert_eq!(kind("explain --model m"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind("explain m"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind("explain m a --model m"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind("explain m a --text b"), ErrorKind::ArgumentConflict);
         assert_eq!(kind("explain --walkthrough --text a"), ErrorKind::ArgumentConflict);
         assert_eq!(kind("explain --model m --text a --ids 1"), ErrorKind::ArgumentConflict);
         assert_eq!(kind("explain --film runs/fox"), ErrorKind::MissingRequiredArgument);

@@ -9,9 +9,18 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub use args::Args;
+
 use crate::ending::end;
 
-/// Runs the program.
+/// Reads the command line and runs the program.
 pub fn main() -> ExitCode {
-    end(run::run(&args::Args::parse()).map(|()| 0))
+    run(Args::parse())
+}
+
+/// Runs the program on what was typed.
+pub fn run(mut args: Args) -> ExitCode {
+    args.model = args.model.or(args.run.take());
+    args.text = args.text.or(args.words.take());
+    end(run::run(&args).map(|()| 0))
 }

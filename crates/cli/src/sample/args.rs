@@ -1,21 +1,36 @@
 //! What can be typed. The words are a contract: a test freezes them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
 use clap::Parser;
+
+use crate::ending::Failure;
 
 /// Continues a text, or fills its masks, with a trained model.
 #[derive(Debug, Parser)]
 #[command(name = "sample", version, max_term_width = 100)]
 #[command(group = clap::ArgGroup::new("input"))]
-#[command(
-    after_help = "Without a prompt the model starts a text of its own. The sampler's defaults come from the model \
-folder's generation_config.json, else they are llama.cpp's."
-)]
-pub(crate) struct Args {
+#[command(after_help = "\
+Examples:
+  sample runs/fox \"The quick brown fox\"                 continue a text
+  sample runs/fox \"The quick brown fox\" --next 5        the likeliest next words
+  sample runs/fox \"The quick\" -n 40 --temp 0            without chance
+  sample runs/fox-bert \"The quick [MASK] fox jumps\"     fill a mask
+  echo \"The quick brown\" | sample runs/fox              a text from another program
+
+Without a prompt (and with nothing piped into standard input) the model starts a text of its own. The sampler's
+defaults come from the model folder's generation_config.json, else they are llama.cpp's.")]
+pub struct Args {
     /// A model folder, or a run folder (its model/ is used)
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "run")]
+    pub(crate) model: Option<PathBuf>,
+    /// The same folder without --model
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<PathBuf>,
+    /// Texts as --prompt takes them
+    #[arg(value_name = "TEXT")]
+    pub(crate) texts: Vec<String>,
     /// The text to continue; with a masked model, a text with `[MASK]` in it; can be given several times
     #[arg(long, value_name = "TEXT", group = "input", allow_hyphen_values = true)]
     pub(crate) prompt: Vec<String>,
@@ -71,6 +86,40 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// The folder and the prompts, each from the place where it was typed.
+    ///
+    /// # Errors
+    /// Where one is given in both places.
+    pub(super) fn in_one_place(mut self) -> Result<Self, Failure> {
+        let refuse = |what: String| Err(Failure::usage(anyhow!(what)));
+        if let (Some(model), Some(word)) = (&self.model, &self.run) {
+            let (model, word) = (model.display(), word.display());
+            return refuse(format!(
+                "--model names the folder already, so that {word:?} has no place; \
+                 try `sample {model} {word:?}`, or --prompt {word:?}",
+                word = word.to_string()
+            ));
+        }
+        let given = [
+            (!self.prompt.is_empty(), "--prompt"),
+            (self.prompt_file.is_some(), "--prompt-file"),
+            (self.ids.is_some(), "--ids"),
+        ];
+        if let (Some(text), Some((_, flag))) = (self.texts.first(), given.iter().find(|(given, _)| *given)) {
+            return refuse(format!(
+                "{flag} and the text {text:?} both say what to read; give one of the two"
+            ));
+        }
+        self.model = self.model.or(self.run.take());
+        self.prompt.append(&mut self.texts);
+        Ok(self)
+    }
+
+    /// The folder, once it is in its place.
+    pub(super) fn folder(&self) -> &Path {
+        self.model.as_deref().unwrap_or(Path::new(""))
+    }
+
     /// Whether a flag was given that only a draw by chance heeds.
     pub(super) fn asks_for_chance(&self) -> bool {
         let Self { temp, top_k, top_p, min_p, seed, num_samples, .. } = self;
@@ -95,12 +144,13 @@ mod tests {
             .get_arguments()
             .map(|arg| match (arg.get_long(), arg.get_short()) {
                 (Some(long), _) => format!("--{long}"),
-                (None, short) => format!("-{}", short.unwrap()),
+                (None, Some(short)) => format!("-{short}"),
+                (None, None) => arg.get_value_names().unwrap()[0].to_string(),
             })
             .collect();
         assert_eq!(
             flags.join(" "),
-            "--model --prompt --prompt-file --ids -n --temp --top-k --top-p --min-p --repeat-penalty \
+            "--model RUN TEXT --prompt --prompt-file --ids -n --temp --top-k --top-p --min-p --repeat-penalty \
              --repeat-last-n --seed --num-samples --stop --next --device --threads --json"
         );
         command.debug_assert();

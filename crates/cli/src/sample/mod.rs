@@ -4,15 +4,24 @@
 
 mod args;
 mod output;
+mod prompts;
 mod run;
+mod session;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
+pub use args::Args;
+
 use crate::ending::end;
 
-/// Runs the program.
+/// Reads the command line and runs the program.
 pub fn main() -> ExitCode {
-    end(run::run(&args::Args::parse()).map(|()| 0))
+    run(Args::parse())
+}
+
+/// Runs the program on what was typed.
+pub fn run(args: Args) -> ExitCode {
+    end(args.in_one_place().and_then(|args| run::run(&args)).map(|()| 0))
 }

@@ -1,37 +1,18 @@
 //! What `sample` does, from reading the prompt to the last token.
 
-use std::hash::{BuildHasher, RandomState};
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use serde_json::{Value, json};
-use vulpes_data::Tokenizer;
 use vulpes_generate::{
-    Finish, GenerationConfig, Prompt, Request, SampleConfig, Sampler, check_continues, fill_masks, generate,
-    last_window, mask_tables, next_table, token_text,
+    Finish, Request, Sampler, check_continues, fill_masks, generate, mask_tables, next_table,
 };
-use vulpes_model::{Head, Transformer, device, folder, with_kernel_threads};
+use vulpes_model::{Head, with_kernel_threads};
 
 use super::args::Args;
 use super::output;
-use crate::ending::Failure;
-
-/// Everything that a run needs, read and checked.
-struct Session {
-    model: Transformer,
-    tokenizer: Tokenizer,
-    config: SampleConfig,
-    end_ids: Vec<u32>,
-    seed: u64,
-    prompts: Vec<Asked>,
-}
-
-/// One prompt, and what is printed before the new text.
-struct Asked {
-    ids: Vec<u32>,
-    text: String,
-}
+use super::session::{Asked, Session};
+use crate::ending::{Failure, say};
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let threads = args.threads.map_or_else(available_threads, |n| n as usize);
@@ -44,68 +25,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             (Head::MaskedToken, None) => session.fill(args),
             _ => Err(Failure::usage(anyhow!(
                 "{}: this model has no vocabulary head, so there is no text to get from it; try `explain`",
-                args.model.display()
+                args.folder().display()
             ))),
         }
     })
 }
 
 impl Session {
-    fn open(args: &Args) -> Result<Self, Failure> {
-        let texts = texts_of(args)?;
-        let device = device::parse(args.device.as_deref()).map_err(Failure::usage)?;
-        if args.device.is_none() {
-            device::fallback().iter().for_each(|why| eprintln!("warning: {why}"));
-        }
-        let folder = folder::resolve(&args.model)?;
-        let options = folder::LoadOptions { device, ..folder::LoadOptions::default() };
-        let loaded = folder::load_with(&folder, &options)?;
-        loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-        let model = loaded.transformer.without_gradients()?;
-        let tokenizer = match &args.ids {
-            Some(_) if !Tokenizer::is_in(&folder) => Tokenizer::numbers(model.config().vocab_size)?,
-            _ => Tokenizer::from_folder(&folder)?,
-        };
-        let defaults = GenerationConfig::read(&folder)?;
-        let continued = model.config().head == Head::NextToken;
-        let mut prompts = Vec::new();
-        if let Some(ids) = &args.ids {
-            let prompt = Prompt::from_ids(ids, model.config().vocab_size)?;
-            prompts.push((prompt, tokenizer.decode(ids, true)?));
-        }
-        for text in texts {
-            prompts.push((Prompt::from_text(&text, &tokenizer, continued)?, text));
-        }
-        let unknown = |prompt: &Prompt| {
-            prompt.ids.iter().find(|&&id| id as usize >= model.config().vocab_size).copied()
-        };
-        if let Some(id) = prompts.iter().find_map(|(prompt, _)| unknown(prompt)) {
-            return Err(Failure::failed(anyhow!(
-                "{}: the tokenizer gives id {id}, but the model knows only {} tokens: they don't belong together",
-                folder.display(),
-                model.config().vocab_size
-            )));
-        }
-        prompts.iter().for_each(|(prompt, _)| warn(prompt, &tokenizer, &model));
-        let mut end_ids = defaults.eos_ids().to_vec();
-        end_ids.extend(&loaded.extra.eos_token_id);
-        end_ids.extend(tokenizer.eos_id());
-        let seed = match args.seed {
-            Some(seed) if seed >= 0 => seed.unsigned_abs(),
-            Some(-1) | None => RandomState::new().hash_one(std::process::id()) & 0xffff_ffff,
-            Some(seed) => {
-                return Err(Failure::usage(anyhow!("--seed {seed}: wanted 0 or more, or -1 for a new one")));
-            }
-        };
-        let prompts = prompts.into_iter().map(|(prompt, text)| Asked { ids: prompt.ids, text }).collect();
-        let mut config = settings(args, &defaults)?;
-        // A blank has one likeliest word; whoever wants others asks for them.
-        if model.config().head == Head::MaskedToken && !args.asks_for_chance() {
-            config.temp = 0.0;
-        }
-        Ok(Self { config, model, tokenizer, end_ids, seed, prompts })
-    }
-
     /// The table of the likeliest next tokens.
     fn next(&self, n: usize, as_json: bool) -> Result<(), Failure> {
         let mut documents = Vec::new();
@@ -206,12 +132,6 @@ impl Session {
             written.is_ok()
         })?;
         written?;
-        if samples.iter().any(|sample| sample.n_forgotten > 0) {
-            let context = self.model.config().context_len;
-            eprintln!(
-                "note: the text is longer than the context of {context} tokens; its beginning slid out of view"
-            );
-        }
         let mut documents = Vec::new();
         for (number, sample) in samples.iter().enumerate() {
             if args.json {
@@ -225,7 +145,15 @@ impl Session {
                 writeln!(out, "---\n{}{}", rows[number].text, sample.text)?;
             }
         }
+        // On a terminal both streams share the lines: a note comes after the text has ended its own.
+        out.flush()?;
         drop(out);
+        if samples.iter().any(|sample| sample.n_forgotten > 0) {
+            let context = self.model.config().context_len;
+            say(&format!(
+                "note: the text is longer than the context of {context} tokens; its beginning slid out of view"
+            ));
+        }
         self.finish(args.json, documents)
     }
 
@@ -243,80 +171,10 @@ impl Session {
                 all.extend(more);
             }
             output::document(&document)?;
-        } else if !self.config.is_greedy() {
-            eprintln!("seed: {}", self.seed);
+        } else if self.seed_is_drawn && !self.config.is_greedy() {
+            say(&format!("seed: {}", self.seed));
         }
         Ok(())
-    }
-}
-
-/// The texts that were typed, or the one read from a file or standard input; none beside ids, an empty one where there
-/// is no prompt at all.
-fn texts_of(args: &Args) -> Result<Vec<String>, Failure> {
-    let Some(path) = &args.prompt_file else {
-        let nothing = args.prompt.is_empty() && args.ids.is_none();
-        return Ok(if nothing { vec![String::new()] } else { args.prompt.clone() });
-    };
-    let bytes = if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin()
-            .read_to_end(&mut bytes)
-            .context("standard input can't be read")
-            .map_err(Failure::usage)?;
-        bytes
-    } else {
-        std::fs::read(path)
-            .with_context(|| format!("{} can't be read", path.display()))
-            .map_err(Failure::usage)?
-    };
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Failure::usage(anyhow!("{}: not UTF-8 text: byte {at} begins no character", named(path).display()))
-    })?;
-    // Editors end files with a newline that is no part of the prompt.
-    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-    Ok(vec![text.to_owned()])
-}
-
-fn named(path: &Path) -> PathBuf {
-    if path == Path::new("-") { PathBuf::from("standard input") } else { path.to_path_buf() }
-}
-
-/// Flags over the folder's defaults over llama.cpp's.
-fn settings(args: &Args, defaults: &GenerationConfig) -> Result<SampleConfig, Failure> {
-    let base = defaults.over(SampleConfig::default());
-    let config = SampleConfig {
-        n: args.n.unwrap_or(base.n),
-        temp: args.temp.unwrap_or(base.temp),
-        top_k: args.top_k.unwrap_or(base.top_k),
-        top_p: args.top_p.unwrap_or(base.top_p),
-        min_p: args.min_p.unwrap_or(base.min_p),
-        repeat_penalty: args.repeat_penalty.unwrap_or(base.repeat_penalty),
-        repeat_last_n: args.repeat_last_n.unwrap_or(base.repeat_last_n),
-        stop: args.stop.clone(),
-    };
-    let flag = |key: &str| if key == "n" { "-n".to_owned() } else { format!("--{}", key.replace('_', "-")) };
-    let problems: Vec<String> = config
-        .problems()
-        .iter()
-        .map(|problem| format!("{} {}", flag(problem.key), problem.message))
-        .collect();
-    if problems.is_empty() { Ok(config) } else { Err(Failure::usage(anyhow!(problems.join("; ")))) }
-}
-
-fn warn(prompt: &Prompt, tokenizer: &Tokenizer, model: &Transformer) {
-    if !prompt.unknown.is_empty() {
-        let unk = tokenizer.unk_id().map(|id| token_text(tokenizer, id)).unwrap_or_default();
-        let words: Vec<String> = prompt.unknown.iter().map(|word| format!("{word:?}")).collect();
-        eprintln!("warning: not in the vocabulary, read as {unk}: {}", words.join(", "));
-    }
-    let (window, n_left_out) = last_window(model, &prompt.ids);
-    if n_left_out > 0 && model.config().head == Head::NextToken {
-        eprintln!(
-            "warning: the prompt has {} tokens, the context holds {}: its first {n_left_out} slide out of view",
-            prompt.ids.len(),
-            window.len()
-        );
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser};
 
+use crate::called::Called;
+
 /// Trains a transformer from one TOML file.
 #[derive(Debug, Parser)]
 #[command(
@@ -23,7 +25,7 @@ Examples:
 Exit codes: 0 done; 1 failed; 2 bad usage or bad config; 130 and 143 stopped by SIGINT and SIGTERM, after a checkpoint.",
     group = ArgGroup::new("what").required(true).args(["config", "check", "verify"])
 )]
-pub(crate) struct Args {
+pub struct Args {
     /// The config: a file, the name of one in configs/, or of one built in
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -83,6 +85,10 @@ pub(crate) struct Args {
     /// The last step to do again [default: the newest checkpoint]
     #[arg(long, value_name = "STEP", conflicts_with_all = ["config", "check"])]
     pub(crate) to: Option<u64>,
+
+    /// How the program was called.
+    #[arg(skip)]
+    pub(crate) called: Called,
 }
 
 #[cfg(test)]

@@ -24,16 +24,21 @@ use vulpes_runs::{
 };
 use vulpes_trainer::STACK_BYTES;
 
+pub use args::Args;
+
 use crate::ending::{end, say};
-use args::Args;
 use cut_files::exit_on_sigbus;
 use progress::Progress;
 use reading::Reading;
 use signals::Signals;
 
-/// Runs the program, on a thread whose stack is large enough for any model.
+/// Reads the command line and runs the program.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    run(Args::parse())
+}
+
+/// Runs the program on what was typed, on a thread whose stack is large enough for any model.
+pub fn run(args: Args) -> ExitCode {
     let run = move || end(dispatch(&args).map_err(Into::into));
     let thread = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES).spawn(run);
     match thread.map(std::thread::JoinHandle::join) {
@@ -127,7 +132,7 @@ fn train_command(args: &Args, plan: &Plan) -> Result<u8> {
     };
     let summary = fit(plan, &options, &mut Progress::new(args.quiet))?;
     if !args.quiet {
-        say(&summary::of_run(plan, &summary));
+        say(&summary::of_run(plan, &summary, args.called));
     }
     summary.diverged.iter().for_each(|words| say(&format!("error: {words}")));
     if args.json {

@@ -6,11 +6,13 @@ use vulpes_data::{DataKind, ObjectiveKind, embedded};
 use vulpes_runs::{Plan, Summary, quoted};
 use vulpes_trainer::Evaluation;
 
+use crate::called::Called;
+
 /// How many words of the corpus a suggested prompt has.
 const PROMPT_WORDS: usize = 4;
 
 /// What a finished or stopped run says.
-pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
+pub(crate) fn of_run(plan: &Plan, summary: &Summary, called: Called) -> String {
     if summary.loss.is_none() && summary.stopped.is_none() {
         return nothing_left(plan, summary);
     }
@@ -43,11 +45,6 @@ pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
     }
     let text_of_corpus = prompt(plan).unwrap_or_else(|| "The".to_owned());
     let prompt = quoted(&text_of_corpus);
-    // `cargo run` has built this program alone; `cargo run` builds the others.
-    let program = |name: &str| match std::env::var_os("CARGO_MANIFEST_DIR") {
-        Some(_) => format!("cargo run --release --bin {name} --"),
-        None => name.to_owned(),
-    };
     text.push_str("\ntry:");
     let asked = match plan.config.objective.kind() {
         ObjectiveKind::NextToken => Some(prompt.clone()),
@@ -57,9 +54,9 @@ pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
         ObjectiveKind::Classify => None,
     };
     if let Some(asked) = asked {
-        let _ = write!(text, "\n  {} --model {run} --prompt {asked} --next 5", program("sample"));
+        let _ = write!(text, "\n  {} --model {run} --prompt {asked} --next 5", called.words("sample"));
     }
-    let _ = write!(text, "\n  {} --model {run} --text {prompt}", program("explain"));
+    let _ = write!(text, "\n  {} --model {run} --text {prompt}", called.words("explain"));
     text
 }
 

@@ -1,0 +1,1 @@
+//! Labels, blanks and next words for many rows at once.
