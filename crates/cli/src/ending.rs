@@ -56,7 +56,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         );
         let bad_text =
             matches!(error.downcast_ref::<vulpes_inspect::Error>(), Some(vulpes_inspect::Error::Text(_)));
-        if bad_prompt || bad_text { Self::usage(error) } else { Self::failed(error) }
+        let bad_column =
+            matches!(error.downcast_ref::<vulpes_data::Error>(), Some(vulpes_data::Error::Column { .. }));
+        if bad_prompt || bad_text || bad_column { Self::usage(error) } else { Self::failed(error) }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Text from a model, one token at a time.
 //!
 //! [`Prompt`] → ids → model → logits of the last position → [`Sampler`] (penalties, top-k, top-p, min-p, temperature,
-//! draw) → token → text, as soon as it is certain. A masked model fills its masks instead ([`mask_tables`]). [`Film`]
-//! keeps what a model in training makes of a few sentences.
+//! draw) → token → text, as soon as it is certain. A masked model fills its masks instead ([`mask_tables`]), a
+//! classifier gives labels ([`label_tables`]). [`Film`] keeps what a model in training makes of a few sentences.
 //!
 //! Knows nothing of optimizers or training.
 
@@ -13,8 +13,10 @@ mod film;
 mod generate;
 mod generation_config;
 mod next;
+mod predict;
 mod prompt;
 mod sampler;
+mod scores;
 mod stop;
 mod tables;
 
@@ -24,6 +26,8 @@ pub use film::Film;
 pub use generate::{Finish, Request, Sample, check_continues, generate};
 pub use generation_config::{GenerationConfig, OneOrMany};
 pub use next::{NextToken, next_tokens};
+pub use predict::{Filled, Framed, all_mask_tables, fill_all, label_tables, next_tables};
 pub use prompt::{Prompt, token_text};
 pub use sampler::{Candidate, Choice, Listed, Sampler, Stage, Trace};
+pub use scores::{LabelScores, Scores};
 pub use tables::{MaskTable, fill_masks, last_window, mask_tables, next_table};

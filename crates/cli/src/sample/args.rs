@@ -17,6 +17,8 @@ Examples:
   sample runs/fox \"The quick brown fox\" --next 5        the likeliest next words
   sample runs/fox \"The quick\" -n 40 --temp 0            without chance
   sample runs/fox-bert \"The quick [MASK] fox jumps\"     fill a mask
+  sample runs/reviews \"Not worth the money\"             a classifier's label
+  sample runs/reviews --prompt-file new.csv --text-column body --label-column stars > labels.tsv
   echo \"The quick brown\" | sample runs/fox              a text from another program
 
 Without a prompt (and with nothing piped into standard input) the model starts a text of its own. The sampler's
@@ -37,6 +39,19 @@ pub struct Args {
     /// A file with the text; - is standard input
     #[arg(long, value_name = "FILE", group = "input")]
     pub(crate) prompt_file: Option<PathBuf>,
+    /// Answer each row of --prompt-file by itself: of a .csv or .jsonl file its rows, of any other its lines; a
+    /// classifier always does
+    #[arg(long, conflicts_with = "num_samples")]
+    pub(crate) rows: bool,
+    /// As --rows, with the text in this column of the table [default: text]
+    #[arg(long, value_name = "COLUMN", conflicts_with = "num_samples")]
+    pub(crate) text_column: Option<String>,
+    /// As --rows, with the second text of each pair in this column
+    #[arg(long, value_name = "COLUMN", conflicts_with = "num_samples")]
+    pub(crate) pair_column: Option<String>,
+    /// As --rows, with the true label in this column: at the end stands how often a classifier was right
+    #[arg(long, value_name = "COLUMN", conflicts_with = "num_samples")]
+    pub(crate) label_column: Option<String>,
     /// The prompt as token ids
     #[arg(long, value_name = "1,2,3", group = "input", value_delimiter = ',')]
     pub(crate) ids: Option<Vec<u32>>,
@@ -110,6 +125,10 @@ impl Args {
                 "{flag} and the text {text:?} both say what to read; give one of the two"
             ));
         }
+        // Not left to clap: it takes no file for missing where another input is given.
+        if self.asks_for_rows() && self.prompt_file.is_none() {
+            return refuse("--rows and the columns go with a file: --prompt-file FILE".to_owned());
+        }
         self.model = self.model.or(self.run.take());
         self.prompt.append(&mut self.texts);
         Ok(self)
@@ -118,6 +137,12 @@ impl Args {
     /// The folder, once it is in its place.
     pub(super) fn folder(&self) -> &Path {
         self.model.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// Whether each row of the file is to be answered by itself, whatever the model.
+    pub(super) fn asks_for_rows(&self) -> bool {
+        let Self { rows, text_column, pair_column, label_column, .. } = self;
+        *rows || text_column.is_some() || pair_column.is_some() || label_column.is_some()
     }
 
     /// Whether a flag was given that only a draw by chance heeds.
@@ -150,7 +175,8 @@ mod tests {
             .collect();
         assert_eq!(
             flags.join(" "),
-            "--model RUN TEXT --prompt --prompt-file --ids -n --temp --top-k --top-p --min-p --repeat-penalty \
+            "--model RUN TEXT --prompt --prompt-file --rows --text-column \
+             --pair-column --label-column --ids -n --temp --top-k --top-p --min-p --repeat-penalty \
              --repeat-last-n --seed --num-samples --stop --next --device --threads --json"
         );
         command.debug_assert();

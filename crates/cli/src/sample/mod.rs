@@ -2,9 +2,12 @@
 //!
 //! Standard output carries the text (or one JSON document) and nothing else.
 
+mod answer;
 mod args;
 mod output;
 mod prompts;
+mod report;
+mod rows;
 mod run;
 mod session;
 

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
+use vulpes_data::embedded;
 
 use super::args::Args;
 use crate::ending::Failure;
@@ -26,6 +27,19 @@ pub(super) fn texts_of(args: &Args) -> Result<Vec<String>, Failure> {
             .map_err(Failure::usage)?
     };
     Ok(vec![text(bytes, &named(path))?])
+}
+
+/// That there is a file where one was named, before anything is read that takes long.
+pub(super) fn check_file(args: &Args) -> Result<(), Failure> {
+    match &args.prompt_file {
+        Some(path) if path != Path::new("-") && embedded(&path.to_string_lossy()).is_none() => {
+            std::fs::metadata(path)
+                .with_context(|| format!("{} can't be read", path.display()))
+                .map(|_| ())
+                .map_err(Failure::usage)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What another program or a file sends into standard input; nothing where it is a terminal, `/dev/null`, or anything

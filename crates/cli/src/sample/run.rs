@@ -5,12 +5,14 @@ use std::io::Write;
 use anyhow::anyhow;
 use serde_json::{Value, json};
 use vulpes_generate::{
-    Finish, Request, Sampler, check_continues, fill_masks, generate, mask_tables, next_table,
+    Finish, Framed, Request, Sampler, check_continues, fill_masks, generate, label_tables, mask_tables,
+    next_table,
 };
 use vulpes_model::{Head, with_kernel_threads};
 
 use super::args::Args;
 use super::output;
+use super::rows::answer_rows;
 use super::session::{Asked, Session};
 use crate::ending::{Failure, say};
 
@@ -18,20 +20,70 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let threads = args.threads.map_or_else(available_threads, |n| n as usize);
     with_kernel_threads(threads, || {
         let session = Session::open(args)?;
-        match (session.model.config().head, args.next) {
+        let head = session.model.config().head;
+        refuse_what_has_no_meaning(head, args)?;
+        if let Some(path) = &session.rows {
+            return match head {
+                Head::Hidden { .. } => Err(no_head(args)),
+                _ => answer_rows(&session, args, path),
+            };
+        }
+        match (head, args.next) {
+            (Head::Classify { .. }, n) => session.labels(n.unwrap_or(1) as usize, args),
             (Head::NextToken, Some(n)) => session.next(n as usize, args.json),
             (Head::NextToken, None) => session.continue_texts(args),
             (Head::MaskedToken, Some(n)) => session.masks(n as usize, args.json),
             (Head::MaskedToken, None) => session.fill(args),
-            _ => Err(Failure::usage(anyhow!(
-                "{}: this model has no vocabulary head, so there is no text to get from it; try `explain`",
-                args.folder().display()
-            ))),
+            (Head::Hidden { .. }, _) => Err(no_head(args)),
         }
     })
 }
 
+fn no_head(args: &Args) -> Failure {
+    Failure::usage(anyhow!(
+        "{}: this model has no vocabulary head, so there is no text to get from it; try `explain`",
+        args.folder().display()
+    ))
+}
+
+/// Flags that the model can't heed are no flags to pass over in silence.
+fn refuse_what_has_no_meaning(head: Head, args: &Args) -> Result<(), Failure> {
+    let continues = args.n.is_some() || !args.stop.is_empty();
+    let repeats = args.repeat_penalty.is_some() || args.repeat_last_n.is_some();
+    let refuse = |what: &str| Err(Failure::usage(anyhow!(what.to_owned())));
+    match head {
+        Head::Classify { .. } if continues || repeats || args.asks_for_chance() => refuse(
+            "this model gives labels: -n, --stop, --seed, --num-samples and the sampler's flags have no meaning for it",
+        ),
+        Head::MaskedToken if continues => {
+            refuse("this model fills masks: -n and --stop have no meaning for it")
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Session {
+    /// The likeliest labels of each prompt.
+    fn labels(&self, n: usize, args: &Args) -> Result<(), Failure> {
+        let rows: Vec<Framed> = self.prompts.iter().map(|asked| Framed::of_ids(asked.ids.clone())).collect();
+        if let Some(problem) = rows.iter().find_map(|row| row.problem(&self.model, &self.tokenizer)) {
+            return Err(Failure::usage(anyhow!(problem)));
+        }
+        let tables = label_tables(&self.model, &self.labels, &rows, n)?;
+        let mut documents = Vec::new();
+        for (number, (asked, table)) in self.prompts.iter().zip(&tables).enumerate() {
+            if args.json {
+                let best = table.first().map(|best| (&best.text, best.probability)).unzip();
+                documents.push(json!({ "prompt_ids": asked.ids, "label": best.0, "probability": best.1,
+                                       "next": table }));
+            } else {
+                self.title(number)?;
+                output::table(table)?;
+            }
+        }
+        if args.json { Ok(output::document(&output::one_or_many(documents))?) } else { Ok(()) }
+    }
+
     /// The table of the likeliest next tokens.
     fn next(&self, n: usize, as_json: bool) -> Result<(), Failure> {
         let mut documents = Vec::new();
@@ -81,11 +133,6 @@ impl Session {
 
     /// The prompts with their masks filled.
     fn fill(&self, args: &Args) -> Result<(), Failure> {
-        if args.n.is_some() || !args.stop.is_empty() {
-            return Err(Failure::usage(anyhow!(
-                "this model fills masks: -n and --stop have no meaning for it"
-            )));
-        }
         let sampler = Sampler::new(self.config.clone(), self.seed);
         let sampler = if args.json { sampler.with_trace() } else { sampler };
         let n_samples = args.num_samples.unwrap_or(1);
@@ -116,6 +163,7 @@ impl Session {
             prompts: rows.iter().map(|asked| asked.ids.clone()).collect(),
             config: self.config.clone(),
             seed: self.seed,
+            first: 0,
             end_ids: self.end_ids.clone(),
             trace: args.json,
         };

@@ -1,14 +1,15 @@
 //! All that `sample` needs before it computes: model, tokenizer, prompts, settings, read and checked.
 
 use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use vulpes_data::Tokenizer;
-use vulpes_generate::{GenerationConfig, Prompt, SampleConfig, last_window, token_text};
+use vulpes_generate::{Framed, GenerationConfig, Prompt, SampleConfig, last_window, token_text};
 use vulpes_model::{Head, Transformer, device, folder};
 
 use super::args::Args;
-use super::prompts::texts_of;
+use super::prompts::{check_file, texts_of};
 use crate::ending::{Failure, say};
 
 /// Everything that a run needs, read and checked.
@@ -20,7 +21,11 @@ pub(super) struct Session {
     pub(super) seed: u64,
     /// Whether the seed is a new one, which nobody knows yet.
     pub(super) seed_is_drawn: bool,
+    /// A classifier's labels by number.
+    pub(super) labels: Vec<String>,
     pub(super) prompts: Vec<Asked>,
+    /// The file whose rows are to be answered each by itself.
+    pub(super) rows: Option<PathBuf>,
 }
 
 /// One prompt, and what is printed before the new text.
@@ -31,7 +36,7 @@ pub(super) struct Asked {
 
 impl Session {
     pub(super) fn open(args: &Args) -> Result<Self, Failure> {
-        let texts = texts_of(args)?;
+        check_file(args)?;
         let device = device::parse(args.device.as_deref()).map_err(Failure::usage)?;
         if args.device.is_none() {
             device::fallback().iter().for_each(|why| say(&format!("warning: {why}")));
@@ -47,13 +52,26 @@ impl Session {
         };
         let defaults = GenerationConfig::read(&folder)?;
         let continued = model.config().head == Head::NextToken;
+        let n_labels = match model.config().head {
+            Head::Classify { n_labels } => n_labels,
+            _ => 0,
+        };
+        let rows = args
+            .prompt_file
+            .clone()
+            .filter(|path| args.asks_for_rows() || (n_labels > 0 && path != Path::new("-")));
+        let texts = if rows.is_some() { Vec::new() } else { texts_of(args)? };
         let mut prompts = Vec::new();
         if let Some(ids) = &args.ids {
             let prompt = Prompt::from_ids(ids, model.config().vocab_size)?;
             prompts.push((prompt, tokenizer.decode(ids, true)?));
         }
         for text in texts {
-            prompts.push((Prompt::from_text(&text, &tokenizer, continued)?, text));
+            let mut prompt = Prompt::from_text(&text, &tokenizer, continued)?;
+            if n_labels > 0 {
+                prompt.ids = labelled(&text, &model, &tokenizer)?;
+            }
+            prompts.push((prompt, text));
         }
         let unknown = |prompt: &Prompt| {
             prompt.ids.iter().find(|&&id| id as usize >= model.config().vocab_size).copied()
@@ -77,13 +95,35 @@ impl Session {
             }
         };
         let prompts = prompts.into_iter().map(|(prompt, text)| Asked { ids: prompt.ids, text }).collect();
+        let of_folder = loaded.extra.labels;
+        let label = |number| of_folder.get(number).cloned().unwrap_or_else(|| format!("LABEL_{number}"));
+        let labels = (0..n_labels).map(label).collect();
         let mut config = settings(args, &defaults)?;
         // A blank has one likeliest word; whoever wants others asks for them.
         if model.config().head == Head::MaskedToken && !args.asks_for_chance() {
             config.temp = 0.0;
         }
-        Ok(Self { config, model, tokenizer, end_ids, seed, seed_is_drawn, prompts })
+        Ok(Self { config, model, tokenizer, end_ids, seed, seed_is_drawn, labels, prompts, rows })
     }
+}
+
+/// The ids of a text for a classifier, in the frame and with the cut of its training.
+fn labelled(text: &str, model: &Transformer, tokenizer: &Tokenizer) -> Result<Vec<u32>, Failure> {
+    if text.trim().is_empty() {
+        return Err(Failure::usage(anyhow!(
+            "this model gives a label to a text: name one, as in --prompt TEXT"
+        )));
+    }
+    let framed = Framed::new(model, tokenizer, text, None)?;
+    if framed.n_cut > 0 {
+        let n = framed.ids.len() + framed.n_cut;
+        say(&format!(
+            "warning: the text has {n} tokens, the context holds {}: its last {} are cut off",
+            framed.ids.len(),
+            framed.n_cut
+        ));
+    }
+    Ok(framed.ids)
 }
 
 /// Flags over the folder's defaults over llama.cpp's.

@@ -7,12 +7,14 @@ mod files;
 mod ids;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod rows;
 mod table;
 mod text;
 
 pub(crate) use cut::Cut;
 pub(crate) use files::{Source, Sources, digest_of};
 pub(crate) use ids::{IdRow, Labels, Limits, read_ids};
+pub use rows::{Columns, TextRow, for_each_row};
 
 use crate::config::{DataConfig, DataKind};
 use crate::error::Result;
