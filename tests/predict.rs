@@ -180,6 +180,20 @@ fn rows_that_can_not_be_used_are_said_with_their_line() {
 }
 
 #[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let (place, topics) = topics();
+    place.write("rows.txt", "Snow fell on the fields.\n".repeat(3000));
+    for form in [&[][..], &["--json"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sample"));
+        command.arg(topics).args(["--prompt-file", "rows.txt"]).args(form).current_dir(place.path("."));
+        let said = Said::of(&command.stdin(Stdio::null()).stdout(writer).output().expect("sample runs"));
+        assert_eq!((said.code, said.stderr.as_str()), (0, ""));
+    }
+}
+
+#[test]
 fn rows_that_nobody_can_mean_are_refused() {
     let (place, topics) = topics();
     place.write("rows.csv", "body\nsnow\n");
@@ -244,6 +258,9 @@ fn every_row_is_continued_as_it_is_alone() {
     assert_eq!((found.len(), &found[0][..]), (71, &["row", "continuation", "text"][..]));
     let alone = sample(&place, &model, &["The lazy dog and the", "-n", "4", "--temp", "0"]);
     assert_eq!(alone.succeeds().stdout, format!("The lazy dog and the{}\n", found[3][1]));
+    assert!(!said.stderr.contains("seed"), "{}", said.stderr);
+    let chance = sample(&place, &model, &[&rows[..], &["-n", "1"]].concat());
+    assert!(chance.succeeds().stderr.contains("seed: "), "a seed that was drawn is told");
     // The random numbers of a row are its own, whichever rows are continued with it.
     let drawn = ["-n", "6", "--temp", "2", "--top-k", "0", "--seed", "3"];
     let all = sample(&place, &model, &[&rows[..], &drawn].concat());

@@ -79,6 +79,7 @@ fn vulpes_ends_as_the_programs_do() {
         assert_eq!((plain(&through.stderr), through.code), (alone.stderr, alone.code), "{name} {args:?}");
         assert_ne!(through.code, 0, "{name} {args:?}");
     }
+    vulpes(&place, &["sample", "--model", "m", "fox"]).fails(2, &["try `vulpes sample m \"fox\"`"]);
     assert_eq!(vulpes(&place, &["sing"]).code, 2);
     assert_eq!(vulpes(&place, &[]).code, 2);
 }

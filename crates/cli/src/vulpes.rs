@@ -68,7 +68,10 @@ impl Args {
                 args.called = Called::ByVulpes;
                 train::run(args)
             }
-            Program::Sample(args) => sample::run(args),
+            Program::Sample(mut args) => {
+                args.called = Called::ByVulpes;
+                sample::run(args)
+            }
             Program::Explain(args) => explain::run(args),
             Program::Bench(mut args) => {
                 args.called = Called::ByVulpes;

@@ -23,7 +23,7 @@ fn bad_usage_exits_2_and_a_missing_model_1_with_nothing_on_stdout() {
         (&["--model", "nowhere", "--device", "tpu"], 2, "tpu"),
         (&["--model", "nowhere", "--prompt", "fox"], 1, "nowhere"),
         (&["nowhere", "fox"], 1, "nowhere"),
-        (&["--model", "nowhere", "The fox"], 2, "sample nowhere \"The fox\""),
+        (&["--model", "nowhere", "The fox"], 2, "nowhere \"The fox\"`, or --prompt"),
         (&["nowhere", "fox", "--prompt", "fox"], 2, "--prompt and the text \"fox\""),
         (&["nowhere", "fox", "--ids", "1"], 2, "--ids and the text"),
     ] {

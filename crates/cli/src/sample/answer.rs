@@ -1,6 +1,6 @@
 //! The answers to rows as they are written: a table with tabs, or a JSON object a line.
 
-use std::io::{BufWriter, Result, Stdout, Write};
+use std::io::{BufWriter, Error, Result, Stdout, Write};
 
 use serde_json::{Map, Value, json};
 use vulpes_generate::{MaskTable, NextToken};
@@ -124,7 +124,7 @@ impl Writer {
         let mut table = csv::WriterBuilder::new().delimiter(b'\t').from_writer(std::io::stdout());
         let more = [("pair", pairs), ("given", labels)].into_iter().filter(|(_, wanted)| *wanted);
         let head = ["row"].into_iter().chain(form.columns().iter().copied()).chain(["text"]);
-        table.write_record(head.chain(more.map(|(name, _)| name)))?;
+        table.write_record(head.chain(more.map(|(name, _)| name))).map_err(io_error)?;
         Ok(Self { form, out: Out::Table(Box::new(table)) })
     }
 
@@ -147,7 +147,7 @@ impl Writer {
                     let own = [Some(&row.text), row.pair.as_ref(), row.label.as_ref()];
                     let number = row.number.to_string();
                     let all = [&number].into_iter().chain(&fields).chain(own.into_iter().flatten());
-                    table.write_record(all)?;
+                    table.write_record(all).map_err(io_error)?;
                 }
                 Ok(())
             }
@@ -168,6 +168,14 @@ impl Writer {
             Out::Json(out) => out.flush(),
             Out::Table(table) => table.flush(),
         }
+    }
+}
+
+/// What the system said: a reader that has gone must be known as such.
+fn io_error(error: csv::Error) -> Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => Error::other(format!("{other:?}")),
     }
 }
 

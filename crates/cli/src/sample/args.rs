@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use clap::Parser;
 
+use crate::called::Called;
 use crate::ending::Failure;
 
-/// Continues a text, or fills its masks, with a trained model.
+/// Continues a text, fills its masks, or says its label, with a trained model.
 #[derive(Debug, Parser)]
 #[command(name = "sample", version, max_term_width = 100)]
 #[command(group = clap::ArgGroup::new("input"))]
@@ -95,9 +96,12 @@ pub struct Args {
     /// Threads to work with; default: one a core. The text does not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) threads: Option<u64>,
-    /// Print one JSON document, with each choice traced
+    /// Print one JSON document, with each choice traced; of rows an object a line
     #[arg(long)]
     pub(crate) json: bool,
+    /// How the program was called.
+    #[arg(skip)]
+    pub(crate) called: Called,
 }
 
 impl Args {
@@ -108,10 +112,10 @@ impl Args {
     pub(super) fn in_one_place(mut self) -> Result<Self, Failure> {
         let refuse = |what: String| Err(Failure::usage(anyhow!(what)));
         if let (Some(model), Some(word)) = (&self.model, &self.run) {
-            let (model, word) = (model.display(), word.display());
+            let (model, word, program) = (model.display(), word.display(), self.called.words("sample"));
             return refuse(format!(
                 "--model names the folder already, so that {word:?} has no place; \
-                 try `sample {model} {word:?}`, or --prompt {word:?}",
+                 try `{program} {model} {word:?}`, or --prompt {word:?}",
                 word = word.to_string()
             ));
         }

@@ -276,6 +276,9 @@ impl Work<'_> {
             let path = self.path.display();
             return Err(Failure::failed(anyhow!("{path} holds no row that this model can be asked about")));
         }
+        if matches!(self.form, Form::Filled | Form::Continued) {
+            self.session.say_seed();
+        }
         if let Some(scores) = &self.scores {
             match self.writer.json_line(&report_json(scores))? {
                 true => self.writer.flush()?,

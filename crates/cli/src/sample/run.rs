@@ -219,8 +219,8 @@ impl Session {
                 all.extend(more);
             }
             output::document(&document)?;
-        } else if self.seed_is_drawn && !self.config.is_greedy() {
-            say(&format!("seed: {}", self.seed));
+        } else {
+            self.say_seed();
         }
         Ok(())
     }

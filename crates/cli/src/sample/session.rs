@@ -35,6 +35,13 @@ pub(super) struct Asked {
 }
 
 impl Session {
+    /// Tells a seed that was drawn, where anything was drawn with it: who typed one knows it.
+    pub(super) fn say_seed(&self) {
+        if self.seed_is_drawn && !self.config.is_greedy() {
+            say(&format!("seed: {}", self.seed));
+        }
+    }
+
     pub(super) fn open(args: &Args) -> Result<Self, Failure> {
         check_file(args)?;
         let device = device::parse(args.device.as_deref()).map_err(Failure::usage)?;

@@ -59,7 +59,12 @@ fn the_same(one: &[NextToken], other: &[NextToken]) {
 fn labels_of_many_rows_are_those_of_each_alone() {
     let tokenizer = tokenizer();
     let model = model(Family::Bert, Head::Classify { n_labels: 3 }, &tokenizer);
-    let rows = framed(&model, &tokenizer, &texts(150, ""));
+    let texts = texts(150, "");
+    // Every other one a pair, so that batches mix both.
+    let pair = |n: usize| (n % 2 == 1).then(|| texts[n / 2].as_str());
+    let pairs: Vec<_> = texts.iter().enumerate().map(|(n, text)| (text.as_str(), pair(n))).collect();
+    let rows = Framed::all(&model, &tokenizer, &pairs).into_iter().collect::<Result<Vec<_>, _>>().unwrap();
+    assert!(rows[1].types.is_some() && rows[2].types.is_none());
     let labels = ["a".to_owned(), "b".to_owned()];
     let together = with_kernel_threads(3, || label_tables(&model, &labels, &rows, 3)).unwrap();
     assert_eq!(together, label_tables(&model, &labels, &rows, 3).unwrap(), "threads change no bit");
