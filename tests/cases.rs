@@ -278,7 +278,7 @@ fn faults_of_files_are_named_with_their_place() {
     place.write("c.toml", words);
     place
         .train(&["--config", "c.toml", "--set", "data.train=t.gz"])
-        .fails(1, &["t.gz is compressed with gzip", "gunzip"]);
+        .fails(2, &["t.gz is compressed with gzip", "gunzip"]);
 }
 
 #[test]

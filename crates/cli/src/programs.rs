@@ -14,6 +14,13 @@ use crate::{bench, explain, process, sample, train};
 const COMPLETIONS: &str = "completions";
 const SHELL: &str = "shell";
 
+const EXAMPLES: &str = "\
+Examples:
+  vulpes train --config fox.toml                 train, into runs/fox
+  vulpes sample runs/fox \"The quick brown fox\"   continue a text
+  vulpes explain runs/fox \"The quick brown fox\"  show what attention does
+  vulpes completions bash                        what a shell needs to complete these words";
+
 /// One program: its command line, and what runs it.
 struct Program {
     command: fn() -> Command,
@@ -33,6 +40,16 @@ const PROGRAMS: [(&str, Program); 4] = [
     ("bench", Program { command: bench::command_line, main: bench::main, settle: process::for_timing }),
 ];
 
+/// A program's command line whose examples call it as it is called here.
+fn as_subcommand(command: Command, name: &str) -> Command {
+    match command.get_after_help().map(ToString::to_string) {
+        Some(help) => {
+            command.after_help(help.replace(&format!("\n  {name} "), &format!("\n  {VULPES} {name} ")))
+        }
+        None => command,
+    }
+}
+
 /// Runs the program `name`, or the one that the command line of `vulpes` names.
 ///
 /// # Safety
@@ -40,7 +57,7 @@ const PROGRAMS: [(&str, Program); 4] = [
 #[allow(unsafe_code, reason = "what a process settles about its environment and allocator")]
 pub unsafe fn run(name: &str) -> ExitCode {
     let (name, matches) = if name == VULPES {
-        let all = PROGRAMS.iter().map(|(name, program)| (program.command)().name(*name));
+        let all = PROGRAMS.iter().map(|(name, program)| as_subcommand((program.command)().name(*name), name));
         let about = "Small transformers: trained, sampled from, and looked into.";
         let shell = Arg::new(SHELL).required(true).value_parser(value_parser!(Shell)).help("The shell");
         let completions =
@@ -50,6 +67,8 @@ pub unsafe fn run(name: &str) -> ExitCode {
             .version(env!("CARGO_PKG_VERSION"))
             .subcommand_required(true)
             .arg_required_else_help(true)
+            .max_term_width(100)
+            .after_help(EXAMPLES)
             .subcommands(all)
             .subcommand(completions);
         match vulpes.get_matches_mut().remove_subcommand() {

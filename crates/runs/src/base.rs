@@ -211,12 +211,12 @@ impl Base {
 
     /// The labels of a classifier, by number.
     pub(crate) fn labels(&self) -> Vec<String> {
-        match self.found.config.head {
-            Head::Classify { n_labels } if self.found.extra.labels.len() != n_labels => {
+        match self.found.config.head.n_labels() {
+            Some(n_labels) if self.found.extra.labels.len() != n_labels => {
                 (0..n_labels).map(|number| format!("LABEL_{number}")).collect()
             }
-            Head::Classify { .. } => self.found.extra.labels.clone(),
-            _ => Vec::new(),
+            Some(_) => self.found.extra.labels.clone(),
+            None => Vec::new(),
         }
     }
 

@@ -105,6 +105,16 @@ pub enum Head {
     },
 }
 
+impl Head {
+    /// How many labels a classifier tells apart; `None` where the head is another one.
+    pub fn n_labels(self) -> Option<usize> {
+        match self {
+            Self::Classify { n_labels } => Some(n_labels),
+            Self::NextToken | Self::MaskedToken | Self::Hidden { .. } => None,
+        }
+    }
+}
+
 /// Stretching of the rotary frequencies to longer contexts, as Llama 3.1 defines it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
