@@ -284,3 +284,41 @@ fn every_row_is_continued_as_it_is_alone() {
     let table = sample(&place, &model, &["The quick brown", "--next", "1"]);
     assert_eq!(table.succeeds().stdout.split_whitespace().collect::<Vec<_>>(), next[1][2..4]);
 }
+
+/// The kind of a file follows from its ending, whatever the model answers with.
+#[test]
+fn rows_of_every_kind_of_file_are_continued_and_filled() {
+    let place = Place::new();
+    let texts = ["The quick [MASK] fox, it jumps", "The \"lazy\" [MASK]", "Every [MASK]\nfox"];
+    let json = |text: &str| serde_json::to_string(text).expect("a string");
+    let quoted: Vec<String> = texts.iter().map(|text| format!("\"{}\"", text.replace('"', "\"\""))).collect();
+    let table = |comma: &str| {
+        format!("id{comma}text\n")
+            + &quoted.iter().map(|text| format!("7{comma}{text}\n")).collect::<String>()
+    };
+    place.write("rows.csv", table(","));
+    place.write("ROWS.TSV", table("\t"));
+    place.write("rows.jsonl", texts.map(|text| format!("{{\"text\": {}}}\n", json(text))).concat());
+    place.write("rows.txt", texts.join("\n"));
+    for (config, flags) in
+        [("fox", &["-n", "3", "--temp", "0"][..]), ("fox", &["--next", "2"]), ("fox-bert", &[])]
+    {
+        let run = format!("runs/{config}");
+        place.train(&["--config", config, "--overwrite", "--quiet", "--set", "train.steps=60"]).succeeds();
+        let of = |name: &str, columns: &[&str]| {
+            let args = [&["--prompt-file", name, "--json"][..], columns, flags].concat();
+            let rows = lines(&sample(&place, Path::new(&run), &args));
+            let without_place = |mut row: Value| {
+                row.as_object_mut().expect("an object").remove("line");
+                row
+            };
+            rows.into_iter().map(without_place).collect::<Vec<_>>()
+        };
+        let by_comma = of("rows.csv", &["--text-column", "text"]);
+        assert_eq!(by_comma.iter().map(|row| row["text"].as_str()).collect::<Vec<_>>(), texts.map(Some));
+        assert_eq!(of("ROWS.TSV", &["--text-column", "text"]), by_comma);
+        assert_eq!(of("rows.jsonl", &["--rows"]), by_comma);
+        let by_line = of("rows.txt", &["--rows"]);
+        assert_eq!(by_line[..2], by_comma[..2], "{config}");
+    }
+}

@@ -120,6 +120,24 @@ fn completions_know_every_program_and_flag() {
 }
 
 #[test]
+fn manual_pages_have_every_flag() {
+    let place = Place::new();
+    for (args, words) in [
+        (&["man"][..], &["vulpes\\-train", "completions", "Examples:"][..]),
+        (&["man", "train"], &["\\-\\-overwrite", "Exit codes"]),
+        (&["man", "sample"], &["\\-\\-text\\-column", "sample runs/fox"]),
+        (&["man", "explain"], &["\\-\\-walkthrough"]),
+    ] {
+        let page = vulpes(&place, args);
+        assert!(page.succeeds().stdout.contains(".TH "), "{}", page.stdout);
+        words
+            .iter()
+            .for_each(|word| assert!(page.stdout.contains(word), "{args:?}: {word}: {}", page.stdout));
+    }
+    assert_eq!(vulpes(&place, &["man", "sing"]).code, 2);
+}
+
+#[test]
 fn folder_and_texts_can_stand_in_their_places() {
     let place = with_fox();
     let next = ["--next", "3"];

@@ -10,6 +10,7 @@ use vulpes_model::folder::{self, Description, Extra};
 use vulpes_model::{Head, ModelSection};
 
 use crate::config::RunConfig;
+use crate::embedded::model_folder;
 use crate::error::{Error, Result};
 
 /// Files of a folder that say how its tokenizer is to be used; they stay true as long as the tokenizer does.
@@ -56,7 +57,10 @@ impl Base {
         let is_checkpoint = checkpoint.is_some();
         let dir = match checkpoint {
             Some(checkpoint) => checkpoint.to_path_buf(),
-            None => folder::resolve(Path::new(&named))?,
+            None => model_folder(Path::new(&named)).map_err(|error| match error.exit_code() {
+                2 => Error::Usage(format!("train.init_from: {error}")),
+                _ => error,
+            })?,
         };
         let found = folder::describe(&dir)?;
         // Read now: what the run saves must not hang on a folder that may change while it goes on.

@@ -14,6 +14,7 @@ use vulpes_inspect::{
 };
 use vulpes_model::Head;
 use vulpes_model::folder::{self, Loaded};
+use vulpes_runs::model_folder;
 
 use super::args::Args;
 use crate::ending::{Failure, say};
@@ -37,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn look(args: &Args, path: &Path) -> Result<(), Failure> {
-    let folder = folder::resolve(path)?;
+    let folder = model_folder(path)?;
     let loaded = folder::load(&folder)?;
     loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
     let tokenizer = match &args.ids {

@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use vulpes_data::Tokenizer;
 use vulpes_generate::{Framed, GenerationConfig, Prompt, SampleConfig, last_window, notes};
 use vulpes_model::{Head, Transformer, device, folder};
+use vulpes_runs::model_folder;
 
 use super::args::Args;
 use super::prompts::{check_file, texts_of};
@@ -48,7 +49,7 @@ impl Session {
         if args.device.is_none() {
             device::fallback().iter().for_each(|why| say(&format!("warning: {why}")));
         }
-        let folder = folder::resolve(args.folder())?;
+        let folder = model_folder(args.folder())?;
         let options = folder::LoadOptions { device, ..folder::LoadOptions::default() };
         let loaded = folder::load_with(&folder, &options)?;
         loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
