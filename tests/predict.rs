@@ -213,6 +213,7 @@ fn rows_that_nobody_can_mean_are_refused() {
         (topics, &["--prompt-file", "rows.txt", "--text-column", "body"], "plain text, a line a row"),
         (topics, &["--prompt-file", "rows.tsv"], "rows.tsv can't be read"),
         (topics, &["--prompt-file", "rows.csv.gz"], "gunzip"),
+        (&bert, &["--prompt-file", "rows.csv.gz"], "gunzip"),
         (topics, &["--prompt-file", "-", "--rows"], "not from standard input"),
         (topics, &["--rows", "--prompt", "snow"], "--prompt-file"),
         (topics, &["--label-column", "body", "snow"], "--prompt-file"),

@@ -33,7 +33,7 @@ pub use config::{
     DataConfig, DataKind, DocumentConfig, Issue, ObjectiveConfig, ObjectiveKind, Paths, RowKind,
     TokenizerConfig, TokenizerKind,
 };
-pub use corpus::{Columns, TextRow, for_each_row};
+pub use corpus::{Columns, TextRow, for_each_row, foreign};
 pub use cursor::Cursor;
 pub use dataset::{Batches, Dataset, OpenOptions, Rank};
 pub use embedded::embedded;

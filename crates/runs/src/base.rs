@@ -192,6 +192,13 @@ impl Base {
         Ok(Some(tokenizer))
     }
 
+    /// What there is to say about a `[data.tokenizer]` that asks for nothing else than every config does, and that the
+    /// folder's own stands in place of.
+    pub(crate) fn idle_tokenizer(&self) -> Option<String> {
+        let words = "[data.tokenizer] has no effect beside train.init_from";
+        (!self.is_checkpoint).then(|| format!("{words} = \"{}\", whose tokenizer is used", self.named))
+    }
+
     /// Takes note that the run has a tokenizer that isn't the folder's; what there is to say about it.
     pub(crate) fn new_tokenizer(&mut self) -> String {
         self.ids_in_use = false;

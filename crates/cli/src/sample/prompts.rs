@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use vulpes_data::embedded;
+use vulpes_data::{embedded, foreign};
 
 use super::args::Args;
 use crate::ending::Failure;
@@ -72,6 +72,9 @@ fn all_of(reader: &mut dyn Read) -> Result<Vec<u8>, Failure> {
 }
 
 fn text(bytes: Vec<u8>, name: &Path) -> Result<String, Failure> {
+    if let Some(what) = foreign(&bytes) {
+        return Err(Failure::usage(anyhow!("{} {what}", name.display())));
+    }
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Failure::usage(anyhow!("{}: not UTF-8 text: byte {at} begins no character", name.display()))

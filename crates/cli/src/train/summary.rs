@@ -96,6 +96,7 @@ fn measured(found: &Evaluation) -> String {
 fn prompt(plan: &Plan) -> Option<String> {
     let objective = plan.config.objective.kind();
     let text = beginning(&plan.config.data)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let line = text.lines().find(|line| line.split_whitespace().count() > 1)?;
     let all: Vec<&str> = line.split_whitespace().collect();
     if objective == ObjectiveKind::Classify {
