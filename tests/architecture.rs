@@ -51,6 +51,7 @@ fn only_cli_depends_on_what_a_program_needs() {
         "anyhow",
         "clap",
         "clap_complete",
+        "clap_mangen",
         "indicatif",
         "libmimalloc-sys",
         "mimalloc",

@@ -78,3 +78,24 @@ fn the_kind_of_data_follows_from_the_ending() {
     other(&["data.kind=jsonl"]).fails(2, &["data.kind", "doesn't look like \"jsonl\"", "\"text\""]);
     other(&["data.validation=rows.csv"]).fails(2, &["data.validation", "another kind than data.train"]);
 }
+
+/// What a built-in config needs and the project doesn't bring is said with the way to it.
+#[test]
+fn what_is_missing_comes_with_the_way_to_it() {
+    let place = Place::new();
+    place
+        .train(&["--config", "finetune"])
+        .fails(2, &["train.init_from: runs/llama-mini", "`train --config llama-mini` makes it"]);
+    place.train(&["--config", "llama-mini"]).fails(
+        2,
+        &[
+            "data/tinyshakespeare.txt: no such file",
+            "curl --create-dirs -o data/tinyshakespeare.txt https://",
+        ],
+    );
+    let absent = place.train(&["--config", "fox", "--set", "data.train=absent.txt"]);
+    absent.fails(2, &["absent.txt: no such file", "data.train takes paths"]);
+    let other = place.train(&["--config", "finetune", "--set", "train.init_from=runs/mine"]);
+    other.fails(2, &["train.init_from: runs/mine"]);
+    assert!(!other.stderr.contains("makes it"), "{}", other.stderr);
+}

@@ -1,45 +1,230 @@
-//! The programs under one name are the programs.
+//! The programs as they are called: alone or through `vulpes`, with words in their places, with texts piped in.
 
+use std::fs::File;
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::support::{Place, Said};
 
-fn vulpes(place: &Place, args: &[&str]) -> Said {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vulpes"));
+const PROGRAMS: [(&str, &str); 4] = [
+    ("train", env!("CARGO_BIN_EXE_train")),
+    ("sample", env!("CARGO_BIN_EXE_sample")),
+    ("explain", env!("CARGO_BIN_EXE_explain")),
+    ("bench", env!("CARGO_BIN_EXE_bench")),
+];
+
+/// A program in a folder, not started yet, as from an installed folder and not through cargo.
+fn program(place: &Place, path: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(path);
     command.args(args).current_dir(place.path(".")).stdin(Stdio::null()).env_remove("CARGO_MANIFEST_DIR");
-    Said::of(&command.output().expect("vulpes runs"))
+    command
+}
+
+fn run(place: &Place, path: &str, args: &[&str]) -> Said {
+    Said::of(&program(place, path, args).output().expect("it runs"))
+}
+
+fn vulpes(place: &Place, args: &[&str]) -> Said {
+    run(place, env!("CARGO_BIN_EXE_vulpes"), args)
+}
+
+fn sample(place: &Place, args: &[&str]) -> Said {
+    run(place, PROGRAMS[1].1, args)
+}
+
+/// A place with a trained fox in `runs/fox`.
+fn with_fox() -> Place {
+    let place = Place::new();
+    place.train(&["--config", "fox.toml", "--quiet", "--set", "train.steps=60"]).succeeds();
+    place
 }
 
 #[test]
-fn vulpes_has_every_program_with_its_own_words() {
+fn vulpes_says_the_same_help_as_the_programs() {
     let place = Place::new();
-    let plan = ["--config", "small.toml", "--dry-run"];
-    let through = vulpes(&place, &[&["train"][..], &plan].concat());
-    assert_eq!(through.succeeds().stdout, place.train(&plan).stdout);
-    let trained = vulpes(&place, &["train", "--config", "small.toml"]);
-    // What is tried next is named as this one was.
-    trained.fails(0, &["vulpes sample --model runs/small", "vulpes explain --model runs/small"]);
-    let next = vulpes(&place, &["sample", "--model", "runs/small", "--prompt", "The quick", "--next", "3"]);
-    assert_eq!(next.succeeds().stdout.lines().count(), 3);
-    let explained =
-        vulpes(&place, &["explain", "--model", "runs/small", "--text", "The quick brown", "--json"]);
-    let by_word = vulpes(&place, &["explain", "runs/small", "The quick brown", "--json"]);
-    assert_eq!(by_word.succeeds().stdout, explained.stdout);
-    for shell in ["bash", "zsh", "fish"] {
+    for (name, path) in PROGRAMS {
+        let alone = run(&place, path, &["--help"]);
+        let through = vulpes(&place, &[name, "--help"]);
+        assert_eq!(through.code, 0, "{}", through.stderr);
+        let words = |text: &str| {
+            let text = text.replace(&format!("vulpes {name}"), name);
+            text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(words(&through.stdout), words(&alone.stdout), "{name}");
+    }
+    let examples = vulpes(&place, &["sample", "--help"]).stdout;
+    assert!(examples.contains("\n  vulpes sample runs/fox"), "{examples}");
+    let all = vulpes(&place, &["--help"]).stdout;
+    assert!(PROGRAMS.iter().all(|(name, _)| all.contains(&format!("\n  {name} "))), "{all}");
+}
+
+#[test]
+fn vulpes_ends_as_the_programs_do() {
+    let place = Place::new();
+    for (name, args) in [
+        ("train", &["--config", "nowhere.toml"][..]),
+        ("train", &["--config", "small.toml", "--set", "train.stps=3"]),
+        ("train", &["--check", "nowhere"]),
+        ("train", &["--colour"]),
+        ("sample", &["--model", "nowhere"]),
+        ("sample", &["--prompt", "fox"]),
+        ("explain", &["--model", "nowhere", "--text", "fox"]),
+        ("explain", &["--model", "nowhere"]),
+        ("bench", &["--config", "nowhere.toml", "--peer", "jax=python"]),
+        ("bench", &[]),
+    ] {
+        let path = PROGRAMS.iter().find(|(other, _)| *other == name).expect("a program").1;
+        let (alone, through) = (run(&place, path, args), vulpes(&place, &[&[name], args].concat()));
+        let plain = |text: &str| text.replace(&format!("vulpes {name}"), name);
+        assert_eq!((plain(&through.stderr), through.code), (alone.stderr, alone.code), "{name} {args:?}");
+        assert_ne!(through.code, 0, "{name} {args:?}");
+    }
+    vulpes(&place, &["sample", "--model", "m", "fox"]).fails(2, &["try `vulpes sample m \"fox\"`"]);
+    assert_eq!(vulpes(&place, &["sing"]).code, 2);
+    assert_eq!(vulpes(&place, &[]).code, 2);
+}
+
+#[test]
+fn a_run_through_vulpes_is_the_same_run_and_its_tips_name_vulpes() {
+    let place = Place::new();
+    let args = ["--config", "small.toml", "--json", "--set", "train.steps=3"];
+    let path = PROGRAMS[0].1;
+    let alone = run(&place, path, &[&args[..], &["--out", "alone"]].concat());
+    let through = vulpes(&place, &[&["train"], &args[..], &["--out", "through"]].concat());
+    assert_eq!(through.succeeds().json()["digest"], alone.succeeds().json()["digest"]);
+    assert!(through.stderr.contains("\n  vulpes sample --model through --prompt"), "{}", through.stderr);
+    assert!(through.stderr.contains("\n  vulpes explain --model through --text"), "{}", through.stderr);
+    assert!(alone.stderr.contains("\n  sample --model alone --prompt"), "{}", alone.stderr);
+}
+
+/// The processes that `bench` starts are the program itself: through `vulpes` they need its word before theirs.
+#[test]
+fn bench_through_vulpes_starts_its_workers() {
+    let place = Place::new();
+    let args =
+        ["bench", "--config", "small.toml", "--rounds", "1", "--steps", "1", "--threads", "1", "--json"];
+    assert!(vulpes(&place, &args).succeeds().json().is_object());
+}
+
+#[test]
+fn completions_know_every_program_and_flag() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = vulpes(&place, &["completions", shell]);
-        assert!(script.succeeds().stdout.contains("overwrite"), "{shell}");
+        script.succeeds();
+        for word in ["repeat-last-n", "walkthrough", "dry-run", "rounds", "completions"] {
+            assert!(script.stdout.contains(word), "{shell}: {word}");
+        }
     }
-    assert_eq!(explained.succeeds().json()["tokens"].as_array().expect("tokens").len(), 3);
-    let bench = ["bench", "--config", "small.toml", "--steps", "1", "--rounds", "1", "--json"];
-    assert!(vulpes(&place, &bench).succeeds().json().is_object());
-    assert_eq!(vulpes(&place, &["train", "--config", "absent"]).code, 2);
-    assert_eq!(vulpes(&place, &["bench", "--config", "absent"]).code, 2);
-    assert_eq!(vulpes(&place, &["train", "--colour"]).code, 2);
-    let alone = vulpes(&place, &[]);
-    assert_eq!(alone.code, 2);
-    for name in ["train", "sample", "explain", "bench"] {
-        assert!(alone.stderr.contains(&format!("\n  {name} ")), "{}", alone.stderr);
+    assert_eq!(vulpes(&place, &["completions", "sh"]).code, 2);
+}
+
+#[test]
+fn manual_pages_have_every_flag() {
+    let place = Place::new();
+    for (args, words) in [
+        (&["man"][..], &["vulpes\\-train", "completions", "Examples:"][..]),
+        (&["man", "train"], &["\\-\\-overwrite", "Exit codes"]),
+        (&["man", "sample"], &["\\-\\-text\\-column", "sample runs/fox"]),
+        (&["man", "explain"], &["\\-\\-walkthrough"]),
+    ] {
+        let page = vulpes(&place, args);
+        assert!(page.succeeds().stdout.contains(".TH "), "{}", page.stdout);
+        words
+            .iter()
+            .for_each(|word| assert!(page.stdout.contains(word), "{args:?}: {word}: {}", page.stdout));
     }
+    assert_eq!(vulpes(&place, &["man", "sing"]).code, 2);
+}
+
+#[test]
+fn folder_and_texts_can_stand_in_their_places() {
+    let place = with_fox();
+    let next = ["--next", "3"];
+    let typed =
+        sample(&place, &[&["--model", "runs/fox", "--prompt", "The quick brown"], &next[..]].concat());
+    let placed = sample(&place, &[&["runs/fox", "The quick brown"], &next[..]].concat());
+    assert_eq!(placed.succeeds().stdout, typed.succeeds().stdout);
+    let placed = sample(&place, &["--next", "3", "runs/fox", "The quick", "A small", "--json"]);
+    assert_eq!(placed.succeeds().json()["prompts"].as_array().map(Vec::len), Some(2));
+    let path = PROGRAMS[2].1;
+    let typed = run(&place, path, &["--model", "runs/fox", "--text", "The quick brown"]);
+    let placed = run(&place, path, &["runs/fox", "The quick brown"]);
+    assert_eq!(placed.succeeds().stdout, typed.succeeds().stdout);
+}
+
+#[test]
+fn a_text_that_is_piped_in_is_the_prompt() {
+    let place = with_fox();
+    let wanted = sample(&place, &["runs/fox", "The quick brown", "--next", "3", "--json"]);
+    let command = || program(&place, PROGRAMS[1].1, &["--model", "runs/fox", "--next", "3", "--json"]);
+    for text in ["The quick brown\n", "The quick brown", "The quick brown\r\n"] {
+        let mut child = command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("written");
+        let said = Said::of(&child.wait_with_output().expect("an end"));
+        assert_eq!(said.succeeds().stdout, wanted.succeeds().stdout, "{text:?}");
+        place.write("text.txt", text);
+        let file = File::open(place.path("text.txt")).expect("a file");
+        let said = Said::of(&command().stdin(file).output().expect("an end"));
+        assert_eq!(said.succeeds().stdout, wanted.stdout, "{text:?}");
+    }
+}
+
+#[test]
+fn nothing_on_standard_input_is_no_prompt() {
+    let place = with_fox();
+    let own = sample(&place, &["runs/fox", "--next", "3", "--json"]);
+    own.succeeds();
+    let command = |args: &[&str]| program(&place, PROGRAMS[1].1, args);
+    place.write("empty.txt", "");
+    let empty = File::open(place.path("empty.txt")).expect("a file");
+    let said =
+        Said::of(&command(&["runs/fox", "--next", "3", "--json"]).stdin(empty).output().expect("an end"));
+    assert_eq!(said.succeeds().stdout, own.stdout);
+    // Sockets are inherited from servers and may stay silent for ever; so may a pipe, which a prompt leaves alone.
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a socket");
+    let theirs = std::os::fd::OwnedFd::from(theirs);
+    let said =
+        Said::of(&command(&["runs/fox", "--next", "3", "--json"]).stdin(theirs).output().expect("an end"));
+    assert_eq!(said.succeeds().stdout, own.stdout);
+    drop(ours);
+    let (silent, writer) = std::io::pipe().expect("a pipe");
+    let typed = Said::of(
+        &command(&["runs/fox", "The", "--next", "3", "--json"]).stdin(silent).output().expect("an end"),
+    );
+    assert_ne!(typed.succeeds().stdout, own.stdout);
+    drop(writer);
+}
+
+#[test]
+fn notes_say_what_was_drawn_and_what_was_read_otherwise() {
+    let place = with_fox();
+    let said = |args: &[&str]| sample(&place, &[&["runs/fox", "The", "-n", "4"], args].concat());
+    assert!(said(&[]).stderr.contains("seed: "), "a seed that was drawn is told");
+    assert!(said(&["--seed", "-1"]).stderr.contains("seed: "), "so is one that was asked to be drawn");
+    assert!(!said(&["--seed", "7"]).stderr.contains("seed"), "one that was typed is known");
+    assert!(!said(&["--temp", "0"]).stderr.contains("seed"), "nothing is drawn");
+    let below = said(&["--temp", "-1"]);
+    assert!(below.stderr.contains("--temp -1 is read as 0"), "{}", below.stderr);
+    assert_eq!(below.stdout, said(&["--temp", "0"]).stdout);
+}
+
+/// Both streams into one file, as a terminal shows them: the note begins a line.
+#[test]
+fn a_note_is_not_glued_to_the_text() {
+    let place = with_fox();
+    let both = File::create(place.path("both.txt")).expect("a file");
+    let prompt = "the fox ".repeat(9);
+    let mut command = program(&place, PROGRAMS[1].1, &["runs/fox", &prompt, "-n", "2", "--seed", "1"]);
+    let status = command.stdout(both.try_clone().expect("a file")).stderr(both).status().expect("an end");
+    assert!(status.success());
+    let shown = place.read("both.txt");
+    assert!(shown.contains("\nnote: the text is longer than the context"), "{shown}");
 }
 
 /// An error is told in words, not in the program's own stack.

@@ -73,7 +73,10 @@ fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
     use vulpes_generate::Error as Generate;
     let generate = matches!(error.downcast_ref(), Some(Generate::Prompt(_) | Generate::Config { .. }));
     let inspect = matches!(error.downcast_ref(), Some(vulpes_inspect::Error::Text(_)));
-    let data = matches!(error.downcast_ref(), Some(Data::Missing { .. } | Data::Column { .. }));
+    let data = matches!(
+        error.downcast_ref(),
+        Some(Data::Missing { .. } | Data::Column { .. } | Data::Foreign { .. })
+    );
     let folder = matches!(error.downcast_ref(), Some(vulpes_model::folder::Error::NoModel { .. }));
     generate || inspect || data || folder
 }

@@ -5,14 +5,25 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
+use clap_mangen::Man;
 
 use crate::called::VULPES;
 use crate::ending::end;
 use crate::{bench, explain, process, sample, train};
 
-/// The subcommand that is no program of its own, and its argument.
+/// The subcommands that are no programs of their own, and their arguments.
 const COMPLETIONS: &str = "completions";
 const SHELL: &str = "shell";
+const MAN: &str = "man";
+const PROGRAM: &str = "program";
+
+const EXAMPLES: &str = "\
+Examples:
+  vulpes train --config fox.toml                 train, into runs/fox
+  vulpes sample runs/fox \"The quick brown fox\"   continue a text
+  vulpes explain runs/fox \"The quick brown fox\"  show what attention does
+  vulpes completions bash                        what a shell needs to complete these words
+  vulpes man train | man -l -                    a manual page";
 
 /// One program: its command line, and what runs it.
 struct Program {
@@ -33,6 +44,55 @@ const PROGRAMS: [(&str, Program); 4] = [
     ("bench", Program { command: bench::command_line, main: bench::main, settle: process::for_timing }),
 ];
 
+/// A program's command line whose examples call it as it is called here.
+fn as_subcommand(command: Command, name: &str) -> Command {
+    match command.get_after_help().map(ToString::to_string) {
+        Some(help) => {
+            command.after_help(help.replace(&format!("\n  {name} "), &format!("\n  {VULPES} {name} ")))
+        }
+        None => command,
+    }
+}
+
+/// The command line of `vulpes`.
+fn vulpes() -> Command {
+    let all = PROGRAMS.iter().map(|(name, program)| as_subcommand((program.command)().name(*name), name));
+    let shell = Arg::new(SHELL).required(true).value_parser(value_parser!(Shell)).help("The shell");
+    let completions =
+        Command::new(COMPLETIONS).about("Writes what a shell needs to complete these words").arg(shell);
+    let names = PROGRAMS.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    let program = Arg::new(PROGRAM).value_parser(names).help("The program; without it, vulpes");
+    let man = Command::new(MAN).about("Writes a manual page, as man reads it").arg(program);
+    Command::new(VULPES)
+        .about("Small transformers: trained, sampled from, and looked into.")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .max_term_width(100)
+        .after_help(EXAMPLES)
+        .subcommands(all)
+        .subcommands([completions, man])
+}
+
+/// What `completions` and `man` write; `None` for a program.
+fn written(name: &str, matches: &ArgMatches) -> Option<std::io::Result<Vec<u8>>> {
+    let mut text = Vec::new();
+    match name {
+        COMPLETIONS => {
+            let shell = matches.get_one::<Shell>(SHELL).copied().unwrap_or(Shell::Bash);
+            clap_complete::generate(shell, &mut vulpes(), VULPES, &mut text);
+            Some(Ok(text))
+        }
+        MAN => {
+            let asked = matches.get_one::<String>(PROGRAM);
+            let program = asked.and_then(|asked| PROGRAMS.iter().find(|(known, _)| known == asked));
+            let command = program.map_or_else(vulpes, |(_, program)| (program.command)());
+            Some(Man::new(command).render(&mut text).map(|()| text))
+        }
+        _ => None,
+    }
+}
+
 /// Runs the program `name`, or the one that the command line of `vulpes` names.
 ///
 /// # Safety
@@ -40,29 +100,16 @@ const PROGRAMS: [(&str, Program); 4] = [
 #[allow(unsafe_code, reason = "what a process settles about its environment and allocator")]
 pub unsafe fn run(name: &str) -> ExitCode {
     let (name, matches) = if name == VULPES {
-        let all = PROGRAMS.iter().map(|(name, program)| (program.command)().name(*name));
-        let about = "Small transformers: trained, sampled from, and looked into.";
-        let shell = Arg::new(SHELL).required(true).value_parser(value_parser!(Shell)).help("The shell");
-        let completions =
-            Command::new(COMPLETIONS).about("Writes what a shell needs to complete these words").arg(shell);
-        let mut vulpes = Command::new(VULPES)
-            .about(about)
-            .version(env!("CARGO_PKG_VERSION"))
-            .subcommand_required(true)
-            .arg_required_else_help(true)
-            .subcommands(all)
-            .subcommand(completions);
-        match vulpes.get_matches_mut().remove_subcommand() {
-            Some((name, found)) if name == COMPLETIONS => {
-                let shell = found.get_one::<Shell>(SHELL).copied().unwrap_or(Shell::Bash);
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut vulpes, VULPES, &mut script);
-                let written = std::io::stdout().lock().write_all(&script);
-                return end(written.map(|()| 0).map_err(Into::into));
-            }
-            Some(found) => found,
-            None => return ExitCode::from(2),
+        let Some((name, found)) = vulpes().get_matches().remove_subcommand() else {
+            return ExitCode::from(2);
+        };
+        if let Some(text) = written(&name, &found) {
+            return end(text
+                .and_then(|text| std::io::stdout().lock().write_all(&text))
+                .map(|()| 0)
+                .map_err(Into::into));
         }
+        (name, found)
     } else {
         let Some((_, program)) = PROGRAMS.iter().find(|(known, _)| *known == name) else {
             return ExitCode::from(2);

@@ -22,6 +22,10 @@ fn bad_usage_and_a_missing_model_end_in_2_with_nothing_on_stdout() {
         (&["--model", "nowhere", "--prompt-file", "nothing.txt"], 2, "nothing.txt"),
         (&["--model", "nowhere", "--device", "tpu"], 2, "tpu"),
         (&["--model", "nowhere", "--prompt", "fox"], 2, "nowhere"),
+        (&["nowhere", "fox"], 2, "nowhere"),
+        (&["--model", "nowhere", "The fox"], 2, "nowhere \"The fox\"`, or --prompt"),
+        (&["nowhere", "fox", "--prompt", "fox"], 2, "--prompt and the text \"fox\""),
+        (&["nowhere", "fox", "--ids", "1"], 2, "--ids and the text"),
     ] {
         let output = sample(args);
         let stderr = String::from_utf8(output.stderr).unwrap();

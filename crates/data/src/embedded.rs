@@ -9,6 +9,18 @@ const FILES: [(&str, &str); 4] = [
     ("data/topics.val.jsonl", include_str!("../../../data/topics.val.jsonl")),
 ];
 
+/// The corpora that configs name and that are not part of the project: their names, and where each comes from.
+const ELSEWHERE: [(&str, &str); 1] = [(
+    "tinyshakespeare.txt",
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+)];
+
+/// How to get the corpus at `path` that isn't there, where it is a known one.
+pub(crate) fn way_to(path: &str) -> Option<String> {
+    let (_, url) = ELSEWHERE.iter().find(|(name, _)| Path::new(path).file_name() == Some(name.as_ref()))?;
+    Some(format!("it is no part of the project: curl --create-dirs -o {path} {url}"))
+}
+
 /// The text of an embedded file, by its path (`data/fox.txt`) or its name alone (`fox.txt`).
 ///
 /// # Examples

@@ -24,6 +24,7 @@ mod dataset;
 mod embedded;
 mod error;
 mod progress;
+mod scores;
 mod store;
 mod tokenizer;
 
@@ -32,10 +33,11 @@ pub use config::{
     DataConfig, DataKind, DocumentConfig, Issue, ObjectiveConfig, ObjectiveKind, Paths, RowKind,
     TokenizerConfig, TokenizerKind,
 };
-pub use corpus::{RowText, read_rows};
+pub use corpus::{Columns, TextRow, for_each_row, foreign};
 pub use cursor::Cursor;
 pub use dataset::{Batches, Dataset, OpenOptions, Rank};
 pub use embedded::embedded;
 pub use error::{Error, Result};
 pub use progress::{Progress, Stage};
+pub use scores::{LabelScores, Scores};
 pub use tokenizer::{DecodeStream, Encoded, Tokenizer};

@@ -196,7 +196,7 @@ fn look(probe: &Probe, model: &Transformer, tokenizer: &Tokenizer) -> Result<See
             attentions.push(weights.squeeze(0)?.to_dtype(DType::F32)?.to_vec3::<f32>()?);
         }
     }
-    let entropy = |row: &[f32]| row.iter().filter(|w| **w > 0.0).map(|w| -w * w.ln()).sum::<f32>();
+    let entropy = |row: &[f32]| -row.iter().filter(|w| **w > 0.0).map(|w| w * w.ln()).sum::<f32>() + 0.0;
     let entropies = attentions
         .iter()
         .map(|layer| {

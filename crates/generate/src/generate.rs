@@ -18,8 +18,10 @@ pub struct Request {
     pub prompts: Vec<Vec<u32>>,
     /// How tokens are chosen, and how many.
     pub config: SampleConfig,
-    /// All draws follow from it: prompt number i draws from stream i of the seed.
+    /// All draws follow from it: prompt number i draws from stream `first + i` of the seed.
     pub seed: u64,
+    /// The number of the first prompt, where others were continued before under the same seed.
+    pub first: u64,
     /// Tokens that end a text; they are not part of it.
     pub end_ids: Vec<u32>,
     /// Whether each choice is traced.
@@ -148,7 +150,7 @@ impl<'a> Row<'a> {
 
     /// Chooses the next token; the text that became certain by it.
     fn choose(&mut self, sampler: &Sampler, logits: &[f32], request: &Request) -> Result<String, Error> {
-        let place = (self.number as u64, self.sample.len() as u64);
+        let place = (request.first.wrapping_add(self.number as u64), self.sample.len() as u64);
         let choice = sampler.choose(logits, &self.history, place)?;
         let id = choice.id;
         self.sample.push(choice);

@@ -5,7 +5,7 @@ use std::io::Result;
 use crate::explanation::Explanation;
 use crate::gradients::{Flow, GradientFlow};
 use crate::influence::{Knockout, LensLayer};
-use crate::terminal::{Cell, Paper, shown};
+use crate::terminal::{Cell, Paper, fixed, shown};
 
 /// Writes how the prediction forms layer by layer.
 ///
@@ -51,9 +51,13 @@ pub fn print_knockouts(
     paper.note(
         "The change in its log-probability when nobody may look at a word, in any layer. Below 0: the word is needed.",
     )?;
+    let signed = |change: f64| match fixed(change, 4) {
+        below if below.starts_with('-') => below,
+        other => format!("+{other}"),
+    };
     let rows: Vec<Vec<Cell>> = knockouts
         .iter()
-        .map(|k| vec![shown(&explanation.pieces[k.position]).into(), format!("{:+.4}", k.change).into()])
+        .map(|k| vec![shown(&explanation.pieces[k.position]).into(), signed(k.change).into()])
         .collect();
     paper.table(&["cut off", "change"], &rows)
 }

@@ -10,6 +10,7 @@ use vulpes_model::folder::{self, Description, Extra};
 use vulpes_model::{Head, ModelSection};
 
 use crate::config::RunConfig;
+use crate::embedded::model_folder;
 use crate::error::{Error, Result};
 
 /// Files of a folder that say how its tokenizer is to be used; they stay true as long as the tokenizer does.
@@ -56,7 +57,10 @@ impl Base {
         let is_checkpoint = checkpoint.is_some();
         let dir = match checkpoint {
             Some(checkpoint) => checkpoint.to_path_buf(),
-            None => folder::resolve(Path::new(&named))?,
+            None => model_folder(Path::new(&named)).map_err(|error| match error.exit_code() {
+                2 => Error::Usage(format!("train.init_from: {error}")),
+                _ => error,
+            })?,
         };
         let found = folder::describe(&dir)?;
         // Read now: what the run saves must not hang on a folder that may change while it goes on.
@@ -188,6 +192,13 @@ impl Base {
         Ok(Some(tokenizer))
     }
 
+    /// What there is to say about a `[data.tokenizer]` that asks for nothing else than every config does, and that the
+    /// folder's own stands in place of.
+    pub(crate) fn idle_tokenizer(&self) -> Option<String> {
+        let words = "[data.tokenizer] has no effect beside train.init_from";
+        (!self.is_checkpoint).then(|| format!("{words} = \"{}\", whose tokenizer is used", self.named))
+    }
+
     /// Takes note that the run has a tokenizer that isn't the folder's; what there is to say about it.
     pub(crate) fn new_tokenizer(&mut self) -> String {
         self.ids_in_use = false;
@@ -211,12 +222,12 @@ impl Base {
 
     /// The labels of a classifier, by number.
     pub(crate) fn labels(&self) -> Vec<String> {
-        match self.found.config.head {
-            Head::Classify { n_labels } if self.found.extra.labels.len() != n_labels => {
+        match self.found.config.head.n_labels() {
+            Some(n_labels) if self.found.extra.labels.len() != n_labels => {
                 (0..n_labels).map(|number| format!("LABEL_{number}")).collect()
             }
-            Head::Classify { .. } => self.found.extra.labels.clone(),
-            _ => Vec::new(),
+            Some(_) => self.found.extra.labels.clone(),
+            None => Vec::new(),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use vulpes_model::folder;
+
 use crate::error::{Error, Result};
 
 /// Name and text of every file of `configs/` and `configs/lessons/` as it was when the program was built.
@@ -38,6 +40,26 @@ pub fn summary(text: &str) -> String {
     let from = if words.starts_with("Lesson") { words.find(": ").map_or(0, |colon| colon + 2) } else { 0 };
     let end = words[from..].find(". ").map_or(words.len(), |end| from + end + 1);
     words[..end].to_owned()
+}
+
+/// The name of the carried config whose run lies at `path` where nothing else is said; `None` for any other path.
+pub(crate) fn making(path: &Path) -> Option<&'static str> {
+    let name = path.file_name()?.to_str()?;
+    let is_run = path.parent().is_some_and(|parent| parent == Path::new("runs"));
+    let stems = EMBEDDED.iter().filter_map(|(file, _)| file.strip_suffix(".toml"));
+    stems.filter(|_| is_run).find(|stem| stem.rsplit('/').next() == Some(name))
+}
+
+/// The model folder that `path` means, as [`folder::resolve`] finds it; where it is the run of a carried config that has
+/// not been trained yet, the error says so.
+///
+/// # Errors
+/// When there is no model folder.
+pub fn model_folder(path: &Path) -> Result<PathBuf> {
+    folder::resolve(path).map_err(|error| match making(path).filter(|_| !path.exists()) {
+        Some(config) => Error::Usage(format!("{error}; `train --config {config}` makes it")),
+        None => error.into(),
+    })
 }
 
 /// Path and text of the config called `name`: the file itself, the file of that name in `configs/`, or the one that

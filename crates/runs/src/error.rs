@@ -189,6 +189,7 @@ fn names_what_there_is_not(error: &vulpes_data::Error) -> bool {
             | Data::Missing { .. }
             | Data::NoMatch { .. }
             | Data::Column { .. }
+            | Data::Foreign { .. }
             | Data::TooShort { .. }
             | Data::UnknownLabel { .. }
     )

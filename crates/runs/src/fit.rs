@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use vulpes_data::{Batch, Batches, Rank};
 use vulpes_generate::Film;
-use vulpes_model::Head;
 use vulpes_trainer::{Best, Evaluation, StepNumbers};
 
 use crate::begin::{FitOptions, begin};
@@ -172,10 +171,7 @@ fn run(
 
 /// How many answers a target has.
 fn n_answers(plan: &Plan) -> usize {
-    match plan.model.head {
-        Head::Classify { n_labels } => n_labels,
-        Head::NextToken | Head::MaskedToken | Head::Hidden { .. } => plan.model.vocab_size,
-    }
+    plan.model.head.n_labels().unwrap_or(plan.model.vocab_size)
 }
 
 /// The film of the run, where the config wants one, with its frame of the beginning.

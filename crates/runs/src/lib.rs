@@ -35,7 +35,7 @@ mod watch;
 
 pub use begin::FitOptions;
 pub use config::RunConfig;
-pub use embedded::{EMBEDDED, find as find_config, summary as config_summary};
+pub use embedded::{EMBEDDED, find as find_config, model_folder, summary as config_summary};
 pub use error::{Error, Result};
 pub use failed_step::{holds_failed_step, replay_failed_step};
 pub use fit::{Summary, fit};

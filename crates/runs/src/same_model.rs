@@ -78,7 +78,7 @@ pub(crate) fn fault_between(text: &str, dir: &Path) -> Option<String> {
     };
     // A damaged folder is a fault of its own.
     let found = folder::describe(dir).ok()?.config;
-    let n_labels = if let Head::Classify { n_labels } = found.head { n_labels } else { 2 };
+    let n_labels = found.head.n_labels().unwrap_or(2);
     let mut wanted = config.model.resolve(found.vocab_size, head(&config.objective, n_labels));
     if config.model.pad_id.is_none() {
         wanted.pad_id = found.pad_id;

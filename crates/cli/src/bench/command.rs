@@ -13,7 +13,7 @@ use super::report::{generation_json, generation_table, json, table};
 use super::step::StepBench;
 use super::worker::{Request, Worker, serve};
 use crate::called::again;
-use crate::ending::{Failure, end};
+use crate::ending::{Failure, end, say};
 
 const TORCH: &str = include_str!("../../peers/torch_gpt.py");
 
@@ -152,7 +152,7 @@ fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, peak: f6
     let name = Path::new(config).file_stem().map_or(config.into(), |stem| stem.to_string_lossy());
     if args.generate {
         let n = args.steps.unwrap_or(200).clamp(1, bench.context_len() - 1);
-        eprintln!("{config}: {} rounds of {n} tokens on {threads} threads", args.rounds);
+        say(&format!("{config}: {} rounds of {n} tokens on {threads} threads", args.rounds));
         // A machine that others share changes its pace: the memory is measured in each round, too.
         let mut peaks = Vec::new();
         let mut measure = || peaks.push(memory_peak(threads).gb_per_s);
@@ -168,7 +168,7 @@ fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, peak: f6
             (1000.0 / ms[ms.len() - 1]).clamp(1.0, 2000.0) as usize
         }
     };
-    eprintln!("{config}: {} rounds of {steps} steps on {threads} threads", args.rounds);
+    say(&format!("{config}: {} rounds of {steps} steps on {threads} threads", args.rounds));
     let timings = compare(&mut workers, Request::Step(steps), args.rounds.max(1), &mut || ())?;
     Ok(Comparison::new(&name, timings, bench.tokens(), bench.flops(), peak))
 }

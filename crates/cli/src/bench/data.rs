@@ -14,6 +14,7 @@ use vulpes_data::{
 use vulpes_runs::{Plan, PlanOptions, RunConfig, Session};
 
 use crate::called::again;
+use crate::ending::say;
 
 const PEER: &str = include_str!("../../peers/tokenizers_encode.py");
 
@@ -97,7 +98,7 @@ pub(crate) fn bench_data(bench: &DataBench<'_>) -> Result<DataReport> {
     tokenizer.save(&path)?;
     let job = job(&plan, &path)?;
     let mut passes: [Vec<Pass>; 2] = Default::default();
-    eprintln!("{}: {} rounds on {} threads", bench.config, bench.rounds, bench.threads);
+    say(&format!("{}: {} rounds on {} threads", bench.config, bench.rounds, bench.threads));
     for _ in 0..bench.rounds {
         let mut own = again("bench").context("where this program lies is unknown")?;
         own.args(["--data", "--worker", "--config", bench.config, "--tokenizer"]).arg(&path);

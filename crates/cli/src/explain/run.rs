@@ -14,9 +14,10 @@ use vulpes_inspect::{
 };
 use vulpes_model::Head;
 use vulpes_model::folder::{self, Loaded};
+use vulpes_runs::model_folder;
 
 use super::args::Args;
-use crate::ending::Failure;
+use crate::ending::{Failure, say};
 
 /// How many outputs a page lists for each token.
 const LISTED: usize = 5;
@@ -37,14 +38,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn look(args: &Args, path: &Path) -> Result<(), Failure> {
-    let folder = folder::resolve(path)?;
+    let folder = model_folder(path)?;
     let loaded = folder::load(&folder)?;
-    loaded.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
     let tokenizer = match &args.ids {
         Some(_) if !Tokenizer::is_in(&folder) => Tokenizer::numbers(loaded.config.vocab_size)?,
         _ => Tokenizer::from_folder(&folder)?,
     };
-    tokenizer.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    tokenizer.warnings().iter().for_each(|warning| say(&format!("warning: {warning}")));
     check_place("layer", args.layer, loaded.config.n_layer)?;
     check_place("head", args.head, loaded.config.n_head)?;
     let (ids, token_types) = ids_of(args, &tokenizer, &loaded)?;
@@ -143,7 +144,7 @@ fn svg_of(args: &Args, explanation: &Explanation) -> String {
 
 fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).with_context(|| format!("{} can't be written", path.display()))?;
-    eprintln!("wrote {} ({} KB)", path.display(), text.len().div_ceil(1000));
+    say(&format!("wrote {} ({} KB)", path.display(), text.len().div_ceil(1000)));
     Ok(())
 }
 
@@ -175,15 +176,15 @@ fn ids_of(args: &Args, tokenizer: &Tokenizer, loaded: &Loaded) -> Result<(Vec<u3
         return Ok(tokenizer.encode_framed(text, Some(pair), None)?);
     }
     let prompt = Prompt::from_text(text, tokenizer, continued)?;
-    notes(&prompt, tokenizer).iter().for_each(|note| eprintln!("warning: {note}"));
+    notes(&prompt, tokenizer).iter().for_each(|note| say(&format!("warning: {note}")));
     let mut ids = prompt.ids;
     let n_left_out = ids.len().saturating_sub(loaded.config.context_len);
     if n_left_out > 0 && continued {
         let n = ids.len();
-        eprintln!(
+        say(&format!(
             "warning: the text has {n} tokens, the context holds {}: its first {n_left_out} are left out",
             n - n_left_out
-        );
+        ));
         ids.drain(..n_left_out);
     }
     Ok((ids, Vec::new()))

@@ -2,45 +2,56 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
 use clap::Parser;
 
-/// Continues a text, or fills its masks, with a trained model.
+use crate::called::called;
+use crate::ending::Failure;
+
+/// Continues a text, fills its masks, or says its label, with a trained model.
 #[derive(Debug, Parser)]
 #[command(name = "sample", version, max_term_width = 100)]
 #[command(group = clap::ArgGroup::new("input"))]
 #[command(after_help = "\
 Examples:
-  sample runs/fox \"The quick brown\"                        go on with a text
-  sample runs/fox \"The quick brown\" --next 5               the five likeliest next words
-  echo \"The quick\" | sample runs/fox                       the prompt from standard input
-  sample runs/fox-bert \"The quick [MASK] fox jumps\"        fill in a blank
-  sample runs/bert-classify \"a text\" --next 3              the likeliest labels of a text
-  sample runs/bert-classify --prompt-file rows.csv \\
-         --text-column text --label-column label           label every row, and say how well
+  sample runs/fox \"The quick brown fox\"                 continue a text
+  sample runs/fox \"The quick brown fox\" --next 5        the likeliest next words
+  sample runs/fox \"The quick\" -n 40 --temp 0            without chance
+  sample runs/fox-bert \"The quick [MASK] fox jumps\"     fill a mask
+  sample runs/reviews \"Not worth the money\"             a classifier's label
+  sample runs/reviews --prompt-file new.csv --text-column body --label-column stars > labels.tsv
+  echo \"The quick brown\" | sample runs/fox              a text from another program
 
-Without a prompt the model starts a text of its own. The sampler's defaults come from the model \
-folder's generation_config.json, else they are llama.cpp's.")]
+Without a prompt (and with nothing piped into standard input) the model starts a text of its own. The sampler's
+defaults come from the model folder's generation_config.json, else they are llama.cpp's.")]
 pub(crate) struct Args {
-    /// A model folder, or a run folder (its model/ is used), then the texts: as --model and --prompt
-    #[arg(value_name = "DIR TEXT", num_args = 0.., conflicts_with_all = ["model", "prompt"])]
-    pub(crate) words: Vec<String>,
     /// A model folder, or a run folder (its model/ is used)
-    #[arg(long, value_name = "DIR", required_unless_present = "words")]
+    #[arg(long, value_name = "DIR", required_unless_present = "run")]
     pub(crate) model: Option<PathBuf>,
+    /// The same folder without --model
+    #[arg(value_name = "RUN")]
+    pub(crate) run: Option<PathBuf>,
+    /// Texts as --prompt takes them
+    #[arg(value_name = "TEXT")]
+    pub(crate) texts: Vec<String>,
     /// The text to continue; with a masked model, a text with `[MASK]` in it; can be given several times
     #[arg(long, value_name = "TEXT", group = "input", allow_hyphen_values = true)]
     pub(crate) prompt: Vec<String>,
-    /// A file with the text; - is standard input. A classifier labels its rows, by the file's ending lines, CSV or JSONL
+    /// A file with the text; - is standard input
     #[arg(long, value_name = "FILE", group = "input")]
     pub(crate) prompt_file: Option<PathBuf>,
-    /// The column of the texts, of a file of rows [default: text]
-    #[arg(long, value_name = "NAME", requires = "prompt_file")]
+    /// Answer each row of --prompt-file by itself: of a .csv, .tsv or .jsonl file its rows, of any other its lines; a
+    /// classifier always does
+    #[arg(long, conflicts_with = "num_samples")]
+    pub(crate) rows: bool,
+    /// As --rows, with the text in this column of the table [default: text]
+    #[arg(long, value_name = "COLUMN", conflicts_with = "num_samples")]
     pub(crate) text_column: Option<String>,
-    /// The column of the second texts, of a file of rows
-    #[arg(long, value_name = "NAME", requires = "prompt_file")]
+    /// As --rows, with the second text of each pair in this column
+    #[arg(long, value_name = "COLUMN", conflicts_with = "num_samples")]
     pub(crate) pair_column: Option<String>,
-    /// The column of the right labels, of a file of rows: how well they are told is said at the end
-    #[arg(long, value_name = "NAME", requires = "prompt_file")]
+    /// As --rows, with the true label in this column: at the end stands how often a classifier was right
+    #[arg(long, value_name = "COLUMN", conflicts_with = "num_samples")]
     pub(crate) label_column: Option<String>,
     /// The prompt as token ids
     #[arg(long, value_name = "1,2,3", group = "input", value_delimiter = ',')]
@@ -85,20 +96,54 @@ pub(crate) struct Args {
     /// Threads to work with; default: one a core. The text does not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) threads: Option<u64>,
-    /// Print one JSON document, with each choice traced
+    /// Print one JSON document, with each choice traced; of rows an object a line
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 impl Args {
-    /// The model's folder.
-    pub(super) fn model(&self) -> &Path {
-        self.model.as_deref().unwrap_or_else(|| Path::new(self.words.first().map_or("", String::as_str)))
+    /// The folder and the prompts, each from the place where it was typed.
+    ///
+    /// # Errors
+    /// Where one is given in both places.
+    pub(super) fn in_one_place(mut self) -> Result<Self, Failure> {
+        let refuse = |what: String| Err(Failure::usage(anyhow!(what)));
+        if let (Some(model), Some(word)) = (&self.model, &self.run) {
+            let (model, word, program) = (model.display(), word.display(), called("sample"));
+            return refuse(format!(
+                "--model names the folder already, so that {word:?} has no place; \
+                 try `{program} {model} {word:?}`, or --prompt {word:?}",
+                word = word.to_string()
+            ));
+        }
+        let given = [
+            (!self.prompt.is_empty(), "--prompt"),
+            (self.prompt_file.is_some(), "--prompt-file"),
+            (self.ids.is_some(), "--ids"),
+        ];
+        if let (Some(text), Some((_, flag))) = (self.texts.first(), given.iter().find(|(given, _)| *given)) {
+            return refuse(format!(
+                "{flag} and the text {text:?} both say what to read; give one of the two"
+            ));
+        }
+        // Not left to clap: it takes no file for missing where another input is given.
+        if self.asks_for_rows() && self.prompt_file.is_none() {
+            return refuse("--rows and the columns go with a file: --prompt-file FILE".to_owned());
+        }
+        self.model = self.model.or(self.run.take());
+        self.prompt.append(&mut self.texts);
+        Ok(self)
     }
 
-    /// The texts that were typed.
-    pub(super) fn prompts(&self) -> &[String] {
-        if self.words.is_empty() { &self.prompt } else { &self.words[1..] }
+    /// The folder, once it is in its place.
+    pub(super) fn folder(&self) -> &Path {
+        self.model.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// Whether each row of the file is to be answered by itself, whatever the model.
+    pub(super) fn asks_for_rows(&self) -> bool {
+        let Self { rows, text_column, pair_column, label_column, .. } = self;
+        *rows || text_column.is_some() || pair_column.is_some() || label_column.is_some()
     }
 
     /// Whether a flag was given that only a draw by chance heeds.
@@ -131,7 +176,8 @@ mod tests {
             .collect();
         assert_eq!(
             flags.join(" "),
-            "DIR TEXT --model --prompt --prompt-file --text-column --pair-column --label-column --ids -n --temp --top-k --top-p --min-p --repeat-penalty \
+            "--model RUN TEXT --prompt --prompt-file --rows --text-column \
+             --pair-column --label-column --ids -n --temp --top-k --top-p --min-p --repeat-penalty \
              --repeat-last-n --seed --num-samples --stop --next --device --threads --json"
         );
         command.debug_assert();

@@ -1,8 +1,9 @@
 //! The end-of-run summary: what it reached, where the model is, and what to try next.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use vulpes_data::{DataKind, ObjectiveKind, embedded};
+use vulpes_data::{Columns, DataConfig, DataKind, ObjectiveKind, embedded, for_each_row};
 use vulpes_runs::{Plan, Summary, quoted};
 use vulpes_trainer::Evaluation;
 
@@ -10,6 +11,8 @@ use crate::called::called;
 
 /// How many words of the corpus a suggested prompt has.
 const PROMPT_WORDS: usize = 4;
+/// How many words of a text that gets a label.
+const SENTENCE_WORDS: usize = 20;
 
 /// What a finished or stopped run says.
 pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
@@ -48,7 +51,8 @@ pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
     let text_of_corpus = prompt(plan).unwrap_or_else(|| any_text.to_owned());
     let prompt = quoted(&text_of_corpus);
     text.push_str("\ntry:");
-    let _ = write!(text, "\n  {} --model {run} --prompt {prompt} --next 5", called("sample"));
+    let next = if labels { "" } else { " --next 5" };
+    let _ = write!(text, "\n  {} --model {run} --prompt {prompt}{next}", called("sample"));
     let _ = write!(text, "\n  {} --model {run} --text {prompt}", called("explain"));
     text
 }
@@ -88,25 +92,50 @@ fn measured(found: &Evaluation) -> String {
     text
 }
 
-/// The first words of the corpus, the last one masked where masked words are asked.
+/// The first words of the corpus, the last one masked where masked words are asked; of a classifier's a whole sentence.
 fn prompt(plan: &Plan) -> Option<String> {
-    let config = &plan.config;
-    if config.data.kind != DataKind::Text {
-        return None;
-    }
-    let path = config.data.train.0.first()?;
-    let text = match std::fs::read(path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).into_owned(),
-        Err(_) => embedded(path)?.to_owned(),
-    };
+    let objective = plan.config.objective.kind();
+    let text = beginning(&plan.config.data)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let line = text.lines().find(|line| line.split_whitespace().count() > 1)?;
     let all: Vec<&str> = line.split_whitespace().collect();
+    if objective == ObjectiveKind::Classify {
+        return Some(all[..all.len().min(SENTENCE_WORDS)].join(" "));
+    }
     let mut words: Vec<String> =
         all.iter().take(PROMPT_WORDS.min(all.len() - 1)).map(|word| (*word).to_owned()).collect();
-    if config.objective.kind() == ObjectiveKind::MaskedToken {
+    if objective == ObjectiveKind::MaskedToken {
         let tokenizer = plan.dataset.tokenizer()?;
         *words.last_mut()? = tokenizer.id_to_token(tokenizer.mask_id()?)?;
         words.extend(all.get(words.len()).map(|word| (*word).to_owned()));
     }
     Some(words.join(" "))
+}
+
+/// The beginning of the corpus: of a text its first kilobytes, of a table its first row.
+fn beginning(data: &DataConfig) -> Option<String> {
+    let path = data.train.0.first()?;
+    if data.kind == DataKind::Text {
+        return match std::fs::read(path) {
+            Ok(bytes) => Some(String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).into_owned()),
+            Err(_) => embedded(path).map(str::to_owned),
+        };
+    }
+    if Some(data.kind) != DataKind::by_ending(path) {
+        return None;
+    }
+    let columns = Columns { text: data.text_column.clone(), ..Columns::default() };
+    match for_each_row(Path::new(path), &columns, &mut |row| Err(First(Some(row.text.to_owned())))) {
+        Err(First(text)) => text,
+        Ok(()) => None,
+    }
+}
+
+/// The text of a first row, after which no other is read.
+struct First(Option<String>);
+
+impl From<vulpes_data::Error> for First {
+    fn from(_: vulpes_data::Error) -> Self {
+        Self(None)
+    }
 }

@@ -18,7 +18,7 @@ pub enum DataKind {
     Text,
     /// One JSON object a line, with a text column.
     Jsonl,
-    /// Comma-separated values with a header, with a text column.
+    /// Comma-separated values with a header, with a text column; tab-separated where the file is named `.tsv`.
     Csv,
     /// Parquet, with a text column; for programs built with the feature `parquet`.
     Parquet,

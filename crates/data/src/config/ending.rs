@@ -13,7 +13,7 @@ impl DataKind {
         match ending.as_str() {
             "txt" | "text" | "md" => Some(Self::Text),
             "jsonl" | "ndjson" => Some(Self::Jsonl),
-            "csv" => Some(Self::Csv),
+            "csv" | "tsv" => Some(Self::Csv),
             "parquet" => Some(Self::Parquet),
             _ => None,
         }
@@ -85,7 +85,7 @@ mod tests {
             DataConfig { train, ..DataConfig::default() }.kind_by_ending()
         };
         assert_eq!(of(&["a.jsonl", "b/*.jsonl"]), Some(DataKind::Jsonl));
-        assert_eq!(of(&["a.CSV"]), Some(DataKind::Csv));
+        assert_eq!(of(&["a.CSV", "b.tsv"]), Some(DataKind::Csv));
         assert_eq!(of(&["a.txt", "b.jsonl"]), None);
         assert_eq!(of(&["folder"]), None);
         assert_eq!(of(&[]), None);

@@ -10,7 +10,7 @@ use glob::{MatchOptions, glob_with};
 
 use super::foreign::{N_HEAD, foreign};
 use crate::config::{DataConfig, Paths};
-use crate::embedded::embedded;
+use crate::embedded::{embedded, way_to};
 use crate::error::{Error, Result};
 
 /// One file of a corpus.
@@ -133,7 +133,8 @@ impl Sources {
             } else if pattern.contains(['*', '?', '[']) {
                 files.extend(listed(expand(key, pattern)?, pattern)?);
             } else {
-                let hint = format!("{key} takes paths from the folder that the program runs in");
+                let from_here = || format!("{key} takes paths from the folder that the program runs in");
+                let hint = way_to(pattern).unwrap_or_else(from_here);
                 return Err(Error::Missing { path: path.into(), hint });
             }
         }

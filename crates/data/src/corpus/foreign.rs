@@ -20,8 +20,14 @@ const KINDS: [(&[u8], &str, &str); 9] = [
     ),
 ];
 
-/// What a file is that begins with `head` and is no text, and what to do about it.
-pub(crate) fn foreign(head: &[u8]) -> Option<String> {
+/// What a file is that begins with `head` and is no text, and what to do about it, from the verb on.
+///
+/// # Examples
+/// ```
+/// assert!(vulpes_data::foreign(b"\x1f\x8b\x08").is_some_and(|words| words.contains("gunzip")));
+/// assert_eq!(vulpes_data::foreign(b"The quick brown fox"), None);
+/// ```
+pub fn foreign(head: &[u8]) -> Option<String> {
     let kind = KINDS.iter().find(|(begin, ..)| head.starts_with(begin));
     // Three letters are too few to tell a packed file from a text: the level and the block's mark come after them.
     let is_bzip = |head: &[u8]| head.get(4..10) == Some(b"1AY&SY");

@@ -16,9 +16,9 @@ mod text;
 
 pub(crate) use cut::Cut;
 pub(crate) use files::{Source, Sources, digest_of};
-pub(crate) use foreign::foreign;
+pub use foreign::foreign;
 pub(crate) use ids::{IdRow, Labels, Limits, read_ids};
-pub use rows::{RowText, read_rows};
+pub use rows::{Columns, TextRow, for_each_row};
 
 use crate::config::{DataConfig, DataKind};
 use crate::error::Result;

@@ -18,6 +18,8 @@ impl OpenQuote {
 /// A reader that follows the quotes of what is read through it, as the CSV reader does.
 pub(super) struct Watched<R> {
     inner: R,
+    /// What parts the fields.
+    delimiter: u8,
     open: OpenQuote,
     line: u64,
     /// The line in which the last quote opened.
@@ -35,8 +37,8 @@ enum Place {
 }
 
 impl<R: Read> Watched<R> {
-    pub(super) fn new(inner: R, open: OpenQuote) -> Self {
-        Self { inner, open, line: 1, opened: 0, place: Place::FieldStart }
+    pub(super) fn new(inner: R, delimiter: u8, open: OpenQuote) -> Self {
+        Self { inner, delimiter, open, line: 1, opened: 0, place: Place::FieldStart }
     }
 
     fn see(&mut self, byte: u8) {
@@ -55,7 +57,8 @@ impl<R: Read> Watched<R> {
                 self.open.0.set(self.opened);
                 Place::Quoted
             }
-            (_, b',' | b'\n' | b'\r') => Place::FieldStart,
+            (_, b'\n' | b'\r') => Place::FieldStart,
+            (_, byte) if byte == self.delimiter => Place::FieldStart,
             _ => Place::Field,
         };
         self.line += u64::from(byte == b'\n');

@@ -102,7 +102,7 @@ pub(super) fn for_each_line(
     }
 }
 
-/// Hands out the rows of a CSV file with a header.
+/// Hands out the rows of a CSV file with a header; the fields of a file that is named `.tsv` are parted by tabs.
 pub(super) fn read_csv(
     source: &Source,
     reading: &Reading<'_>,
@@ -110,8 +110,11 @@ pub(super) fn read_csv(
 ) -> Result<()> {
     let path = &source.path;
     let open_quote = OpenQuote::default();
-    let watched = Watched::new(source.open()?, open_quote.clone());
-    let mut reader = csv::ReaderBuilder::new().buffer_capacity(1 << 18).from_reader(watched);
+    let is_tabbed = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("tsv"));
+    let delimiter = if is_tabbed { b'\t' } else { b',' };
+    let watched = Watched::new(source.open()?, delimiter, open_quote.clone());
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(delimiter).buffer_capacity(1 << 18).from_reader(watched);
     let unclosed = || open_quote.line().map(|line| Error::row(path, line, UNCLOSED));
     let header = reader.byte_headers().map_err(|error| csv_error(source, &error))?.clone();
     if header.is_empty() {
@@ -208,7 +211,9 @@ fn csv_error(source: &Source, error: &csv::Error) -> Error {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => Error::row(
             &source.path,
             line,
-            format!("{len} fields, and the header has {expected_len}; quote fields with commas in them"),
+            format!(
+                "{len} fields, and the header has {expected_len}; quote fields that hold what parts fields"
+            ),
         ),
         _ => Error::row(&source.path, line, error.to_string()),
     }

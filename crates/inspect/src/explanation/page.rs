@@ -5,7 +5,7 @@ use std::io::Result;
 use vulpes_generate::NextToken;
 
 use super::Explanation;
-use crate::terminal::{Cell, Paper, heat, shade, shown};
+use crate::terminal::{Cell, Paper, fixed, heat, shade, shown};
 
 /// Writes the page: of one head everything where one was chosen (or the model has only one), else all heads in brief.
 ///
@@ -57,7 +57,7 @@ fn one_head(
     paper
         .note("Each row is a query: what that token looks for. Each column is a key: what a token offers.")?;
     let scores = &explanation.scores[l][h];
-    square(tokens, paper, &|q, k| format!("{:.2}", scores[q][k]).into())?;
+    square(tokens, paper, &|q, k| fixed(scores[q][k], 2).into())?;
     paper.heading("Mask")?;
     paper.note("● may be looked at; · may not, and gets weight 0.")?;
     square(tokens, paper, &|q, k| if explanation.mask(l)[q][k] == 1 { "●" } else { "·" }.into())?;
@@ -85,7 +85,7 @@ fn one_head(
     paper.heading(&format!("Context vector of \"{}\"", tokens[position]))?;
     paper.note("The sum of weight × value over the row: what this head hands on.")?;
     let numbers: Vec<String> =
-        explanation.contexts[l][h][position].iter().map(|value| format!("{value:.4}")).collect();
+        explanation.contexts[l][h][position].iter().map(|&value| fixed(value, 4)).collect();
     paper.text(&format!("[{}]", numbers.join(", ")))?;
     paper.heading(&format!("Layer {l}: what becomes of the context vectors"))?;
     let n_head = explanation.model.n_head;
@@ -167,7 +167,7 @@ fn brief(
                 order.iter().take(n_top).map(|&k| format!("{} {:.2}", tokens[k], weights[k])).collect();
             let spread: f64 =
                 weights.iter().map(|&w| f64::from(w)).filter(|w| *w > 0.0).map(|w| -w * w.ln()).sum();
-            vec![format!("{l}.{h}").into(), format!("{spread:.2}").into(), top.join(", ").into()]
+            vec![format!("{l}.{h}").into(), fixed(spread, 2).into(), top.join(", ").into()]
         })
         .collect();
     paper.table(&["head", "entropy", "most of its weight"], &rows)
@@ -196,8 +196,7 @@ fn next(explanation: &Explanation, tokens: &[String], paper: &mut Paper) -> Resu
     let n_column = if paper.is_wide() { 4 } else { 3 };
     let row = |line: &NextToken| -> Vec<Cell> {
         let bar = "█".repeat((line.probability * 30.0).round() as usize);
-        let numbers =
-            [format!("{:.4}", line.probability), format!("{:.3}", line.logit), format!("{bar:<30}")];
+        let numbers = [format!("{:.4}", line.probability), fixed(line.logit, 3), format!("{bar:<30}")];
         std::iter::once(shown(&explanation.piece(line)))
             .chain(numbers)
             .take(n_column)

@@ -145,6 +145,15 @@ pub(crate) fn columns(text: &str) -> usize {
     console::measure_text_width(text)
 }
 
+/// A number with so many decimals; what rounds to nothing has no sign.
+pub(crate) fn fixed(value: impl Into<f64>, decimals: usize) -> String {
+    let text = format!("{:.decimals$}", value.into());
+    match text.strip_prefix('-') {
+        Some(rest) if rest.bytes().all(|c| matches!(c, b'0' | b'.')) => rest.to_owned(),
+        _ => text,
+    }
+}
+
 fn aligned(text: &str, width: usize, left: bool) -> String {
     let gap = " ".repeat(width.saturating_sub(columns(text)));
     if left { format!("{text}{gap}") } else { format!("{gap}{text}") }
@@ -208,6 +217,14 @@ mod tests {
         assert_eq!(text.matches("fox").count(), 2, "{text}");
         assert!(text.lines().all(|line| line.len() <= 40), "{text}");
         assert_eq!(page(100, |paper| paper.table(&header, &rows)).matches("fox").count(), 1);
+    }
+
+    #[test]
+    fn nothing_has_no_sign() {
+        let numbers = [(-0.0, "0.00"), (-0.004, "0.00"), (-0.006, "-0.01"), (1.5, "1.50"), (-10.0, "-10.00")];
+        numbers.iter().for_each(|&(value, text)| assert_eq!(fixed(value, 2), text));
+        assert_eq!(fixed(-0.2_f32, 0), "0");
+        assert_eq!(fixed(f64::NEG_INFINITY, 2), "-inf");
     }
 
     #[test]

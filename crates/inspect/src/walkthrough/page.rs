@@ -3,7 +3,7 @@
 use std::io::Result;
 
 use super::{Example, Walkthrough};
-use crate::terminal::{Cell, Paper, heat, shade};
+use crate::terminal::{Cell, Paper, fixed, heat, shade};
 
 /// Writes the whole walkthrough.
 ///
@@ -106,7 +106,7 @@ fn prediction(example: &Example, paper: &mut Paper) -> Result<()> {
     };
     let rows: Vec<Vec<Cell>> = (0..example.vocabulary.len())
         .map(|i| {
-            let logit = format!("{:.4}", example.logits[i]);
+            let logit = fixed(example.logits[i], 4);
             vec![
                 example.vocabulary[i].into(),
                 vector(&example.wout[i], 1).into(),
@@ -287,6 +287,6 @@ fn learning(lr: f64, example: &Example, paper: &mut Paper) -> Result<()> {
 }
 
 fn vector(values: &[f64], decimals: usize) -> String {
-    let numbers: Vec<String> = values.iter().map(|value| format!("{value:.decimals$}")).collect();
+    let numbers: Vec<String> = values.iter().map(|&value| fixed(value, decimals)).collect();
     if let [one] = numbers.as_slice() { one.clone() } else { format!("[{}]", numbers.join(", ")) }
 }

@@ -134,6 +134,16 @@ pub enum Head {
     },
 }
 
+impl Head {
+    /// How many labels a classifier tells apart; `None` where the head is another one.
+    pub fn n_labels(self) -> Option<usize> {
+        match self {
+            Self::Classify { n_labels } => Some(n_labels),
+            Self::NextToken | Self::MaskedToken | Self::Hidden { .. } => None,
+        }
+    }
+}
+
 /// Which vector of a row a classifier reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -92,6 +92,9 @@ impl Plan {
             (None, Some(dir)) if Tokenizer::is_in(dir) => Some(Tokenizer::from_folder(dir)?),
             _ => None,
         };
+        let is_idle = !config.unsaid.tokenizer && config.data.tokenizer.eos.is_none();
+        let used = base.as_ref().filter(|_| is_idle && tokenizer.is_some());
+        warnings.extend(used.and_then(Base::idle_tokenizer));
         let sizes = config.model.resolve(1, head(&config.objective, 2));
         let labels = base.as_ref().map(Base::labels).unwrap_or_default();
         let (row_len, len_key) = row_len(&config, sizes.context_len, base.is_some())?;
