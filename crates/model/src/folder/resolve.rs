@@ -22,7 +22,8 @@ pub fn resolve(path: &Path) -> Result<PathBuf, Error> {
     ];
     for place in &places {
         let place = follow(place);
-        if place.join("config.json").is_file() {
+        // Whatever stands there: what can't be read is an error, never a reason to take another model in silence.
+        if place.join("config.json").exists() {
             // A link is followed once, here: should it be turned elsewhere, all files still come from one folder.
             let is_link = std::fs::symlink_metadata(&place).is_ok_and(|place| place.is_symlink());
             return Ok(if is_link { place.canonicalize().unwrap_or(place) } else { place });
