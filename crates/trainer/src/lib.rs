@@ -30,6 +30,6 @@ pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 pub use schedule::{Schedule, ScheduleConfig, ScheduleKind};
 pub use spike::{OnSpike, SpikeMean, SpikeRule};
 pub use state::{Best, State};
-pub use step::{STACK_BYTES, StepLoss, Stepper, default_shards};
+pub use step::{STACK_BYTES, StepLoss, StepOptions, Stepper, default_shards};
 pub use training::{StepNumbers, Training, TrainingOptions};
 pub use vulpes_ops::threads::Precision;

@@ -46,6 +46,21 @@ pub fn default_shards(batch_rows: usize, context_len: usize, n_parameters: usize
 /// Numbers of a model from which on a step of one shard is worth handing to other threads.
 const LARGE: usize = 1 << 20;
 
+/// What decides how a step's gradients are computed.
+#[derive(Clone, Copy, Debug)]
+pub struct StepOptions {
+    /// Shards of a micro-batch.
+    pub n_shards: usize,
+    /// Threads; any number gives the same bits.
+    pub n_threads: usize,
+    /// The probability mass that is spread over all classes.
+    pub label_smoothing: f64,
+    /// What the factors of the projections' matrix products are rounded to.
+    pub precision: Precision,
+    /// The seed of the dropout masks.
+    pub seed: u64,
+}
+
 /// What computes the gradients of a step.
 pub struct Stepper {
     transformer: Transformer,
@@ -73,7 +88,7 @@ pub struct StepLoss {
 }
 
 impl Stepper {
-    /// Prepares `n_shards` sets of gradients for the parameters that `trainable` names, on up to `n_threads` threads.
+    /// Prepares a set of gradients a shard for the parameters that `trainable` names.
     ///
     /// `rank` is the one whose batches ([`vulpes_data::Batches`]) are given to [`Stepper::gradients`].
     ///
@@ -82,13 +97,10 @@ impl Stepper {
     pub fn new(
         transformer: &Transformer,
         trainable: &dyn Fn(&str) -> bool,
-        n_shards: usize,
-        n_threads: usize,
-        label_smoothing: f64,
-        precision: Precision,
-        seed: u64,
+        options: StepOptions,
         rank: Rank,
     ) -> Result<Self> {
+        let StepOptions { n_shards, n_threads, label_smoothing, precision, seed } = options;
         let transformer = transformer.with_trainable(trainable)?;
         let all = transformer.parameters().iter().filter(|(name, _)| trainable(name));
         let parameters: Vec<(String, Var)> = all.map(|(name, var)| (name.to_owned(), var.clone())).collect();
@@ -302,8 +314,9 @@ mod tests {
         let sum = |rank: Rank, n: usize| {
             let mut batches = Batches::new(dataset.clone(), Cursor { epoch: 0, index: 4 }, 2, rank);
             let batches: Vec<Batch> = (0..n).map(|_| batches.next_batch().unwrap()).collect();
-            let mut stepper =
-                Stepper::new(&model, &|_| true, 2, 1, 0.0, Precision::Float32, 3, rank).unwrap();
+            let precision = Precision::Float32;
+            let options = StepOptions { n_shards: 2, n_threads: 1, label_smoothing: 0.0, precision, seed: 3 };
+            let mut stepper = Stepper::new(&model, &|_| true, options, rank).unwrap();
             let (loss, _, _) = stepper.gradients(1, &batches).unwrap();
             loss.loss * loss.n_targets as f64
         };

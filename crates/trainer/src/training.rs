@@ -15,7 +15,7 @@ use crate::optimizer::{Optimizer, OptimizerConfig};
 use crate::schedule::Schedule;
 use crate::spike::{OnSpike, SpikeRule};
 use crate::state::State;
-use crate::step::{StepLoss, Stepper};
+use crate::step::{StepLoss, StepOptions, Stepper};
 
 /// What decides a training beside its model and its rows.
 #[derive(Clone, Debug)]
@@ -74,11 +74,13 @@ impl Training {
         let stepper = Stepper::new(
             transformer,
             &trainable,
-            options.n_shards,
-            options.n_threads,
-            options.label_smoothing,
-            options.precision,
-            options.seed,
+            StepOptions {
+                n_shards: options.n_shards,
+                n_threads: options.n_threads,
+                label_smoothing: options.label_smoothing,
+                precision: options.precision,
+                seed: options.seed,
+            },
             Rank::default(),
         )?;
         let specs = parameter_specs(transformer.config());

@@ -25,7 +25,7 @@ pub(super) fn fma_by_f64(a: f32, b: f32, c: f32) -> f32 {
     let bits = sum.to_bits();
     // The neighbor in the direction of what was lost, where the last bit is even; a NaN or an infinity has lost NaN.
     let towards = if (lost > 0.0) == (sum > 0.0) { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
-    let inexact = lost < 0.0 || lost > 0.0;
+    let inexact = lost.abs() > 0.0;
     let odd = if inexact && bits & 1 == 0 { towards } else { bits };
     f64::from_bits(odd) as f32
 }

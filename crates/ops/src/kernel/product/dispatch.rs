@@ -145,11 +145,15 @@ fn grid(threads: usize, (m, n): (usize, usize)) -> (usize, usize) {
     shapes.min_by_key(|&(down, across)| (usize::MAX - down * across, m / down + n / across)).unwrap_or((1, 1))
 }
 
+/// A form of a product by its name.
+#[cfg(test)]
+pub(super) type Form = (&'static str, unsafe fn(&Product<f32>));
+
 /// What this processor has, whatever [`single`] would take.
 #[cfg(test)]
 #[allow(unused_mut, unused_variables)]
-pub(super) fn forms(precision: Precision) -> Vec<(&'static str, unsafe fn(&Product<f32>))> {
-    let mut forms: Vec<(&'static str, unsafe fn(&Product<f32>))> = Vec::new();
+pub(super) fn forms(precision: Precision) -> Vec<Form> {
+    let mut forms: Vec<Form> = Vec::new();
     #[cfg(target_arch = "x86_64")]
     {
         let single = precision == Precision::Float32;

@@ -1,6 +1,7 @@
 //! Every form of a product against its definition, to the bit.
 
 use super::blocked::{DEPTH, Product, product};
+use super::dispatch::Form;
 use super::machine::Machine;
 use super::*;
 use crate::threads::with_kernel_threads;
@@ -46,11 +47,12 @@ fn pair(sum: f32, word: &[(f32, f32)]) -> f32 {
     bf16::step::<true>(sum, bf16::pair(word[0].0, second.0), bf16::pair(word[0].1, second.1))
 }
 
-type Form<T> = (&'static str, unsafe fn(&Product<T>));
+/// What one word of both factors adds to a sum.
+type Step = fn(f32, &[(f32, f32)]) -> f32;
 
 /// The plain form without the processor's instructions, and what else this processor has.
-fn forms(precision: Precision) -> Vec<Form<f32>> {
-    let mut forms: Vec<Form<f32>> = match precision {
+fn forms(precision: Precision) -> Vec<Form> {
+    let mut forms: Vec<Form> = match precision {
         Precision::Float32 => vec![("plain", product::<plain::Numbers<f32, false>>)],
         Precision::Bfloat16 => vec![("plain", product::<plain::Pairs<false>>)],
     };
@@ -85,7 +87,7 @@ fn every_form_gives_the_bits_of_the_definition() {
             let rights = [View::new(&b, k, n), View::new(&b, n, k).t()];
             for (left, right) in lefts.into_iter().flat_map(|left| rights.map(|right| (left, right))) {
                 for (write, scale) in [(Write::Store, 1.0), (Write::Add, 0.7)] {
-                    let (step, per_word): (fn(f32, &[(f32, f32)]) -> f32, _) =
+                    let (step, per_word): (Step, _) =
                         if precision == Precision::Float32 { (single, 1) } else { (pair, 2) };
                     let right_bits = by_definition(&start, write, scale, (left, right), step, per_word);
                     for (name, form) in forms(precision) {

@@ -28,7 +28,7 @@ impl<W> Panel<W> {
     /// # Safety
     /// The line exists.
     #[inline(always)]
-    unsafe fn from_line(self, line: usize) -> Self {
+    unsafe fn of_line(self, line: usize) -> Self {
         // SAFETY: the caller's promise.
         Self { start: unsafe { self.start.add(line) }, step: self.step }
     }
@@ -52,7 +52,7 @@ pub(super) unsafe fn panel<M: Machine>(
             let wide = target.columns - column > M::LANES;
             // SAFETY: the caller's promise, for a part of the panels.
             unsafe {
-                let panels = (a.from_line(row), b.from_line(column));
+                let panels = (a.of_line(row), b.of_line(column));
                 let part = Target {
                     out: target.out.add(row * target.stride + column),
                     rows: target.rows - row,
