@@ -7,8 +7,8 @@ Started with the sizes of the model, it answers each line of standard input with
   generate N    N tokens one at a time with a key/value cache, greedily: {"ms": [per token], "peak_rss_mib": ...}
 
 A step is what Vulpes does in one: forward (learned positions, tanh GELU, tied head, causal attention through
-scaled_dot_product_attention), cross-entropy, backward, gradient norm clipped to 1, fused AdamW, all in float32 on
-made-up ids. Needs torch 2 and nothing else.
+scaled_dot_product_attention), cross-entropy, backward, gradient norm clipped to 1, fused AdamW on made-up ids, all in
+float32 or, with --bf16, under autocast to bfloat16. Needs torch 2 and nothing else.
 """
 import argparse
 import json
@@ -87,7 +87,8 @@ class Worker:
         self.targets = ((counter * 7919 + 13) % args.vocab_size).view(shape)
 
     def step(self):
-        loss = self.run(self.ids, self.targets)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.args.bf16):
+            loss = self.run(self.ids, self.targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -116,6 +117,7 @@ def main():
     for size in ("n_layer", "n_head", "d_model", "context_len", "batch_rows", "vocab_size", "threads"):
         parser.add_argument("--" + size.replace("_", "-"), type=int, required=True)
     parser.add_argument("--compile", action="store_true", help="run the model through torch.compile")
+    parser.add_argument("--bf16", action="store_true", help="train under autocast to bfloat16")
     worker = Worker(parser.parse_args())
     print(json.dumps({"name": f"PyTorch {torch.__version__}"}), flush=True)
     for line in sys.stdin:

@@ -19,7 +19,8 @@ const TORCH: &str = include_str!("../../peers/torch_gpt.py");
 
 /// Times training steps of named configs, and peers beside them in the same run.
 ///
-/// Every worker (Vulpes, the same on candle's plain operations, PyTorch eager and compiled) is a process of its own.
+/// Every worker (Vulpes, the same on candle's plain operations, PyTorch eager and compiled, each in float32 and in
+/// bfloat16) is a process of its own.
 /// In each round each does its steps, one after the other, so a machine whose speed drifts drifts for all; ratios are
 /// taken round by round. Below 1 is ahead of the peer.
 #[derive(Parser)]
@@ -47,6 +48,9 @@ struct Args {
     /// Time the config's corpus on its way to tokens instead, and what a step waits for its rows
     #[arg(long, conflicts_with_all = ["plain", "generate"])]
     data: bool,
+    /// What Vulpes trains in: float32, float64 or bfloat16; the config's where this isn't given
+    #[arg(long, value_name = "DTYPE", conflicts_with_all = ["generate", "data"])]
+    dtype: Option<String>,
     /// Threads of every worker; all cores where this isn't given
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -133,20 +137,23 @@ fn data(args: &Args, threads: usize, python: Option<&str>) -> Result<()> {
 
 /// All workers at one config.
 fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, peak: f64) -> Result<Comparison> {
-    let bench = StepBench::sizes(config)?;
-    let mut workers = vec![ours(config, threads, false, &args.device)?];
+    let bench = StepBench::sizes(config, args.dtype.as_deref())?;
+    let mut workers = vec![ours(args, config, threads, false)?];
     if args.plain {
-        workers.push(ours(config, threads, true, "cpu")?);
+        workers.push(ours(args, config, threads, true)?);
     }
     if let Some(python) = python {
         // Generation grows its cache token by token, which PyTorch would compile anew each time.
-        for compiled in if args.generate { vec![false] } else { vec![false, true] } {
+        let ways: &[(&str, &[&str])] = &[
+            (" eager", &[]),
+            (" compiled", &["--compile"]),
+            (" bfloat16 eager", &["--bf16"]),
+            (" bfloat16 compiled", &["--bf16", "--compile"]),
+        ];
+        for (name, arguments) in if args.generate { &ways[..1] } else { ways } {
             let mut command = Command::new(python);
-            command.args(["-c", TORCH]).args(bench.torch_arguments(threads)?);
-            if compiled {
-                command.arg("--compile");
-            }
-            workers.push(Worker::start(&mut command, if compiled { " compiled" } else { " eager" })?);
+            command.args(["-c", TORCH]).args(bench.torch_arguments(threads)?).args(*arguments);
+            workers.push(Worker::start(&mut command, name)?);
         }
     }
     let name = Path::new(config).file_stem().map_or(config.into(), |stem| stem.to_string_lossy());
@@ -173,13 +180,16 @@ fn one(args: &Args, config: &str, threads: usize, python: Option<&str>, peak: f6
     Ok(Comparison::new(&name, timings, bench.tokens(), bench.flops(), peak))
 }
 
-fn ours(config: &str, threads: usize, plain: bool, device: &str) -> Result<Worker> {
+fn ours(args: &Args, config: &str, threads: usize, plain: bool) -> Result<Worker> {
     let mut command = again("bench").context("where this program lies is unknown")?;
     command.args(["--worker", "--config", config, "--threads", &threads.to_string()]);
     if plain {
         command.arg("--plain");
-    } else if device != "cpu" {
-        command.args(["--device", device]);
+    } else if args.device != "cpu" {
+        command.args(["--device", &args.device]);
+    }
+    if let Some(dtype) = args.dtype.as_ref().filter(|_| !plain) {
+        command.args(["--dtype", dtype]);
     }
     Worker::start(&mut command, "")
 }
@@ -190,7 +200,7 @@ fn work(args: &Args, threads: usize) -> Result<()> {
         println!("{}", tokenize_once(config, tokenizer)?);
         return Ok(());
     }
-    let mut bench = StepBench::start(config, threads, args.plain, &args.device)?;
+    let mut bench = StepBench::start(config, args.dtype.as_deref(), threads, args.plain, &args.device)?;
     let name = if args.plain { "candle, plain operations" } else { "Vulpes" };
     serve(name, &mut bench, StepBench::step, |bench, n| bench.generate(n, threads))
 }

@@ -5,6 +5,21 @@ use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 use vulpes_ops::decode::matvec_no_grad;
 
+/// What the processor calls itself, where the system says it.
+pub(crate) fn processor() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = info.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name))?;
+        line.split_once(':').map(|(_, value)| value.trim().to_owned())
+    };
+    let unknown = || format!("{} processor", std::env::consts::ARCH);
+    let model = [("family", "cpu family"), ("model", "model")]
+        .map(|(word, name)| Some(format!("{word} {}", field(name)?)));
+    let rest: Vec<String> = model.into_iter().flatten().collect();
+    let name = field("model name").unwrap_or_else(unknown);
+    if rest.is_empty() { name } else { format!("{name} ({})", rest.join(", ")) }
+}
+
 /// The best rate of a large float32 matrix product on this machine.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct MatrixPeak {

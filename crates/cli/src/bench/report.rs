@@ -3,17 +3,27 @@
 use std::fmt::Write;
 
 use super::compare::Comparison;
-use super::machine::{MatrixPeak, MemoryPeak};
+use super::machine::{MatrixPeak, MemoryPeak, processor};
 
 /// A Markdown table, a row a worker and config; ratios are ours divided by the worker's, so below 1 is ahead.
 pub(crate) fn table(comparisons: &[Comparison], peak: &MatrixPeak) -> String {
-    let best = format!("Matrix product at best: {:.0} GFLOP/s on {} threads.", peak.gflops, peak.threads);
+    let best = format!(
+        "{}; float32 matrix product at best: {:.0} GFLOP/s on {} threads.",
+        processor(),
+        peak.gflops,
+        peak.threads
+    );
     format!("{}\n{best}\n", rows(comparisons))
 }
 
 /// The same for generation: milliseconds are those of a token, the peak is the memory's.
 pub(crate) fn generation_table(comparisons: &[Comparison], peak: &MemoryPeak) -> String {
-    let best = format!("Reading memory at best: {:.1} GB/s on {} threads.", peak.gb_per_s, peak.threads);
+    let best = format!(
+        "{}; reading memory at best: {:.1} GB/s on {} threads.",
+        processor(),
+        peak.gb_per_s,
+        peak.threads
+    );
     format!("{}\n{best}\n", rows(comparisons))
 }
 
@@ -43,10 +53,10 @@ fn rows(comparisons: &[Comparison]) -> String {
 
 /// Everything measured, as one JSON document.
 pub(crate) fn json(comparisons: &[Comparison], peak: &MatrixPeak) -> serde_json::Value {
-    serde_json::json!({ "matrix_peak": peak, "comparisons": comparisons })
+    serde_json::json!({ "processor": processor(), "matrix_peak": peak, "comparisons": comparisons })
 }
 
 /// Everything measured of generation, as one JSON document.
 pub(crate) fn generation_json(comparisons: &[Comparison], peak: &MemoryPeak) -> serde_json::Value {
-    serde_json::json!({ "memory_peak": peak, "comparisons": comparisons })
+    serde_json::json!({ "processor": processor(), "memory_peak": peak, "comparisons": comparisons })
 }

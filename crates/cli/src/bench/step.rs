@@ -22,8 +22,8 @@ impl StepBench {
     ///
     /// # Errors
     /// When the config is wrong.
-    pub(crate) fn sizes(config: &str) -> Result<Self> {
-        Self::open(config, None, false, "cpu")
+    pub(crate) fn sizes(config: &str, dtype: Option<&str>) -> Result<Self> {
+        Self::open(config, dtype, None, false, "cpu")
     }
 
     /// Reads a config and makes its model, ready for steps on `threads` threads.
@@ -32,15 +32,28 @@ impl StepBench {
     ///
     /// # Errors
     /// When the config is wrong or there is no room.
-    pub(crate) fn start(config: &str, threads: usize, plain: bool, device: &str) -> Result<Self> {
-        let mut bench = Self::open(config, Some(threads), plain, device)?;
+    pub(crate) fn start(
+        config: &str,
+        dtype: Option<&str>,
+        threads: usize,
+        plain: bool,
+        device: &str,
+    ) -> Result<Self> {
+        let mut bench = Self::open(config, dtype, Some(threads), plain, device)?;
         bench.session = Some(Session::start(bench.plan)?.0);
         Ok(bench)
     }
 
-    fn open(config: &str, threads: Option<usize>, plain: bool, device: &str) -> Result<Self> {
+    fn open(
+        config: &str,
+        dtype: Option<&str>,
+        threads: Option<usize>,
+        plain: bool,
+        device: &str,
+    ) -> Result<Self> {
         let (path, text) = vulpes_runs::find_config(Path::new(config))?;
         let mut overrides: Vec<String> = threads.map(|n| format!("train.threads={n}")).into_iter().collect();
+        overrides.extend(dtype.map(|dtype| format!("train.dtype={dtype}")));
         if plain {
             // Candle's operations start their own threads; the step itself stays on this one, which the setting is of.
             overrides.extend(["train.shards=1".into(), "train.threads=1".into()]);

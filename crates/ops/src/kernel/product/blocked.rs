@@ -4,7 +4,8 @@
 use super::machine::{COLUMNS, Machine};
 use super::pack::{Lines, pack};
 use super::tile::{Panel, Target, panel};
-use crate::kernel::scratch::scratch;
+use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Words of the inner dimension that are summed up before they join the result: the length that the bits depend on.
@@ -76,9 +77,9 @@ pub(super) unsafe fn product<M: Machine>(product: &Product<M::Number>) {
     // SAFETY: the offsets below stay inside factors, result and the packed buffers, whose lengths are rounded up to
     // whole panels here.
     unsafe {
-        let mut left = Packed::<M>::new(if bare_left { 0 } else { padded(chunk.min(m)) * words });
+        let mut left = Packed::<M>::new(0, if bare_left { 0 } else { padded(chunk.min(m)) * words });
         let width = WIDTH.min(n.next_multiple_of(COLUMNS));
-        let mut right = Packed::<M>::new(if bare_right { 0 } else { width * words.min(DEPTH) });
+        let mut right = Packed::<M>::new(1, if bare_right { 0 } else { width * words.min(DEPTH) });
         for row in (0..m).step_by(chunk) {
             let rows = chunk.min(m - row);
             if !bare_left {
@@ -199,23 +200,42 @@ unsafe fn depth<M: Machine>(of: Lines<M::Number>, k: usize, word: usize) -> (Lin
     (Lines { start, ..of }, (k - first).min(DEPTH * M::PER_WORD))
 }
 
-/// Room for packed words that begins where a cache line does.
+thread_local! {
+    /// What the last products of this thread were packed in, left and right: a thread packs for one product at a time.
+    static ROOM: RefCell<[Vec<u64>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+}
+
+/// Room for packed words that begins where a cache line does; what they hold is anything.
 struct Packed<M: Machine> {
-    buffer: crate::kernel::scratch::Scratch<M::Number>,
+    room: Vec<u64>,
+    side: usize,
+    words: PhantomData<M::Word>,
 }
 
 impl<M: Machine> Packed<M> {
     const LINE: usize = 64;
 
-    fn new(words: usize) -> Self {
-        let size = size_of::<M::Number>();
-        Self { buffer: scratch((words * size_of::<M::Word>() + Self::LINE).div_ceil(size)) }
+    fn new(side: usize, words: usize) -> Self {
+        let mut room = ROOM.with_borrow_mut(|room| std::mem::take(&mut room[side]));
+        let wanted = (words * size_of::<M::Word>() + Self::LINE).div_ceil(size_of::<u64>());
+        if room.len() < wanted {
+            // The old one goes first, so that the two are never held together.
+            drop(std::mem::take(&mut room));
+            room = vec![0; wanted];
+        }
+        Self { room, side, words: PhantomData }
     }
 
     fn start(&mut self) -> *mut M::Word {
-        let start = self.buffer.as_mut_ptr().cast::<u8>();
+        let start = self.room.as_mut_ptr().cast::<u8>();
         let to_line = start.align_offset(Self::LINE);
         // SAFETY: `new` left room for a whole line more.
         unsafe { start.add(if to_line < Self::LINE { to_line } else { 0 }).cast() }
+    }
+}
+
+impl<M: Machine> Drop for Packed<M> {
+    fn drop(&mut self) {
+        ROOM.with_borrow_mut(|room| room[self.side] = std::mem::take(&mut self.room));
     }
 }
