@@ -54,7 +54,7 @@ fn a_hundred_losses_of_each_family_are_the_stored_ones_to_the_bit() {
     let mut found: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for family in ["bert", "fox", "gpt2", "llama"] {
         found.insert(family.to_owned(), curve(family, "float32"));
-        found.insert(format!("{family}, bfloat16"), curve(family, "bfloat16"));
+        found.insert(format!("{family}, bfloat16"), curve(family, "bf16"));
     }
     assert!(found.values().all(|curve| curve.len() == 100 && curve[99] < curve[0]));
     if is_writing() {

@@ -357,3 +357,32 @@ fn the_reference_can_be_asked_for() -> Result<()> {
     assert_eq!(threads::n_fast_forms(), before + 1);
     Ok(())
 }
+
+/// In bfloat16, a projection and its gradients are those of rounded factors, multiplied and summed exactly: `bf(x) bf(W)ᵀ`,
+/// `bf(dy) bf(W)`, `bf(dy)ᵀ bf(x)`, to float32's own rounding. The backward pass keeps the precision of the forward pass.
+#[test]
+fn a_projection_in_bfloat16_rounds_its_factors_and_nothing_else() -> Result<()> {
+    let single = |key: u64, shape: &[usize]| normal(key, shape).to_dtype(DType::F32);
+    let rounded = |x: &Tensor| x.to_dtype(DType::BF16)?.to_dtype(DType::F64);
+    let (x, w) = (Var::from_tensor(&single(1, &[70, 45])?)?, Var::from_tensor(&single(2, &[33, 45])?)?);
+    let (bias, dy) = (Var::from_tensor(&single(3, &[33])?)?, single(4, &[70, 33])?);
+    let in_bfloat16 = || linear(&x, &w, Some(&bias));
+    let y = threads::with_precision(threads::Precision::Bfloat16, in_bfloat16)?;
+    let gradients = (&y * &dy)?.sum_all()?.backward()?;
+    let (rx, rw, rdy) = (rounded(&x)?, rounded(&w)?, rounded(&dy)?);
+    let right_y = rx.matmul(&rw.t()?)?.broadcast_add(&bias.to_dtype(DType::F64)?)?;
+    let pairs = [
+        (y.detach(), right_y),
+        (gradients.get(&x).unwrap().clone(), rdy.matmul(&rw)?),
+        (gradients.get(&w).unwrap().clone(), rdy.t()?.matmul(&rx)?),
+        (gradients.get(&bias).unwrap().clone(), dy.to_dtype(DType::F64)?.sum(0)?),
+    ];
+    for (found, right) in pairs {
+        let off = (found.to_dtype(DType::F64)? - &right)?.abs()?.max_all()?.to_scalar::<f64>()?;
+        assert!(off < 2e-5, "{off:e} off");
+    }
+    // Rounding is there: float32 gives something else.
+    let exact = linear(&x, &w, Some(&bias))?;
+    assert!((exact - y)?.abs()?.max_all()?.to_scalar::<f32>()? > 1e-3);
+    Ok(())
+}
