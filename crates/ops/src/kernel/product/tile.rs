@@ -45,8 +45,12 @@ pub(super) unsafe fn panel<M: Machine>(
     (a, b): (Panel<M::Word>, Panel<M::Word>),
     target: &Target<M::Number>,
 ) {
-    let tall = if M::ROWS < height && height == 12 { M::ROWS } else { height };
-    let tall = if tall > M::ROWS { 4 } else { tall };
+    // A panel is 4, 8 or 12 high; what is too high for the registers is cut into equal tiles.
+    let tall = match height {
+        _ if height <= M::ROWS => height,
+        12 => M::ROWS,
+        _ => 4,
+    };
     for row in (0..target.rows).step_by(tall) {
         for column in (0..target.columns).step_by(2 * M::LANES) {
             let wide = target.columns - column > M::LANES;
