@@ -47,7 +47,8 @@ mod needs_chromium {
             // What the page says of the asked word first, then a cell of a head.
             let script = "const first={next:document.querySelector('#next td').textContent,\
             logits:Array.from($$('#logits td[data-value]'),td=>Number(td.dataset.value)),\
-            flow:Array.from($$('#gradient tbody td:first-child'),td=>td.textContent)};\
+            flow:Array.from($$('#gradient tbody td:first-child'),td=>td.textContent),\
+            update:Array.from($$('#update tbody tr'),tr=>[1,2].map(i=>Number(tr.children[i].textContent))),why:document.getElementById('why').textContent};\
             document.getElementById('open-1-2').click();document.getElementById('cell-3-1').click();\
             return {...first,product:v('product'),score:v('score'),weight:v('weight'),context:JSON.parse(document.getElementById('context').dataset.value),\
             title:document.getElementById('cell-title').textContent,pressed:$$('#heads [aria-pressed=true]').length,\
@@ -62,6 +63,17 @@ mod needs_chromium {
             let weight = value["attentions"][1][2][3][1].as_f64().unwrap();
             assert_eq!(r["map"], format!("{weight:.2}"), "{name}");
             assert_eq!(r["next"], value["next"][0]["text"], "{name}");
+            // One update, as the running model did it.
+            let outputs = value["update"]["outputs"].as_array().unwrap();
+            assert_eq!(r["update"].as_array().unwrap().len(), outputs.len(), "{name}");
+            for (row, pair) in r["update"].as_array().unwrap().iter().zip(outputs) {
+                for of in 0..2 {
+                    let (shown, exact) =
+                        (row[of].as_f64().unwrap(), pair[of]["probability"].as_f64().unwrap());
+                    assert!((shown - exact).abs() < 6e-5, "{name}: {shown} and {exact}");
+                }
+            }
+            assert!(r["why"].as_str().unwrap().contains("Its query says"), "{name}");
             // The seed's six steps, in its order and words.
             let steps = [
                 "Step 1Get Embeddings",

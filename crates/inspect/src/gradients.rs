@@ -51,16 +51,8 @@ pub fn gradient_flow(
     explanation: &Explanation,
     target: u32,
 ) -> Result<GradientFlow, Error> {
-    let input = explanation.input(model)?;
-    let hidden = model.forward(&input, &mut Run::inference())?;
-    let hidden = model.read_by_head(&hidden, &input)?;
+    let (gradients, loss) = backward(model, explanation, target)?;
     let asked = explanation.position.min(explanation.logits.len() - 1);
-    let mut targets = vec![-100; explanation.logits.len()];
-    targets[asked] = i64::from(target);
-    let loss = model.loss(&hidden, &targets, &CrossEntropyOptions::default(), &Run::inference())?.sum;
-    let named: Vec<_> = model.parameters().iter().map(|(name, var)| (name.to_owned(), var.clone())).collect();
-    let mut gradients = Gradients::new(&named)?;
-    ops::backward(&loss, &mut gradients)?;
     let square = |tensor: &Tensor| -> Result<f64, Error> {
         Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()?)
     };
@@ -91,12 +83,31 @@ pub fn gradient_flow(
             probability: softmax(logits)[target as usize],
             logit: logits[target as usize],
         },
-        loss: loss.to_dtype(DType::F64)?.to_scalar()?,
+        loss,
         norm: total.sqrt(),
         roles,
         parts,
         parameters: squares.into_iter().map(flow).collect(),
     })
+}
+
+/// The gradients of the loss that `target` has at the asked token, and that loss.
+pub(crate) fn backward(
+    model: &Transformer,
+    explanation: &Explanation,
+    target: u32,
+) -> Result<(Gradients, f64), Error> {
+    let input = explanation.input(model)?;
+    let hidden = model.forward(&input, &mut Run::inference())?;
+    let hidden = model.read_by_head(&hidden, &input)?;
+    let asked = explanation.position.min(explanation.logits.len() - 1);
+    let mut targets = vec![-100; explanation.logits.len()];
+    targets[asked] = i64::from(target);
+    let loss = model.loss(&hidden, &targets, &CrossEntropyOptions::default(), &Run::inference())?.sum;
+    let named: Vec<_> = model.parameters().iter().map(|(name, var)| (name.to_owned(), var.clone())).collect();
+    let mut gradients = Gradients::new(&named)?;
+    ops::backward(&loss, &mut gradients)?;
+    Ok((gradients, loss.to_dtype(DType::F64)?.to_scalar()?))
 }
 
 /// The name of a parameter's part in attention, with a number that puts the parts in the order in which the loss reaches

@@ -2,10 +2,13 @@
 
 use std::io::Result;
 
+use vulpes_generate::NextToken;
+
 use crate::explanation::Explanation;
 use crate::gradients::{Flow, GradientFlow};
 use crate::influence::{Knockout, LensLayer};
 use crate::terminal::{Cell, Paper, fixed, shown};
+use crate::update::Update;
 
 /// Writes how the prediction forms layer by layer.
 ///
@@ -102,6 +105,38 @@ pub fn print_gradients(flow: &GradientFlow, explanation: &Explanation, paper: &m
         table("parameter", &flow.parameters, paper)?;
     }
     Ok(())
+}
+
+/// Writes what one update does: the rate, the loss and the likeliest outputs, before and after.
+///
+/// # Errors
+/// Where the page can't be written.
+pub fn print_update(update: &Update, explanation: &Explanation, paper: &mut Paper) -> Result<()> {
+    paper.heading("One update: what the model would say after it")?;
+    let truth = shown(&explanation.piece(&update.truth));
+    let supposed = match update.is_supposed {
+        true => format!("Suppose that \"{truth}\", the second choice, had been the true answer. "),
+        false => String::new(),
+    };
+    paper.text(&format!(
+        "{supposed}One step of gradient descent, θ ← θ - η × gradient on every parameter, with η = {} ({}): the loss of \
+         \"{truth}\" goes from {:.4} to {:.4}.",
+        update.learning_rate,
+        update.why(),
+        update.loss[0],
+        update.loss[1]
+    ))?;
+    let [value, gradient, after] = update.one_number;
+    paper.text(&format!(
+        "One number of them all, the first of its row in Wout: {value:.4} - {} × ({gradient:.4}) = {after:.4}.",
+        update.learning_rate
+    ))?;
+    paper.blank()?;
+    let row = |pair: &[NextToken; 2]| -> Vec<Cell> {
+        let chance = |line: &NextToken| format!("{:.4}", line.probability).into();
+        vec![shown(&explanation.piece(&pair[0])).into(), chance(&pair[0]), chance(&pair[1])]
+    };
+    paper.table(&["", "before", "after"], &update.outputs.iter().map(row).collect::<Vec<_>>())
 }
 
 /// How Q, K and V are made.

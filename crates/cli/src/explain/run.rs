@@ -8,9 +8,10 @@ use serde::Serialize;
 use vulpes_data::Tokenizer;
 use vulpes_generate::{Prompt, notes};
 use vulpes_inspect::{
-    Explanation, Extras, GradientFlow, Knockout, LensLayer, NextToken, Paper, Story, Subject, explain,
-    film_page, gradient_flow, grid_svg, head_svg, html_page, knockouts, logit_lens, print_explanation,
-    print_gradients, print_knockouts, print_lens, print_walkthrough, projection, said, walkthrough, way,
+    Explanation, Extras, GradientFlow, Knockout, LensLayer, NextToken, Paper, Story, Subject, Update,
+    explain, film_page, gradient_flow, grid_svg, head_svg, html_page, knockouts, logit_lens, one_update,
+    print_explanation, print_gradients, print_knockouts, print_lens, print_update, print_walkthrough,
+    projection, said, walkthrough, way,
 };
 use vulpes_model::Head;
 use vulpes_model::folder::{self, Loaded};
@@ -58,12 +59,19 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
         true => Some(gradient_flow(&subject, &loaded.transformer, &explanation, target.id)?),
         false => None,
     };
+    let update = match gradients {
+        Some(_) => {
+            one_update(&subject, &loaded.transformer, &explanation, args.target.as_ref().map(|_| target.id))?
+        }
+        None => None,
+    };
     let wants_knockouts = has_head && (args.target.is_some() || args.html.is_some());
     let seen = Seen {
         lens: if has_head { logit_lens(&subject, &explanation)? } else { Vec::new() },
         knockouts: if wants_knockouts { knockouts(&subject, &explanation, target.id)? } else { Vec::new() },
         target,
         gradients,
+        update,
         explanation,
     };
     if let Some(file) = &args.svg {
@@ -76,6 +84,7 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
             target: seen.target.clone(),
             is_target_given: args.target.is_some(),
             gradients: seen.gradients.clone(),
+            update: seen.update.clone(),
             way: way(&model, &seen.explanation.input(&model)?)?,
             projection: projection(&subject, &seen.explanation, LISTED)?,
             said: said(&subject, &seen.explanation, LISTED),
@@ -102,7 +111,8 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
         if args.target.is_some() {
             print_knockouts(&seen.knockouts, &seen.target.text, &seen.explanation, paper)?;
         }
-        seen.gradients.as_ref().map_or(Ok(()), |flow| print_gradients(flow, &seen.explanation, paper))
+        seen.gradients.as_ref().map_or(Ok(()), |flow| print_gradients(flow, &seen.explanation, paper))?;
+        seen.update.as_ref().map_or(Ok(()), |update| print_update(update, &seen.explanation, paper))
     })
 }
 
@@ -113,6 +123,7 @@ struct Seen {
     knockouts: Vec<Knockout>,
     target: NextToken,
     gradients: Option<GradientFlow>,
+    update: Option<Update>,
 }
 
 /// The token that was typed as the true one, else the likeliest.
@@ -207,6 +218,7 @@ fn json(seen: &Seen, args: &Args) -> Result<(), Failure> {
     }
     if let Some(gradients) = &seen.gradients {
         value["gradients"] = serde_json::to_value(gradients)?;
+        value["update"] = serde_json::to_value(&seen.update)?;
     }
     document(&value)
 }

@@ -24,6 +24,7 @@ pub use film::{Story, film_page};
 use crate::explanation::{Explanation, Said};
 use crate::gradients::GradientFlow;
 use crate::influence::{Knockout, LensLayer, Projection};
+use crate::update::Update;
 use crate::way::Way;
 
 const TEMPLATE: &str = include_str!("page/explanation.html");
@@ -52,6 +53,8 @@ pub struct Extras {
     pub is_target_given: bool,
     /// Who learns from it.
     pub gradients: Option<GradientFlow>,
+    /// What one update does to it.
+    pub update: Option<Update>,
     /// How every value on the way is made.
     pub way: Way,
     /// From the last vectors to the logits.
@@ -95,6 +98,11 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
     let said = serde_json::to_value(extras.said.iter().map(said).collect::<Vec<_>>())?;
     let lens = |layer: &LensLayer| LensLayer { next: pieces(&layer.next), ..layer.clone() };
     let lens: Vec<LensLayer> = extras.lens.iter().map(lens).collect();
+    let update = extras.update.clone().map(|update| Update {
+        truth: piece(&update.truth),
+        outputs: update.outputs.iter().map(|pair| [piece(&pair[0]), piece(&pair[1])]).collect(),
+        ..update
+    });
     let projection = extras.projection.as_ref().map(way::projection);
     let used: usize = weights.iter().flatten().map(String::len).sum();
     let listed = said.to_string().len() + serde_json::to_string(&projection)?.len();
@@ -141,6 +149,8 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
         "target": extras.target,
         "target_given": extras.is_target_given,
         "gradients": extras.gradients,
+        "update": update,
+        "update_why": extras.update.as_ref().map(Update::why),
         "story": extras.story,
         "first": [extras.first.0, extras.first.1],
         "first_given": extras.is_first_given,

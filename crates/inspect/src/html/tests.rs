@@ -113,6 +113,7 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
                 Said { next: vec![line.clone(); 5], log_sum: -1.0 / 3.0, truth: Some(line.clone()) };
                 n
             ],
+            update: None,
             story: None,
             first: (11, 3),
             is_first_given: true,

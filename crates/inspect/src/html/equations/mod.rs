@@ -55,6 +55,7 @@ fn data(section: ModelSection, head: Head) -> Value {
         way: way(&model, &explanation.input(&model).unwrap()).unwrap(),
         projection: projection(&subject, &explanation, n).unwrap(),
         said: said(&subject, &explanation, n),
+        update: None,
         story: None,
         first: (0, 0),
         is_first_given: true,

@@ -104,8 +104,16 @@ function explain(data) {
     $('cell-title').textContent = `Step by step: how ${quote(apart[state.q])} looks at ${quote(apart[state.k])}`;
     tell(state.q, state.k);
     showRow();
+    why(heads[state.layer][state.head][state.q]);
     cellSteps($('arithmetic'), data, apart, state, heads[state.layer][state.head], vectorsOf(state.layer, state.head));
     predictionSteps($('prediction'), data, apart, state);
+  }
+  /* Why there are three vectors and a sum, before any of their numbers. */
+  function why(weights) {
+    const asked = quote(apart[state.q]), other = state.q === state.k ? 'its own key' : `the key of ${quote(apart[state.k])}`;
+    const seen = weights.filter((_, k) => data.masks[data.kinds[state.layer]][state.q][k] === '1').length, w = weights[state.k];
+    const fit = seen === 1 ? `; ${asked} has nobody to ask but itself` : `, ${w * seen >= 1 ? `as that query and ${other} do here` : `which that query and ${other} do not`} (weight ${fixed(w)}; evenly spread it would be ${fixed(1 / seen)})`;
+    $('why').textContent = `A word alone says little: what it means depends on the words around it. So ${asked} asks them. Its query says what it is looking for; each word’s key says what that word has to offer. Where the two fit, the product is large, and so is the weight${fit}. What then flows to ${asked} is not the key but the value, what a word hands on when it is chosen: the sum of all values, each by its weight.`;
   }
   function show() {
     grid.querySelectorAll('button').forEach(button => {

@@ -123,6 +123,21 @@ function softmaxOver(box, data, names, t, said) {
   say(box, `Predicted ${what} = *“${bare(first.text)}”* (highest score).`);
 }
 
+/* Step 6, second half: one update, and the answer after it. */
+function oneUpdate(box, data) {
+  const {truth, is_supposed, learning_rate, loss, outputs, one_number} = data.update, name = `“${bare(truth.text)}”`;
+  const [value, gradient, after] = one_number, most = outputs.reduce((best, pair) => pair[1].probability > best[1].probability ? pair : best);
+  say(box, `*One update.* ${is_supposed ? `The model’s own answer has little to teach it, so suppose that ${name}, its second choice, had been the truth. ` : ''}One step of gradient descent on every parameter, θ ← θ − η × gradient, with η = ${learning_rate} (${data.update_why}). One number of them all, the first of the row of ${name} in Wout:`);
+  sum(box, `Wout[${bare(truth.text)}]₁`, [{factors: [value]}, {factors: [-learning_rate, gradient], text: `(−${learning_rate}) × ${signed(gradient)}`}], after);
+  const body = header(add(box, 'table', null, {class: 'bars', id: 'update'}), [data.head.kind === 'classify' ? 'label' : 'word', 'before', 'after', '']);
+  outputs.forEach(pair => {
+    const row = add(body, 'tr', null, pair[1].id === most[1].id ? {class: 'result'} : {});
+    [shown(pair[0].text), fixed(pair[0].probability), fixed(pair[1].probability)].forEach(text => add(row, 'td', text));
+    bar(row, pair[1].probability);
+  });
+  say(box, `The loss of ${name} goes from ${fixed(loss[0])} to ${fixed(loss[1])}; the answer is now *“${bare(most[1].text)}”*. Training is this, again and again, with small steps and many texts.`);
+}
+
 /* Step 6: the loss and its gradients. */
 function backStep(box, data, names, t, said) {
   const flow = data.gradients, list = add(box, 'ul'), first = said.next[0];
@@ -136,7 +151,7 @@ function backStep(box, data, names, t, said) {
     } else add(list, 'li', `Nothing is asked of ${quote(names[t])}: it has no loss here.`);
     return say(box, `Gradients were computed for ${quote(names[data.position])} alone, the word that this page asks about: choose a cell of its row to see them.`, {class: 'turn'});
   }
-  add(list, 'li', null).append(`Ground truth = “${bare(flow.target.text)}”`, ...(data.target_given ? [] : [' (none was given, so the model’s own answer is taken for the truth; for what it would learn from a mistake, run ', Object.assign(document.createElement('code'), {textContent: 'explain --target WORD'}), ' with another word)']));
+  add(list, 'li', null).append(`Ground truth = “${bare(flow.target.text)}”`, ...(data.target_given ? [] : [' (the model’s own answer: no other truth was given)']));
   add(list, 'li', `Model predicted = “${bare(first.text)}”`);
   add(list, 'li', `Loss = −ln(probability of the truth) = −ln(${chance(flow.target.probability)}) = ${fixed(flow.loss)}`);
   say(box, 'Backprop sends the loss back the way the numbers came, and updates each part as much as it contributed to the prediction error. The gradient of each, and its share in the whole:');
@@ -148,6 +163,7 @@ function backStep(box, data, names, t, said) {
   shares(flow.roles, header(table, ['part', 'gradient norm', 'share', '']));
   const share = name => flow.roles.filter(role => role.name.startsWith(name)).reduce((sum, role) => sum + role.share, 0);
   say(box, `If attention misfires (looks at the wrong word), gradients flow into *Wq and Wk*: here ${percent(share('Wq') + share('Wk'))}. If the content from a word misleads the output, they flow into *Wv*: here ${percent(share('Wv'))}.`);
+  if (data.update) oneUpdate(box, data);
   const all = add(box, 'details', null, {class: 'more'});
   add(all, 'summary', `By block${flow.parameters.length <= 200 ? ', and every parameter' : ''}`);
   const tables = [['block', flow.parts], ...(flow.parameters.length <= 200 ? [['parameter', flow.parameters]] : [])];

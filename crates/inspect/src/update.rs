@@ -1,0 +1,224 @@
+//! One update: a single step of gradient descent on one prediction, and what the model says after it.
+
+use candle_core::{DType, Tensor};
+use serde::Serialize;
+use vulpes_generate::NextToken;
+use vulpes_model::{HeadLayer, Recorder, Transformer};
+
+use crate::error::Error;
+use crate::explanation::{Explanation, Subject, softmax};
+use crate::gradients::backward;
+
+/// The learning rates that are tried, smallest first: 0.001 and its doubles, up to 16.384.
+const RATES: std::ops::RangeInclusive<i32> = 0..=14;
+/// How many outputs are listed before and after.
+const LISTED: usize = 5;
+
+/// One step of plain gradient descent on every parameter: `θ ← θ − η · ∂loss/∂θ`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Update {
+    /// What is taught, as likely as it was before.
+    pub truth: NextToken,
+    /// Whether nobody named it: the model's own answer can't teach it anything, so its second choice is taken for the
+    /// truth.
+    pub is_supposed: bool,
+    /// η: the smallest of 0.001, 0.002, 0.004, … with which the truth becomes the model's answer; where it is the answer
+    /// already, with which its loss is at most half; where none does, the one with which the loss is least.
+    pub learning_rate: f64,
+    /// Whether the rate does what it was looked for.
+    pub is_enough: bool,
+    /// The loss of the truth before and after, in nats.
+    pub loss: [f64; 2],
+    /// The outputs that were likeliest before or are after, in the order of before: as they were, and as they are.
+    pub outputs: Vec<[NextToken; 2]>,
+    /// The update of one number: the first of the truth's row in the head's last matrix. Before, gradient, after.
+    pub one_number: [f64; 3],
+}
+
+impl Update {
+    /// Why this learning rate.
+    pub fn why(&self) -> &'static str {
+        match (self.is_enough, self.outputs.first().is_some_and(|first| first[0].id == self.truth.id)) {
+            (true, false) => "the smallest of 0.001 and its doubles that turns the answer",
+            (true, true) => "the smallest of 0.001 and its doubles that halves the loss",
+            (false, _) => "of 0.001 and its doubles the one that leaves the least loss",
+        }
+    }
+}
+
+/// Teaches `model` one prediction, looks at what it says then, and puts its parameters back; `model` is the subject's,
+/// with autograd. `None` for a model of one output, which can't be taught another.
+///
+/// # Errors
+/// Where an operation fails.
+pub fn one_update(
+    subject: &Subject,
+    model: &Transformer,
+    explanation: &Explanation,
+    target: Option<u32>,
+) -> Result<Option<Update>, Error> {
+    let asked = explanation.position.min(explanation.logits.len() - 1);
+    let Some(truth) = target.or_else(|| explanation.next.get(1).map(|second| second.id)) else {
+        return Ok(None);
+    };
+    let is_answer = |logits: &[f32]| logits.iter().all(|logit| *logit <= logits[truth as usize]);
+    let before = &explanation.logits[asked];
+    let (gradients, loss) = backward(model, explanation, truth)?;
+    let mut taught = Vec::new();
+    for (name, gradient) in gradients.iter() {
+        if let Some(gradient) = gradient {
+            let var = model.parameters().get(name)?;
+            taught.push((name, var, var.as_tensor().copy()?, gradient));
+        }
+    }
+    let input = explanation.input(model)?;
+    let tried = |rate: f64| -> Result<Vec<f32>, Error> {
+        for (_, var, value, gradient) in &taught {
+            var.set(&(value - gradient.affine(rate, 0.0)?)?)?;
+        }
+        let logits = Subject { model, ..*subject }.run(&input, &mut Recorder::of(&[]))?;
+        Ok(logits[asked].clone())
+    };
+    let loss_of = |logits: &[f32]| -softmax(logits)[truth as usize].ln();
+    let mut best: Option<(f64, Vec<f32>)> = None;
+    let mut is_enough = false;
+    for rate in RATES.map(|k| 0.001 * 2f64.powi(k)) {
+        let logits = tried(rate)?;
+        let after = loss_of(&logits);
+        is_enough = if is_answer(before) { after <= loss / 2.0 } else { is_answer(&logits) };
+        // Not a number is no better than anything.
+        if is_enough || best.as_ref().is_none_or(|(_, least)| after < loss_of(least)) {
+            best = Some((rate, logits));
+        }
+        if is_enough {
+            break;
+        }
+    }
+    for (_, var, value, _) in &taught {
+        var.set(value)?;
+    }
+    let Some((learning_rate, after)) = best else { return Ok(None) };
+    let name = head_matrix(model);
+    let first = |tensor: &Tensor| -> Result<f64, Error> {
+        Ok(tensor.get(truth as usize)?.get(0)?.to_dtype(DType::F64)?.to_scalar()?)
+    };
+    let Some((_, _, value, gradient)) = taught.iter().find(|(taught, ..)| *taught == name) else {
+        return Ok(None);
+    };
+    let (value, gradient) = (first(value)?, first(gradient)?);
+    Ok(Some(Update {
+        truth: line(subject, before, truth),
+        is_supposed: target.is_none(),
+        learning_rate,
+        is_enough,
+        loss: [loss, loss_of(&after)],
+        outputs: listed(before, &after)
+            .into_iter()
+            .map(|id| [line(subject, before, id), line(subject, &after, id)])
+            .collect(),
+        one_number: [value, gradient, value - learning_rate * gradient],
+    }))
+}
+
+/// The name of the head's last matrix.
+fn head_matrix(model: &Transformer) -> &'static str {
+    match &model.layers().head {
+        HeadLayer::Vocabulary { weight: Some(_), .. } => "head.weight",
+        HeadLayer::Labels { .. } => "head.classifier.weight",
+        HeadLayer::Vocabulary { weight: None, .. } | HeadLayer::Hidden { .. } => "embedding.token.weight",
+    }
+}
+
+fn line(subject: &Subject, logits: &[f32], id: u32) -> NextToken {
+    let (logit, probability) = (logits[id as usize], softmax(logits)[id as usize]);
+    NextToken { id, text: subject.output(id), probability, logit }
+}
+
+/// The likeliest before, then those that have come among the likeliest after.
+fn listed(before: &[f32], after: &[f32]) -> Vec<u32> {
+    let likeliest = |logits: &[f32]| -> Vec<u32> {
+        let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+        ids.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
+        ids.truncate(LISTED);
+        ids
+    };
+    let mut ids = likeliest(before);
+    ids.extend(likeliest(after).into_iter().filter(|id| !likeliest(before).contains(id)));
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use vulpes_data::{Tokenizer, TokenizerConfig};
+    use vulpes_model::config::Family;
+    use vulpes_model::{Head, ModelSection};
+
+    use super::*;
+    use crate::explanation::explain;
+
+    fn with_model(family: Family, check: impl Fn(&Subject, &Transformer, &Explanation)) {
+        let text = "The quick brown fox jumps over the lazy dog .";
+        let tokenizer = Tokenizer::train(&TokenizerConfig::default(), [text]).unwrap();
+        let section = ModelSection {
+            family: Some(family),
+            n_layer: Some(1),
+            n_head: Some(2),
+            d_model: Some(16),
+            context_len: Some(8),
+            ..ModelSection::default()
+        };
+        let config = section.resolve(tokenizer.vocab_size(), Head::NextToken);
+        let model = Transformer::init(&config, 3, DType::F32, &candle_core::Device::Cpu).unwrap();
+        let subject = Subject { model: &model, tokenizer: &tokenizer, labels: &[] };
+        let ids = tokenizer.encode("The quick brown fox").unwrap();
+        let explanation = explain(&subject, &ids, &[]).unwrap();
+        check(&subject, &model, &explanation);
+    }
+
+    #[test]
+    fn an_update_turns_the_answer_and_leaves_the_model_as_it_was() {
+        for family in [Family::Fox, Family::Gpt2, Family::Llama] {
+            with_model(family, |subject, model, explanation| {
+                let update = one_update(subject, model, explanation, None).unwrap().unwrap();
+                assert_eq!(update.truth.id, explanation.next[1].id);
+                assert!(update.is_supposed && update.is_enough, "{family:?}");
+                assert!(update.loss[1] < update.loss[0]);
+                let best = |of: usize| {
+                    let line = |pair: &[NextToken; 2]| (pair[of].probability, pair[of].id);
+                    update.outputs.iter().map(line).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap().1
+                };
+                assert_eq!((best(0), best(1)), (explanation.next[0].id, update.truth.id));
+                // One number by hand, and the parameters are those of before.
+                let [value, gradient, after] = update.one_number;
+                assert!((value - update.learning_rate * gradient - after).abs() < 1e-12);
+                let again = explain(subject, &explanation.ids, &[]).unwrap();
+                assert_eq!(again.logits, explanation.logits);
+            });
+        }
+    }
+
+    #[test]
+    fn the_model_after_an_update_says_what_the_page_says() {
+        with_model(Family::Gpt2, |subject, model, explanation| {
+            let target = explanation.next[3].id;
+            let update = one_update(subject, model, explanation, Some(target)).unwrap().unwrap();
+            assert!(!update.is_supposed);
+            // The same step, taken by hand.
+            let (gradients, _) = backward(model, explanation, target).unwrap();
+            for (name, gradient) in gradients.iter() {
+                let var = model.parameters().get(name).unwrap();
+                let step = gradient.unwrap().affine(update.learning_rate, 0.0).unwrap();
+                var.set(&(var.as_tensor() - step).unwrap()).unwrap();
+            }
+            let after = explain(subject, &explanation.ids, &[]).unwrap();
+            assert_eq!(after.next[0].id, target);
+            let logits = &after.logits[after.position];
+            for [_, line] in &update.outputs {
+                assert_eq!(line.logit, logits[line.id as usize]);
+            }
+            let table = model.parameters().get("embedding.token.weight").unwrap();
+            let first: f32 = table.get(target as usize).unwrap().get(0).unwrap().to_scalar().unwrap();
+            assert!((f64::from(first) - update.one_number[2]).abs() < 1e-6);
+        });
+    }
+}
