@@ -23,7 +23,7 @@ fn is_writing() -> bool {
     std::env::var_os("VULPES_WRITE_GOLDEN").is_some()
 }
 
-fn curve(family: &str, dtype: &str) -> Vec<f64> {
+fn curve(family: &str, dtype: &str, more: &[&str]) -> Vec<f64> {
     let dir = tempfile::tempdir().expect("a folder");
     let family = format!("model.family={family}");
     let objective = if family.ends_with("bert") { "masked_token" } else { "next_token" };
@@ -40,6 +40,7 @@ fn curve(family: &str, dtype: &str) -> Vec<f64> {
     if family.ends_with("fox") {
         settings.extend(["model.n_layer=1", "model.n_head=1", "model.dropout=0"]);
     }
+    settings.extend(more);
     let plan = plan(&dir.path().join("run"), SMALL, &settings);
     train(&plan, false, u64::MAX).expect("a run");
     let text = std::fs::read_to_string(plan.run_dir.join("metrics.jsonl")).expect("metrics");
@@ -53,8 +54,8 @@ fn a_hundred_losses_of_each_family_are_the_stored_ones_to_the_bit() {
     let path = fixtures().join("golden/curves.json");
     let mut found: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for family in ["bert", "fox", "gpt2", "llama"] {
-        found.insert(family.to_owned(), curve(family, "float32"));
-        found.insert(format!("{family}, bfloat16"), curve(family, "bf16"));
+        found.insert(family.to_owned(), curve(family, "float32", &[]));
+        found.insert(format!("{family}, bfloat16"), curve(family, "bf16", &[]));
     }
     assert!(found.values().all(|curve| curve.len() == 100 && curve[99] < curve[0]));
     if is_writing() {
@@ -73,6 +74,26 @@ fn a_hundred_losses_of_each_family_are_the_stored_ones_to_the_bit() {
         let shown = first.map(|step| (step, curve[step], stored[&name][step]));
         assert_eq!(shown, None, "{name}: step (from 0), its loss, the stored one");
         assert_eq!(curve.len(), stored[&name].len());
+    }
+}
+
+/// Computing the inside of blocks again is a matter of memory alone: dropout, frozen parameters and the biases of
+/// distances that blocks share included.
+#[test]
+fn recomputed_blocks_train_to_the_same_bits() {
+    let of = |family: &str, more: &[&str], recompute: &str| {
+        let settings = [more, &["train.steps=30", recompute]].concat();
+        curve(family, "float32", &settings).into_iter().map(f64::to_bits).collect::<Vec<_>>()
+    };
+    for (family, more) in [
+        ("gpt2", vec!["model.dropout=0.1", "train.accumulate=2"]),
+        ("llama", vec!["train.freeze=[\"blocks.0.*\", \"embedding.*\"]"]),
+        ("bert", vec!["model.relative_bias=32"]),
+        ("fox", vec![]),
+    ] {
+        let kept = of(family, &more, "train.recompute=false");
+        assert_eq!(kept.len(), 30);
+        assert_eq!(of(family, &more, "train.recompute=true"), kept, "{family}");
     }
 }
 

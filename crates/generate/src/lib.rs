@@ -1,10 +1,5 @@
 //! Text from a model, one token at a time.
-//!
-//! [`Prompt`] → ids → model → logits of the last position → [`Sampler`] (penalties, top-k, top-p, min-p, temperature,
-//! draw) → token → text, as soon as it is certain. A masked model fills its masks instead ([`mask_tables`]). [`Film`]
-//! keeps what a model in training makes of a few sentences.
-//!
-//! Knows nothing of optimizers or training.
+#![doc = include_str!("../README.md")]
 
 mod config;
 mod engine;

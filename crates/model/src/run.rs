@@ -17,6 +17,9 @@ pub struct Run<'a> {
     pub probe: Option<&'a mut dyn Probe>,
     /// Keys and values of the tokens before these; the pass adds its own.
     pub cache: Option<&'a mut KvCache>,
+    /// Whether the backward pass computes the inside of each block again instead of keeping it: less memory, the same
+    /// bits.
+    pub recompute: bool,
 }
 
 impl<'a> Run<'a> {
@@ -28,6 +31,11 @@ impl<'a> Run<'a> {
     /// A training pass: dropout draws from `key`, row `first_row` of the step onwards.
     pub fn training(key: Key, first_row: u64) -> Self {
         Self { dropout: Some((key, first_row)), ..Self::default() }
+    }
+
+    /// The same pass with the inside of its blocks kept, or computed again in the backward pass.
+    pub fn with_recompute(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
     }
 
     /// A pass that shows its intermediate values to `probe`.

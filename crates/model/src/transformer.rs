@@ -166,7 +166,11 @@ impl Transformer {
         let mut x = self.layers.embedding.forward(input, &places, run)?;
         run.record(Site::Embedding, &x);
         for block in &self.layers.blocks {
-            x = block.forward(&x, &contexts[block.kind], run)?;
+            let context = &contexts[block.kind];
+            x = match run.recompute && run.probe.is_none() && run.cache.is_none() {
+                true => block.recomputed(&x, context, run)?,
+                false => block.forward(&x, context, run)?,
+            };
         }
         x = self.read_out(&x)?;
         run.record(Site::Hidden, &x);

@@ -1,17 +1,5 @@
 //! Differentiable operations on candle tensors: what a transformer is made of, each with its true gradient.
-//!
-//! tensors → [`linear()`], [`attention()`], [`layer_norm`], … → [`lm_head()`] or [`cross_entropy()`] → [`Loss`] →
-//! [`backward`] → [`Gradients`] → [`grad_norm`] → [`adamw`] or [`sgd`].
-//!
-//! Every operation has two forms: a fast one for the CPU in float32 and float64, with its own backward, and a plain
-//! one under [`mod@reference`], made of ordinary candle operations, which also runs on every other device and dtype.
-//! One harness (`tests/harness`) holds the two against each other and against central differences.
-//!
-//! Shape letters, also in the suffixes of names: b batch, t query position, s key position, h head, g key/value
-//! head, k width of a head, d width of the model, f width of the feed-forward, v vocabulary, n rows of any kind,
-//! i input, o output.
-//!
-//! Knows no parameter names, no configs, no texts and no files.
+#![doc = include_str!("../README.md")]
 
 mod activation;
 mod attention;
@@ -31,6 +19,7 @@ mod loss;
 mod norm;
 mod optimizer;
 mod parts;
+mod recompute;
 mod rotary;
 mod sink;
 mod softmax;
@@ -77,6 +66,7 @@ pub use loss::{CrossEntropyOptions, Loss};
 pub use norm::{layer_norm, rms_norm};
 pub use optimizer::{AdamwItem, AdamwStep, SgdStep, adamw, adamw_all, sgd};
 pub use parts::{Linear, Norm, RotaryTables};
+pub use recompute::recomputed;
 pub use rotary::rotary;
 pub use softmax::softmax;
 pub use tree::fold_tree;

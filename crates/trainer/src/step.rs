@@ -57,6 +57,8 @@ pub struct StepOptions {
     pub label_smoothing: f64,
     /// What the factors of the projections' matrix products are rounded to.
     pub precision: Precision,
+    /// Whether the inside of each block is computed again in the backward pass instead of kept: the same bits.
+    pub recompute: bool,
     /// The seed of the dropout masks.
     pub seed: u64,
 }
@@ -72,6 +74,7 @@ pub struct Stepper {
     n_threads: usize,
     options: CrossEntropyOptions,
     precision: Precision,
+    recompute: bool,
     seed: u64,
     rank: Rank,
 }
@@ -100,7 +103,7 @@ impl Stepper {
         options: StepOptions,
         rank: Rank,
     ) -> Result<Self> {
-        let StepOptions { n_shards, n_threads, label_smoothing, precision, seed } = options;
+        let StepOptions { n_shards, n_threads, label_smoothing, precision, recompute, seed } = options;
         let transformer = transformer.with_trainable(trainable)?;
         let all = transformer.parameters().iter().filter(|(name, _)| trainable(name));
         let parameters: Vec<(String, Var)> = all.map(|(name, var)| (name.to_owned(), var.clone())).collect();
@@ -121,6 +124,7 @@ impl Stepper {
             n_threads,
             options: CrossEntropyOptions { label_smoothing, ..CrossEntropyOptions::default() },
             precision,
+            recompute,
             seed,
             rank,
         })
@@ -140,6 +144,7 @@ impl Stepper {
             transformer: &self.transformer,
             options: self.options,
             dropout: Key::new(self.seed, "dropout").with(&step),
+            recompute: self.recompute,
             first_row: batches.first().map_or(0, |batch| step_row(batch, self.rank)),
             n_targets,
         };
@@ -200,6 +205,7 @@ struct Shard<'a> {
     transformer: &'a Transformer,
     options: CrossEntropyOptions,
     dropout: Key,
+    recompute: bool,
     /// The number of the step's first row, over all ranks: dropout is keyed by the row of the step, so that no two
     /// ranks draw the same masks.
     first_row: u64,
@@ -222,7 +228,8 @@ impl Shard<'_> {
                 continue;
             }
             let input = input(&part, self.transformer.device())?;
-            let mut run = Run::training(self.dropout.clone(), part.first_row - self.first_row);
+            let run = Run::training(self.dropout.clone(), part.first_row - self.first_row);
+            let mut run = run.with_recompute(self.recompute);
             let hidden = self.transformer.forward(&input, &mut run)?;
             let hidden = self.transformer.read_by_head(&hidden, &input)?;
             let loss = self.transformer.loss(&hidden, &part.targets, &self.options, &run)?;
@@ -315,7 +322,14 @@ mod tests {
             let mut batches = Batches::new(dataset.clone(), Cursor { epoch: 0, index: 4 }, 2, rank);
             let batches: Vec<Batch> = (0..n).map(|_| batches.next_batch().unwrap()).collect();
             let precision = Precision::Float32;
-            let options = StepOptions { n_shards: 2, n_threads: 1, label_smoothing: 0.0, precision, seed: 3 };
+            let options = StepOptions {
+                n_shards: 2,
+                n_threads: 1,
+                label_smoothing: 0.0,
+                precision,
+                recompute: false,
+                seed: 3,
+            };
             let mut stepper = Stepper::new(&model, &|_| true, options, rank).unwrap();
             let (loss, _, _) = stepper.gradients(1, &batches).unwrap();
             loss.loss * loss.n_targets as f64

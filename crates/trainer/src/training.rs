@@ -36,6 +36,8 @@ pub struct TrainingOptions {
     pub n_threads: usize,
     /// What the factors of the projections' matrix products are rounded to, in training and in evaluation.
     pub precision: Precision,
+    /// Whether the inside of each block is computed again in the backward pass instead of kept: less memory, the same bits.
+    pub recompute: bool,
     /// The seed of the dropout masks.
     pub seed: u64,
 }
@@ -79,6 +81,7 @@ impl Training {
                 n_threads: options.n_threads,
                 label_smoothing: options.label_smoothing,
                 precision: options.precision,
+                recompute: options.recompute,
                 seed: options.seed,
             },
             Rank::default(),

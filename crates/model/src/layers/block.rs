@@ -1,6 +1,9 @@
 //! One block: an attention sublayer and a feed-forward sublayer, each joined to the residual stream.
 
+use std::convert::Infallible;
+
 use candle_core::{Result, Tensor};
+use vulpes_ops::{RotaryTables, recomputed};
 
 use super::attention::Attention;
 use super::context::Context;
@@ -79,5 +82,38 @@ impl Block<Tensor> {
         }
         run.record(Site::Block(self.layer), &y);
         Ok(y)
+    }
+
+    /// [`Block::forward`] for training, of which the backward pass keeps x alone.
+    ///
+    /// # Shape
+    /// `[b, t, d]` to the same.
+    pub(crate) fn recomputed(&self, x: &Tensor, context: &Context, run: &Run) -> Result<Tensor> {
+        let mut inputs = vec![x];
+        inputs.extend(&context.bias);
+        let Ok(_) = self.try_map(&mut |leaf| {
+            inputs.push(leaf);
+            Ok::<(), Infallible>(())
+        });
+        let (block, dropout) = (self.clone(), run.dropout.clone());
+        let mask = context.mask.clone();
+        let is_biased = context.bias.is_some();
+        let rotary = context
+            .rotary
+            .map(|RotaryTables { cos, sin, positions }| (cos.clone(), sin.clone(), positions.cloned()));
+        recomputed(&inputs, move |inputs| {
+            let mut inputs = inputs.iter();
+            let mut next = || inputs.next().cloned().ok_or_else(|| candle_core::Error::msg("too few inputs"));
+            let x = next()?;
+            let bias = if is_biased { Some(next()?) } else { None };
+            let block = block.try_map(&mut |_| next())?;
+            let rotary = rotary.as_ref().map(|(cos, sin, positions)| RotaryTables {
+                cos,
+                sin,
+                positions: positions.as_ref(),
+            });
+            let mut run = Run { dropout: dropout.clone(), ..Run::default() };
+            block.forward(&x, &Context { mask: mask.clone(), rotary, bias }, &mut run)
+        })
     }
 }

@@ -59,6 +59,9 @@ pub struct TrainConfig {
     pub threads: Option<usize>,
     /// The number format.
     pub dtype: DTypeName,
+    /// Whether the inside of each block is computed again in the backward pass instead of kept: less memory, a longer
+    /// step, the same bits.
+    pub recompute: bool,
     /// `"scratch"`, or a model folder to start from.
     pub init_from: String,
     /// Parameters that stay as they are: globs over their names, or over the names that the model's folder has for them.
@@ -100,6 +103,7 @@ impl Default for TrainConfig {
             seed: 1,
             threads: None,
             dtype: DTypeName::Float32,
+            recompute: false,
             init_from: "scratch".to_owned(),
             freeze: Vec::new(),
             shuffle: true,

@@ -158,6 +158,12 @@ impl Plan {
                 )));
             }
         };
+        if config.train.recompute && !device.is_cpu() {
+            return Err(Error::Usage(format!(
+                "train.recompute is for the CPU, not for {}: leave it out there",
+                device::name(&device)
+            )));
+        }
         let default = default_shards(config.train.batch_rows, row_len, n_parameters(&model), &device);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         // Written down in full: what is meant must not hang on a preset that may change.
@@ -250,6 +256,7 @@ impl Plan {
             n_shards: self.n_shards,
             n_threads: self.n_threads,
             precision: self.precision(),
+            recompute: train.recompute,
             seed: train.seed,
         }
     }

@@ -48,7 +48,11 @@ impl Plan {
         let tokens = wide(rows) * wide(longest) * wide(at_once);
         // A block keeps about ten tensors of the model's width a token, three of the feed-forward's, and its weights.
         let of_block = 10 * wide(m.d_model) + 3 * wide(m.d_ff) + 2 * wide(m.n_head) * wide(longest);
-        let per_token = wide(m.n_layer) * of_block + 4 * wide(m.d_model);
+        // Recomputed, every block keeps what it reads, and one at a time all of it.
+        let per_token = match self.config.train.recompute {
+            true => wide(m.n_layer) * wide(m.d_model) + of_block + 4 * wide(m.d_model),
+            false => wide(m.n_layer) * of_block + 4 * wide(m.d_model),
+        };
         self.fixed_bytes().saturating_add(self.bytes_of(tokens.saturating_mul(per_token)))
     }
 
