@@ -85,6 +85,24 @@ impl Gradients {
     }
 }
 
+/// Runs `forward`, whose loss will be multiplied by `scale` and then differentiated into the same buffers ([`backward`]).
+///
+/// The gradients are those of a forward pass outside of this, bit for bit. The vocabulary head makes its own while it
+/// holds the logits, instead of computing those a second time; after an error the buffers have to be cleared
+/// ([`Gradients::zero`]).
+///
+/// # Errors
+/// Those of `forward`; [`backward`] refuses a loss that was multiplied by anything else.
+pub fn forward_for<R>(
+    gradients: &mut Gradients,
+    scale: f64,
+    forward: impl FnOnce() -> Result<R>,
+) -> Result<R> {
+    sink::with_sink(&mut gradients.entries, &mut gradients.by_id, || {
+        sink::with_promised_scale(scale, forward)
+    })
+}
+
 /// Differentiates `loss` and adds each parameter's gradient to its buffer.
 ///
 /// Operations of this crate write the gradients of parameters straight into the buffers; what other operations give

@@ -58,7 +58,7 @@ pub use cross_entropy::cross_entropy;
 pub use dropout::{Dropout, dropout};
 pub use embedding::{embedding, embedding_sum};
 pub use feed_forward::{FeedForward, feed_forward};
-pub use gradients::{Gradients, backward, grad_norm, sum_gradients};
+pub use gradients::{Gradients, backward, forward_for, grad_norm, sum_gradients};
 pub use linear::linear;
 pub use linear_residual::linear_residual;
 pub use lm_head::lm_head;

@@ -8,8 +8,9 @@ use crate::kernel::float::Float;
 use crate::kernel::product::Write;
 use crate::kernel::read::{buffer, tensor, with, with_mut};
 use crate::kernel::{by_dtype, elementwise, fits};
+use crate::threads::Restore;
 use candle_core::{Result, Tensor, TensorId, Var};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 /// A parameter's buffer.
@@ -64,6 +65,19 @@ struct Sink {
 
 thread_local! {
     static SINK: RefCell<Option<Sink>> = const { RefCell::new(None) };
+    static SCALE: Cell<Option<f64>> = const { Cell::new(None) };
+}
+
+/// Runs `f`, a forward pass whose loss will be multiplied by `scale` and then differentiated into the sink that is
+/// installed.
+pub(crate) fn with_promised_scale<R>(scale: f64, f: impl FnOnce() -> R) -> R {
+    let _restore = Restore(&SCALE, SCALE.replace(Some(scale)));
+    f()
+}
+
+/// What the loss of this forward pass will be multiplied by, where that is known before its backward pass.
+pub(crate) fn promised_scale() -> Option<f64> {
+    SCALE.get()
 }
 
 /// Runs `f` with these buffers as the thread's sink, and puts them back, also when `f` fails.

@@ -10,7 +10,10 @@ thread_local! {
 }
 
 /// Puts a thread's setting back when it is dropped, also when a panic unwinds.
-struct Restore<T: Copy + 'static>(&'static std::thread::LocalKey<Cell<T>>, T);
+pub(crate) struct Restore<T: Copy + 'static>(
+    pub(crate) &'static std::thread::LocalKey<Cell<T>>,
+    pub(crate) T,
+);
 
 impl<T: Copy + 'static> Drop for Restore<T> {
     fn drop(&mut self) {

@@ -15,7 +15,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use vulpes_data::{Batch, Rank};
 use vulpes_model::{Input, Run, Transformer};
 use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
-use vulpes_ops::{CrossEntropyOptions, Gradients, backward, fold_tree, sum_gradients};
+use vulpes_ops::{CrossEntropyOptions, Gradients, backward, fold_tree, forward_for, sum_gradients};
 use vulpes_random::Key;
 
 use crate::error::{Error, Result};
@@ -230,10 +230,13 @@ impl Shard<'_> {
             let input = input(&part, self.transformer.device())?;
             let run = Run::training(self.dropout.clone(), part.first_row - self.first_row);
             let mut run = run.with_recompute(self.recompute);
-            let hidden = self.transformer.forward(&input, &mut run)?;
-            let hidden = self.transformer.read_by_head(&hidden, &input)?;
-            let loss = self.transformer.loss(&hidden, &part.targets, &self.options, &run)?;
-            backward(&loss.sum.affine(1.0 / self.n_targets as f64, 0.0)?, gradients)?;
+            let scale = 1.0 / self.n_targets as f64;
+            let loss = forward_for(gradients, scale, || {
+                let hidden = self.transformer.forward(&input, &mut run)?;
+                let hidden = self.transformer.read_by_head(&hidden, &input)?;
+                self.transformer.loss(&hidden, &part.targets, &self.options, &run)
+            })?;
+            backward(&loss.sum.affine(scale, 0.0)?, gradients)?;
             sum += scalar(&loss.sum)?;
         }
         Ok(sum)

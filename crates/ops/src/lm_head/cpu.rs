@@ -1,24 +1,38 @@
 //! The vocabulary head on the CPU, in chunks of rows.
+//!
+//! While it holds a chunk's logits it can make their gradients, too. It does where [`crate::forward_for`] has promised the
+//! factor that the loss will get; else the backward pass computes the logits once more.
 
 use crate::cross_entropy::cpu::{backward, forward};
 use crate::kernel::product::{View, Write, project};
 use crate::kernel::read::{buffer, tensor, with, with_option, with2};
 use crate::kernel::scratch::scratch;
 use crate::kernel::{Float, elementwise};
+use crate::tape::InputGradients;
 use crate::{CrossEntropyOptions, Loss, linear, sink, tape};
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// Logits held at one time, at most, unless a single row has more.
 const HELD: usize = 16 << 20;
-/// Logits that are few enough to be kept for the backward pass; above, they are computed again.
-const KEPT: usize = 4 << 20;
 
 /// Equal chunks of rows of which each has at most [`HELD`] logits.
 fn chunks(n: usize, v: usize) -> impl Iterator<Item = Range<usize>> {
     let count = (n * v).div_ceil(HELD).clamp(1, n.max(1));
     let size = n.div_ceil(count).max(1);
     (0..n).step_by(size).map(move |start| start..n.min(start + size))
+}
+
+/// The head on its rows.
+struct Problem {
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Option<Tensor>,
+    targets: Vec<i64>,
+    options: CrossEntropyOptions,
+    /// Rows, their width, words.
+    sizes: (usize, usize, usize),
 }
 
 /// Head and loss as one node of the tape.
@@ -32,86 +46,154 @@ pub(super) fn node<T: Float>(
 ) -> Result<Loss> {
     let (n, d) = hidden.dims2()?;
     let v = weight.dim(0)?;
-    let (mut losses, mut log_sums) = (vec![0.0; n], buffer::<T>(n));
     let mut inputs = vec![hidden, weight];
     inputs.extend(bias);
-    let tracked = inputs.iter().any(|x| x.track_op());
-    let mut kept = None;
-    with2(hidden, weight, |hidden: &[T], weight: &[T]| {
-        with_option(bias, |bias| {
-            let mut held = scratch::<T>(0);
-            for rows in chunks(n, v) {
-                held.resize(rows.len() * v);
-                let logits = &mut held[..];
-                let hidden = &hidden[rows.start * d..rows.end * d];
-                linear::cpu::forward(hidden, (rows.len(), d, v), weight, bias, logits, v);
-                let targets = &targets[rows.clone()];
-                forward(logits, v, targets, options, &mut losses[rows.clone()], &mut log_sums[rows]);
-            }
-            kept = (tracked && n * v <= KEPT).then_some(held);
-            Ok(())
-        })
-    })?;
-    let total = vec![T::of(losses.iter().sum())];
     let (targets, options) = (targets.to_vec(), *options);
-    let (h, w, b) = (hidden.clone(), weight.clone(), bias.cloned());
-    let sum = tape::record(&inputs, total, (), move |dloss| {
-        let scale = with(dloss, |dloss: &[T]| Ok(dloss[0]))?;
+    let (hidden, weight, bias) = (hidden.clone(), weight.clone(), bias.cloned());
+    let problem = Problem { hidden, weight, bias, targets, options, sizes: (n, d, v) };
+    let promised = sink::promised_scale().filter(|_| inputs.iter().any(|input| input.track_op()));
+    let mut losses = vec![0.0; n];
+    let Some(scale) = promised.map(T::of) else {
+        problem.each_chunk::<T>(&mut losses, |_, _, _, _| Ok(()))?;
+        let sum = tape::record(&inputs, vec![T::of(losses.iter().sum())], (), move |dloss| {
+            let scale = with(dloss, |dloss: &[T]| Ok(dloss[0]))?;
+            problem.gradients(scale, &mut vec![0.0; n])
+        })?;
+        return Ok(Loss { sum, count });
+    };
+    let made = Mutex::new(Some(problem.gradients(scale, &mut losses)?));
+    let sum = tape::record(&inputs, vec![T::of(losses.iter().sum())], (), move |dloss| {
+        let found = with(dloss, |dloss: &[T]| Ok(dloss[0]))?;
+        if found != scale {
+            bail!("lm_head: the loss was to be multiplied by {}, not by {}", scale.to_f64(), found.to_f64());
+        }
+        match made.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(made) => Ok(made),
+            None => bail!("lm_head: the gradients of one forward pass were asked for twice"),
+        }
+    })?;
+    Ok(Loss { sum, count })
+}
+
+impl Problem {
+    /// Computes the logits chunk by chunk, with the losses of their rows; `each` gets a chunk's rows, its logits and their
+    /// log-sums, and the weight.
+    fn each_chunk<T: Float>(
+        &self,
+        losses: &mut [f64],
+        mut each: impl FnMut(Range<usize>, &mut [T], &[T], (&[T], &[T])) -> Result<()>,
+    ) -> Result<()> {
+        let (n, d, v) = self.sizes;
+        with2(&self.hidden, &self.weight, |hidden: &[T], weight: &[T]| {
+            with_option(self.bias.as_ref(), |bias| {
+                let (mut held, mut log_sums) = (scratch::<T>(0), buffer::<T>(n));
+                for rows in chunks(n, v) {
+                    held.resize(rows.len() * v);
+                    let (logits, log_sums) = (&mut held[..], &mut log_sums[rows.clone()]);
+                    let hidden = &hidden[rows.start * d..rows.end * d];
+                    linear::cpu::forward(hidden, (rows.len(), d, v), weight, bias, logits, v);
+                    let (targets, losses) = (&self.targets[rows.clone()], &mut losses[rows.clone()]);
+                    forward(logits, v, targets, &self.options, losses, log_sums);
+                    each(rows, logits, log_sums, (hidden, weight))?;
+                }
+                Ok(())
+            })
+        })
+    }
+
+    /// The losses, and `scale` times their gradients by hidden rows, weight and bias.
+    fn gradients<T: Float>(&self, scale: T, losses: &mut [f64]) -> Result<InputGradients> {
+        let (n, d, v) = self.sizes;
         let mut dhidden = buffer::<T>(n * d);
         // The weight's gradient is made chunk by chunk inside the sink's call: first the other two, then that.
-        let mut dbias_sum = buffer::<T>(if b.is_some() { v } else { 0 });
-        let mut run = |dweight: Option<(&mut [T], Write)>| -> Result<()> {
-            let mut dweight = dweight;
-            with2(&h, &w, |h: &[T], w: &[T]| {
-                with_option(b.as_ref(), |b| {
-                    let mut dlogits = scratch::<T>(0);
-                    for rows in chunks(n, v) {
-                        let hidden = &h[rows.start * d..rows.end * d];
-                        dlogits.resize(rows.len() * v);
-                        match &kept {
-                            Some(logits) => dlogits.copy_from_slice(logits),
-                            None => {
-                                let sizes = (rows.len(), d, v);
-                                linear::cpu::forward(hidden, sizes, w, b, &mut dlogits, v);
-                            }
-                        }
-                        let (targets, log_sums) = (&targets[rows.clone()], &log_sums[rows.clone()]);
-                        backward(&mut dlogits, v, targets, &options, log_sums, scale);
-                        let view = View::new(&dlogits, rows.len(), v);
-                        let dh = &mut dhidden[rows.start * d..rows.end * d];
-                        project(dh, d, Write::Store, T::of(1.0), view, View::new(w, v, d));
-                        if let Some((out, write)) = &mut dweight {
-                            let hidden = View::new(hidden, rows.len(), d);
-                            project(out, d, *write, T::of(1.0), view.t(), hidden);
-                            *write = Write::Add;
-                        }
-                        if !dbias_sum.is_empty() {
-                            elementwise::column_sums(&mut dbias_sum, &dlogits, v, v, true);
-                        }
-                    }
-                    if let Some((out, Write::Store)) = dweight {
-                        out.fill(T::default());
-                    }
-                    Ok(())
-                })
-            })
+        let mut dbias_sum = buffer::<T>(if self.bias.is_some() { v } else { 0 });
+        let mut run = |mut dweight: Option<(&mut [T], Write)>| -> Result<()> {
+            self.each_chunk::<T>(losses, |rows, logits, log_sums, (hidden, weight)| {
+                backward(logits, v, &self.targets[rows.clone()], &self.options, log_sums, scale);
+                let view = View::new(logits, rows.len(), v);
+                let dh = &mut dhidden[rows.start * d..rows.end * d];
+                project(dh, d, Write::Store, T::of(1.0), view, View::new(weight, v, d));
+                if let Some((out, write)) = &mut dweight {
+                    project(out, d, *write, T::of(1.0), view.t(), View::new(hidden, rows.len(), d));
+                    *write = Write::Add;
+                }
+                if !dbias_sum.is_empty() {
+                    elementwise::column_sums(&mut dbias_sum, logits, v, v, true);
+                }
+                Ok(())
+            })?;
+            if let Some((out, Write::Store)) = dweight {
+                out.fill(T::default());
+            }
+            Ok(())
         };
         let mut done = false;
-        let dweight = sink::parameter::<T>(&w, |out, write| {
+        let dweight = sink::parameter::<T>(&self.weight, |out, write| {
             done = true;
             run(Some((out, write)))
         })?;
         if !done {
             run(None)?;
         }
-        let dbias = match &b {
-            Some(b) => sink::parameter::<T>(b, |out, write| {
+        let dbias = match &self.bias {
+            Some(bias) => sink::parameter::<T>(bias, |out, write| {
                 elementwise::column_sums(out, &dbias_sum, v, v, write == Write::Add);
                 Ok(())
             })?,
             None => None,
         };
         Ok(vec![Some(tensor(dhidden, (n, d))?), dweight, dbias])
-    })?;
-    Ok(Loss { sum, count })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use crate::{Gradients, Loss, backward, forward_for, lm_head};
+
+    use super::*;
+
+    fn var(shape: &[usize], seed: usize) -> Var {
+        let n: usize = shape.iter().product();
+        let numbers: Vec<f32> = (0..n).map(|i| ((i * 37 + seed * 11) % 19) as f32 / 9.0 - 1.0).collect();
+        Var::from_tensor(&Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()).unwrap()
+    }
+
+    /// The bits of all gradients; `promised` is what the forward pass is told, `scale` what the loss gets.
+    fn run(promised: Option<f64>, scale: f64) -> Result<Vec<Vec<u32>>> {
+        let (hidden, weight, bias) = (var(&[7, 5], 1), var(&[11, 5], 2), var(&[11], 3));
+        let named = [("hidden", &hidden), ("weight", &weight), ("bias", &bias)];
+        let mut gradients = Gradients::new(&named.map(|(name, var)| (name.to_owned(), var.clone())))?;
+        let options = CrossEntropyOptions { label_smoothing: 0.1, ..CrossEntropyOptions::default() };
+        let forward = || -> Result<Loss> {
+            // The table once more before the head: both add to the same gradient.
+            let targets: Vec<i64> = vec![3, 0, -100, 10, 4, 4, 9];
+            let hidden = (hidden.as_tensor() + weight.narrow(0, 2, 7)?)?;
+            lm_head(&hidden, &weight, Some(bias.as_tensor()), &targets, &options)
+        };
+        for _ in 0..2 {
+            let loss = match promised {
+                Some(promised) => forward_for(&mut gradients, promised, forward)?,
+                None => forward()?,
+            };
+            backward(&loss.sum.affine(scale, 0.0)?, &mut gradients)?;
+        }
+        let bits = |(_, gradient): (&str, Option<&Tensor>)| -> Result<Vec<u32>> {
+            let numbers: Vec<f32> = gradient.unwrap().flatten_all()?.to_vec1()?;
+            Ok(numbers.into_iter().map(f32::to_bits).collect())
+        };
+        gradients.iter().map(bits).collect()
+    }
+
+    #[test]
+    fn gradients_made_early_are_those_made_late() {
+        assert_eq!(run(Some(1.0 / 6.0), 1.0 / 6.0).unwrap(), run(None, 1.0 / 6.0).unwrap());
+    }
+
+    #[test]
+    fn another_factor_than_the_promised_one_is_refused() {
+        let error = run(Some(0.5), 0.25).unwrap_err().to_string();
+        assert!(error.contains("to be multiplied by 0.5, not by 0.25"), "{error}");
+    }
 }
