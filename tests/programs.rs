@@ -123,7 +123,7 @@ fn completions_know_every_program_and_flag() {
 fn manual_pages_have_every_flag() {
     let place = Place::new();
     for (args, words) in [
-        (&["man"][..], &["vulpes\\-train", "completions", "Examples:"][..]),
+        (&["man"][..], &["vulpes\\-train", "completions", ".SH EXAMPLES", "Examples:"][..]),
         (&["man", "train"], &["\\-\\-overwrite", "Exit codes"]),
         (&["man", "sample"], &["\\-\\-text\\-column", "sample runs/fox"]),
         (&["man", "explain"], &["\\-\\-walkthrough"]),

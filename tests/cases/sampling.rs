@@ -34,7 +34,7 @@ fn settings_of_generation_mean_what_transformers_means() {
         ("{\"temperature\": \"warm\"}", "generation_config.json: temperature is \"warm\"; wanted a number"),
         ("{\"eos_token_id\": \"end\"}", "generation_config.json: eos_token_id is \"end\""),
     ] {
-        said(config, &[]).fails(1, &[wanted]);
+        said(config, &[]).fails(2, &[wanted]);
     }
 }
 

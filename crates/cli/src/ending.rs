@@ -71,7 +71,10 @@ fn told(error: &anyhow::Error) -> String {
 fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
     use vulpes_data::Error as Data;
     use vulpes_generate::Error as Generate;
-    let generate = matches!(error.downcast_ref(), Some(Generate::Prompt(_) | Generate::Config { .. }));
+    let generate = matches!(
+        error.downcast_ref(),
+        Some(Generate::Prompt(_) | Generate::Config { .. } | Generate::GenerationConfig { .. })
+    );
     let inspect = matches!(error.downcast_ref(), Some(vulpes_inspect::Error::Text(_)));
     let data = matches!(
         error.downcast_ref(),

@@ -87,7 +87,10 @@ fn written(name: &str, matches: &ArgMatches) -> Option<std::io::Result<Vec<u8>>>
             let asked = matches.get_one::<String>(PROGRAM);
             let program = asked.and_then(|asked| PROGRAMS.iter().find(|(known, _)| known == asked));
             let command = program.map_or_else(vulpes, |(_, program)| (program.command)());
-            Some(Man::new(command).render(&mut text).map(|()| text))
+            // What stands after the help is examples; the crate's heading for it says less.
+            let rendered = Man::new(command).render(&mut text);
+            let page = || String::from_utf8_lossy(&text).replace(".SH EXTRA", ".SH EXAMPLES").into_bytes();
+            Some(rendered.map(|()| page()))
         }
         _ => None,
     }
