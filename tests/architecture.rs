@@ -108,11 +108,11 @@ fn every_file_says_what_it_is_and_stays_short() {
 fn only_lib_rs_and_its_public_modules_list_what_is_public() {
     for name in names("crates") {
         let source = format!("crates/{name}/src");
-        let list = read(&format!("{source}/lib.rs"));
-        assert!(
-            list.lines().take(12).any(|line| line.contains('→')),
-            "{source}/lib.rs: no data flow (a → b)"
-        );
+        let mut opening = read(&format!("{source}/lib.rs"));
+        if opening.contains("#![doc = include_str!(\"../README.md\")]") {
+            opening = read(&format!("crates/{name}/README.md"));
+        }
+        assert!(opening.lines().take(12).any(|line| line.contains('→')), "{name}: no data flow (a → b)");
         for path in rust_files().iter().filter(|path| path.starts_with(&source)) {
             for line in read(path).lines().filter(|line| line.trim_start().starts_with("pub use ")) {
                 assert!(!line.contains('*'), "{path}: `{}` doesn't say what is public", line.trim());
