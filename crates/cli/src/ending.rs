@@ -77,8 +77,12 @@ fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
         error.downcast_ref(),
         Some(Data::Missing { .. } | Data::Column { .. } | Data::Foreign { .. })
     );
+    let export = matches!(
+        error.downcast_ref(),
+        Some(vulpes_export::Error::Exists { .. } | vulpes_export::Error::NotInFolders { .. })
+    );
     let folder = matches!(error.downcast_ref(), Some(vulpes_model::folder::Error::NoModel { .. }));
-    generate || inspect || data || folder
+    generate || inspect || data || export || folder
 }
 
 /// Ends a program with the code of its result, or says what went wrong.

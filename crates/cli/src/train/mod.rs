@@ -8,7 +8,6 @@ mod keys;
 mod life;
 mod progress;
 mod reading;
-mod signals;
 mod summary;
 
 use std::io::{ErrorKind, Write};
@@ -30,7 +29,7 @@ use args::Args;
 use cut_files::exit_on_sigbus;
 use progress::Progress;
 use reading::Reading;
-use signals::Signals;
+use crate::signals::Signals;
 
 /// The command line.
 pub(crate) fn command() -> Command {

@@ -5,11 +5,12 @@
 //! holes or overlaps, before any tensor is allocated, and an index can only name files beside it.
 #![allow(unsafe_code)] // mapping a file, and giving its pages back
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
+use candle_core::DType;
 use half::{bf16, f16};
 use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
@@ -135,6 +136,16 @@ impl Store {
     /// The tensors by name.
     pub(super) fn entries(&self) -> &BTreeMap<String, Entry> {
         &self.entries
+    }
+
+    /// The type of these tensors; of several, the widest: float32 where float16 and bfloat16 come together.
+    pub(super) fn dtype<'a>(&self, names: impl Iterator<Item = &'a str>) -> DType {
+        let found: BTreeSet<Dtype> = names.filter_map(|name| Some(self.entries.get(name)?.dtype)).collect();
+        match found.into_iter().collect::<Vec<_>>()[..] {
+            [Dtype::F16] => DType::F16,
+            [Dtype::BF16] => DType::BF16,
+            _ => DType::F32,
+        }
     }
 
     /// Whether two tensors are the same, bit for bit.
