@@ -42,7 +42,9 @@ pub enum Error {
         reasons: Vec<String>,
     },
     /// GGUF has no form for a tokenizer.
-    #[error("GGUF has no form for this tokenizer: {reason}. Leave it out with --no-tokenizer; ids then go in and come out")]
+    #[error(
+        "GGUF has no form for this tokenizer: {reason}. Leave it out with --no-tokenizer; ids then go in and come out"
+    )]
     Tokenizer {
         /// What it is, and what is wanted.
         reason: String,

@@ -15,8 +15,18 @@ use crate::{Exported, Request, output};
 /// Files that say how far a run came, and would be wrong of another folder.
 const OF_RUNS: &[&str] = &["manifest.json", "train_state.json", "train_state.safetensors"];
 /// Endings of files with weights: those that are written anew, and other forms of the same.
-const WEIGHTS: &[&str] =
-    &[".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".h5", ".msgpack", ".gguf", ".onnx", ".pt", ".pth"];
+const WEIGHTS: &[&str] = &[
+    ".safetensors",
+    ".safetensors.index.json",
+    ".bin",
+    ".bin.index.json",
+    ".h5",
+    ".msgpack",
+    ".gguf",
+    ".onnx",
+    ".pt",
+    ".pth",
+];
 /// Files of the tokenizer, which `with_tokenizer` is about.
 const TOKENIZER: &[&str] = &[
     "tokenizer.json",

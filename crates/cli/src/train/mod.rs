@@ -25,11 +25,11 @@ use vulpes_runs::{
 use vulpes_trainer::STACK_BYTES;
 
 use crate::ending::{Failure, end, say};
+use crate::signals::Signals;
 use args::Args;
 use cut_files::exit_on_sigbus;
 use progress::Progress;
 use reading::Reading;
-use crate::signals::Signals;
 
 /// The command line.
 pub(crate) fn command() -> Command {

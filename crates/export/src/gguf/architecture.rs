@@ -220,7 +220,11 @@ impl Architecture {
         let Some(found) = ARCHITECTURES.iter().find(|known| known.families.contains(&config.family)) else {
             let known: Vec<String> =
                 ARCHITECTURES.iter().flat_map(|known| known.families).map(|family| word(family)).collect();
-            let reason = format!("it has no architecture for {}; for {} it has", word(&config.family), known.join(", "));
+            let reason = format!(
+                "it has no architecture for {}; for {} it has",
+                word(&config.family),
+                known.join(", ")
+            );
             return Err(Error::Architecture { form: "llama.cpp".into(), reasons: vec![reason] });
         };
         let reasons = differences(config, &found.said(config));
@@ -395,7 +399,8 @@ fn differences(own: &ModelConfig, said: &ModelConfig) -> Vec<String> {
     };
     let (own, said) = (table(own), table(said));
     let shown = |value: Option<&Value>| value.map_or("none".to_owned(), Value::to_string);
-    let mut keys: Vec<&String> = own.keys().chain(said.keys().filter(|key| !own.contains_key(*key))).collect();
+    let mut keys: Vec<&String> =
+        own.keys().chain(said.keys().filter(|key| !own.contains_key(*key))).collect();
     keys.retain(|key| own.get(*key) != said.get(*key));
     keys.iter()
         .map(|key| format!("{key} = {}, where it has {}", shown(own.get(*key)), shown(said.get(*key))))

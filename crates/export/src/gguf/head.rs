@@ -30,7 +30,9 @@ pub(super) fn notes(architecture: &Architecture, config: &ModelConfig) -> Result
             "the model has no head: what llama.cpp says of the next token comes from the embedding".into(),
         )),
         (HeadForm::Next { .. }, Head::Hidden { .. }) => refuse("it has no head, and must have one there"),
-        (HeadForm::Next { .. }, Head::Classify { .. }) => refuse("it is a classifier, and can't be one there"),
+        (HeadForm::Next { .. }, Head::Classify { .. }) => {
+            refuse("it is a classifier, and can't be one there")
+        }
         (HeadForm::Next { .. }, Head::MaskedToken) => refuse("it fills masks, and can't do so there"),
         (HeadForm::Encoder, Head::NextToken) => refuse("it gives the next token, and can't do so there"),
         (HeadForm::Encoder, Head::MaskedToken) => {
@@ -40,24 +42,26 @@ pub(super) fn notes(architecture: &Architecture, config: &ModelConfig) -> Result
             Ok(Some("the pooler, which nothing reads, is left aside".into()))
         }
         (HeadForm::Encoder, Head::Hidden { pooler: false }) => Ok(None),
-        (HeadForm::Encoder, Head::Classify { .. }) => match (architecture.name, config.classifier, config.pooling) {
-            ("bert", ClassifierKind::Pooler, Pooling::First) => Ok(None),
-            ("modern-bert", ClassifierKind::Transform, Pooling::Mean)
-                if !config.head_dense_bias
-                    && matches!(
-                        config.head_activation,
-                        Some(ActivationKind::GeluErf | ActivationKind::GeluTanh)
-                    ) =>
-            {
-                Ok(None)
+        (HeadForm::Encoder, Head::Classify { .. }) => {
+            match (architecture.name, config.classifier, config.pooling) {
+                ("bert", ClassifierKind::Pooler, Pooling::First) => Ok(None),
+                ("modern-bert", ClassifierKind::Transform, Pooling::Mean)
+                    if !config.head_dense_bias
+                        && matches!(
+                            config.head_activation,
+                            Some(ActivationKind::GeluErf | ActivationKind::GeluTanh)
+                        ) =>
+                {
+                    Ok(None)
+                }
+                ("bert", ..) => refuse(
+                    "its classifier is another than dense, tanh and projection on the first token's vector",
+                ),
+                _ => refuse(
+                    "its classifier is another than dense, GELU, norm and projection on the mean of the vectors",
+                ),
             }
-            ("bert", ..) => refuse(
-                "its classifier is another than dense, tanh and projection on the first token's vector",
-            ),
-            _ => refuse(
-                "its classifier is another than dense, GELU, norm and projection on the mean of the vectors",
-            ),
-        },
+        }
     }
 }
 
@@ -115,7 +119,8 @@ fn pooling(architecture: &Architecture, folder: &Path) -> Result<usize> {
         .map_err(|error| Error::Read { path: path.clone(), source: std::io::Error::other(error) })?;
     let flag = |mode: &str| {
         config[format!("pooling_mode_{mode}")].as_bool().unwrap_or(false)
-            || config["pooling_mode"].as_str() == Some(mode.trim_end_matches("_tokens").trim_end_matches("_token"))
+            || config["pooling_mode"].as_str()
+                == Some(mode.trim_end_matches("_tokens").trim_end_matches("_token"))
     };
     let known = [("mean_tokens", MEAN), ("cls_token", FIRST), ("lasttoken", LAST)];
     let asked: Vec<usize> = known.iter().filter(|(mode, _)| flag(mode)).map(|(_, number)| *number).collect();

@@ -37,7 +37,8 @@ pub(super) fn of(architecture: &Architecture, config: &ModelConfig) -> Result<La
         let reason = format!("an odd number of channels is turned, {width} of {}", config.d_head);
         return Err(architecture.refuses(vec![reason]));
     }
-    let stretches = layers.rope.and_then(|rope| rope.scaling).is_some_and(|it| it.kind == ScalingKind::Llama3);
+    let stretches =
+        layers.rope.and_then(|rope| rope.scaling).is_some_and(|it| it.kind == ScalingKind::Llama3);
     if stretches && !architecture.has_frequency_factors {
         let reason = "rope_scaling is Llama 3.1's, where it has the linear one alone".to_owned();
         return Err(architecture.refuses(vec![reason]));
@@ -51,9 +52,7 @@ fn alike(kinds: &[LayerKind]) -> std::result::Result<Layers, String> {
         return Err("layers differ, where it has them all alike".into());
     }
     match first {
-        Some(LayerKind { window: Some(window), .. }) => {
-            Err(format!("window = {window}, where it has none"))
-        }
+        Some(LayerKind { window: Some(window), .. }) => Err(format!("window = {window}, where it has none")),
         first => Ok(Layers { rope: first.and_then(|kind| kind.rope), ..Layers::default() }),
     }
 }
@@ -72,8 +71,7 @@ fn without_positions(kinds: &[LayerKind]) -> std::result::Result<Layers, String>
 }
 
 fn windows(kinds: &[LayerKind], both_sides: bool) -> std::result::Result<Layers, String> {
-    let (near, far): (Vec<LayerKind>, Vec<LayerKind>) =
-        kinds.iter().partition(|kind| kind.window.is_some());
+    let (near, far): (Vec<LayerKind>, Vec<LayerKind>) = kinds.iter().partition(|kind| kind.window.is_some());
     let same = |kinds: &[LayerKind]| kinds.windows(2).all(|pair| pair[0] == pair[1]);
     if !same(&near) || !same(&far) {
         return Err("layers differ in more than whether they have the window".into());
@@ -82,7 +80,9 @@ fn windows(kinds: &[LayerKind], both_sides: bool) -> std::result::Result<Layers,
         return alike(kinds);
     };
     if local.is_some_and(|rope| rope.scaling.is_some()) {
-        return Err("rope_scaling stretches layers with a window, where it has only the others stretched".into());
+        return Err(
+            "rope_scaling stretches layers with a window, where it has only the others stretched".into()
+        );
     }
     if both_sides && far.iter().any(|kind| kind.rope.is_some_and(|rope| rope.scaling.is_some())) {
         return Err("rope_scaling, where it has none".into());

@@ -85,9 +85,12 @@ pub(crate) fn write(request: &Request) -> Result<Exported> {
             halves.join(", ")
         ));
     }
-    let keys: Vec<(&str, &gguf_file::Value)> = keys.iter().map(|(key, value)| (key.as_str(), value)).collect();
-    let tensors: Vec<(&str, &QTensor)> = written.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    let n_bytes = output::file(request.out, request.stop, |file| Ok(gguf_file::write(file, &keys, &tensors)?))?;
+    let keys: Vec<(&str, &gguf_file::Value)> =
+        keys.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    let tensors: Vec<(&str, &QTensor)> =
+        written.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let n_bytes =
+        output::file(request.out, request.stop, |file| Ok(gguf_file::write(file, &keys, &tensors)?))?;
     Ok(Exported {
         path: request.out.to_path_buf(),
         architecture: name.to_owned(),

@@ -114,7 +114,8 @@ impl Target {
     /// None that is known: the parameters are the config's.
     pub(super) fn tensor(&self, parameters: &Parameters) -> Result<Tensor> {
         let part = |(name, change): &(String, Change)| -> Result<Tensor> {
-            let tensor = parameters.get(name).map_err(vulpes_model::folder::Error::from)?.as_tensor().detach();
+            let tensor =
+                parameters.get(name).map_err(vulpes_model::folder::Error::from)?.as_tensor().detach();
             Ok(match change {
                 Change::None => tensor,
                 Change::SideBySide(n_head) => side_by_side(&tensor, *n_head)?,
@@ -169,5 +170,65 @@ pub(crate) fn check_range(name: &str, tensor: &Tensor, dtype: Dtype) -> Result<(
     match numbers.iter().find(|number| !(number.abs() <= dtype.largest())) {
         Some(&value) => Err(Error::Range { tensor: name.to_owned(), value, dtype }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use safetensors::SafeTensors;
+
+    use super::*;
+
+    /// An empty block, ties, values that vanish in half precision, an outlier and the largest values: bytes as the `gguf`
+    /// package of llama.cpp writes them.
+    #[test]
+    fn blocks_are_llama_cpps_to_the_byte() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/gguf/quants.safetensors");
+        let file = std::fs::read(path).unwrap();
+        let file = SafeTensors::deserialize(&file).unwrap();
+        let floats: Vec<f32> = {
+            let bytes = file.tensor("values").unwrap().data();
+            bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+        };
+        let values = Tensor::from_vec(floats, (12, 64), &Device::Cpu).unwrap();
+        for dtype in [Dtype::Q8_0, Dtype::Q4_0, Dtype::F16, Dtype::Bf16] {
+            let (stored, fell_back) = stored("blk.0.ffn_up.weight", &values, dtype).unwrap();
+            assert!(!fell_back);
+            let wanted = file.tensor(&format!("{}.bytes", dtype.name())).unwrap();
+            assert!(stored.data().unwrap() == wanted.data(), "{}", dtype.name());
+        }
+    }
+
+    #[test]
+    fn what_a_type_cannot_hold_is_named() {
+        let row = |value: f32| Tensor::from_vec(vec![value; 32], (1, 32), &Device::Cpu).unwrap();
+        for (dtype, inside, beyond) in [
+            (Dtype::F16, 65504.0, 7e4),
+            (Dtype::Q8_0, 8e6, 9e6),
+            (Dtype::Q4_0, 5e5, 6e5),
+            (Dtype::Bf16, 3e38, f32::MAX),
+        ] {
+            assert!(stored("a.weight", &row(inside), dtype).is_ok());
+            let error = stored("a.weight", &row(beyond), dtype).unwrap_err().to_string();
+            assert!(error.starts_with("a.weight holds ") && error.contains(dtype.name()), "{error}");
+            assert!(stored("a.weight", &row(f32::NAN), dtype).is_err());
+        }
+        assert!(stored("a.weight", &row(f32::MAX), Dtype::F32).is_ok());
+    }
+
+    #[test]
+    fn small_tensors_stay_float32_and_rows_that_are_no_blocks_become_float16() {
+        let of = |name: &str, shape: &[usize]| {
+            let tensor = Tensor::ones(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
+            let (stored, fell_back) = stored(name, &tensor, Dtype::Q8_0).unwrap();
+            (stored.dtype(), fell_back)
+        };
+        for name in ["position_embd.weight", "token_types.weight", "blk.0.attn_q_norm.weight"] {
+            assert_eq!(of(name, &[4, 64]), (GgmlDType::F32, false), "{name}");
+        }
+        assert_eq!(of("blk.0.attn_q.bias", &[64]), (GgmlDType::F32, false));
+        assert_eq!(of("blk.0.ffn_down.weight", &[4, 64]), (GgmlDType::Q8_0, false));
+        assert_eq!(of("blk.0.ffn_down.weight", &[4, 48]), (GgmlDType::F16, true));
     }
 }

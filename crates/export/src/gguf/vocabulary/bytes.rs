@@ -31,9 +31,13 @@ pub(super) fn keys(file: &File, notes: &mut Vec<String>) -> Result<Keys> {
     }
     match file.json["normalizer"]["type"].as_str() {
         None => {}
-        Some("NFC") => notes.push("llama.cpp doesn't bring texts to the form NFC, as the tokenizer does".into()),
+        Some("NFC") => {
+            notes.push("llama.cpp doesn't bring texts to the form NFC, as the tokenizer does".into())
+        }
         Some(other) => {
-            return Err(refusal(format!("its normalizer is {other}, where llama.cpp has none for byte-level BPE")));
+            return Err(refusal(format!(
+                "its normalizer is {other}, where llama.cpp has none for byte-level BPE"
+            )));
         }
     }
     let splitter = splitter(&file.json["pre_tokenizer"], model["ignore_merges"] == true)?;
@@ -62,13 +66,19 @@ fn splitter(json: &Json, whole_words_first: bool) -> Result<&'static str> {
         return Err(unknown());
     }
     if last["add_prefix_space"] != false {
-        return Err(refusal("it puts a blank before a text, where llama.cpp's byte-level BPE doesn't".into()));
+        return Err(refusal(
+            "it puts a blank before a text, where llama.cpp's byte-level BPE doesn't".into(),
+        ));
     }
     let by_gpt2 = last["use_regex"] != false;
     match (before, by_gpt2, whole_words_first) {
         ([], true, false) => Ok("gpt-2"),
-        ([digits], true, false) if digits["type"] == "Digits" && digits["individual_digits"] == true => Ok("smollm"),
-        ([split], false, _) if split["type"] == "Split" && split["behavior"] == "Isolated" && split["invert"] != true => {
+        ([digits], true, false) if digits["type"] == "Digits" && digits["individual_digits"] == true => {
+            Ok("smollm")
+        }
+        ([split], false, _)
+            if split["type"] == "Split" && split["behavior"] == "Isolated" && split["invert"] != true =>
+        {
             match (split["pattern"]["Regex"].as_str(), whole_words_first) {
                 (Some(LLAMA_3), true) => Ok("llama-bpe"),
                 (Some(LLAMA_3), false) => Ok("dbrx"),

@@ -17,7 +17,10 @@ pub(super) fn keys(file: &File, notes: &mut Vec<String>) -> Result<Keys> {
     let puts_blank = blank_before(file)?;
     let merges = file.merges()?;
     let is_byte = |text: &str| {
-        text.len() == 6 && text.starts_with("<0x") && text.ends_with('>') && text[3..5].bytes().all(|c| c.is_ascii_hexdigit())
+        text.len() == 6
+            && text.starts_with("<0x")
+            && text.ends_with('>')
+            && text[3..5].bytes().all(|c| c.is_ascii_hexdigit())
     };
     let mut keys = file.tokens("llama", "default", |id, text, kind| {
         let kind = match kind {
@@ -67,9 +70,8 @@ fn scores(file: &File, merges: &[(&str, &str)], is_byte: &impl Fn(&str) -> bool)
 /// A piece, and two others that it is made of, which the merges don't join.
 fn unmerged(file: &File, merges: &[(&str, &str)]) -> Option<(String, String, String)> {
     let listed: BTreeSet<(&str, &str)> = merges.iter().copied().collect();
-    let is_plain = |text: &str| {
-        file.tokenizer.token_to_id(text).is_some_and(|id| !file.added.contains_key(&id))
-    };
+    let is_plain =
+        |text: &str| file.tokenizer.token_to_id(text).is_some_and(|id| !file.added.contains_key(&id));
     let mut seen = BTreeSet::new();
     for (left, right) in merges {
         let piece = format!("{left}{right}");
@@ -95,14 +97,14 @@ fn blank_before(file: &File) -> Result<bool> {
             None => Vec::new(),
         }
     };
-    let unknown = |step: &Json| {
-        refusal(format!("llama.cpp has no such step before its pieces: {step}"))
-    };
+    let unknown = |step: &Json| refusal(format!("llama.cpp has no such step before its pieces: {step}"));
     let (mut puts, mut replaces) = (false, false);
     for step in flat(&file.json["normalizer"], "normalizers") {
         match step["type"].as_str() {
             Some("Prepend") if step["prepend"] == BLANK => puts = true,
-            Some("Replace") if step["pattern"]["String"] == " " && step["content"] == BLANK => replaces = true,
+            Some("Replace") if step["pattern"]["String"] == " " && step["content"] == BLANK => {
+                replaces = true
+            }
             _ => return Err(unknown(&step)),
         }
     }

@@ -12,7 +12,9 @@ pub(super) fn keys(file: &File) -> Result<Keys> {
     let (model, normalizer) = (&file.json["model"], &file.json["normalizer"]);
     if model["continuing_subword_prefix"] != "##" {
         let prefix = &model["continuing_subword_prefix"];
-        return Err(refusal(format!("pieces that go on with a word begin with {prefix}, where \"##\" is wanted")));
+        return Err(refusal(format!(
+            "pieces that go on with a word begin with {prefix}, where \"##\" is wanted"
+        )));
     }
     let splitter = &file.json["pre_tokenizer"];
     if normalizer["type"] != "BertNormalizer" || splitter["type"] != "BertPreTokenizer" {
