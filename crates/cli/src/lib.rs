@@ -14,6 +14,7 @@ mod carets;
 mod ending;
 mod explain;
 mod export;
+mod hub;
 mod process;
 mod programs;
 mod sample;

@@ -65,7 +65,11 @@ fn a_byte_level_bpe_has_its_tokens_and_merges() {
     for (text, id) in vocabulary {
         assert_eq!(&tokens[id.as_u64().unwrap() as usize], text);
     }
-    assert_eq!(tokens[n + 1..], [format!("[PAD{}]", n + 1), format!("[PAD{}]", n + 2)], "rows without a token");
+    assert_eq!(
+        tokens[n + 1..],
+        [format!("[PAD{}]", n + 1), format!("[PAD{}]", n + 2)],
+        "rows without a token"
+    );
     let kinds = read.key("tokenizer.ggml.token_type");
     assert!(
         kinds.starts_with("Array([I32(3), I32(1), ") && kinds.ends_with("I32(1), I32(5), I32(5), I32(5)])")

@@ -16,7 +16,7 @@ Examples:
 A GGUF file has the tokenizer within it: byte-level BPE, SentencePiece's BPE with byte fallback, or WordPiece. Nothing
 that exists is written over, and a file or folder appears under its name once it is whole.")]
 pub(crate) struct Args {
-    /// A model folder, or a run folder (its model/ is used)
+    /// A model folder, a run folder (its model/ is used), or a model's name on the hub (ORG/NAME, ORG/NAME@REVISION)
     #[arg(long, value_name = "DIR", required_unless_present = "run")]
     pub(crate) model: Option<PathBuf>,
     /// The same folder without --model

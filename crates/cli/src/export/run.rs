@@ -7,12 +7,13 @@ use vulpes_runs::model_folder;
 
 use super::args::{Args, Form, Type};
 use crate::ending::{Failure, say};
+use crate::hub;
 use crate::signals::Signals;
 
 /// The exit code: 0, or that of the signal that stopped it.
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let signals = Signals::install()?;
-    let folder = model_folder(args.folder())?;
+    let folder = model_folder(hub::fetched(args.folder(), false)?)?;
     let request = Request {
         model: &folder,
         name: name_of(args.folder()),

@@ -59,7 +59,8 @@ pub struct TrainConfig {
     pub threads: Option<usize>,
     /// The number format.
     pub dtype: DTypeName,
-    /// `"scratch"`, or a model folder to start from.
+    /// `"scratch"`, or a model to start from: a folder, or a name on the hub (`ORG/NAME`, `ORG/NAME@REVISION`) that its cache
+    /// has on this machine.
     pub init_from: String,
     /// Parameters that stay as they are: globs over their names, or over the names that the model's folder has for them.
     pub freeze: Vec<String>,
