@@ -81,7 +81,12 @@ fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
         error.downcast_ref(),
         Some(vulpes_export::Error::Exists { .. } | vulpes_export::Error::NotInFolders { .. })
     );
-    let folder = matches!(error.downcast_ref(), Some(vulpes_model::folder::Error::NoModel { .. }));
+    let exported = error.downcast_ref().and_then(|error| match error {
+        vulpes_export::Error::Folder(folder) => Some(folder.as_ref()),
+        _ => None,
+    });
+    let folder =
+        matches!(error.downcast_ref().or(exported), Some(vulpes_model::folder::Error::NoModel { .. }));
     generate || inspect || data || export || folder
 }
 

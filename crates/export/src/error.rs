@@ -74,13 +74,19 @@ pub enum Error {
     Stopped,
     /// The model folder is wrong.
     #[error(transparent)]
-    Folder(#[from] vulpes_model::folder::Error),
+    Folder(Box<vulpes_model::folder::Error>),
     /// The tokenizer is wrong.
     #[error(transparent)]
     Data(#[from] vulpes_data::Error),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+impl From<vulpes_model::folder::Error> for Error {
+    fn from(error: vulpes_model::folder::Error) -> Self {
+        Self::Folder(Box::new(error))
+    }
 }
 
 impl Error {

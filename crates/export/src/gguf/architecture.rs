@@ -1,14 +1,11 @@
 //! The architectures of llama.cpp that our families go to, and what each can say of a model.
 //!
 //! A file names an architecture and a few numbers; all else is llama.cpp's code for it
-//! ([llama.cpp](https://github.com/ggml-org/llama.cpp), `src/models/`). So a model goes there only if [`Architecture::said`],
-//! the config that such a file amounts to, is its own.
+//! ([llama.cpp](https://github.com/ggml-org/llama.cpp), `src/models/`).
 
-use serde_json::{Map, Value};
-use vulpes_model::ModelConfig;
 use vulpes_model::config::{BlockKind, Family, FeedForwardKind, MaskKind, NormKind, Positions, QkNorm};
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// Which projections have biases there.
 #[derive(Clone, Copy, PartialEq)]
@@ -56,26 +53,26 @@ pub(super) enum HeadForm {
 pub(super) struct Architecture {
     /// What `general.architecture` says.
     pub(super) name: &'static str,
-    families: &'static [Family],
-    blocks: &'static [BlockKind],
+    pub(super) families: &'static [Family],
+    pub(super) blocks: &'static [BlockKind],
     pub(super) norm: NormKind,
-    positions: &'static [Positions],
-    activations: &'static [FeedForwardKind],
+    pub(super) positions: &'static [Positions],
+    pub(super) activations: &'static [FeedForwardKind],
     /// The activation that llama.cpp computes, where a model's is only near to it.
-    computes: Option<(FeedForwardKind, &'static str)>,
+    pub(super) computes: Option<(FeedForwardKind, &'static str)>,
     pub(super) mask: MaskKind,
-    qk_norm: QkNorm,
-    biases: Biases,
+    pub(super) qk_norm: QkNorm,
+    pub(super) biases: Biases,
     /// Whether the width of a head is free of `d_model / n_head`.
     pub(super) own_head_width: bool,
     /// Whether a part of a head may be turned only.
-    rotates_part: bool,
+    pub(super) rotates_part: bool,
     /// Whether there is a tensor of factors on the rotary frequencies.
     pub(super) has_frequency_factors: bool,
     /// Whether rotary positions turn neighboring channels there, not those half a head apart.
     pub(super) turns_neighbors: bool,
-    factors: Factors,
-    embedding_norm: Option<bool>,
+    pub(super) factors: Factors,
+    pub(super) embedding_norm: Option<bool>,
     pub(super) differ: Differ,
     pub(super) head: HeadForm,
     /// Modules that have another name there than those of [`super::tensors`].
@@ -126,7 +123,7 @@ const GPT2: Architecture = Architecture {
 const JOINED: &[(&str, &str)] =
     &[("attention.query", "attn_qkv"), ("attention.key", "attn_qkv"), ("attention.value", "attn_qkv")];
 
-static ARCHITECTURES: &[Architecture] = &[
+pub(super) static ARCHITECTURES: &[Architecture] = &[
     LLAMA,
     GPT2,
     Architecture { name: "qwen2", families: &[Family::Qwen2], own_head_width: false, ..QWEN },
@@ -212,197 +209,8 @@ static ARCHITECTURES: &[Architecture] = &[
 ];
 
 impl Architecture {
-    /// The architecture that says what `config` is.
-    ///
-    /// # Errors
-    /// If there is none for its family, or that can't say all of it: everything is named.
-    pub(super) fn of(config: &ModelConfig) -> Result<&'static Self> {
-        let Some(found) = ARCHITECTURES.iter().find(|known| known.families.contains(&config.family)) else {
-            let known: Vec<String> =
-                ARCHITECTURES.iter().flat_map(|known| known.families).map(|family| word(family)).collect();
-            let reason = format!(
-                "it has no architecture for {}; for {} it has",
-                word(&config.family),
-                known.join(", ")
-            );
-            return Err(Error::Architecture { form: "llama.cpp".into(), reasons: vec![reason] });
-        };
-        let reasons = differences(config, &found.said(config));
-        match reasons.is_empty() {
-            true => Ok(found),
-            false => Err(found.refuses(reasons)),
-        }
-    }
-
     /// The error of a model that this architecture can't say.
     pub(super) fn refuses(&self, reasons: Vec<String>) -> Error {
         Error::Architecture { form: format!("llama.cpp's {}", self.name), reasons }
     }
-
-    /// What llama.cpp computes otherwise than this model is.
-    pub(super) fn notes(&self, config: &ModelConfig) -> Option<String> {
-        let (computed, words) = self.computes.filter(|(computed, _)| *computed != config.feed_forward)?;
-        debug_assert!(self.activations.contains(&computed));
-        Some(format!("llama.cpp computes {words}, so its numbers differ a little from the model's"))
-    }
-
-    /// The config that a file of this architecture amounts to, with the numbers of `config` where a file has a key for them.
-    fn said(&self, config: &ModelConfig) -> ModelConfig {
-        let ModelConfig {
-            family,
-            vocab_size,
-            n_layer,
-            n_head,
-            n_kv_head,
-            d_model,
-            d_head,
-            d_ff,
-            context_len,
-            block,
-            norm: _,
-            norm_eps,
-            positions,
-            pad_id,
-            relative_bias: _,
-            rope_theta,
-            rotary_fraction,
-            rope_scaling,
-            feed_forward,
-            mask: _,
-            window,
-            layers,
-            attention_scale: _,
-            qk_norm: _,
-            attention_bias,
-            attention_output_bias,
-            feed_forward_bias,
-            residual_multiplier,
-            embedding_scale,
-            embedding_norm: _,
-            skip_first_norm,
-            tied_head,
-            n_token_type,
-            head_bias,
-            head_dense_bias,
-            head_activation,
-            classifier,
-            pooling,
-            logit_divisor,
-            logit_softcap,
-            head,
-            dropout,
-            init_std,
-        } = config.clone();
-        let width = if self.own_head_width { d_head } else { d_model / n_head.max(1) };
-        let (gemma, granite) = (self.factors == Factors::Gemma, self.factors == Factors::Granite);
-        ModelConfig {
-            family,
-            vocab_size,
-            n_layer,
-            n_head,
-            n_kv_head: if self.mask == MaskKind::Full { n_head } else { n_kv_head },
-            d_model,
-            d_head: width,
-            d_ff,
-            context_len,
-            block: one_of(self.blocks, block),
-            norm: self.norm,
-            norm_eps,
-            positions: one_of(self.positions, positions),
-            pad_id,
-            relative_bias: None,
-            rope_theta,
-            rotary_fraction: if self.rotates_part { rotary_fraction } else { 1.0 },
-            rope_scaling,
-            feed_forward: one_of(self.activations, feed_forward),
-            mask: self.mask,
-            window,
-            layers,
-            attention_scale: self.attention_scale(config),
-            qk_norm: self.qk_norm,
-            attention_bias: attention_bias || self.biases == Biases::All,
-            attention_output_bias: match self.biases {
-                Biases::All => attention_output_bias.filter(|has| *has),
-                Biases::Any => attention_output_bias,
-                Biases::Inputs if attention_bias => Some(false),
-                Biases::Inputs => attention_output_bias.filter(|has| !has),
-            },
-            feed_forward_bias: match self.biases {
-                Biases::All => true,
-                Biases::Any => feed_forward_bias,
-                Biases::Inputs => false,
-            },
-            residual_multiplier: if granite { residual_multiplier } else { 1.0 },
-            embedding_scale: match self.factors {
-                Factors::Plain => 1.0,
-                Factors::Gemma => (d_model as f64).sqrt(),
-                Factors::Granite => embedding_scale,
-            },
-            embedding_norm: self.embedding_norm,
-            skip_first_norm: skip_first_norm && self.name == "modern-bert",
-            tied_head,
-            n_token_type: if self.head == HeadForm::Encoder { n_token_type } else { 0 },
-            head_bias: match self.head {
-                HeadForm::Next { bias: true, .. } => Some(true),
-                HeadForm::Next { .. } => head_bias.filter(|has| !has),
-                HeadForm::Encoder => head_bias,
-            },
-            head_dense_bias,
-            head_activation,
-            classifier,
-            pooling,
-            logit_divisor: if granite { logit_divisor } else { 1.0 },
-            logit_softcap: logit_softcap.filter(|_| gemma),
-            head,
-            dropout,
-            init_std,
-        }
-    }
-
-    /// The factor on q·k as a config spells it, of what llama.cpp takes.
-    fn attention_scale(&self, config: &ModelConfig) -> Option<f64> {
-        let own = config.attention_scale;
-        let wide = (config.d_model as f64 / config.n_head.max(1) as f64).sqrt().recip();
-        match self.factors {
-            Factors::Granite => own,
-            // Known by its number of layers: Gemma 3 27B.
-            Factors::Gemma if config.n_layer == 62 => own.filter(|scale| near(*scale, wide)).or(Some(wide)),
-            Factors::Gemma | Factors::Plain => {
-                own.filter(|scale| near(*scale, (config.d_head as f64).sqrt().recip()))
-            }
-        }
-    }
-}
-
-/// Whether two factors are the same but for how they were written.
-fn near(a: f64, b: f64) -> bool {
-    (a - b).abs() <= 1e-6 * b.abs()
-}
-
-/// `wanted` if it is known, else the first that is.
-fn one_of<T: Copy + PartialEq>(known: &[T], wanted: T) -> T {
-    match known.first() {
-        Some(first) if !known.contains(&wanted) => *first,
-        _ => wanted,
-    }
-}
-
-fn word(family: &Family) -> String {
-    serde_json::to_value(family).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-/// Every key in which two configs differ, in words.
-fn differences(own: &ModelConfig, said: &ModelConfig) -> Vec<String> {
-    let table = |config: &ModelConfig| match serde_json::to_value(config) {
-        Ok(Value::Object(table)) => table,
-        _ => Map::new(),
-    };
-    let (own, said) = (table(own), table(said));
-    let shown = |value: Option<&Value>| value.map_or("none".to_owned(), Value::to_string);
-    let mut keys: Vec<&String> =
-        own.keys().chain(said.keys().filter(|key| !own.contains_key(*key))).collect();
-    keys.retain(|key| own.get(*key) != said.get(*key));
-    keys.iter()
-        .map(|key| format!("{key} = {}, where it has {}", shown(own.get(*key)), shown(said.get(*key))))
-        .collect()
 }

@@ -7,6 +7,7 @@ mod architecture;
 mod head;
 mod keys;
 mod layers;
+mod said;
 mod tensors;
 mod vocabulary;
 
@@ -19,7 +20,6 @@ use vulpes_model::folder;
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::{Exported, Request, output};
-use architecture::Architecture;
 
 /// What stands in a GGUF file beside the tensors, in order.
 type Keys = Vec<(String, gguf_file::Value)>;
@@ -31,7 +31,7 @@ type Keys = Vec<(String, gguf_file::Value)>;
 pub(crate) fn write(request: &Request) -> Result<Exported> {
     let found = folder::describe(request.model)?;
     let dtype = request.dtype.unwrap_or(Dtype::of(found.dtype));
-    let architecture = Architecture::of(&found.config)?;
+    let architecture = said::architecture(&found.config)?;
     let layers = layers::of(architecture, &found.config)?;
     let mut notes = found.warnings;
     notes.extend(head::notes(architecture, &found.config)?);

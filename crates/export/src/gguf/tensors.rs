@@ -167,7 +167,7 @@ pub(super) fn stored(name: &str, tensor: &Tensor, dtype: Dtype) -> Result<(QTens
 /// [`Error::Range`] with the first that doesn't, or isn't finite to begin with.
 pub(crate) fn check_range(name: &str, tensor: &Tensor, dtype: Dtype) -> Result<()> {
     let numbers = tensor.flatten_all()?.to_vec1::<f32>()?;
-    match numbers.iter().find(|number| !(number.abs() <= dtype.largest())) {
+    match numbers.iter().find(|number| number.is_nan() || number.abs() > dtype.largest()) {
         Some(&value) => Err(Error::Range { tensor: name.to_owned(), value, dtype }),
         None => Ok(()),
     }

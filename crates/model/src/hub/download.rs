@@ -11,7 +11,7 @@ use ureq::http::Response;
 
 use super::client::{Answer, Client, TRIES};
 use super::error::Error;
-use super::fetch::Fetched;
+use super::progress::Fetched;
 
 /// What the hub says of a file.
 pub(super) struct Remote {

@@ -9,18 +9,8 @@ use super::client::Client;
 use super::download::Remote;
 use super::error::Error;
 use super::name::Name;
+use super::progress::Fetched;
 use super::settings::Hub;
-
-/// How far a file has come.
-#[derive(Clone, Copy, Debug)]
-pub struct Fetched<'a> {
-    /// Its name.
-    pub file: &'a str,
-    /// Bytes that are here.
-    pub n_done: u64,
-    /// Bytes that it has, where the hub says so.
-    pub n_bytes: Option<u64>,
-}
 
 const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";

@@ -14,11 +14,13 @@ mod error;
 #[cfg(feature = "hub")]
 mod fetch;
 mod name;
+#[cfg(feature = "hub")]
+mod progress;
 mod settings;
 
 #[cfg(feature = "hub")]
 pub use error::Error;
-#[cfg(feature = "hub")]
-pub use fetch::Fetched;
 pub use name::Name;
+#[cfg(feature = "hub")]
+pub use progress::Fetched;
 pub use settings::Hub;
