@@ -254,9 +254,12 @@ mod needs_llama_cpp {
             .map_or_else(|| crate::repository::root().join("../shared"), Into::into);
         let stories = shared.join("pretrained/stories260k").display().to_string();
         let gpt2 = trained(&place, "gpt2", &["model.family=gpt2", "train.steps=100"]);
+        let keys = ["model.family=llama", "train.steps=100", "data.tokenizer={kind=\"char\"}"];
+        let letters = trained(&place, "letters", &keys);
         for (model, prompts, n) in [
             (stories.as_str(), ["Once upon a time", "Lily's dog said: \"Hi!\"\n"], 60),
             (gpt2.as_str(), ["The quick brown fox", "A small dog's 12 bones"], 12),
+            (letters.as_str(), ["The quick brown ", "A small dog"], 13),
         ] {
             for dtype in ["f32", "f16", "q8_0"] {
                 let name = format!("{}-{dtype}.gguf", n);

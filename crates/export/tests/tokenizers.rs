@@ -266,12 +266,30 @@ fn a_tokenizer_without_a_form_is_refused_or_left_out() {
     assert_eq!(Gguf::open(&out).key("tokenizer.ggml.model"), "String(\"none\")");
 
     let unigram = json!({"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]], "byte_fallback": false});
-    let letters = json!({"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-        "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-        "vocab": {"a": 0, "b": 1}, "merges": []});
-    for (model, words) in [(unigram, "Unigram"), (letters, "single letters")] {
-        let json = whole(&[], Value::Null, Value::Null, Value::Null, model);
-        let error = with(Family::Gpt2, &json).err().unwrap();
-        assert!(error.contains(words), "{error}");
-    }
+    let error =
+        with(Family::Gpt2, &whole(&[], Value::Null, Value::Null, Value::Null, unigram)).err().unwrap();
+    assert!(error.contains("Unigram"), "{error}");
+}
+
+/// Letters go there as bytes that are joined to letters.
+#[test]
+fn a_vocabulary_of_letters_is_a_byte_level_bpe() {
+    let model = |vocabulary: Value| {
+        json!({"type": "BPE", "dropout": null, "unk_token": "<?>", "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": vocabulary, "merges": []})
+    };
+    let letters = json!({"<?>": 0, "a": 1, " ": 2, "\n": 3, "é": 4, "狐": 5});
+    let of = |letters, splitter| {
+        with(Family::Gpt2, &whole(&[special(0, "<?>")], Value::Null, splitter, Value::Null, model(letters)))
+    };
+    let (read, notes) = of(letters.clone(), Value::Null).unwrap();
+    assert_eq!(read.key("tokenizer.ggml.model"), "String(\"gpt2\")");
+    assert_eq!(read.texts("tokenizer.ggml.tokens")[..6], ["<?>", "a", "Ġ", "Ċ", "Ã©", "çĭĲ"]);
+    assert_eq!(read.texts("tokenizer.ggml.merges"), ["Ã ©", "ç ĭ", "çĭ Ĳ", "À Á"]);
+    assert!(notes[0].contains("passes over letters") && notes[0].contains("<?>"), "{notes:?}");
+    let error = of(json!({"<?>": 0, "ab": 1}), Value::Null).err().unwrap();
+    assert!(error.contains("no merges that make \"ab\""), "{error}");
+    let error = of(letters, json!({"type": "Whitespace"})).err().unwrap();
+    assert!(error.contains("single letters and has a pre_tokenizer"), "{error}");
 }

@@ -13,8 +13,8 @@ Examples:
   export runs/llama-mini --to gguf --dtype q8_0 --out llama-mini.gguf    a quarter of the size
   export runs/llama-mini --to hf --dtype bf16 --out llama-mini-bf16      a folder for transformers
 
-A GGUF file has the tokenizer within it: byte-level BPE, SentencePiece's BPE with byte fallback, or WordPiece. Nothing
-that exists is written over, and a file or folder appears under its name once it is whole.")]
+A GGUF file has the tokenizer within it: byte-level BPE, letters, SentencePiece's BPE with byte fallback, or WordPiece.
+Nothing that exists is written over, and a file or folder appears under its name once it is whole.")]
 pub(crate) struct Args {
     /// A model folder, a run folder (its model/ is used), or a model's name on the hub (ORG/NAME, ORG/NAME@REVISION)
     #[arg(long, value_name = "DIR", required_unless_present = "run")]

@@ -17,13 +17,6 @@ const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 pub(super) fn keys(file: &File, notes: &mut Vec<String>) -> Result<Keys> {
     let model = &file.json["model"];
     let merges = file.merges()?;
-    if merges.is_empty() {
-        return Err(refusal(
-            "it knows single letters and no merges, where llama.cpp wants merges; a run with \
-             data.tokenizer.kind = \"bpe\" has them"
-                .into(),
-        ));
-    }
     for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
         if model[key].as_str().is_some_and(|affix| !affix.is_empty()) {
             return Err(refusal(format!("its {key} is {}, where llama.cpp has none", model[key])));

@@ -4,6 +4,7 @@
 //! taken apart, and what llama.cpp would do otherwise is refused, or noted.
 
 mod bytes;
+mod letters;
 mod pieces;
 mod words;
 
@@ -69,6 +70,7 @@ pub(super) fn keys(
     let mut keys = match model["type"].as_str() {
         Some("WordPiece") => words::keys(&file)?,
         Some("BPE") if falls_back => pieces::keys(&file, notes)?,
+        Some("BPE") if model["merges"].as_array().is_none_or(Vec::is_empty) => letters::keys(&file, notes)?,
         Some("BPE") => bytes::keys(&file, notes)?,
         Some("WordLevel") => {
             return Err(refusal(
