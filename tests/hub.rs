@@ -87,7 +87,7 @@ fn a_folder_here_goes_first_and_a_name_that_is_nowhere_says_where_it_was_looked_
         ("big/model@v2", &["hf download big/model --revision v2"]),
     ] {
         let said = run(&place, SAMPLE, &["--model", name, "--prompt", "a"]);
-        said.fails(2, &["does not exist; a model folder, or a run folder", "as a name of the hub"]);
+        said.fails(2, &["does not exist; a model folder, or a run folder", "As a name of the hub"]);
         said.fails(2, words);
     }
     place.write("cache/models--big--model/refs/main", COMMIT);

@@ -41,7 +41,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf, Error> {
     }
     let problem = if let Some((hub, name)) = named {
         let wanted = "does not exist; a model folder, or a run folder with a model/, is wanted";
-        format!("{wanted}. And as a name of the hub: {}", hub.advice(&name))
+        format!("{wanted}. {}", hub.advice(&name))
     } else if !path.exists() {
         "does not exist; a model folder, or a run folder with a model/, is wanted".into()
     } else if path.is_file() {

@@ -41,7 +41,7 @@ impl Hub {
     /// Where a name was looked for, and what to do about it, for the message of a path that leads nowhere.
     pub fn advice(&self, name: &Name) -> String {
         let folder = self.folder(name);
-        let place = match name.revision.is_some() && folder.is_dir() {
+        let place = match folder.is_dir() {
             true => format!("{} has no revision {}", folder.display(), name.revision()),
             false => format!("{} is not there", folder.display()),
         };
@@ -55,7 +55,8 @@ impl Hub {
             (true, false) => "as a name of the hub it is fetched where no folder of its first word is here",
         };
         format!(
-            "in the hub's cache (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME), {place}: `{command}` puts it there; {itself}"
+            "As a name of the hub it isn't in its cache: {place} (HF_HUB_CACHE, HF_HOME or XDG_CACHE_HOME say where that lies). \
+             `{command}` puts it there; {itself}"
         )
     }
 }
