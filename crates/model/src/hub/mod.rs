@@ -2,7 +2,7 @@
 //! huggingface_hub keeps on this machine.
 //!
 //! name → the cache's folder of the model → the snapshot that a revision means → a model folder. Nothing here goes to the
-//! network but [`Hub::fetch`], which the feature `hub` brings.
+//! network but `Hub::fetch`, which the feature `hub` brings.
 
 mod cache;
 #[cfg(feature = "hub")]
