@@ -12,10 +12,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model", &["ops", "random"]),
     ("data", &["random"]),
     ("generate", &["data", "model", "ops", "random"]),
+    ("export", &["data", "model"]),
     ("inspect", &["data", "generate", "model", "ops"]),
     ("trainer", &["data", "model", "ops", "random"]),
     ("runs", &["data", "generate", "model", "trainer"]),
-    ("cli", &["data", "generate", "inspect", "model", "ops", "runs", "trainer"]),
+    ("cli", &["data", "export", "generate", "inspect", "model", "ops", "runs", "trainer"]),
 ];
 
 const LONGEST_FILE: usize = 400;

@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 
 use crate::support::{Place, Said};
 
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("train", env!("CARGO_BIN_EXE_train")),
     ("sample", env!("CARGO_BIN_EXE_sample")),
     ("explain", env!("CARGO_BIN_EXE_explain")),
+    ("export", env!("CARGO_BIN_EXE_export")),
     ("bench", env!("CARGO_BIN_EXE_bench")),
 ];
 
@@ -70,6 +71,8 @@ fn vulpes_ends_as_the_programs_do() {
         ("sample", &["--prompt", "fox"]),
         ("explain", &["--model", "nowhere", "--text", "fox"]),
         ("explain", &["--model", "nowhere"]),
+        ("export", &["nowhere", "--to", "gguf", "--out", "a"]),
+        ("export", &["--to", "hf"]),
         ("bench", &["--config", "nowhere.toml", "--peer", "jax=python"]),
         ("bench", &[]),
     ] {
@@ -126,6 +129,7 @@ fn manual_pages_have_every_flag() {
         (&["man"][..], &["vulpes\\-train", "completions", ".SH EXAMPLES", "Examples:"][..]),
         (&["man", "train"], &["\\-\\-overwrite", "Exit codes"]),
         (&["man", "sample"], &["\\-\\-text\\-column", "sample runs/fox"]),
+        (&["man", "export"], &["\\-\\-no\\-tokenizer", "export runs/llama\\-mini"]),
         (&["man", "explain"], &["\\-\\-walkthrough"]),
     ] {
         let page = vulpes(&place, args);

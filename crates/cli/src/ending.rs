@@ -80,8 +80,17 @@ fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
         error.downcast_ref(),
         Some(Data::Missing { .. } | Data::Column { .. } | Data::Foreign { .. })
     );
-    let folder = matches!(error.downcast_ref(), Some(vulpes_model::folder::Error::NoModel { .. }));
-    generate || inspect || data || folder
+    let export = matches!(
+        error.downcast_ref(),
+        Some(vulpes_export::Error::Exists { .. } | vulpes_export::Error::NotInFolders { .. })
+    );
+    let exported = error.downcast_ref().and_then(|error| match error {
+        vulpes_export::Error::Folder(folder) => Some(folder.as_ref()),
+        _ => None,
+    });
+    let folder =
+        matches!(error.downcast_ref().or(exported), Some(vulpes_model::folder::Error::NoModel { .. }));
+    generate || inspect || data || export || folder
 }
 
 /// Ends a program with the code of its result, or says what went wrong.

@@ -13,9 +13,12 @@ mod called;
 mod carets;
 mod ending;
 mod explain;
+mod export;
+mod hub;
 mod process;
 mod programs;
 mod sample;
+mod signals;
 mod train;
 
 pub use carets::draw as draw_faults;

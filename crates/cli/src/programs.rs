@@ -9,7 +9,7 @@ use clap_mangen::Man;
 
 use crate::called::VULPES;
 use crate::ending::end;
-use crate::{bench, explain, process, sample, train};
+use crate::{bench, explain, export, process, sample, train};
 
 /// The subcommands that are no programs of their own, and their arguments.
 const COMPLETIONS: &str = "completions";
@@ -22,6 +22,7 @@ Examples:
   vulpes train --config fox.toml                 train, into runs/fox
   vulpes sample runs/fox \"The quick brown fox\"   continue a text
   vulpes explain runs/fox \"The quick brown fox\"  show what attention does
+  vulpes export runs/fox --to hf --out fox       a folder for transformers
   vulpes completions bash                        what a shell needs to complete these words
   vulpes man train | man -l -                    a manual page";
 
@@ -37,10 +38,11 @@ struct Program {
 }
 
 /// Every program, by name.
-const PROGRAMS: [(&str, Program); 4] = [
+const PROGRAMS: [(&str, Program); 5] = [
     ("train", Program { command: train::command, main: train::main, settle: process::for_training }),
     ("sample", Program { command: sample::command, main: sample::main, settle: process::for_reading }),
     ("explain", Program { command: explain::command, main: explain::main, settle: process::for_reading }),
+    ("export", Program { command: export::command, main: export::main, settle: process::for_reading }),
     ("bench", Program { command: bench::command_line, main: bench::main, settle: process::for_timing }),
 ];
 

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use vulpes_ops::RotaryTables;
 
-use crate::config::{ModelConfig, Rope, RopeScaling, ScalingKind};
+use crate::config::{ModelConfig, Rope};
 
 /// `cos(p θ_i)` and `sin(p θ_i)` for every position p and channel pair i, `θ_i = rope_theta^(-2i / r)`
 /// (Su et al. 2021, eq. 15; our r, the channels of a head that are turned, is their d).
@@ -19,7 +19,7 @@ impl Rotary {
         let (width, n_pair) = config.rotary_widths();
         let thetas: Vec<f64> = (0..n_pair)
             .map(|i| libm::pow(rope.theta, -2.0 * i as f64 / width as f64))
-            .map(|theta| rope.scaling.map_or(theta, |scaling| scaled_frequency(theta, &scaling)))
+            .map(|theta| rope.scaling.map_or(theta, |scaling| scaling.scaled(theta)))
             .collect();
         let table = |f: fn(f64) -> f64| -> Result<Tensor> {
             let values: Vec<f64> = (0..config.context_len)
@@ -40,24 +40,5 @@ impl Rotary {
     /// The table, and the positions to rotate by.
     pub(crate) fn tables<'a>(&'a self, positions: &'a Tensor) -> RotaryTables<'a> {
         RotaryTables { cos: &self.cos, sin: &self.sin, positions: Some(positions) }
-    }
-}
-
-/// Under the linear rule all frequencies are divided by `factor`; Llama 3.1's rule: slow frequencies are divided by `factor`, fast ones kept, those between blended
-/// ([Llama team 2024](https://arxiv.org/abs/2407.21783), as transformers' `rope_type = "llama3"` computes it).
-fn scaled_frequency(theta: f64, scaling: &RopeScaling) -> f64 {
-    if scaling.kind == ScalingKind::Linear {
-        return theta / scaling.factor;
-    }
-    let wavelength = std::f64::consts::TAU / theta;
-    let original = scaling.original_context_len as f64;
-    if wavelength < original / scaling.high_freq_factor {
-        theta
-    } else if wavelength > original / scaling.low_freq_factor {
-        theta / scaling.factor
-    } else {
-        let smooth = (original / wavelength - scaling.low_freq_factor)
-            / (scaling.high_freq_factor - scaling.low_freq_factor);
-        (1.0 - smooth) * theta / scaling.factor + smooth * theta
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// Work the example of "The quick brown fox jumps" from weights to prediction and back
     #[arg(long, group = "what", conflicts_with_all = ["input", "layer", "head", "all_logits", "svg", "html", "gradients", "target"])]
     pub(crate) walkthrough: bool,
-    /// A model folder, or a run folder (its model/ is used)
+    /// A model folder, a run folder (its model/ is used), or a model's name on the hub (ORG/NAME, ORG/NAME@REVISION)
     #[arg(long, value_name = "DIR", group = "what", requires = "input")]
     pub(crate) model: Option<PathBuf>,
     /// The run or model folder, as --model

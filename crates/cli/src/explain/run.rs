@@ -19,6 +19,7 @@ use vulpes_runs::model_folder;
 
 use super::args::Args;
 use crate::ending::{Failure, say};
+use crate::hub;
 
 /// How many outputs a page lists for each token.
 const LISTED: usize = 5;
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn look(args: &Args, path: &Path) -> Result<(), Failure> {
-    let folder = model_folder(path)?;
+    let folder = model_folder(hub::fetched(path, false)?)?;
     let loaded = folder::load(&folder)?;
     loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
     let tokenizer = match &args.ids {

@@ -25,7 +25,7 @@ Examples:
 Without a prompt (and with nothing piped into standard input) the model starts a text of its own. The sampler's
 defaults come from the model folder's generation_config.json, else they are llama.cpp's.")]
 pub(crate) struct Args {
-    /// A model folder, or a run folder (its model/ is used)
+    /// A model folder, a run folder (its model/ is used), or a model's name on the hub (ORG/NAME, ORG/NAME@REVISION)
     #[arg(long, value_name = "DIR", required_unless_present = "run")]
     pub(crate) model: Option<PathBuf>,
     /// The same folder without --model

@@ -12,6 +12,7 @@ use vulpes_runs::model_folder;
 use super::args::Args;
 use super::prompts::{check_file, texts_of};
 use crate::ending::{Failure, say};
+use crate::hub;
 
 /// Everything that a run needs, read and checked.
 pub(super) struct Session {
@@ -49,7 +50,7 @@ impl Session {
         if args.device.is_none() {
             device::fallback().iter().for_each(|why| say(&format!("warning: {why}")));
         }
-        let folder = model_folder(args.folder())?;
+        let folder = model_folder(hub::fetched(args.folder(), false)?)?;
         let options = folder::LoadOptions { device, ..folder::LoadOptions::default() };
         let loaded = folder::load_with(&folder, &options)?;
         loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));

@@ -8,7 +8,6 @@ mod keys;
 mod life;
 mod progress;
 mod reading;
-mod signals;
 mod summary;
 
 use std::io::{ErrorKind, Write};
@@ -26,11 +25,12 @@ use vulpes_runs::{
 use vulpes_trainer::STACK_BYTES;
 
 use crate::ending::{Failure, end, say};
+use crate::hub;
+use crate::signals::Signals;
 use args::Args;
 use cut_files::exit_on_sigbus;
 use progress::Progress;
 use reading::Reading;
-use signals::Signals;
 
 /// The command line.
 pub(crate) fn command() -> Command {
@@ -110,6 +110,11 @@ fn plan(args: &Args, config: RunConfig, run_dir: PathBuf, checkpoint: Option<Pat
     exit_on_sigbus().map_err(Error::BareIo)?;
     if args.device.is_none() {
         vulpes_model::device::fallback().iter().for_each(|why| say(&format!("warning: {why}")));
+    }
+    // (A run that goes on needs what it began from no more.)
+    if checkpoint.is_none() && config.train.init_from != "scratch" {
+        hub::fetched(Path::new(&config.train.init_from), args.quiet)
+            .map_err(|error| Error::BareIo(std::io::Error::other(format!("train.init_from: {error:#}"))))?;
     }
     let options = PlanOptions { device: args.device.clone(), run_dir, checkpoint };
     let reading = Reading::new(args.quiet);

@@ -47,6 +47,26 @@ impl RopeScaling {
             original_context_len: context(),
         }
     }
+
+    /// The frequency `theta`, stretched. Under the linear rule all frequencies are divided by `factor`; Llama 3.1's rule: slow
+    /// frequencies are divided by `factor`, fast ones kept, those between blended
+    /// ([Llama team 2024](https://arxiv.org/abs/2407.21783), as transformers' `rope_type = "llama3"` computes it).
+    pub fn scaled(&self, theta: f64) -> f64 {
+        if self.kind == ScalingKind::Linear {
+            return theta / self.factor;
+        }
+        let wavelength = std::f64::consts::TAU / theta;
+        let original = self.original_context_len as f64;
+        if wavelength < original / self.high_freq_factor {
+            theta
+        } else if wavelength > original / self.low_freq_factor {
+            theta / self.factor
+        } else {
+            let smooth = (original / wavelength - self.low_freq_factor)
+                / (self.high_freq_factor - self.low_freq_factor);
+            (1.0 - smooth) * theta / self.factor + smooth * theta
+        }
+    }
 }
 
 fn is_llama3(kind: &ScalingKind) -> bool {

@@ -108,6 +108,8 @@ pub struct Description {
     pub extra: Extra,
     /// As [`Loaded::warnings`].
     pub warnings: Vec<String>,
+    /// The type that the tensors are stored in; of several, the widest.
+    pub dtype: DType,
 }
 
 /// Checks a model folder as [`load`] does, without reading its numbers.
@@ -115,8 +117,9 @@ pub struct Description {
 /// # Errors
 /// As [`load`].
 pub fn describe(dir: &Path) -> Result<Description, Error> {
-    let Opened { fitted, extra, warnings, .. } = open(dir, None)?;
-    Ok(Description { config: fitted.config, extra, warnings })
+    let Opened { store, fitted, extra, warnings } = open(dir, None)?;
+    let dtype = store.dtype(fitted.rows.iter().map(|(_, name)| name.as_str()));
+    Ok(Description { config: fitted.config, extra, warnings, dtype })
 }
 
 /// A folder whose tensors were found to be those that are wanted.
@@ -169,6 +172,17 @@ pub fn stored_names(config: &ModelConfig) -> BTreeMap<String, String> {
         stored.parts.into_iter().map(move |(ours, _)| (ours, name.clone()))
     };
     layout.names.table(config).into_iter().flat_map(parts).collect()
+}
+
+/// The same model under the family whose folder [`save`] writes as transformers has it: its own, or another that says
+/// all of it; `None` where transformers has no such class.
+pub fn in_transformers(config: &ModelConfig) -> Option<ModelConfig> {
+    let renamed = |family| ModelConfig { family, ..config.clone() };
+    let others = crate::families::FAMILIES.iter().map(|family| family.preset().family);
+    std::iter::once(config.family)
+        .chain(others)
+        .map(renamed)
+        .find(|config| layout::of(config).model_type != crate::families::OWN.model_type)
 }
 
 /// A parameter of these numbers; float32 on the CPU is taken over without a copy.

@@ -3,13 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
-use super::tensors::is_plain_name;
+use crate::hub::{Hub, Name};
+use crate::plain_name::is_plain_name;
 
 /// The model folder that `path` means.
 ///
 /// A folder with a `config.json` means itself. A run folder means its `model/`, or before there is one its
 /// `checkpoints/latest`; a `checkpoints/` folder means its `latest`. `latest` and `best` may be links, or files that
 /// hold the name of a folder beside them.
+///
+/// A path that leads nowhere can be a model's name on the hub, `ORG/NAME` or `ORG/NAME@REVISION`, and then means the
+/// snapshot that the hub's cache has of it. Nothing is fetched.
 ///
 /// # Errors
 /// If there is no model at any of these places; the message names them.
@@ -29,7 +33,16 @@ pub fn resolve(path: &Path) -> Result<PathBuf, Error> {
             return Ok(if is_link { place.canonicalize().unwrap_or(place) } else { place });
         }
     }
-    let problem = if !path.exists() {
+    let named = Name::of(path).filter(|_| !path.exists()).map(|name| (Hub::from_env(), name));
+    if let Some(snapshot) = named.as_ref().and_then(|(hub, name)| hub.snapshot(name))
+        && snapshot.join("config.json").exists()
+    {
+        return Ok(snapshot);
+    }
+    let problem = if let Some((hub, name)) = named {
+        let wanted = "does not exist; a model folder, or a run folder with a model/, is wanted";
+        format!("{wanted}. {}", hub.advice(&name))
+    } else if !path.exists() {
         "does not exist; a model folder, or a run folder with a model/, is wanted".into()
     } else if path.is_file() {
         "is a file; the folder that holds config.json and model.safetensors is wanted".into()

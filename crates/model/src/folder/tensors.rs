@@ -5,17 +5,19 @@
 //! holes or overlaps, before any tensor is allocated, and an index can only name files beside it.
 #![allow(unsafe_code)] // mapping a file, and giving its pages back
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use candle_core::DType;
 use half::{bf16, f16};
 use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::error::Error;
 use super::json;
+use crate::plain_name::is_plain_name;
 
 /// The file of a model that is not sharded.
 pub(super) const WHOLE: &str = "model.safetensors";
@@ -137,6 +139,16 @@ impl Store {
         &self.entries
     }
 
+    /// The type of these tensors; of several, the widest: float32 where float16 and bfloat16 come together.
+    pub(super) fn dtype<'a>(&self, names: impl Iterator<Item = &'a str>) -> DType {
+        let found: BTreeSet<Dtype> = names.filter_map(|name| Some(self.entries.get(name)?.dtype)).collect();
+        match found.into_iter().collect::<Vec<_>>()[..] {
+            [Dtype::F16] => DType::F16,
+            [Dtype::BF16] => DType::BF16,
+            _ => DType::F32,
+        }
+    }
+
     /// Whether two tensors are the same, bit for bit.
     pub(super) fn same(&self, one: &Entry, other: &Entry) -> bool {
         if one.dtype != other.dtype || one.shape != other.shape {
@@ -197,13 +209,6 @@ fn give_back(map: &Mmap, bytes: Range<usize>) {
     let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
 }
 
-/// Whether `name` is a file name alone: no folder, no root, no `..`.
-pub(super) fn is_plain_name(name: &str) -> bool {
-    let mut components = Path::new(name).components();
-    matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name)
-        && !name.contains(['/', '\\', ':'])
-}
-
 fn nothing_to_read(dir: &Path) -> Error {
     let other = ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack"];
     let problem = match other.iter().find(|name| dir.join(name).is_file()) {
@@ -235,18 +240,5 @@ fn explain(error: SafeTensorError, n_bytes: usize) -> String {
             "the shape of a tensor has more elements than can be counted".into()
         }
         other => format!("is not a safetensors file: {other}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_index_names_files_of_its_folder_only() {
-        assert!(is_plain_name("model-00001-of-00002.safetensors"));
-        for bad in ["", ".", "..", "../x", "/x", "a/b", "a\\b", "C:x", "./x", "x/"] {
-            assert!(!is_plain_name(bad), "{bad}");
-        }
     }
 }

@@ -62,7 +62,8 @@ pub struct TrainConfig {
     /// Whether the inside of each block is computed again in the backward pass instead of kept: less memory, a longer
     /// step, the same bits.
     pub recompute: bool,
-    /// `"scratch"`, or a model folder to start from.
+    /// `"scratch"`, or a model to start from: a folder, or a name on the hub (`ORG/NAME`, `ORG/NAME@REVISION`) that its cache
+    /// has on this machine.
     pub init_from: String,
     /// Parameters that stay as they are: globs over their names, or over the names that the model's folder has for them.
     pub freeze: Vec<String>,

@@ -1,0 +1,106 @@
+//! What can be typed. The words are a contract: a test freezes them.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, ValueEnum};
+
+/// Writes a trained model in the form of others.
+#[derive(Debug, Parser)]
+#[command(name = "export", version, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  export runs/llama-mini --to gguf --out llama-mini.gguf                 one file for llama.cpp
+  export runs/llama-mini --to gguf --dtype q8_0 --out llama-mini.gguf    a quarter of the size
+  export runs/llama-mini --to hf --dtype bf16 --out llama-mini-bf16      a folder for transformers
+
+A GGUF file has the tokenizer within it: byte-level BPE, letters, SentencePiece's BPE with byte fallback, or WordPiece.
+Nothing that exists is written over, and a file or folder appears under its name once it is whole.")]
+pub(crate) struct Args {
+    /// A model folder, a run folder (its model/ is used), or a model's name on the hub (ORG/NAME, ORG/NAME@REVISION)
+    #[arg(long, value_name = "DIR", required_unless_present = "run")]
+    pub(crate) model: Option<PathBuf>,
+    /// The same folder without --model
+    #[arg(value_name = "RUN", conflicts_with = "model")]
+    pub(crate) run: Option<PathBuf>,
+    /// The form: a folder for transformers, or a file for llama.cpp
+    #[arg(long, value_name = "FORM")]
+    pub(crate) to: Form,
+    /// The type of the matrices; q8_0 and q4_0 are GGUF's; without it, that of the folder
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<Type>,
+    /// The file or folder to make
+    #[arg(long, value_name = "PATH")]
+    pub(crate) out: PathBuf,
+    /// Leave the tokenizer out; a file then takes and gives ids
+    #[arg(long)]
+    pub(crate) no_tokenizer: bool,
+}
+
+/// A form of models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// A folder as transformers reads it
+    Hf,
+    /// A file as llama.cpp reads it
+    Gguf,
+}
+
+/// A type of matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Type {
+    /// float32
+    F32,
+    /// bfloat16
+    Bf16,
+    /// float16
+    F16,
+    /// 8 bits a number, and a scale for each 32
+    #[value(name = "q8_0")]
+    Q8_0,
+    /// 4 bits a number, and a scale for each 32
+    #[value(name = "q4_0")]
+    Q4_0,
+}
+
+impl Args {
+    /// The folder that was named.
+    pub(super) fn folder(&self) -> &Path {
+        self.model.as_deref().or(self.run.as_deref()).unwrap_or(Path::new(""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, error::ErrorKind};
+
+    #[test]
+    fn the_command_line_is_frozen() {
+        let command = Args::command();
+        let flags: Vec<_> = command
+            .get_arguments()
+            .map(|arg| match arg.get_long() {
+                Some(long) => format!("--{long}"),
+                None => arg.get_value_names().unwrap()[0].to_string(),
+            })
+            .collect();
+        assert_eq!(flags.join(" "), "--model RUN --to --dtype --out --no-tokenizer");
+        let words = |name: &str| -> Vec<String> {
+            let arg = command.get_arguments().find(|arg| arg.get_id() == name).unwrap();
+            arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect()
+        };
+        assert_eq!(words("to"), ["hf", "gguf"]);
+        assert_eq!(words("dtype"), ["f32", "bf16", "f16", "q8_0", "q4_0"]);
+        command.debug_assert();
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let kind = |line: &str| Args::try_parse_from(line.split(' ')).unwrap_err().kind();
+        assert_eq!(kind("export --to hf --out a"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind("export m --out a"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind("export m --to hf"), ErrorKind::MissingRequiredArgument);
+        assert_eq!(kind("export m --model m --to hf --out a"), ErrorKind::ArgumentConflict);
+        assert_eq!(kind("export m --to onnx --out a"), ErrorKind::InvalidValue);
+    }
+}

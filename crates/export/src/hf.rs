@@ -1,0 +1,155 @@
+//! A model folder as transformers reads it, its weights in another type, and all else of it as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use candle_core::{DType, Var};
+use serde_json::{Map, Value};
+use vulpes_model::{ModelConfig, Parameters, Transformer, folder};
+
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+use crate::gguf::check_range;
+use crate::{Exported, Request, output};
+
+/// Files that say how far a run came, and would be wrong of another folder.
+const OF_RUNS: &[&str] = &["manifest.json", "train_state.json", "train_state.safetensors"];
+/// Endings of files with weights: those that are written anew, and other forms of the same.
+const WEIGHTS: &[&str] = &[
+    ".safetensors",
+    ".safetensors.index.json",
+    ".bin",
+    ".bin.index.json",
+    ".h5",
+    ".msgpack",
+    ".gguf",
+    ".onnx",
+    ".pt",
+    ".pth",
+];
+/// Files of the tokenizer, which `with_tokenizer` is about.
+const TOKENIZER: &[&str] = &[
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+];
+
+/// Writes the folder.
+///
+/// # Errors
+/// As [`crate::export`].
+pub(crate) fn write(request: &Request) -> Result<Exported> {
+    let found = folder::describe(request.model)?;
+    let dtype = request.dtype.unwrap_or(Dtype::of(found.dtype));
+    let Some(plain) = dtype.plain() else { return Err(Error::NotInFolders { dtype }) };
+    let mut notes = found.warnings;
+    let Some(config) = folder::in_transformers(&found.config) else {
+        let reason = "no class of it has these layers; Vulpes itself reads the folder as it is";
+        return Err(Error::Architecture { form: "transformers".into(), reasons: vec![reason.into()] });
+    };
+    let loaded = folder::load(request.model)?;
+    let mut parameters = BTreeMap::new();
+    for (name, parameter) in loaded.transformer.parameters().iter() {
+        if (request.stop)() {
+            return Err(Error::Stopped);
+        }
+        let tensor = parameter.as_tensor();
+        if plain != DType::F32 {
+            check_range(name, tensor, dtype)?;
+        }
+        parameters.insert(name.to_owned(), Var::from_tensor(&tensor.to_dtype(plain)?)?);
+    }
+    let transformer = Transformer::from_parameters(&config, Parameters::from_map(parameters))
+        .map_err(folder::Error::from)?;
+    let stored: BTreeSet<String> = folder::stored_names(&config).into_values().collect();
+    let mut n_bytes = 0;
+    output::folder(request.out, request.stop, |dir| {
+        folder::save(dir, &transformer, &loaded.extra)?;
+        keep_keys(request.model, dir)?;
+        notes.extend(copy_rest(request, dir)?);
+        for entry in std::fs::read_dir(dir).map_err(Error::read(dir))?.flatten() {
+            n_bytes += entry.metadata().map_or(0, |found| found.len());
+        }
+        Ok(())
+    })?;
+    Ok(Exported {
+        path: request.out.to_path_buf(),
+        architecture: architecture(&config),
+        dtype,
+        n_tensors: stored.len(),
+        n_bytes,
+        notes,
+    })
+}
+
+fn architecture(config: &ModelConfig) -> String {
+    let word = serde_json::to_value(config.family).ok();
+    word.and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Adds to the `config.json` that was written the keys that only the model's own has, where both are of one type.
+fn keep_keys(model: &Path, dir: &Path) -> Result<()> {
+    let read = |dir: &Path| -> Result<Map<String, Value>> {
+        let path = dir.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
+        let object: Option<Map<String, Value>> = serde_json::from_str(&text).ok();
+        Ok(object.unwrap_or_default())
+    };
+    let (own, mut written) = (read(model)?, read(dir)?);
+    if own.get("model_type") != written.get("model_type") {
+        return Ok(());
+    }
+    for (key, value) in own {
+        written.entry(key).or_insert(value);
+    }
+    let path = dir.join("config.json");
+    std::fs::write(&path, format!("{:#}\n", Value::Object(written))).map_err(Error::write(&path))
+}
+
+/// Copies what else the folder holds: its tokenizer, its card, its settings for generation, and the modules of a sentence
+/// encoder; what was left aside.
+fn copy_rest(request: &Request, dir: &Path) -> Result<Vec<String>> {
+    let mut aside = Vec::new();
+    let modules = std::fs::read_to_string(request.model.join("modules.json")).unwrap_or_default();
+    let modules: Vec<Value> = serde_json::from_str(&modules).unwrap_or_default();
+    for entry in std::fs::read_dir(request.model).map_err(Error::read(request.model))?.flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_weights = WEIGHTS.iter().any(|ending| name.ends_with(ending));
+        let of_tokenizer = TOKENIZER.contains(&name.as_str());
+        if path.is_dir() {
+            match modules.iter().any(|module| module["path"] == name.as_str()) {
+                true => copy_folder(&path, &dir.join(&name))?,
+                false => aside.push(name),
+            }
+        } else if !is_weights
+            && name != "config.json"
+            && !name.starts_with('.')
+            && !OF_RUNS.contains(&name.as_str())
+            && (request.with_tokenizer || !of_tokenizer)
+        {
+            std::fs::copy(&path, dir.join(&name)).map_err(Error::write(&path))?;
+        }
+    }
+    aside.sort();
+    let words = (!aside.is_empty()).then(|| format!("folders left aside: {}", aside.join(", ")));
+    Ok(words.into_iter().collect())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).map_err(Error::write(to))?;
+    for entry in std::fs::read_dir(from).map_err(Error::read(from))?.flatten() {
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy_folder(&entry.path(), &target)?,
+            false => std::fs::copy(entry.path(), &target).map(|_| ()).map_err(Error::write(&target))?,
+        }
+    }
+    Ok(())
+}

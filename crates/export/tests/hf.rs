@@ -1,0 +1,194 @@
+//! A folder's weights in another type, and all else of it as it was; and what holds for both forms.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod support;
+
+use std::cell::Cell;
+
+use candle_core::DType;
+use serde_json::{Value, json};
+use support::{N_IDS, Place, models, small};
+use vulpes_export::{Dtype, Error, Format, Request, export};
+use vulpes_model::config::Family;
+use vulpes_model::{Head, ModelSection, folder};
+
+fn llama() -> Place {
+    Place::new(&small(Family::Llama).resolve(N_IDS, Head::NextToken))
+}
+
+#[test]
+fn every_number_is_the_nearest_of_its_type() {
+    for (name, config) in models() {
+        let place = Place::new(&config);
+        for (dtype, plain, word) in [
+            (Dtype::F32, DType::F32, "float32"),
+            (Dtype::Bf16, DType::BF16, "bfloat16"),
+            (Dtype::F16, DType::F16, "float16"),
+        ] {
+            let exported = place.export(Format::Hf, Some(dtype), dtype.name()).unwrap();
+            let found = folder::describe(&exported.path).unwrap();
+            assert_eq!((found.config, found.dtype), (config.clone(), plain), "{name}");
+            let json: Value =
+                serde_json::from_slice(&std::fs::read(exported.path.join("config.json")).unwrap()).unwrap();
+            assert_eq!((&json["dtype"], &json["torch_dtype"]), (&json!(word), &json!(word)));
+            let again = folder::load(&exported.path).unwrap().transformer;
+            for (parameter, var) in place.model.parameters().iter() {
+                let own = var.to_dtype(plain).unwrap().to_dtype(DType::F32).unwrap();
+                let floats =
+                    |tensor: &candle_core::Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let kept = again.parameters().get(parameter).unwrap();
+                assert!(floats(kept.as_tensor()) == floats(&own), "{name}: {parameter}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_the_folder_goes_along() {
+    let place = llama();
+    let config = place.folder().join("config.json");
+    let mut own: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    own["transformers_version"] = json!("4.40.0");
+    own["dtype"] = json!("float16");
+    std::fs::write(&config, own.to_string()).unwrap();
+    let place = place
+        .with("tokenizer.json", "{}")
+        .with("README.md", "# A card")
+        .with("generation_config.json", "{\"temperature\": 0.7}")
+        .with("modules.json", r#"[{"idx": 0, "path": ""}, {"idx": 1, "path": "1_Pooling"}]"#)
+        .with("1_Pooling/config.json", "{}")
+        .with("onnx/model.onnx", "x")
+        .with("pytorch_model.bin", "x")
+        .with("manifest.json", "x")
+        .with("train_state.safetensors", "x");
+    let exported = place.export(Format::Hf, Some(Dtype::Bf16), "b").unwrap();
+    let names = |dir: &str| {
+        let entries = std::fs::read_dir(exported.path.join(dir)).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let wanted = [
+        "1_Pooling",
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "modules.json",
+        "tokenizer.json",
+    ];
+    assert_eq!(names("."), wanted);
+    assert_eq!(names("1_Pooling"), ["config.json"]);
+    let read = |name: &str| std::fs::read_to_string(exported.path.join(name)).unwrap();
+    assert_eq!(read("generation_config.json"), "{\"temperature\": 0.7}");
+    let written: Value = serde_json::from_str(&read("config.json")).unwrap();
+    assert_eq!(written["transformers_version"], "4.40.0", "keys that nobody here knows stay");
+    assert_eq!(written["dtype"], "bfloat16");
+    assert_eq!(exported.notes, ["folders left aside: onnx"]);
+    assert_eq!(
+        place.export(Format::Hf, None, "c").unwrap().dtype,
+        Dtype::F32,
+        "the weights' own type, not what is said of it"
+    );
+}
+
+/// A family of ours that another one's folder says as well goes there.
+#[test]
+fn a_folder_of_our_own_goes_to_transformers_where_a_class_fits() {
+    let gpt2 = small(Family::Gpt2).resolve(N_IDS, Head::NextToken);
+    let place = Place::new(&vulpes_model::ModelConfig { family: Family::Fox, ..gpt2.clone() });
+    let own = std::fs::read_to_string(place.folder().join("config.json")).unwrap();
+    assert!(own.contains("\"vulpes\""), "{own}");
+    let exported = place.export(Format::Hf, None, "a").unwrap();
+    assert_eq!(exported.architecture, "gpt2");
+    assert_eq!(folder::describe(&exported.path).unwrap().config, gpt2);
+
+    let fox = Place::new(&small(Family::Fox).resolve(N_IDS, Head::NextToken));
+    let error = fox.export(Format::Hf, None, "a").unwrap_err().to_string();
+    assert!(error.contains("transformers can't say what this model is"), "{error}");
+}
+
+#[test]
+fn nothing_is_written_over() {
+    let place = llama();
+    for format in [Format::Hf, Format::Gguf] {
+        let there = place.dir.path().join("there");
+        std::fs::write(&there, "mine").unwrap();
+        let error = support::exported(&place.folder(), format, None, &there).unwrap_err();
+        assert!(matches!(error, Error::Exists { .. }), "{error}");
+        assert_eq!(std::fs::read_to_string(&there).unwrap(), "mine");
+        let nowhere = place.dir.path().join("link");
+        let _ = std::os::unix::fs::symlink("nothing", &nowhere);
+        let error = support::exported(&place.folder(), format, None, &nowhere).unwrap_err();
+        assert!(matches!(error, Error::Exists { .. }), "a link that leads nowhere: {error}");
+    }
+}
+
+/// Asked to stop at any of the moments at which it looks, it leaves nothing behind.
+#[test]
+fn stopped_at_any_moment_it_leaves_nothing() {
+    let place = llama();
+    let folder = place.folder();
+    let out = place.out("model");
+    for format in [Format::Hf, Format::Gguf] {
+        let mut after = 0;
+        loop {
+            let asked = Cell::new(0);
+            let stop = || {
+                asked.set(asked.get() + 1);
+                asked.get() > after
+            };
+            let request = Request {
+                model: &folder,
+                name: String::new(),
+                format,
+                dtype: None,
+                with_tokenizer: true,
+                out: &out,
+                stop: &stop,
+            };
+            match export(&request) {
+                Ok(_) => break,
+                Err(error) => assert!(matches!(error, Error::Stopped), "{error}"),
+            }
+            let left = out.parent().unwrap();
+            assert!(!left.exists() || std::fs::read_dir(left).unwrap().count() == 0, "after {after}");
+            after += 1;
+        }
+        assert!(after > 3, "it was never asked");
+        let _ = std::fs::remove_dir_all(&out).or_else(|_| std::fs::remove_file(&out));
+    }
+}
+
+#[test]
+fn blocks_are_no_type_of_folders_and_files_have_common_rights() {
+    let place = llama();
+    let error = place.export(Format::Hf, Some(Dtype::Q8_0), "a").unwrap_err().to_string();
+    assert!(error.contains("q8_0 is a type of GGUF files"), "{error}");
+    let file = place.export(Format::Gguf, None, "a.gguf").unwrap().path;
+    let dir = place.export(Format::Hf, None, "b").unwrap().path;
+    let rights = |path: &std::path::Path| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    };
+    let usual = place.dir.path().join("usual");
+    std::fs::write(&usual, "").unwrap();
+    assert_eq!(rights(&file), rights(&usual));
+    std::fs::create_dir(place.dir.path().join("folder")).unwrap();
+    assert_eq!(rights(&dir), rights(&place.dir.path().join("folder")));
+}
+
+#[test]
+fn a_number_beyond_the_type_is_named() {
+    let place = Place::new(
+        &ModelSection { n_layer: Some(1), ..small(Family::Llama) }.resolve(N_IDS, Head::NextToken),
+    );
+    let var = place.model.parameters().get("blocks.0.feed_forward.up.weight").unwrap();
+    var.set(&(var.as_tensor() * 1e9).unwrap()).unwrap();
+    folder::save(&place.folder(), &place.model, &folder::Extra::default()).unwrap();
+    for format in [Format::Hf, Format::Gguf] {
+        let error = place.export(format, Some(Dtype::F16), "a").unwrap_err().to_string();
+        assert!(error.contains("beyond f16") && error.contains("up"), "{error}");
+    }
+}
