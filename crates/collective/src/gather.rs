@@ -69,11 +69,11 @@ impl Processes {
         Ok(self.sum_whole(&[u64::from(own)])?[0] > 0)
     }
 
-    /// The first process that says that it failed, and its words.
+    /// The first process that has anything to say, such as that it failed, and its words.
     ///
     /// # Errors
     /// As [`Processes::exchange`].
-    pub fn failed(&self, own: Option<&str>) -> Result<Option<(usize, String)>> {
+    pub fn first_said(&self, own: Option<&str>) -> Result<Option<(usize, String)>> {
         // A byte before the words, for there may be none.
         let said = own.map_or_else(Vec::new, |words| [&[b'!'], words.as_bytes()].concat());
         let first = self.gather(&said)?.into_iter().enumerate().find(|(_, said)| !said.is_empty());

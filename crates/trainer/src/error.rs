@@ -60,7 +60,7 @@ pub(crate) fn agree<T>(processes: &Processes, own: Result<T>) -> Result<T> {
     if processes.is_alone() {
         return own;
     }
-    let failed = processes.failed(own.as_ref().err().map(ToString::to_string).as_deref())?;
+    let failed = processes.first_said(own.as_ref().err().map(ToString::to_string).as_deref())?;
     match (own, failed) {
         (Ok(own), None) => Ok(own),
         (Err(own), None) => Err(own),

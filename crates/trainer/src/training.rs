@@ -211,17 +211,28 @@ impl Training {
         Ok(tensors)
     }
 
+    /// [`Training::digest`], where the optimizer's tensors are at hand.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn digest_with(&self, optimizer: &BTreeMap<String, Tensor>) -> Result<String> {
+        let own = match self.processes().is_first() {
+            true => {
+                let mut tensors = optimizer.clone();
+                tensors.extend(self.parameter_tensors());
+                self.state.digest_with(&tensors).map_err(Error::from)
+            }
+            false => Ok(String::new()),
+        };
+        let own = agree(self.processes(), own)?;
+        Ok(String::from_utf8_lossy(&self.processes().from_first(own.as_bytes())?).into_owned())
+    }
+
     /// The digest of model, optimizer and counters as they stand, the same on all processes.
     ///
     /// # Errors
     /// When a process has ended, or a tensor can't be read back from its device.
     pub fn digest(&self) -> Result<String> {
-        let tensors = self.tensors()?;
-        let own = match self.processes().is_first() {
-            true => self.state.digest_with(&tensors).map_err(Error::from),
-            false => Ok(String::new()),
-        };
-        let own = agree(self.processes(), own)?;
-        Ok(String::from_utf8_lossy(&self.processes().from_first(own.as_bytes())?).into_owned())
+        self.digest_with(&self.optimizer_tensors()?)
     }
 }

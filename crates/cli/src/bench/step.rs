@@ -59,7 +59,7 @@ impl StepBench {
             overrides.extend(["train.shards=1".into(), "train.threads=1".into()]);
         }
         let config = RunConfig::parse(&path.display().to_string(), &text, &overrides)?;
-        let options = PlanOptions { device: Some(device.into()), run_dir: PathBuf::new(), checkpoint: None };
+        let options = PlanOptions { device: Some(device.into()), run_dir: PathBuf::new(), ..PlanOptions::default() };
         // The plan lives as long as the process, which exists to time this one config.
         let plan: &'static Plan = Box::leak(Box::new(Plan::new(config, &options, &())?));
         let train = &plan.config.train;
