@@ -33,7 +33,8 @@ fn run(
         let plan = plan(dir, &overrides(processes.rank()), processes)?;
         let told = processes.rank() == size - 1;
         let stop = |step: u64| (told && step >= stop).then_some(143);
-        let options = FitOptions { resume, overwrite: false, explicit: Vec::new(), stop: &stop, files: &Disk };
+        let options =
+            FitOptions { resume, overwrite: false, explicit: Vec::new(), stop: &stop, files: &Disk };
         fit(&plan, &options, &mut ())
     };
     std::thread::scope(|scope| {
@@ -66,7 +67,10 @@ fn any_number_of_processes_is_the_run_of_one() {
         let whole = digest(&one, run(&one, 1, (false, NEVER), &|_| settings.clone()));
         for size in [2, 3, 5] {
             let dir = at(format!("of {size}"));
-            assert!(digest(&dir, run(&dir, size, (false, NEVER), &|_| settings.clone())) == whole, "{size} processes");
+            assert!(
+                digest(&dir, run(&dir, size, (false, NEVER), &|_| settings.clone())) == whole,
+                "{size} processes"
+            );
         }
         // Stopped by a signal that one of them heard, and resumed by another number.
         let dir = at("changing".into());
@@ -88,7 +92,9 @@ fn any_number_of_processes_is_the_run_of_one() {
 fn processes_with_different_configs_are_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path().join("run");
-    let ended = run(&dir, 3, (false, NEVER), &|rank| vec![["train.steps=12", "train.steps=12", "train.steps=11"][rank]]);
+    let ended = run(&dir, 3, (false, NEVER), &|rank| {
+        vec![["train.steps=12", "train.steps=12", "train.steps=11"][rank]]
+    });
     for error in ended.into_iter().map(|summary| summary.expect_err("a refusal")) {
         assert_eq!(error.exit_code(), 2);
         let words = error.to_string();
@@ -103,7 +109,9 @@ fn what_stops_the_first_process_stops_all() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path().join("run");
     digest(&dir, run(&dir, 2, (false, NEVER), &|_| vec![]));
-    for error in run(&dir, 2, (false, NEVER), &|_| vec![]).into_iter().map(|summary| summary.expect_err("a refusal")) {
+    for error in
+        run(&dir, 2, (false, NEVER), &|_| vec![]).into_iter().map(|summary| summary.expect_err("a refusal"))
+    {
         assert!(error.to_string().contains("already holds a run, up to step 12"), "{error}");
         assert_eq!(error.exit_code(), 2);
     }
@@ -114,7 +122,10 @@ fn more_processes_than_parts_of_a_step_are_refused() {
     let all = threads(3);
     let refused = plan(Path::new("."), &["train.shards=1", "train.accumulate=2"], &all[0]);
     let error = refused.err().expect("a refusal");
-    assert!(error.to_string().contains("3 processes are too many: a step of this config has 2 parts"), "{error}");
+    assert!(
+        error.to_string().contains("3 processes are too many: a step of this config has 2 parts"),
+        "{error}"
+    );
     assert_eq!(error.exit_code(), 2);
 }
 
@@ -124,8 +135,12 @@ fn more_processes_than_parts_of_a_step_are_refused() {
 fn without_mpi_a_launcher_is_refused() {
     let place = Place::new();
     for (launcher, variable) in [("mpirun", "OMPI_COMM_WORLD_SIZE"), ("srun", "SLURM_STEP_NUM_TASKS")] {
-        let output = place.command(&["--config", "small.toml"]).env(variable, "2").output().expect("train runs");
-        let words = [format!("{launcher} has started this program as 2 processes"), "--features vulpes-cli/mpi".into()];
+        let output =
+            place.command(&["--config", "small.toml"]).env(variable, "2").output().expect("train runs");
+        let words = [
+            format!("{launcher} has started this program as 2 processes"),
+            "--features vulpes-cli/mpi".into(),
+        ];
         crate::support::Said::of(&output).fails(2, &words.each_ref().map(String::as_str));
         let output = place.command(&["--config", "small.toml", "--dry-run"]).env(variable, "1").output();
         crate::support::Said::of(&output.expect("train runs")).succeeds();
@@ -150,11 +165,14 @@ mod needs_mpirun {
     use crate::support::{Said, kill};
 
     const TRAIN: &str = env!("CARGO_BIN_EXE_train");
-    const FOX: &[&str] = &["--config", "fox-multihead.toml", "--set", "train.shards=4", "--threads", "1", "--json"];
+    const FOX: &[&str] =
+        &["--config", "fox-multihead.toml", "--set", "train.shards=4", "--threads", "1", "--json"];
 
     /// Runs `train` as `n` processes.
     fn train(place: &Place, n: usize, args: &[&str]) -> Said {
-        Said::of(&mpirun(place, &[&["-n", &n.to_string(), TRAIN], args].concat()).output().expect("mpirun runs"))
+        Said::of(
+            &mpirun(place, &[&["-n", &n.to_string(), TRAIN], args].concat()).output().expect("mpirun runs"),
+        )
     }
 
     fn start(place: &Place, n: usize, args: &[&str]) -> Child {
@@ -255,7 +273,8 @@ mod needs_mpirun {
         let said = Said::of(&mpirun(&place, &args).output().expect("mpirun runs"));
         said.fails(2, &["process 1 of 2: started otherwise than process 0", "optimizer.lr: 0.001 → 0.002"]);
         assert!(!place.path("runs").exists());
-        train(&place, 10, &["--config", "small.toml"]).fails(2, &["10 processes are too many", "has 9 parts"]);
+        train(&place, 10, &["--config", "small.toml"])
+            .fails(2, &["10 processes are too many", "has 9 parts"]);
         train(&place, 2, &["--list"]).fails(2, &["are for one process"]);
         train(&place, 2, &["--config", "none.toml"]).fails(2, &["none.toml"]);
         // Two runs in one folder.
@@ -270,8 +289,11 @@ mod needs_mpirun {
     /// Kills a process of a run again and again, and goes on with another number of them.
     fn survives(kills: usize) {
         let place = Place::new();
-        let args = [FOX, &["--set", "train.steps=600", "--set", "train.checkpoint_every=20", "--set", "train.film=false"]]
-            .concat();
+        let args = [
+            FOX,
+            &["--set", "train.steps=600", "--set", "train.checkpoint_every=20", "--set", "train.film=false"],
+        ]
+        .concat();
         let whole = digest(&place.train(&[&args[..], &["--out", "whole"]].concat()));
         let mut random = vulpes_random::Key::new(1, "kills").stream();
         let (mut done, mut finished, mut told) = (0, 0, 0);
@@ -292,7 +314,9 @@ mod needs_mpirun {
             }
             let killed = Instant::now();
             // It may have come to its end just now.
-            let _ = Command::new("kill").args(["-KILL", &ids[random.below(n as u64) as usize].to_string()]).output();
+            let _ = Command::new("kill")
+                .args(["-KILL", &ids[random.below(n as u64) as usize].to_string()])
+                .output();
             let said = Place::wait(child);
             slowest = slowest.max(killed.elapsed());
             if said.code == 0 {
@@ -311,7 +335,9 @@ mod needs_mpirun {
         let name = format!("run-{finished}");
         let resume: &[&str] = if place.path(&name).exists() { &["--resume"] } else { &[] };
         assert_eq!(digest(&train(&place, 3, &[&args[..], &["--out", &name], resume].concat())), whole);
-        eprintln!("{done} kills over {finished} finished runs; all ended within {slowest:?}; {told} were told by another");
+        eprintln!(
+            "{done} kills over {finished} finished runs; all ended within {slowest:?}; {told} were told by another"
+        );
         assert!(slowest < Duration::from_secs(60), "the others hung");
     }
 

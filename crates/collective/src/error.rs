@@ -16,7 +16,9 @@ pub enum Error {
         size: usize,
     },
     /// Another process sent something else than what was expected of it.
-    #[error("process {rank} sent {sent} bytes where {wanted} were expected: the processes run different programs")]
+    #[error(
+        "process {rank} sent {sent} bytes where {wanted} were expected: the processes run different programs"
+    )]
     Length {
         /// The sender.
         rank: usize,

@@ -75,7 +75,7 @@ impl Processes {
     /// As [`Processes::exchange`].
     pub fn first_said(&self, own: Option<&str>) -> Result<Option<(usize, String)>> {
         // A byte before the words, for there may be none.
-        let said = own.map_or_else(Vec::new, |words| [&[b'!'], words.as_bytes()].concat());
+        let said = own.map_or_else(Vec::new, |words| [b"!", words.as_bytes()].concat());
         let first = self.gather(&said)?.into_iter().enumerate().find(|(_, said)| !said.is_empty());
         Ok(first.map(|(rank, said)| (rank, String::from_utf8_lossy(&said[1..]).into_owned())))
     }
@@ -156,7 +156,8 @@ fn split(all: &[u8], size: usize) -> Result<Vec<Vec<u8>>> {
 }
 
 fn numbers<T: bytemuck::AnyBitPattern>(rank: usize, bytes: &[u8]) -> Result<Vec<T>> {
-    let length = |_| Error::Length { rank, sent: bytes.len(), wanted: bytes.len() / size_of::<T>() * size_of::<T>() };
+    let length =
+        |_| Error::Length { rank, sent: bytes.len(), wanted: bytes.len() / size_of::<T>() * size_of::<T>() };
     let places = bytes.chunks(size_of::<T>());
     places.map(|place| bytemuck::try_pod_read_unaligned(place).map_err(length)).collect()
 }

@@ -68,7 +68,9 @@ mod tests {
     #[test]
     fn launchers_are_told_by_what_they_set() {
         let of = |set: &[(&str, &str)]| {
-            launched_by(&|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+            launched_by(&|name| {
+                set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            })
         };
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[("OMPI_COMM_WORLD_SIZE", "1")]), None);

@@ -42,9 +42,12 @@ struct Mpi {
 pub(crate) fn start(on_loss: fn(&Error)) -> Result<Processes> {
     let wanted = Threading::Serialized;
     let engine = |words: &str| Error::Engine(words.to_owned());
-    let (universe, found) = initialize_with_threading(wanted).ok_or_else(|| engine("it was started before"))?;
+    let (universe, found) =
+        initialize_with_threading(wanted).ok_or_else(|| engine("it was started before"))?;
     if found < wanted {
-        return Err(engine("this one can't be called from several threads; use one with MPI_THREAD_SERIALIZED"));
+        return Err(engine(
+            "this one can't be called from several threads; use one with MPI_THREAD_SERIALIZED",
+        ));
     }
     let world = universe.world();
     let (rank, size) = (world.rank() as usize, world.size() as usize);
@@ -52,7 +55,10 @@ pub(crate) fn start(on_loss: fn(&Error)) -> Result<Processes> {
     let processes = Processes::new_with(mpi, |mpi, processes| {
         // Two machines may have processes of one number.
         let mut hasher = DefaultHasher::new();
-        (processor_name().unwrap_or_default(), std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok())
+        (
+            processor_name().unwrap_or_default(),
+            std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok(),
+        )
             .hash(&mut hasher);
         let machine = hasher.finish();
         let all = processes.gather(bytemuck::cast_slice(&[machine, u64::from(std::process::id())]))?;
@@ -61,7 +67,8 @@ pub(crate) fn start(on_loss: fn(&Error)) -> Result<Processes> {
             Some((u64::from_ne_bytes(*machine), u64::from_ne_bytes(*id.first_chunk()?) as u32))
         };
         let others = all.iter().enumerate().filter(|(other, _)| *other != rank);
-        let here = others.filter_map(|(other, said)| of(said).filter(|(of, _)| *of == machine).map(|(_, id)| (other, id)));
+        let here = others
+            .filter_map(|(other, said)| of(said).filter(|(of, _)| *of == machine).map(|(_, id)| (other, id)));
         let _ = mpi.neighbors.set(here.collect());
         Ok(())
     })?;
@@ -76,7 +83,9 @@ impl Mpi {
         }
         let has_ended = |id: u32| match std::fs::read_to_string(format!("/proc/{id}/stat")) {
             // Behind the name, in parentheses, the state: a zombie is one that its parent hasn't noticed yet.
-            Ok(stat) => stat.rsplit_once(')').is_some_and(|(_, rest)| matches!(rest.trim_start().chars().next(), Some('Z' | 'X'))),
+            Ok(stat) => stat
+                .rsplit_once(')')
+                .is_some_and(|(_, rest)| matches!(rest.trim_start().chars().next(), Some('Z' | 'X'))),
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         };
         self.neighbors.get()?.iter().find(|(_, id)| has_ended(*id)).map(|(rank, _)| *rank)

@@ -21,7 +21,8 @@ pub fn slices(cuts: &[usize], size: usize) -> Vec<Range<usize>> {
     let bound = |part: usize| {
         let target = (part as u128 * len as u128 / size as u128) as usize;
         let above = cuts.partition_point(|cut| *cut < target);
-        let (above, below) = (cuts.get(above).copied().unwrap_or(len), cuts[..above].last().copied().unwrap_or(0));
+        let (above, below) =
+            (cuts.get(above).copied().unwrap_or(len), cuts[..above].last().copied().unwrap_or(0));
         if above - target <= target.saturating_sub(below) { above } else { below }
     };
     let bounds: Vec<usize> = (0..=size).map(bound).collect();

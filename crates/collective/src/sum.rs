@@ -135,7 +135,7 @@ mod tests {
         (0..len).map(|i| value(i) * 10f32.powi(((leaf * 5 + i) % 9) as i32 - 4)).collect()
     }
 
-    fn add(a: &mut Vec<f32>, b: Vec<f32>) -> Result<()> {
+    fn add(a: &mut [f32], b: Vec<f32>) -> Result<()> {
         a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         Ok(())
     }
@@ -148,7 +148,7 @@ mod tests {
         let one = |processes: &Processes| {
             let mut tree = TreeSum::new(n_leaves);
             for at in leaves_of(processes.rank(), size, n_leaves) {
-                tree.push(at..at + 1, leaf(at, len), add).unwrap();
+                tree.push(at..at + 1, leaf(at, len), |a, b| add(a, b)).unwrap();
             }
             let mut nodes: Vec<Vec<f32>> = tree.into_nodes().into_iter().map(|(_, node)| node).collect();
             let mut rows: Vec<&mut dyn Numbers<f32>> =

@@ -21,11 +21,11 @@ struct Thread {
 pub fn threads(size: usize) -> Vec<Processes> {
     let mut to: Vec<Vec<_>> = (0..size).map(|_| Vec::new()).collect();
     let mut from: Vec<Vec<_>> = (0..size).map(|_| Vec::new()).collect();
-    for receiver in 0..size {
+    for receiver in &mut from {
         for sender in &mut to {
             let (send, receive) = channel();
             sender.push(Mutex::new(send));
-            from[receiver].push(Mutex::new(receive));
+            receiver.push(Mutex::new(receive));
         }
     }
     let ends = to.into_iter().zip(from).enumerate();

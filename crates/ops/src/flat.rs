@@ -117,7 +117,8 @@ impl Flat {
         for (tensor, part) in self.parts(start..start + values.len()) {
             let (own, others) = rest.split_at(part.len());
             rest = others;
-            let into = |places: &mut [T]| places.iter_mut().zip(own).for_each(|(place, value)| f(place, *value));
+            let into =
+                |places: &mut [T]| places.iter_mut().zip(own).for_each(|(place, value)| f(place, *value));
             if tensor.device().is_cpu() {
                 with_mut(tensor, |values: &mut [T]| {
                     into(&mut values[part]);
@@ -187,7 +188,8 @@ mod tests {
         assert_eq!(flat.cuts(), [0, 3, 16_387, 32_771, 40_003, 40_004, 40_039]);
         let mut out = vec![0f32; 40_039];
         flat.read(0, &mut out).unwrap();
-        let wanted: Vec<f32> = tensors.iter().flat_map(|x| x.flatten_all().unwrap().to_vec1().unwrap()).collect();
+        let wanted: Vec<f32> =
+            tensors.iter().flat_map(|x| x.flatten_all().unwrap().to_vec1().unwrap()).collect();
         assert_eq!(out, wanted);
         flat.write(40_000, &[1f32, 2.0, 3.0, 4.0, 5.0]).unwrap();
         flat.add(40_002, &[10f32, 10.0]).unwrap();

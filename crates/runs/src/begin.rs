@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::aside::move_aside;
-use crate::checkpoint::{self, Whole};
 use crate::checkpoint::files::Files;
+use crate::checkpoint::{self, Whole};
 use crate::error::{Error, Result, agreed};
 use crate::plan::Plan;
 use crate::resume;

@@ -30,7 +30,12 @@ pub(crate) struct Desk<'a> {
 }
 
 impl<'a> Desk<'a> {
-    pub(crate) fn new(plan: &'a Plan, options: &'a FitOptions<'a>, folder: RunFolder, watch: Watch<'a>) -> Self {
+    pub(crate) fn new(
+        plan: &'a Plan,
+        options: &'a FitOptions<'a>,
+        folder: RunFolder,
+        watch: Watch<'a>,
+    ) -> Self {
         Self { plan, options, folder, watch, film: None }
     }
 
@@ -67,9 +72,7 @@ impl<'a> Desk<'a> {
 
     /// Saves a checkpoint, and draws the losses so far.
     pub(crate) fn save(&mut self, session: &Session<'_>, collected: &Collected) -> Result<()> {
-        self.retrying(|desk| {
-            keep::save(session, collected, &desk.folder, &desk.watch, desk.options.files)
-        })?;
+        self.retrying(|desk| keep::save(session, collected, &desk.folder, &desk.watch, desk.options.files))?;
         self.retrying(|desk| Ok(desk.watch.draw()?))
     }
 

@@ -128,14 +128,16 @@ fn run(
     let train = &plan.config.train;
     let mut batches =
         Batches::new(plan.dataset.clone(), session.training.state.cursor, train.batch_rows, Rank::default());
-    let mut at_desk = |work: &mut dyn FnMut(&mut Desk<'_>) -> Result<()>| desk.as_deref_mut().map_or(Ok(()), work);
+    let mut at_desk =
+        |work: &mut dyn FnMut(&mut Desk<'_>) -> Result<()>| desk.as_deref_mut().map_or(Ok(()), work);
     at_desk(&mut |desk| desk.open_film(session))?;
     let mut first_loss = None;
     at_desk(&mut |desk| {
         first_loss = desk.watch.first_loss();
         Ok(())
     })?;
-    let first_loss = plan.processes.from_first(&first_loss.map_or_else(Vec::new, |loss| loss.to_le_bytes().to_vec()))?;
+    let first_loss =
+        plan.processes.from_first(&first_loss.map_or_else(Vec::new, |loss| loss.to_le_bytes().to_vec()))?;
     let first_loss = first_loss.first_chunk().map(|bytes| f64::from_le_bytes(*bytes));
     let mut divergence = Divergence::new(n_answers(plan), first_loss);
     let mut loss = None;

@@ -10,7 +10,8 @@ use crate::resume::compare;
 fn common(plan: &Plan) -> Result<String> {
     let mut config = plan.config.clone();
     config.train.threads = None;
-    let unwritable = |error: &dyn std::fmt::Display| Error::Usage(format!("the config has no TOML form: {error}"));
+    let unwritable =
+        |error: &dyn std::fmt::Display| Error::Usage(format!("the config has no TOML form: {error}"));
     let mut table = Table::try_from(&config).map_err(|error| unwritable(&error))?;
     let mut add = |key: &str, value: String| table.insert(key.to_owned(), Value::String(value));
     add("the run's folder", plan.run_dir.display().to_string());

@@ -110,13 +110,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// The first file operation that failed; [`Error::DiskFull`] before any, where there is too little room.
-    pub fn save(
-        &self,
-        collected: &Collected,
-        root: &Path,
-        name: &str,
-        files: &dyn Files,
-    ) -> Result<PathBuf> {
+    pub fn save(&self, collected: &Collected, root: &Path, name: &str, files: &dyn Files) -> Result<PathBuf> {
         let needed = self.plan.checkpoint_bytes();
         files.create_dir(root).map_err(|source| Error::io("create", root, source))?;
         if let Some(free) = files.free_space(root).filter(|free| *free < needed) {

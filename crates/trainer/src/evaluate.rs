@@ -153,7 +153,8 @@ fn in_order(own: &[f64], processes: &Processes) -> Result<f64> {
     let (size, n_own) = (processes.size(), own.len() as u64);
     let counts = processes.join(&[n_own as f64])?;
     let joined = processes.join(own)?;
-    let starts: Vec<usize> = counts.iter().scan(0, |next, n| Some(std::mem::replace(next, *next + *n as usize))).collect();
+    let starts: Vec<usize> =
+        counts.iter().scan(0, |next, n| Some(std::mem::replace(next, *next + *n as usize))).collect();
     let ordered = (0..joined.len()).map(|at| joined[starts[at % size] + at / size]);
     Ok(ordered.fold(0.0, |sum, loss| sum + loss))
 }

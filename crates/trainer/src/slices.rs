@@ -88,7 +88,8 @@ impl Slices {
 
     fn exchange<T: Number + WithDType>(&self, plan: &SumPlan, rows: &[Flat]) -> Result<()> {
         let mut rows: Vec<Row> = rows.iter().map(Row).collect();
-        let mut rows: Vec<&mut dyn Numbers<T>> = rows.iter_mut().map(|row| row as &mut dyn Numbers<T>).collect();
+        let mut rows: Vec<&mut dyn Numbers<T>> =
+            rows.iter_mut().map(|row| row as &mut dyn Numbers<T>).collect();
         Ok(sum(&self.processes, plan, &mut rows)?)
     }
 
@@ -96,7 +97,10 @@ impl Slices {
     fn reached<'a>(&self, own: impl Iterator<Item = &'a Gradients>) -> Result<Vec<bool>> {
         let mut counts = vec![0u64; self.index.len()];
         for gradients in own {
-            counts.iter_mut().zip(gradients.reached()).for_each(|(count, reached)| *count += u64::from(reached));
+            counts
+                .iter_mut()
+                .zip(gradients.reached())
+                .for_each(|(count, reached)| *count += u64::from(reached));
         }
         Ok(self.processes.sum_whole(&counts)?.into_iter().map(|count| count > 0).collect())
     }
@@ -116,7 +120,8 @@ impl Slices {
             rest = others;
         }
         of_slices.sort_by_key(|(start, _)| *start);
-        let squares: Vec<f64> = of_slices.into_iter().flat_map(|(_, blocks)| blocks.iter().copied()).collect();
+        let squares: Vec<f64> =
+            of_slices.into_iter().flat_map(|(_, blocks)| blocks.iter().copied()).collect();
         Ok(row.norm(&squares))
     }
 
@@ -154,7 +159,12 @@ impl Slices {
     ///
     /// # Errors
     /// When a process has ended, and those of the device.
-    pub(crate) fn collect(&self, name: &str, shape: &[usize], own: Option<&Tensor>) -> Result<Option<Tensor>> {
+    pub(crate) fn collect(
+        &self,
+        name: &str,
+        shape: &[usize],
+        own: Option<&Tensor>,
+    ) -> Result<Option<Tensor>> {
         match own.map_or(self.dtype, Tensor::dtype) {
             DType::F64 => self.collect_as::<f64>(name, shape, own),
             _ => self.collect_as::<f32>(name, shape, own),

@@ -158,8 +158,14 @@ impl Stepper {
 
     /// Runs this process's leaves, and adds up those that are neighbors in the tree as soon as both are there; the last
     /// ones of a process that is alone are left as they are, to be added in one pass with all else.
-    fn make_leaves(&mut self, step: u64, batches: &[Batch], (n_leaves, n_targets): (usize, usize)) -> Result<Made> {
-        let StepOptions { n_shards, n_threads, processes, label_smoothing, precision, seed } = self.options.clone();
+    fn make_leaves(
+        &mut self,
+        step: u64,
+        batches: &[Batch],
+        (n_leaves, n_targets): (usize, usize),
+    ) -> Result<Made> {
+        let StepOptions { n_shards, n_threads, processes, label_smoothing, precision, seed } =
+            self.options.clone();
         // What the last step left behind serves again.
         self.free.extend(self.total.take());
         let shard = Shard {
@@ -183,7 +189,8 @@ impl Stepper {
         for first in own.clone().step_by(width) {
             let leaves = first..own.end.min(first + width);
             let new = || self.free.pop().map_or_else(|| Gradients::new(&self.parameters), Ok);
-            let mut sets = std::iter::repeat_with(new).take(leaves.len()).collect::<candle_core::Result<Vec<_>>>()?;
+            let mut sets =
+                std::iter::repeat_with(new).take(leaves.len()).collect::<candle_core::Result<Vec<_>>>()?;
             let mut sums: Vec<candle_core::Result<f64>> = Vec::new();
             match self.pool.as_deref().filter(|_| leaves.len() > 1) {
                 None => sums.extend(leaves.clone().zip(&mut sets).map(|(leaf, set)| run(leaf, set))),

@@ -158,7 +158,13 @@ impl Training {
     /// When an operation fails.
     pub fn evaluate(&self, batches: impl Iterator<Item = vulpes_data::Result<Batch>>) -> Result<Evaluation> {
         let (pool, kernel_threads) = self.stepper.side_by_side();
-        evaluate(self.transformer(), batches, pool, (kernel_threads, self.options.precision), &self.options.processes)
+        evaluate(
+            self.transformer(),
+            batches,
+            pool,
+            (kernel_threads, self.options.precision),
+            &self.options.processes,
+        )
     }
 
     /// The processes that train together.

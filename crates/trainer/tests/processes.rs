@@ -11,8 +11,8 @@ use vulpes_data::{Batch, Batches, Cursor, DataConfig, Dataset, ObjectiveConfig, 
 use vulpes_model::config::Family;
 use vulpes_model::{Head, ModelSection, Transformer};
 use vulpes_trainer::{
-    OnSpike, OptimizerConfig, OptimizerKind, Precision, STACK_BYTES, Schedule, ScheduleConfig, SpikeRule, State,
-    Training, TrainingOptions,
+    OnSpike, OptimizerConfig, OptimizerKind, Precision, STACK_BYTES, Schedule, ScheduleConfig, SpikeRule,
+    State, Training, TrainingOptions,
 };
 
 /// A training, all but who shares it.
@@ -39,7 +39,8 @@ impl Case {
         }))
         .unwrap();
         let objective = if self.masked { "masked_token" } else { "next_token" };
-        let objective: ObjectiveConfig = serde_json::from_value(serde_json::json!({ "kind": objective })).unwrap();
+        let objective: ObjectiveConfig =
+            serde_json::from_value(serde_json::json!({ "kind": objective })).unwrap();
         Arc::new(Dataset::open(&data, &objective, &OpenOptions::new(16, 7)).unwrap())
     }
 
@@ -62,7 +63,8 @@ impl Case {
     /// Trains as one of the processes: the digest, and the elements of the optimizer's state that it keeps.
     fn train(&self, dataset: &Arc<Dataset>, processes: Processes) -> (String, usize) {
         let model = self.model(dataset.vocab_size());
-        let optimizer = OptimizerConfig { kind: self.optimizer, clip: 0.1, lr: 1e-2, ..OptimizerConfig::default() };
+        let optimizer =
+            OptimizerConfig { kind: self.optimizer, clip: 0.1, lr: 1e-2, ..OptimizerConfig::default() };
         let options = TrainingOptions {
             schedule: Schedule::new(&ScheduleConfig::default(), optimizer.lr, STEPS as u64),
             optimizer,
@@ -82,7 +84,8 @@ impl Case {
             let numbers = training.advance(&micro).unwrap().unwrap();
             assert!(numbers.grad_norm > 0.1, "the norm is to be clipped");
         }
-        let found = training.evaluate((0..5).map(|at| dataset.batch(Cursor { epoch: 0, index: 7 * at }, 3))).unwrap();
+        let found =
+            training.evaluate((0..5).map(|at| dataset.batch(Cursor { epoch: 0, index: 7 * at }, 3))).unwrap();
         let digest = format!("{} {:x} {}", training.digest().unwrap(), found.loss.to_bits(), found.n_targets);
         (digest, training.optimizer_numel())
     }

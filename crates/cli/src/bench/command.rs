@@ -50,7 +50,12 @@ struct Args {
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', conflicts_with_all = ["plain", "generate", "data", "peer"])]
     processes: Vec<usize>,
     /// What starts several processes
-    #[arg(long, value_name = "COMMAND", default_value = "mpirun --oversubscribe --bind-to none", requires = "processes")]
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        default_value = "mpirun --oversubscribe --bind-to none",
+        requires = "processes"
+    )]
     launcher: String,
     /// Time the config's corpus on its way to tokens instead, and what a step waits for its rows
     #[arg(long, conflicts_with_all = ["plain", "generate"])]
@@ -151,8 +156,16 @@ fn data(args: &Args, threads: usize, python: Option<&str>) -> Result<()> {
 /// All configs, by each number of processes.
 fn processes(args: &Args, threads: usize) -> Result<()> {
     let Args { processes, launcher, steps, rounds, dtype, .. } = args;
-    let bench = ProcessesBench { processes, launcher, threads, steps: *steps, rounds: *rounds, dtype: dtype.as_deref() };
-    let reports = args.config.iter().map(|config| bench_processes(config, &bench)).collect::<Result<Vec<_>>>()?;
+    let bench = ProcessesBench {
+        processes,
+        launcher,
+        threads,
+        steps: *steps,
+        rounds: *rounds,
+        dtype: dtype.as_deref(),
+    };
+    let reports =
+        args.config.iter().map(|config| bench_processes(config, &bench)).collect::<Result<Vec<_>>>()?;
     if args.json {
         println!("{}", serde_json::json!({ "processes": reports }));
     } else {
@@ -228,7 +241,8 @@ fn work(args: &Args, threads: usize) -> Result<()> {
     }
     let processes = vulpes_collective::start(|error| say(&format!("error: {error}")))?;
     let (dtype, device) = (args.dtype.as_deref(), args.device.as_str());
-    let how = How { dtype, threads: Some(threads), plain: args.plain, device, shards: args.shards, processes };
+    let how =
+        How { dtype, threads: Some(threads), plain: args.plain, device, shards: args.shards, processes };
     let mut bench = StepBench::start(config, &how)?;
     let name = if args.plain { "candle, plain operations" } else { "Vulpes" };
     let shared = (&how.processes, bench.optimizer_mib());

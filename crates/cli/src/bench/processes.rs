@@ -118,7 +118,8 @@ pub(crate) fn processes_table(report: &ProcessesReport) -> String {
         "| processes × threads | median ms | rate to the first (min–max) | sent, MiB | messages | in exchanges, ms | optimizer, MiB | peak, MiB |\n\
          |---|--:|---|--:|--:|--:|--:|--:|\n",
     );
-    for OfNumber { processes, threads_each, timings, rate: [least, median, most], shared } in &report.numbers {
+    for OfNumber { processes, threads_each, timings, rate: [least, median, most], shared } in &report.numbers
+    {
         let Shared { sent_mib, messages, exchange_ms, optimizer_mib } = shared;
         let _ = writeln!(
             text,

@@ -145,7 +145,8 @@ pub(crate) fn serve<W>(
     let mut lines = std::io::stdin().lock().lines();
     loop {
         // An empty line is none: the requests have come to their end.
-        let line = if processes.is_first() { lines.next().transpose()?.unwrap_or_default() } else { String::new() };
+        let line =
+            if processes.is_first() { lines.next().transpose()?.unwrap_or_default() } else { String::new() };
         let line = String::from_utf8(processes.from_first(line.as_bytes())?)?;
         if line.is_empty() {
             return Ok(());

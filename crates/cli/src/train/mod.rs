@@ -7,10 +7,10 @@ mod cut_files;
 mod keys;
 mod life;
 mod progress;
-mod together;
 mod reading;
 mod signals;
 mod summary;
+mod together;
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ use vulpes_collective::Processes;
 use vulpes_runs::checkpoint::{self, files::Disk};
 use vulpes_runs::config::RunConfig;
 use vulpes_runs::{
-    EMBEDDED, Error, FitOptions, Plan, PlanOptions, Result, Session, agreed, check, config_summary, find_config, fit,
-    holds_failed_step, replay_failed_step, tokenizer_folder, verify,
+    EMBEDDED, Error, FitOptions, Plan, PlanOptions, Result, Session, agreed, check, config_summary,
+    find_config, fit, holds_failed_step, replay_failed_step, tokenizer_folder, verify,
 };
 use vulpes_trainer::STACK_BYTES;
 

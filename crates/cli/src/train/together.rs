@@ -67,7 +67,8 @@ pub(super) fn device(asked: Option<&str>, processes: &Processes) -> Option<Strin
         Some(name) => name == "cuda",
         None => cfg!(feature = "cuda") && vulpes_model::device::fallback().is_none(),
     };
-    let own = launched().filter(|_| wants_any && !processes.is_alone()).and_then(|launched| launched.local_rank);
+    let own =
+        launched().filter(|_| wants_any && !processes.is_alone()).and_then(|launched| launched.local_rank);
     own.map(|number| format!("cuda:{number}")).or(asked)
 }
 
