@@ -286,6 +286,34 @@ mod needs_mpirun {
         Place::wait(child);
     }
 
+    #[test]
+    #[ignore = "needs mpirun, and the programs built with --features vulpes-cli/mpi"]
+    fn bench_shows_what_sharing_takes() {
+        let launcher = "mpirun --allow-run-as-root --oversubscribe --bind-to none";
+        let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
+        bench.args([
+            "--config",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/bench/a.toml"),
+            "--processes",
+            "1,2,4",
+        ]);
+        bench.args(["--threads", "2", "--rounds", "1", "--steps", "2", "--json", "--launcher", launcher]);
+        let said = Said::of(&bench.stdin(Stdio::null()).output().expect("bench runs"));
+        let report = said.succeeds().json();
+        let of = |number: usize, key: &str| {
+            report["processes"][0]["numbers"][number]["shared"][key].as_f64().unwrap()
+        };
+        let near =
+            |found: f64, wanted: f64| assert!((found / wanted - 1.0).abs() < 0.1, "{found}, wanted {wanted}");
+        let whole = of(0, "optimizer_mib");
+        assert_eq!(of(0, "sent_mib"), 0.0);
+        near(of(1, "optimizer_mib"), whole / 2.0);
+        near(of(2, "optimizer_mib"), whole / 4.0);
+        // Two moments are twice the parameters; of these and of their gradients (N - 1)/N are sent.
+        near(of(1, "sent_mib"), whole / 2.0);
+        near(of(2, "sent_mib"), whole * 0.75);
+    }
+
     /// Kills a process of a run again and again, and goes on with another number of them.
     fn survives(kills: usize) {
         let place = Place::new();

@@ -17,6 +17,7 @@ mod evaluate;
 mod failed;
 mod optimizer;
 mod schedule;
+mod shard;
 mod slices;
 mod spike;
 mod state;

@@ -12,7 +12,28 @@ use candle_core::{DType, Device, Tensor, Var, WithDType};
 use vulpes_collective::{Number, Numbers, Processes, SumPlan, share, slices, sum};
 use vulpes_ops::{Flat, Gradients, sum_nodes};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// How a process's report of a step begins: with what it has made, …
+const MADE: u8 = 0;
+/// … or with the words of its failure.
+const FAILED: u8 = 1;
+
+/// What a process has made of a step by itself.
+pub(crate) struct Made {
+    /// The sum of the losses of each of its leaves.
+    pub(crate) losses: Vec<f64>,
+    /// Its nodes of the tree, in order.
+    pub(crate) nodes: Vec<(Range<usize>, Gradients)>,
+}
+
+/// What all processes have made of a step.
+pub(crate) struct Report {
+    /// The sum of the losses of each leaf.
+    pub(crate) losses: Vec<f64>,
+    /// Whether each parameter was reached, on any of them.
+    pub(crate) reached: Vec<bool>,
+}
 
 /// The slices of all processes.
 pub(crate) struct Slices {
@@ -53,8 +74,43 @@ impl Slices {
         slice.start.clamp(begin, end) - begin..slice.end.clamp(begin, end) - begin
     }
 
+    /// What all processes have made of a step, where none has failed.
+    ///
+    /// # Errors
+    /// The failure of one of them, on each.
+    pub(crate) fn report(&self, made: Result<Made>) -> Result<(Made, Report)> {
+        if self.processes.is_alone() {
+            let made = made?;
+            return Ok((
+                Made { losses: Vec::new(), ..made },
+                Report { losses: made.losses, reached: Vec::new() },
+            ));
+        }
+        let mut reached = vec![0u8; self.index.len()];
+        let own = match &made {
+            Ok(made) => {
+                for (_, gradients) in &made.nodes {
+                    reached.iter_mut().zip(gradients.reached()).for_each(|(any, own)| *any |= u8::from(own));
+                }
+                [&[MADE], reached.as_slice(), bytemuck::cast_slice(&made.losses)].concat()
+            }
+            Err(error) => [&[FAILED], error.to_string().as_bytes()].concat(),
+        };
+        let mut losses = Vec::new();
+        for (rank, said) in self.processes.gather(&own)?.iter().enumerate() {
+            let Some((MADE, said)) = said.split_first().map(|(how, said)| (*how, said)) else {
+                let words = String::from_utf8_lossy(said.get(1..).unwrap_or_default()).into_owned();
+                return Err(Error::Process { rank, size: self.processes.size(), words });
+            };
+            let (any, numbers) = said.split_at(reached.len().min(said.len()));
+            reached.iter_mut().zip(any).for_each(|(any, said)| *any |= said);
+            losses.extend(numbers.chunks_exact(size_of::<f64>()).map(bytemuck::pod_read_unaligned::<f64>));
+        }
+        Ok((made?, Report { losses, reached: reached.into_iter().map(|any| any > 0).collect() }))
+    }
+
     /// Adds up the nodes of all processes: the norm of the sum, the gradients that hold it in this process's slice, and
-    /// those that are no longer needed.
+    /// those that are no longer needed. `reached` says which parameters were reached on any of several processes.
     ///
     /// # Errors
     /// When a process has ended, and those of the device.
@@ -62,6 +118,7 @@ impl Slices {
         &self,
         n_leaves: usize,
         nodes: Vec<(Range<usize>, Gradients)>,
+        reached: &[bool],
     ) -> Result<(f64, Gradients, Vec<Gradients>)> {
         let mut nodes = nodes.into_iter();
         let Some((node, mut total)) = nodes.next() else {
@@ -74,7 +131,6 @@ impl Slices {
             let norm = sum_nodes((node.start, &mut total), &others_at, n_leaves)?;
             return Ok((norm, total, others));
         }
-        let reached = self.reached(std::iter::once(&total).chain(&others))?;
         let plan = SumPlan::new(n_leaves, &self.of_each)?;
         let rows = std::iter::once(&mut total).chain(&mut others).map(Gradients::flat);
         let rows = rows.collect::<candle_core::Result<Vec<Flat>>>()?;
@@ -82,7 +138,7 @@ impl Slices {
             DType::F64 => self.exchange::<f64>(&plan, &rows)?,
             _ => self.exchange::<f32>(&plan, &rows)?,
         }
-        total.set_reached(&reached);
+        total.set_reached(reached);
         Ok((self.norm(&rows[0])?, total, others))
     }
 
@@ -91,18 +147,6 @@ impl Slices {
         let mut rows: Vec<&mut dyn Numbers<T>> =
             rows.iter_mut().map(|row| row as &mut dyn Numbers<T>).collect();
         Ok(sum(&self.processes, plan, &mut rows)?)
-    }
-
-    /// Which parameters were reached on any process.
-    fn reached<'a>(&self, own: impl Iterator<Item = &'a Gradients>) -> Result<Vec<bool>> {
-        let mut counts = vec![0u64; self.index.len()];
-        for gradients in own {
-            counts
-                .iter_mut()
-                .zip(gradients.reached())
-                .for_each(|(count, reached)| *count += u64::from(reached));
-        }
-        Ok(self.processes.sum_whole(&counts)?.into_iter().map(|count| count > 0).collect())
     }
 
     /// The norm of a row of which each process has its slice.

@@ -15,13 +15,14 @@ use candle_core::{Device, Var};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use vulpes_collective::{Processes, leaves_of};
 use vulpes_data::Batch;
-use vulpes_model::{Input, Run, Transformer};
+use vulpes_model::Transformer;
 use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
-use vulpes_ops::{CrossEntropyOptions, Gradients, TreeSum, backward, sum_gradients, tree_nodes};
+use vulpes_ops::{CrossEntropyOptions, Gradients, TreeSum, fold_tree, sum_gradients, tree_nodes};
 use vulpes_random::Key;
 
-use crate::error::{Error, Result, agree};
-use crate::slices::Slices;
+use crate::error::{Error, Result};
+use crate::shard::Shard;
+use crate::slices::{Made, Slices};
 
 /// The stack of a thread that trains: candle's backward pass recurses once per operation.
 pub const STACK_BYTES: usize = 256 << 20;
@@ -145,9 +146,11 @@ impl Stepper {
         if processes.size() > n_leaves {
             return Err(vulpes_collective::Error::TooMany { size: processes.size(), n_leaves }.into());
         }
-        let made = agree(&processes, self.make_leaves(step, batches, (n_leaves, n_targets)))?;
-        let sum = processes.sum_f64(&made.losses)?;
-        let add_up = || self.slices.sum(n_leaves, made.nodes);
+        let made = self.make_leaves(step, batches, (n_leaves, n_targets));
+        let (made, report) = self.slices.report(made)?;
+        let sum =
+            fold_tree(report.losses.into_iter().map(Some), |a, b| Ok::<_, Error>(a + b))?.unwrap_or(0.0);
+        let add_up = || self.slices.sum(n_leaves, made.nodes, &report.reached);
         let (norm, total, others) = with_kernel_threads(self.options.n_threads, add_up)?;
         self.free.extend(others);
         self.free.extend(self.total.take());
@@ -254,100 +257,9 @@ impl Stepper {
     }
 }
 
-/// What a process has made of a step by itself.
-struct Made {
-    /// The sum of the losses of each of its leaves.
-    losses: Vec<f64>,
-    /// Its nodes of the tree, in order.
-    nodes: Vec<(Range<usize>, Gradients)>,
-}
-
-/// What is the same for all shards of a step.
-struct Shard<'a> {
-    transformer: &'a Transformer,
-    options: CrossEntropyOptions,
-    dropout: Key,
-    /// The number of the step's first row: dropout is keyed by the row of the step, so that no two shards draw the same
-    /// masks.
-    first_row: u64,
-    n_targets: usize,
-}
-
-impl Shard<'_> {
-    /// Runs shard `index` of the `n` of a micro-batch; the sum of its losses.
-    fn run(
-        &self,
-        batch: &Batch,
-        index: usize,
-        n: usize,
-        gradients: &mut Gradients,
-    ) -> candle_core::Result<f64> {
-        let part = batch.slice(shard_rows(batch.rows, index, n));
-        if part.n_targets() == 0 {
-            return Ok(0.0);
-        }
-        let input = input(&part, self.transformer.device())?;
-        let mut run = Run::training(self.dropout.clone(), part.first_row - self.first_row);
-        let hidden = self.transformer.forward(&input, &mut run)?;
-        let hidden = self.transformer.read_by_head(&hidden, &input)?;
-        let loss = self.transformer.loss(&hidden, &part.targets, &self.options, &run)?;
-        backward(&loss.sum.affine(1.0 / self.n_targets as f64, 0.0)?, gradients)?;
-        scalar(&loss.sum)
-    }
-}
-
-/// The rows of shard `index` of `n`: as even as can be, the larger ones first.
-fn shard_rows(rows: usize, index: usize, n: usize) -> Range<usize> {
-    let (each, more) = (rows / n, rows % n);
-    let start = index * each + index.min(more);
-    start..start + each + usize::from(index < more)
-}
-
-/// A batch as the model reads it.
-///
-/// # Errors
-/// When the device has no room.
-pub(crate) fn input(batch: &Batch, device: &Device) -> candle_core::Result<Input> {
-    let mut input = Input::new(&batch.ids, batch.rows, device)?;
-    if let Some(positions) = &batch.positions {
-        input = input.with_positions(positions)?;
-    }
-    if let Some(types) = &batch.token_types {
-        input = input.with_token_types(types)?;
-    }
-    if let Some(keep) = &batch.keep {
-        input = input.with_keep(keep.clone());
-    }
-    if let Some(segments) = &batch.segments {
-        input = input.with_segments(segments.clone());
-    }
-    Ok(input)
-}
-
-/// A scalar tensor's value.
-pub(crate) fn scalar(tensor: &candle_core::Tensor) -> candle_core::Result<f64> {
-    tensor.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn shards_cover_all_rows_once() {
-        for rows in 0..20 {
-            for n in 1..8 {
-                let mut next = 0;
-                for index in 0..n {
-                    let shard = shard_rows(rows, index, n);
-                    assert_eq!(shard.start, next);
-                    assert!(shard.len().abs_diff(rows / n) <= 1);
-                    next = shard.end;
-                }
-                assert_eq!(next, rows);
-            }
-        }
-    }
 
     #[test]
     fn few_sets_of_gradients_are_held_at_a_time() {

@@ -136,9 +136,7 @@ impl Training {
         if !skipped {
             let clip = self.options.optimizer.clip;
             let scale = if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
-            let stepped =
-                with_kernel_threads(self.options.n_threads, || self.optimizer.step(gradients, lr, scale));
-            agree(&self.options.processes, stepped)?;
+            with_kernel_threads(self.options.n_threads, || self.optimizer.step(gradients, lr, scale))?;
             self.stepper.slices().share()?;
         }
         let state = &mut self.state;

@@ -1,61 +1,20 @@
 //! AdamW and SGD over named parameters, with state that can be saved by name and read back.
 
+mod config;
+mod rule;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use candle_core::{Tensor, Var};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use vulpes_model::{ParameterSpec, Parameters, Role};
 use vulpes_ops::{AdamwItem, AdamwStep, Gradients, SgdStep, adamw_all, sgd};
 
 use crate::error::{Error, Result};
 use crate::slices::Slices;
+use rule::Rule;
 
-/// The rule by which gradients become updates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// Adam with decoupled decay ([Loshchilov and Hutter 2019](https://arxiv.org/abs/1711.05101)).
-    Adamw,
-    /// Gradient descent with momentum ([Polyak 1964](https://doi.org/10.1016/0041-5553(64)90137-5)).
-    Sgd,
-}
-
-/// `[optimizer]`: how a gradient becomes an update.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct OptimizerConfig {
-    /// The rule.
-    pub kind: OptimizerKind,
-    /// The learning rate at the schedule's height.
-    pub lr: f64,
-    /// AdamW: how much of the old first and second moment is kept a step.
-    pub betas: [f64; 2],
-    /// AdamW: added to the root of the second moment.
-    pub eps: f64,
-    /// SGD: how much of the old velocity is kept a step.
-    pub momentum: f64,
-    /// AdamW: decoupled decay, taken from the parameter itself ([`vulpes_ops::AdamwStep`]). SGD: coupled decay (L2),
-    /// added to the gradient before the momentum ([`vulpes_ops::SgdStep`]). Of tensors of two or more dimensions only.
-    pub weight_decay: f64,
-    /// The gradient's greatest global norm; 0 leaves it as it is.
-    pub clip: f64,
-}
-
-impl Default for OptimizerConfig {
-    fn default() -> Self {
-        Self {
-            kind: OptimizerKind::Adamw,
-            lr: 1e-3,
-            betas: [0.9, 0.999],
-            eps: 1e-8,
-            momentum: 0.9,
-            weight_decay: 0.01,
-            clip: 1.0,
-        }
-    }
-}
+pub use config::{OptimizerConfig, OptimizerKind};
 
 /// An optimizer and its state.
 ///
@@ -82,49 +41,6 @@ struct Slot {
 struct Owned {
     param: Tensor,
     rule: Rule,
-}
-
-/// The rule that updates one parameter, with the state that it keeps of it.
-enum Rule {
-    /// The first and second moment of the gradient.
-    Adamw { m: Var, v: Var },
-    /// What is left of earlier updates.
-    Sgd { velocity: Var },
-}
-
-impl Rule {
-    const ADAMW: [&str; 2] = ["m", "v"];
-    const SGD: [&str; 1] = ["velocity"];
-
-    /// The kind of rule that a config has for parameters of a role: so far the same for all.
-    fn kind(config: &OptimizerConfig, _: &Role) -> OptimizerKind {
-        config.kind
-    }
-
-    /// The rule for a parameter, its state all zeros.
-    fn new(kind: OptimizerKind, param: &Tensor) -> candle_core::Result<Self> {
-        let zeros = || Var::from_tensor(&param.zeros_like()?);
-        Ok(match kind {
-            OptimizerKind::Adamw => Self::Adamw { m: zeros()?, v: zeros()? },
-            OptimizerKind::Sgd => Self::Sgd { velocity: zeros()? },
-        })
-    }
-
-    /// The names of the state tensors, as checkpoints hold them.
-    fn state_names(kind: OptimizerKind) -> &'static [&'static str] {
-        match kind {
-            OptimizerKind::Adamw => &Self::ADAMW,
-            OptimizerKind::Sgd => &Self::SGD,
-        }
-    }
-
-    /// The state tensors by name.
-    fn state(&self) -> Vec<(&'static str, &Var)> {
-        match self {
-            Self::Adamw { m, v } => Self::ADAMW.into_iter().zip([m, v]).collect(),
-            Self::Sgd { velocity } => Self::SGD.into_iter().zip([velocity]).collect(),
-        }
-    }
 }
 
 impl Slot {
