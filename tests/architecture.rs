@@ -13,9 +13,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("data", &["random"]),
     ("generate", &["data", "model", "ops", "random"]),
     ("inspect", &["data", "generate", "model", "ops"]),
-    ("trainer", &["data", "model", "ops", "random"]),
-    ("runs", &["data", "generate", "model", "trainer"]),
-    ("cli", &["data", "generate", "inspect", "model", "ops", "runs", "trainer"]),
+    ("collective", &["ops"]),
+    ("trainer", &["collective", "data", "model", "ops", "random"]),
+    ("runs", &["collective", "data", "generate", "model", "trainer"]),
+    ("cli", &["collective", "data", "generate", "inspect", "model", "ops", "runs", "trainer"]),
 ];
 
 const LONGEST_FILE: usize = 400;

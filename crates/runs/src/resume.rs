@@ -143,7 +143,7 @@ pub(crate) fn changes(
     Ok(allowed)
 }
 
-fn compare(key: &str, before: &Value, after: &Value, differences: &mut Vec<Change>) {
+pub(crate) fn compare(key: &str, before: &Value, after: &Value, differences: &mut Vec<Change>) {
     if let (Value::Table(before), Value::Table(after)) = (before, after) {
         let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
         keys.sort();

@@ -13,7 +13,7 @@ const GRAIN: usize = 16 * 1024;
 pub(super) fn adamw<T: Float>(items: &[AdamwItem]) -> Result<()> {
     // Each has three tensors to write to.
     for items in items.chunks(MOST_AT_ONCE / 3) {
-        let params: Vec<&Tensor> = items.iter().map(|item| item.param.as_tensor()).collect();
+        let params: Vec<&Tensor> = items.iter().map(|item| item.param).collect();
         let m = items.iter().map(|item| item.m.as_tensor());
         let moments: Vec<&Tensor> = m.chain(items.iter().map(|item| item.v.as_tensor())).collect();
         let grads: Vec<&Tensor> = items.iter().map(|item| item.grad).collect();
@@ -30,7 +30,7 @@ pub(super) fn adamw<T: Float>(items: &[AdamwItem]) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn sgd<T: Float>(param: &Var, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Result<()> {
+pub(super) fn sgd<T: Float>(param: &Tensor, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Result<()> {
     with(grad, |grad: &[T]| {
         with_mut(param, |param: &mut [T]| {
             with_mut(velocity, |velocity: &mut [T]| {

@@ -54,8 +54,8 @@ pub fn adamw(param: &Var, m: &Var, v: &Var, grad: &Tensor, step: &AdamwStep) -> 
 /// One parameter of [`adamw_all`], with the arguments of [`adamw`].
 #[derive(Clone, Copy, Debug)]
 pub struct AdamwItem<'a> {
-    /// The parameter.
-    pub param: &'a Var,
+    /// The parameter, or a part of it that shares its memory.
+    pub param: &'a Tensor,
     /// Its first moment.
     pub m: &'a Var,
     /// Its second moment.
@@ -74,7 +74,7 @@ pub fn adamw_all(items: &[AdamwItem]) -> Result<()> {
     let mut all = Vec::with_capacity(4 * items.len());
     for AdamwItem { param, m, v, grad, .. } in items {
         check("adamw", param, &[("m", m), ("v", v), ("grad", grad)])?;
-        all.extend([param.as_tensor(), m.as_tensor(), v.as_tensor(), grad]);
+        all.extend([*param, m.as_tensor(), v.as_tensor(), grad]);
     }
     let Some(first) = items.first() else { return Ok(()) };
     if fits(&all) && items.iter().all(|item| [item.param, item.m, item.v].iter().all(|x| x.is_contiguous())) {
@@ -96,7 +96,7 @@ pub fn adamw_all(items: &[AdamwItem]) -> Result<()> {
 ///
 /// # Errors
 /// Where the three tensors differ in shape or dtype.
-pub fn sgd(param: &Var, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Result<()> {
+pub fn sgd(param: &Tensor, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Result<()> {
     check("sgd", param, &[("velocity", velocity), ("grad", grad)])?;
     if param.elem_count() == 0 {
         return Ok(());

@@ -46,7 +46,8 @@ pub struct TrainConfig {
     pub batch_rows: usize,
     /// Micro-batches of one step.
     pub accumulate: usize,
-    /// Shards that a micro-batch is cut into; decided by the sizes where absent, never by the threads.
+    /// Shards that a micro-batch is cut into; decided by the sizes where absent, never by the threads. The shards of all
+    /// micro-batches of a step are what several processes share out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<usize>,
     /// The most tokens of a row, up to the model's context; the whole context where absent.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
+use vulpes_collective::Processes;
 use vulpes_data::{Cursor, Dataset, OpenOptions, Tokenizer};
 use vulpes_model::config::MaskKind;
 use vulpes_model::folder::{self, Extra, LoadOptions};
@@ -43,6 +44,8 @@ pub struct Plan {
     pub n_shards: usize,
     /// Threads.
     pub n_threads: usize,
+    /// The processes that train together, this one among them.
+    pub processes: Processes,
     base: Option<Base>,
     /// The parameters that stay as they are.
     pub(crate) frozen: BTreeSet<String>,
@@ -61,6 +64,10 @@ pub struct PlanOptions {
     pub run_dir: PathBuf,
     /// The checkpoint that a run goes on from; its tokenizer is used in place of a new one.
     pub checkpoint: Option<PathBuf>,
+    /// The processes that train together.
+    pub processes: Processes,
+    /// Threads where the config doesn't say; all cores where this doesn't, either.
+    pub threads: Option<usize>,
 }
 
 impl Plan {
@@ -165,14 +172,15 @@ impl Plan {
             )));
         }
         let default = default_shards(config.train.batch_rows, row_len, n_parameters(&model), &device);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         // Written down in full: what is meant must not hang on a preset that may change.
         let mut config = config;
         let ModelSection { vocab_size, pad_id, .. } = config.model;
         config.model = ModelSection { vocab_size, pad_id, ..ModelSection::from(&model) };
         let mut plan = Self {
             n_shards: config.train.shards.unwrap_or(default),
-            n_threads: config.train.threads.unwrap_or(cores),
+            n_threads: config.train.threads.or(options.threads).unwrap_or_else(cores),
+            processes: options.processes.clone(),
             run_dir: options.run_dir.clone(),
             dataset: Arc::new(dataset),
             config,
@@ -184,6 +192,7 @@ impl Plan {
             chosen,
             warnings,
         };
+        plan.check_processes()?;
         let tight = plan.check_memory(memory::available())?;
         plan.warnings.extend(tight);
         Ok(plan)
@@ -255,6 +264,7 @@ impl Plan {
             label_smoothing: objective.label_smoothing,
             n_shards: self.n_shards,
             n_threads: self.n_threads,
+            processes: self.processes.clone(),
             precision: self.precision(),
             recompute: train.recompute,
             seed: train.seed,
