@@ -66,7 +66,7 @@ pub use linear_residual::linear_residual;
 pub use lm_head::lm_head;
 pub use loss::{CrossEntropyOptions, Loss};
 pub use norm::{layer_norm, rms_norm};
-pub use optimizer::{AdamwItem, AdamwStep, SgdStep, adamw, adamw_all, sgd};
+pub use optimizer::{AdamwItem, AdamwStep, Noise, SgdStep, adamw, adamw_all, sgd};
 pub use parts::{Linear, Norm, RotaryTables};
 pub use recompute::recomputed;
 pub use rotary::rotary;

@@ -16,6 +16,7 @@ use crate::same_model::resolved;
 const MAY_CHANGE: &[&str] = &[
     "train.steps",
     "train.threads",
+    "train.recompute",
     "train.eval_every",
     "train.checkpoint_every",
     "train.keep_last",

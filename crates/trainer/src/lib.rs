@@ -28,7 +28,7 @@ pub use census::census;
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, evaluate};
 pub use failed::{FailedStep, first_not_finite};
-pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
+pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind, StateDtype};
 pub use schedule::{Schedule, ScheduleConfig, ScheduleKind};
 pub use spike::{OnSpike, SpikeMean, SpikeRule};
 pub use state::{Best, State};

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor, Var, WithDType};
+use half::bf16;
 use vulpes_collective::{Number, Numbers, Processes, SumPlan, share, slices, sum};
 use vulpes_ops::{Flat, Gradients, sum_nodes};
 
@@ -198,7 +199,7 @@ impl Slices {
         Ok(())
     }
 
-    /// A whole tensor beside the parameter of that name, of which each process has the part that goes with its slice: on
+    /// A whole tensor of `dtype` beside the parameter of that name, of which each process has the part that goes with its slice: on
     /// the first process; none on the others.
     ///
     /// # Errors
@@ -207,15 +208,17 @@ impl Slices {
         &self,
         name: &str,
         shape: &[usize],
+        dtype: DType,
         own: Option<&Tensor>,
     ) -> Result<Option<Tensor>> {
-        match own.map_or(self.dtype, Tensor::dtype) {
+        match dtype {
             DType::F64 => self.collect_as::<f64>(name, shape, own),
+            DType::BF16 => self.collect_as::<bf16>(name, shape, own),
             _ => self.collect_as::<f32>(name, shape, own),
         }
     }
 
-    fn collect_as<T: Number + WithDType>(
+    fn collect_as<T: bytemuck::Pod + WithDType>(
         &self,
         name: &str,
         shape: &[usize],

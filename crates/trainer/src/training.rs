@@ -91,8 +91,14 @@ impl Training {
         )?;
         let specs = parameter_specs(transformer.config());
         let own = |spec: &ParameterSpec| stepper.slices().own(&spec.name);
-        let optimizer =
-            Optimizer::new(&options.optimizer, &specs, transformer.parameters(), &trainable, &own)?;
+        let optimizer = Optimizer::new(
+            &options.optimizer,
+            &specs,
+            transformer.parameters(),
+            &trainable,
+            &own,
+            options.seed,
+        )?;
         let to_count = Some(specs.into_iter().map(|spec| spec.name).collect());
         Ok(Self { options, stepper, optimizer, state, to_count })
     }

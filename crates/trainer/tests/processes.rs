@@ -12,7 +12,7 @@ use vulpes_model::config::Family;
 use vulpes_model::{Head, ModelSection, Transformer};
 use vulpes_trainer::{
     OnSpike, OptimizerConfig, OptimizerKind, Precision, STACK_BYTES, Schedule, ScheduleConfig, SpikeRule,
-    State, Training, TrainingOptions,
+    State, StateDtype, Training, TrainingOptions,
 };
 
 /// A training, all but who shares it.
@@ -24,6 +24,7 @@ struct Case {
     rows: usize,
     masked: bool,
     dtype: DType,
+    state: StateDtype,
     n_threads: usize,
 }
 
@@ -63,8 +64,9 @@ impl Case {
     /// Trains as one of the processes: the digest, and the elements of the optimizer's state that it keeps.
     fn train(&self, dataset: &Arc<Dataset>, processes: Processes) -> (String, usize) {
         let model = self.model(dataset.vocab_size());
+        let (kind, state_dtype) = (self.optimizer, self.state);
         let optimizer =
-            OptimizerConfig { kind: self.optimizer, clip: 0.1, lr: 1e-2, ..OptimizerConfig::default() };
+            OptimizerConfig { kind, clip: 0.1, lr: 1e-2, state_dtype, ..OptimizerConfig::default() };
         let options = TrainingOptions {
             schedule: Schedule::new(&ScheduleConfig::default(), optimizer.lr, STEPS as u64),
             optimizer,
@@ -75,6 +77,7 @@ impl Case {
             n_threads: self.n_threads,
             processes,
             precision: Precision::Float32,
+            recompute: self.state != StateDtype::Full,
             seed: 5,
         };
         let mut training = Training::new(&model, options, State::start()).unwrap();
@@ -128,6 +131,7 @@ const CASE: Case = Case {
     rows: 11,
     masked: false,
     dtype: DType::F32,
+    state: StateDtype::Full,
     n_threads: 1,
 };
 
@@ -167,6 +171,14 @@ fn any_number_of_processes_trains_the_same_in_float64_and_on_threads() {
     assert_eq!(case.by(1).0, Case { n_threads: 1, ..case }.by(1).0);
 }
 
+/// Rounded moments, and blocks computed again in the backward pass.
+#[test]
+fn a_state_in_bfloat16_is_rounded_alike_by_any_number_of_processes() {
+    let case = Case { state: StateDtype::Bfloat16, n_threads: 2, ..CASE };
+    case.holds();
+    assert_ne!(case.by(1).0, Case { state: StateDtype::Full, ..case }.by(1).0);
+}
+
 #[test]
 fn more_processes_than_leaves_are_refused_on_each() {
     let case = Case { n_shards: 2, ..CASE };
@@ -184,6 +196,7 @@ fn more_processes_than_leaves_are_refused_on_each() {
                 n_threads: 1,
                 processes,
                 precision: Precision::Float32,
+                recompute: false,
                 seed: 5,
             };
             let mut training = Training::new(&model, options, State::start()).unwrap();

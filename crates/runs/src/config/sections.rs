@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vulpes_trainer::freeze::glob;
-use vulpes_trainer::{OnSpike, OptimizerConfig, ScheduleConfig, ScheduleKind};
+use vulpes_trainer::{OnSpike, OptimizerConfig, OptimizerKind, ScheduleConfig, ScheduleKind, StateDtype};
 
 use super::fault::Fault;
 
@@ -162,6 +162,10 @@ fn optimizer_faults(o: &OptimizerConfig, faults: &mut Vec<Fault>) {
         "must not be negative",
     );
     wrong(!(o.clip.is_finite() && o.clip >= 0.0), "clip", o.clip, "must not be negative (0 clips nothing)");
+    if o.state_dtype == StateDtype::Bfloat16 && o.kind != OptimizerKind::Adamw {
+        let title = "optimizer.state_dtype = \"bfloat16\" is for optimizer.kind = \"adamw\"";
+        faults.push(Fault::new(title).on("optimizer.state_dtype", "").on("optimizer.kind", "not adamw"));
+    }
 }
 
 fn schedule_faults(o: &OptimizerConfig, s: &ScheduleConfig, t: &TrainConfig, faults: &mut Vec<Fault>) {

@@ -16,7 +16,7 @@ use vulpes_model::folder::{self, Extra, LoadOptions};
 use vulpes_model::{Head, ModelConfig, ModelSection, Transformer, device, n_parameters};
 
 use vulpes_trainer::freeze::frozen;
-use vulpes_trainer::{Precision, Schedule, SpikeRule, TrainingOptions, default_shards};
+use vulpes_trainer::{Precision, Schedule, SpikeRule, StateDtype, TrainingOptions, default_shards};
 
 use crate::base::Base;
 use crate::config::{DTypeName, RunConfig, head};
@@ -165,9 +165,13 @@ impl Plan {
                 )));
             }
         };
-        if config.train.recompute && !device.is_cpu() {
+        let only_here = [
+            ("train.recompute", config.train.recompute),
+            ("optimizer.state_dtype = \"bfloat16\"", config.optimizer.state_dtype == StateDtype::Bfloat16),
+        ];
+        if let Some((key, _)) = only_here.iter().find(|(_, is_on)| *is_on && !device.is_cpu()) {
             return Err(Error::Usage(format!(
-                "train.recompute is for the CPU, not for {}: leave it out there",
+                "{key} is for the CPU, not for {}: leave it out there",
                 device::name(&device)
             )));
         }

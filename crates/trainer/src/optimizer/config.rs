@@ -13,6 +13,19 @@ pub enum OptimizerKind {
     Sgd,
 }
 
+/// In which numbers an optimizer keeps its state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StateDtype {
+    /// In those of the parameters.
+    #[default]
+    Full,
+    /// In bfloat16, rounded stochastically at each step, by a key of its own for each parameter and step: half the memory,
+    /// repeatable to the bit.
+    #[serde(alias = "bf16")]
+    Bfloat16,
+}
+
 /// `[optimizer]`: how a gradient becomes an update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -32,6 +45,8 @@ pub struct OptimizerConfig {
     pub weight_decay: f64,
     /// The gradient's greatest global norm; 0 leaves it as it is.
     pub clip: f64,
+    /// AdamW: the number format of both moments, on the CPU.
+    pub state_dtype: StateDtype,
 }
 
 impl Default for OptimizerConfig {
@@ -44,6 +59,7 @@ impl Default for OptimizerConfig {
             momentum: 0.9,
             weight_decay: 0.01,
             clip: 1.0,
+            state_dtype: StateDtype::Full,
         }
     }
 }

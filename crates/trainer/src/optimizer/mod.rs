@@ -6,15 +6,16 @@ mod rule;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use vulpes_model::{ParameterSpec, Parameters, Role};
-use vulpes_ops::{AdamwItem, AdamwStep, Gradients, SgdStep, adamw_all, sgd};
+use vulpes_ops::{AdamwItem, AdamwStep, Gradients, Noise, SgdStep, adamw_all, sgd};
+use vulpes_random::Key;
 
 use crate::error::{Error, Result};
 use crate::slices::Slices;
 use rule::Rule;
 
-pub use config::{OptimizerConfig, OptimizerKind};
+pub use config::{OptimizerConfig, OptimizerKind, StateDtype};
 
 /// An optimizer and its state.
 ///
@@ -23,6 +24,8 @@ pub struct Optimizer {
     config: OptimizerConfig,
     slots: Vec<Slot>,
     updates: u64,
+    /// What keys the rounding of the state.
+    noise: Key,
 }
 
 /// One parameter, or the part of it that this process owns, with the rule that updates it.
@@ -34,6 +37,8 @@ struct Slot {
     /// Those elements, in the memory that the model computes with; none where others update all of them.
     owned: Option<Owned>,
     kind: OptimizerKind,
+    /// Of the state.
+    dtype: DType,
     role: Role,
 }
 
@@ -68,7 +73,7 @@ impl Optimizer {
     /// A fresh optimizer for those of the parameters that `specs` describe which `trainable` names, its state all zeros.
     ///
     /// `owned` says which elements of a parameter are updated here, and have their state here; all of them where there
-    /// is no other process.
+    /// is no other process. `seed` keys the rounding of a state in bfloat16.
     ///
     /// # Errors
     /// Returns an error if a parameter is missing, or the device has no room.
@@ -78,23 +83,25 @@ impl Optimizer {
         parameters: &Parameters,
         trainable: &dyn Fn(&str) -> bool,
         owned: &dyn Fn(&ParameterSpec) -> Range<usize>,
+        seed: u64,
     ) -> Result<Self> {
         let slot = |spec: &ParameterSpec| -> Result<Slot> {
             let ParameterSpec { name, role, shape, .. } = spec;
             let (param, part) = (parameters.get(name)?, owned(spec));
             let kind = Rule::kind(config, role);
+            let dtype = Rule::dtype(config, param.dtype());
             let owned = match part.is_empty() && spec.numel() > 0 {
                 true => None,
                 false => {
                     let param = part_of(&param.as_detached_tensor(), &part)?.detach();
-                    Some(Owned { rule: Rule::new(kind, &param)?, param })
+                    Some(Owned { rule: Rule::new(kind, dtype, &param)?, param })
                 }
             };
-            Ok(Slot { name: name.clone(), shape: shape.clone(), part, owned, kind, role: *role })
+            Ok(Slot { name: name.clone(), shape: shape.clone(), part, owned, kind, dtype, role: *role })
         };
         let slots =
             specs.iter().filter(|spec| trainable(&spec.name)).map(slot).collect::<Result<Vec<_>>>()?;
-        Ok(Self { config: config.clone(), slots, updates: 0 })
+        Ok(Self { config: config.clone(), slots, updates: 0, noise: Key::new(seed, "optimizer state") })
     }
 
     /// The number of elements of the state that an optimizer keeps of a parameter.
@@ -124,14 +131,20 @@ impl Optimizer {
             grads.push(slot.part_of(grad)?);
         }
         let mut items = Vec::with_capacity(self.slots.len());
-        for (Slot { owned, role, .. }, grad) in self.slots.iter().zip(&grads) {
+        let is_rounded = o.state_dtype == StateDtype::Bfloat16;
+        for (Slot { name, part, owned, role, .. }, grad) in self.slots.iter().zip(&grads) {
             let Some(Owned { param, rule }) = owned else { continue };
             let weight_decay = if role.decays() { o.weight_decay } else { 0.0 };
             match rule {
                 Rule::Adamw { m, v } => {
                     let (eps, step) = (o.eps, self.updates);
                     let step = AdamwStep { lr, beta1, beta2, eps, weight_decay, step, grad_scale };
-                    items.push(AdamwItem { param, m, v, grad, step });
+                    let key = self.noise.with(name.as_str()).with(&self.updates);
+                    let noise = match is_rounded {
+                        true => Noise { key: key.stream().next_u64(), first: part.start as u64 },
+                        false => Noise::default(),
+                    };
+                    items.push(AdamwItem { param, m, v, grad, step, noise });
                 }
                 Rule::Sgd { velocity } => {
                     let step = SgdStep { lr, momentum: o.momentum, weight_decay, grad_scale };
@@ -164,7 +177,7 @@ impl Optimizer {
             let own: Vec<(&str, &Var)> = slot.owned.iter().flat_map(|owned| owned.rule.state()).collect();
             for (at, state) in Rule::state_names(slot.kind).iter().enumerate() {
                 let own = own.get(at).map(|(_, var)| var.as_tensor());
-                if let Some(tensor) = slices.collect(&slot.name, &slot.shape, own)? {
+                if let Some(tensor) = slices.collect(&slot.name, &slot.shape, slot.dtype, own)? {
                     whole.insert(format!("{state}.{}", slot.name), tensor);
                 }
             }
@@ -188,7 +201,10 @@ impl Optimizer {
                 let tensor = state.get(&name).ok_or_else(|| format!("tensor `{name}` is missing"))?;
                 unknown.remove(name.as_str());
                 let Some((_, var)) = slot.state().find(|(known, _)| *known == name) else { continue };
-                if tensor.dims() != slot.shape || tensor.dtype() != var.dtype() {
+                // A state that was kept in the other precision is taken over; who resumes has asked for it.
+                let is_other_precision = [tensor.dtype(), var.dtype()].contains(&DType::BF16);
+                let fits = tensor.dtype() == var.dtype() || is_other_precision;
+                if tensor.dims() != slot.shape || !fits {
                     return Err(format!(
                         "tensor `{name}` is {:?} {:?}, wanted {:?} {:?}",
                         tensor.dtype(),
@@ -197,7 +213,7 @@ impl Optimizer {
                         slot.shape
                     ));
                 }
-                let part = slot.part_of(tensor).and_then(|part| var.set(&part));
+                let part = slot.part_of(tensor).and_then(|part| var.set(&part.to_dtype(var.dtype())?));
                 part.map_err(|error| format!("tensor `{name}`: {error}"))?;
             }
         }
@@ -232,7 +248,7 @@ mod tests {
             let config = OptimizerConfig { kind, ..OptimizerConfig::default() };
             let whole = |spec: &ParameterSpec| 0..spec.numel();
             let mut optimizer =
-                Optimizer::new(&config, &specs, model.parameters(), &|_| true, &whole).unwrap();
+                Optimizer::new(&config, &specs, model.parameters(), &|_| true, &whole, 1).unwrap();
             // The state shares memory with the optimizer, and a variable can't be set to itself.
             let copy = |(name, tensor): (String, Tensor)| (name, tensor.copy().unwrap());
             let whole: BTreeMap<String, Tensor> = optimizer.state().into_iter().map(copy).collect();

@@ -1,9 +1,9 @@
 //! What a rule keeps of a parameter, or of a part of one, and by which names checkpoints hold it.
 
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use vulpes_model::Role;
 
-use super::config::{OptimizerConfig, OptimizerKind};
+use super::config::{OptimizerConfig, OptimizerKind, StateDtype};
 
 /// The rule that updates one parameter, with the state that it keeps of it.
 pub(super) enum Rule {
@@ -23,12 +23,20 @@ impl Rule {
     }
 
     /// The rule for a parameter, its state all zeros.
-    pub(super) fn new(kind: OptimizerKind, param: &Tensor) -> candle_core::Result<Self> {
-        let zeros = || Var::from_tensor(&param.zeros_like()?);
+    pub(super) fn new(kind: OptimizerKind, dtype: DType, param: &Tensor) -> candle_core::Result<Self> {
+        let zeros = || Var::zeros(param.shape(), dtype, param.device());
         Ok(match kind {
             OptimizerKind::Adamw => Self::Adamw { m: zeros()?, v: zeros()? },
             OptimizerKind::Sgd => Self::Sgd { velocity: zeros()? },
         })
+    }
+
+    /// The number format of the state, of a parameter's in `dtype`.
+    pub(super) fn dtype(config: &OptimizerConfig, dtype: DType) -> DType {
+        match config.state_dtype {
+            StateDtype::Full => dtype,
+            StateDtype::Bfloat16 => DType::BF16,
+        }
     }
 
     /// The names of the state tensors, as checkpoints hold them.
