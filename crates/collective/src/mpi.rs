@@ -53,13 +53,11 @@ pub(crate) fn start(on_loss: fn(&Error)) -> Result<Processes> {
     let (rank, size) = (world.rank() as usize, world.size() as usize);
     let mpi = Mpi { rank, size, neighbors: OnceLock::new(), on_loss, _universe: universe };
     let processes = Processes::new_with(mpi, |mpi, processes| {
-        // Two machines may have processes of one number.
+        // Processes see each other's numbers where kernel and name space are the same.
         let mut hasher = DefaultHasher::new();
-        (
-            processor_name().unwrap_or_default(),
-            std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok(),
-        )
-            .hash(&mut hasher);
+        let seen_in = std::fs::read_link("/proc/self/ns/pid").ok();
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        (processor_name().unwrap_or_default(), seen_in, kernel).hash(&mut hasher);
         let machine = hasher.finish();
         let all = processes.gather(bytemuck::cast_slice(&[machine, u64::from(std::process::id())]))?;
         let of = |said: &Vec<u8>| {

@@ -8,6 +8,7 @@
 //! The loss is the sum over the target tokens of the whole step divided by their number: neither accumulation nor
 //! padding nor shards weigh any token differently.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use vulpes_collective::{Processes, leaves_of};
 use vulpes_data::Batch;
 use vulpes_model::Transformer;
 use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
-use vulpes_ops::{CrossEntropyOptions, Gradients, TreeSum, fold_tree, sum_gradients, tree_nodes};
+use vulpes_ops::{CrossEntropyOptions, Gradients, TreeSum, fold_tree, sum_gradients};
 use vulpes_random::Key;
 
 use crate::error::{Error, Result};
@@ -103,8 +104,16 @@ fn at_once(n_leaves: usize, n_shards: usize, n_threads: usize) -> usize {
 /// The most sets of gradients that a process holds at one time, which makes `leaves` of the tree of `n_leaves`.
 pub fn n_gradients(leaves: Range<usize>, n_leaves: usize, n_shards: usize, n_threads: usize) -> usize {
     let width = at_once(leaves.len(), n_shards, n_threads);
-    let held = |first: usize| tree_nodes(leaves.start..first, n_leaves).len() + width.min(leaves.end - first);
-    leaves.clone().step_by(width).map(held).max().unwrap_or(1)
+    let mut tree = TreeSum::new(n_leaves);
+    let mut most = 1;
+    for first in leaves.clone().step_by(width) {
+        let wave = first..leaves.end.min(first + width);
+        most = most.max(tree.n_kept() + wave.len());
+        for leaf in wave {
+            let Ok(()) = tree.push(leaf..leaf + 1, (), |(), ()| Ok::<_, Infallible>(()));
+        }
+    }
+    most
 }
 
 impl Stepper {
