@@ -110,10 +110,10 @@ fn a_run_with_rounded_moments_repeats_and_resumes_to_the_bit() {
         }
         let whole = plan(&dir.path().join("run"), SMALL, &settings);
         train(&whole, !stops.is_empty(), u64::MAX).expect("a run");
-        let state =
-            std::fs::read(whole.run_dir.join("checkpoints/latest/train_state.safetensors")).expect("state");
-        let model =
-            std::fs::read(whole.run_dir.join("checkpoints/latest/model.safetensors")).expect("weights");
+        let state = std::fs::read(whole.run_dir.join("checkpoints/step-00000012/train_state.safetensors"))
+            .expect("state");
+        let model = std::fs::read(whole.run_dir.join("checkpoints/step-00000012/model.safetensors"))
+            .expect("weights");
         (state, model)
     };
     let (state, model) = run(&[]);
