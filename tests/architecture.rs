@@ -14,9 +14,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("generate", &["data", "model", "ops", "random"]),
     ("export", &["data", "model"]),
     ("inspect", &["data", "generate", "model", "ops"]),
-    ("trainer", &["data", "model", "ops", "random"]),
-    ("runs", &["data", "generate", "model", "trainer"]),
-    ("cli", &["data", "export", "generate", "inspect", "model", "ops", "runs", "trainer"]),
+    ("collective", &["ops"]),
+    ("trainer", &["collective", "data", "model", "ops", "random"]),
+    ("runs", &["collective", "data", "generate", "model", "trainer"]),
+    ("cli", &["collective", "data", "export", "generate", "inspect", "model", "ops", "runs", "trainer"]),
 ];
 
 const LONGEST_FILE: usize = 400;

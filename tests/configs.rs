@@ -125,7 +125,8 @@ fn layers_of_a_config_may_differ() {
 fn a_config_made_in_code_is_checked_as_one_from_a_file() {
     let text = EMBEDDED.iter().find(|(name, _)| *name == "fox.toml").expect("the fox").1;
     let mut config = RunConfig::parse("fox.toml", text, &[]).expect("sound");
-    let options = PlanOptions { device: Some("cpu".to_owned()), run_dir: PathBuf::new(), checkpoint: None };
+    let options =
+        PlanOptions { device: Some("cpu".to_owned()), run_dir: PathBuf::new(), ..PlanOptions::default() };
     assert!(Plan::new(config.clone(), &options, &()).is_ok());
     config.train.steps = 0;
     config.train.shards = Some(9999);

@@ -97,6 +97,32 @@ fn recomputed_blocks_train_to_the_same_bits() {
     }
 }
 
+/// Moments in bfloat16 are rounded by chance, each time the same; what is resumed goes on with the same chance.
+#[test]
+fn a_run_with_rounded_moments_repeats_and_resumes_to_the_bit() {
+    let run = |stops: &[&str]| {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut settings = vec!["optimizer.state_dtype=bf16", "train.eval_every=0", "train.steps=12"];
+        settings.extend(["train.checkpoint_every=4", "train.recompute=true"]);
+        for stop in stops {
+            let first = plan(&dir.path().join("run"), SMALL, &[settings.as_slice(), &[stop]].concat());
+            train(&first, false, 8).expect("the first part");
+        }
+        let whole = plan(&dir.path().join("run"), SMALL, &settings);
+        train(&whole, !stops.is_empty(), u64::MAX).expect("a run");
+        let state = std::fs::read(whole.run_dir.join("checkpoints/step-00000012/train_state.safetensors"))
+            .expect("state");
+        let model = std::fs::read(whole.run_dir.join("checkpoints/step-00000012/model.safetensors"))
+            .expect("weights");
+        (state, model)
+    };
+    let (state, model) = run(&[]);
+    assert!(run(&["train.log_every=1"]) == (state.clone(), model.clone()), "resumed, other bits come out");
+    let tensors = safetensors::SafeTensors::deserialize(&state).expect("safetensors");
+    let moments = tensors.iter().filter(|(name, _)| name.starts_with("m.") || name.starts_with("v."));
+    assert!(moments.map(|(_, tensor)| tensor.dtype()).all(|dtype| dtype == safetensors::Dtype::BF16));
+}
+
 const FORMAT_1: &[&str] =
     &["model.d_model=4", "model.n_layer=1", "train.steps=2", "train.seed=3", "schedule.warmup_steps=0"];
 

@@ -22,6 +22,7 @@ mod lessons;
 mod own_data;
 mod paths;
 mod predict;
+mod processes;
 mod programs;
 mod readme;
 mod repository;

@@ -147,7 +147,7 @@ pub(crate) fn plan(dir: &Path, text: &str, overrides: &[&str]) -> Plan {
     let overrides: Vec<String> = overrides.iter().map(|item| (*item).to_owned()).collect();
     let config = RunConfig::parse("test", text, &overrides).unwrap_or_else(|faults| panic!("{faults}"));
     let options =
-        PlanOptions { device: Some("cpu".to_owned()), run_dir: dir.to_path_buf(), checkpoint: None };
+        PlanOptions { device: Some("cpu".to_owned()), run_dir: dir.to_path_buf(), ..PlanOptions::default() };
     Plan::new(config, &options, &()).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -42,9 +42,19 @@ impl Scores {
 
     /// Counts one row; a number that is no label's counts for nothing.
     pub fn count(&mut self, given: usize, predicted: usize) {
+        self.count_rows([given, predicted, 1]);
+    }
+
+    /// Counts `n` rows at once, as `[given, predicted, n]`.
+    pub fn count_rows(&mut self, [given, predicted, n]: [usize; 3]) {
         if given < self.n_labels && predicted < self.n_labels {
-            *self.counts.entry((given, predicted)).or_default() += 1;
+            *self.counts.entry((given, predicted)).or_default() += n as u64;
         }
+    }
+
+    /// What was counted, each pair as [`Scores::count_rows`] takes it.
+    pub fn rows(&self) -> impl Iterator<Item = [usize; 3]> {
+        self.counts.iter().map(|(&(given, predicted), &n)| [given, predicted, n as usize])
     }
 
     /// Counts the rows that `other` counted.

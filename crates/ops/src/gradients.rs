@@ -1,5 +1,6 @@
 //! Gradients of named parameters: one buffer each, that backward passes add to.
 
+use crate::flat::Flat;
 use crate::kernel::elementwise::Terms;
 use crate::kernel::read::{MOST_AT_ONCE, with, with_all, with_all_mut};
 use crate::kernel::{by_dtype, elementwise, fits};
@@ -79,6 +80,30 @@ impl Gradients {
         Ok(())
     }
 
+    /// Whether each parameter was reached, in the order of [`Gradients::new`].
+    pub fn reached(&self) -> Vec<bool> {
+        self.entries.iter().map(|entry| entry.reached).collect()
+    }
+
+    /// Says of each parameter whether it was reached; what wasn't yet holds what [`Gradients::flat`] made of it.
+    pub fn set_reached(&mut self, reached: &[bool]) {
+        for (entry, reached) in self.entries.iter_mut().zip(reached) {
+            entry.reached = *reached && entry.buffer.is_some();
+        }
+    }
+
+    /// All buffers as one row of numbers. What nothing reached holds −0, which added to a number leaves each of its
+    /// bits as it is, −0 and all.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn flat(&mut self) -> Result<Flat> {
+        for entry in self.entries.iter_mut().filter(|entry| !entry.reached) {
+            entry.buffer = Some(entry.var.as_detached_tensor().zeros_like()?.neg()?);
+        }
+        Flat::new(self.entries.iter().filter_map(|entry| entry.buffer.as_ref()))
+    }
+
     /// Forgets what the buffers hold: after it, nothing has been reached. The memory is kept for the next step.
     pub fn zero(&mut self) {
         self.entries.iter_mut().for_each(|entry| entry.reached = false);
@@ -132,17 +157,30 @@ pub fn backward(loss: &Tensor, gradients: &mut Gradients) -> Result<()> {
 /// # Errors
 /// Where they were made from other parameters than `first`, and those of the device.
 pub fn sum_gradients(first: &mut Gradients, others: &[Gradients]) -> Result<f64> {
+    let others: Vec<(usize, &Gradients)> = (1..).zip(others).collect();
+    sum_nodes((0, first), &others, 1 + others.len())
+}
+
+/// [`sum_gradients`] where some are sums of several leaves already: each is a node of the tree of `n_leaves` leaves and
+/// comes with the number of its first leaf, in order.
+///
+/// # Errors
+/// Those of [`sum_gradients`].
+pub fn sum_nodes(
+    (own_leaf, first): (usize, &mut Gradients),
+    others: &[(usize, &Gradients)],
+    n_leaves: usize,
+) -> Result<f64> {
     if others.is_empty() {
         return grad_norm(first);
     }
-    let n_leaves = 1 + others.len();
-    others.iter().try_for_each(|other| first.check(other))?;
+    // A node stands in the tree where its first leaf would stand alone.
+    others.iter().try_for_each(|(_, other)| first.check(other))?;
     let mut work = Vec::new();
     for (at, entry) in first.entries.iter_mut().enumerate() {
-        let of_others =
-            others.iter().zip(1..).filter_map(|(other, leaf)| Some((leaf, other.entries[at].sum()?)));
+        let of_others = others.iter().filter_map(|(leaf, other)| Some((*leaf, other.entries[at].sum()?)));
         let mut terms: Vec<(usize, &Tensor)> = of_others.collect();
-        let mut own = 0;
+        let mut own = own_leaf;
         if !entry.reached && !terms.is_empty() {
             let (leaf, gradient) = terms.remove(0);
             entry.add(gradient)?;
@@ -177,7 +215,7 @@ struct Work<'a> {
 
 /// Adds everything up, and gives the sum of squares of the sums.
 fn sum_fast<T: crate::kernel::Float>(work: &[(&Tensor, Work)], n_leaves: usize) -> Result<f64> {
-    let mut total = 0.0;
+    let mut of_each = Vec::with_capacity(work.len());
     let most = work.iter().map(|(_, work)| 1 + work.terms.len()).max().unwrap_or(1);
     for work in work.chunks((MOST_AT_ONCE / most).max(1)) {
         let sums: Vec<&Tensor> = work.iter().map(|(sum, _)| *sum).collect();
@@ -187,7 +225,7 @@ fn sum_fast<T: crate::kernel::Float>(work: &[(&Tensor, Work)], n_leaves: usize) 
             .iter()
             .scan(0, |next, (_, work)| Some(std::mem::replace(next, *next + work.terms.len())))
             .collect();
-        total += with_all_mut(&sums, |sums: &mut [&mut [T]]| {
+        of_each.extend(with_all_mut(&sums, |sums: &mut [&mut [T]]| {
             with_all(&terms, |terms: &[&[T]]| {
                 let of = |at: usize| {
                     let Work { leaves, terms: of_this } = &work[at].1;
@@ -195,9 +233,9 @@ fn sum_fast<T: crate::kernel::Float>(work: &[(&Tensor, Work)], n_leaves: usize) 
                 };
                 Ok(elementwise::sum_up(sums, of))
             })
-        })?;
+        })?);
     }
-    Ok(total)
+    Ok(of_each.iter().sum())
 }
 
 /// The Euclidean norm of all gradients together: `√Σ g²`, summed in float64 in the order of the parameters.

@@ -3,9 +3,9 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use vulpes_ops::{
-    AdamwItem, AdamwStep, AttentionOptions, CrossEntropyOptions, Dropout, Gradients, Mask, SgdStep, adamw,
-    adamw_all, attention, attention_pattern, backward, cross_entropy, dropout, fold_tree, grad_norm, linear,
-    reference, sgd, sum_gradients, threads,
+    AdamwItem, AdamwStep, AttentionOptions, CrossEntropyOptions, Dropout, Gradients, Mask, Noise, SgdStep,
+    adamw, adamw_all, attention, attention_pattern, backward, cross_entropy, dropout, fold_tree, grad_norm,
+    linear, reference, sgd, sum_gradients, threads,
 };
 use vulpes_random::Key;
 
@@ -280,7 +280,14 @@ fn many_parameters_at_once_are_each_by_itself() -> Result<()> {
     let items: Vec<AdamwItem> = together
         .iter()
         .enumerate()
-        .map(|(i, [param, m, v])| AdamwItem { param, m, v, grad: grads[i], step: step(i) })
+        .map(|(i, [param, m, v])| AdamwItem {
+            param,
+            m,
+            v,
+            grad: grads[i],
+            step: step(i),
+            noise: Noise::default(),
+        })
         .collect();
     threads::with_kernel_threads(3, || adamw_all(&items))?;
     for (i, (together, apart)) in together.iter().zip(&apart).enumerate() {

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::aside::move_aside;
-use crate::checkpoint;
 use crate::checkpoint::files::Files;
-use crate::error::{Error, Result};
+use crate::checkpoint::{self, Whole};
+use crate::error::{Error, Result, agreed};
 use crate::plan::Plan;
 use crate::resume;
 use crate::run_folder::{CONFIG, RunFolder, holds_run};
@@ -32,12 +32,16 @@ pub(crate) struct Notes {
     pub(crate) warnings: Vec<String>,
 }
 
-/// The run before its next step.
-pub(crate) fn begin<'a>(
-    plan: &'a Plan,
+/// Where a run begins: at a whole checkpoint, or, where there is none, anew. Of several processes the first one finds it
+/// out.
+///
+/// # Errors
+/// When the checkpoints are damaged, or the config or the corpus changed.
+pub(crate) fn find(
+    plan: &Plan,
     folder: &RunFolder,
     options: &FitOptions<'_>,
-) -> Result<(Session<'a>, Notes)> {
+) -> Result<(Option<Whole>, Notes)> {
     let root = folder.checkpoints();
     checkpoint::clean(&root, options.files)?;
     let mut notes = Notes::default();
@@ -54,41 +58,59 @@ pub(crate) fn begin<'a>(
         false => Vec::new(),
     };
     notes.told.extend(changes.iter().map(|change| format!("changed since the run began: {change}")));
-    let session = if !has_weights {
+    if !has_weights {
         if options.resume {
             let what = if holds_run(folder.path()).is_some() { "no checkpoint" } else { "no run" };
             notes
                 .told
                 .push(format!("{what} in {} yet: starting from the beginning", folder.path().display()));
         }
-        let (session, warnings) = Session::start(plan)?;
-        notes.warnings.extend(warnings);
-        session
-    } else {
-        let (mut whole, passed_over) = checkpoint::newest(&root)?;
-        notes.warnings.extend(passed_over.iter().map(|error| format!("{error}; the one before it is used")));
-        notes.told.push(format!("resuming after step {}", whole.state.step));
-        let mark = plan.data_mark()?;
-        if whole.state.data != mark {
-            let insisted = options.explicit.iter().any(|key| key.starts_with("data."));
-            if !insisted && !changes.iter().any(resume::Change::decides_rows) {
-                let changes = "  the corpus itself: its sizes or rows are others\nput it back, or insist with --set data.train=…";
-                return Err(Error::ConfigChanged {
-                    path: folder.path().to_path_buf(),
-                    changes: changes.to_owned(),
-                });
-            }
-            notes.told.push("changed since the run began: the rows".to_owned());
-            whole.state.data = mark;
+        return Ok((None, notes));
+    }
+    let (mut whole, passed_over) = checkpoint::newest(&root)?;
+    notes.warnings.extend(passed_over.iter().map(|error| format!("{error}; the one before it is used")));
+    notes.told.push(format!("resuming after step {}", whole.state.step));
+    let mark = plan.data_mark()?;
+    if whole.state.data != mark {
+        let insisted = options.explicit.iter().any(|key| key.starts_with("data."));
+        if !insisted && !changes.iter().any(resume::Change::decides_rows) {
+            let changes = "  the corpus itself: its sizes or rows are others\nput it back, or insist with --set data.train=…";
+            return Err(Error::ConfigChanged {
+                path: folder.path().to_path_buf(),
+                changes: changes.to_owned(),
+            });
         }
-        Session::restore(plan, &whole)?
+        notes.told.push("changed since the run began: the rows".to_owned());
+        whole.state.data = mark;
+    }
+    Ok((Some(whole), notes))
+}
+
+/// The run before its next step, on every process, and what there is to warn of: at the checkpoint that the first one
+/// found.
+///
+/// # Errors
+/// When the model can't be made or read on one of them.
+pub(crate) fn open<'a>(plan: &'a Plan, found: Option<&Whole>) -> Result<(Session<'a>, Vec<String>)> {
+    let processes = &plan.processes;
+    let told = match found {
+        None => Vec::new(),
+        Some(whole) => serde_json::to_vec(&(&whole.path, &whole.state)).map_err(std::io::Error::other)?,
     };
-    write_config(folder.path(), plan, options.files)?;
-    Ok((session, notes))
+    let told = processes.from_first(&told)?;
+    if told.is_empty() {
+        return agreed(processes, Session::start(plan));
+    }
+    let (path, state) = serde_json::from_slice(&told).map_err(std::io::Error::other)?;
+    let whole = match found {
+        Some(whole) => whole.clone(),
+        None => Whole { path, state },
+    };
+    Ok((Session::restore(plan, &whole)?, Vec::new()))
 }
 
 /// Writes the resolved config, whole or not at all.
-fn write_config(dir: &Path, plan: &Plan, files: &dyn Files) -> Result<()> {
+pub(crate) fn write_config(dir: &Path, plan: &Plan, files: &dyn Files) -> Result<()> {
     let text = plan
         .config
         .to_toml()

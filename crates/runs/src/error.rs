@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use vulpes_collective::Processes;
+
 use crate::config::Faults;
 
 /// The result of this crate's functions.
@@ -110,6 +112,17 @@ pub enum Error {
         /// What had no room.
         cause: Box<Error>,
     },
+    /// One of several processes failed; the others have this error.
+    #[error("{words}")]
+    Process {
+        /// Which one, and what it had to say.
+        words: String,
+        /// The exit code that goes with it.
+        code: u8,
+    },
+    /// The processes can't work together.
+    #[error(transparent)]
+    Collective(#[from] vulpes_collective::Error),
     /// The training failed.
     #[error(transparent)]
     Training(#[from] vulpes_trainer::Error),
@@ -146,11 +159,16 @@ impl Error {
 
     /// 2 for a wrong command line or config, 1 for all else.
     pub fn exit_code(&self) -> u8 {
+        use vulpes_collective::Error as Collective;
         use vulpes_model::folder::Error as Folder;
         use vulpes_trainer::Error as Training;
         let is_usage = match self {
             Self::Config { .. } | Self::Faults(_) | Self::Usage(_) | Self::ConfigChanged { .. } => true,
             Self::RunExists { .. } | Self::NoRun { .. } => true,
+            Self::Process { code, .. } => return *code,
+            Self::Collective(error) | Self::Training(Training::Collective(error)) => {
+                matches!(error, Collective::NotBuilt { .. } | Collective::TooMany { .. })
+            }
             Self::Data(error) | Self::Training(Training::Data(error)) => names_what_there_is_not(error),
             Self::Model(error) | Self::Training(Training::Model(error)) => {
                 matches!(error, vulpes_model::Error::Config(_) | vulpes_model::Error::Device(_))
@@ -160,6 +178,18 @@ impl Error {
             _ => false,
         };
         if is_usage { 2 } else { 1 }
+    }
+
+    /// Whether each of several processes has it, so that the first one's word is enough.
+    pub fn is_of_all(&self) -> bool {
+        use vulpes_trainer::Error as Training;
+        match self {
+            Self::Process { .. } | Self::Numbers(_) => true,
+            Self::Training(error) => {
+                matches!(error, Training::Process { .. } | Training::Census(_) | Training::NoTarget { .. })
+            }
+            _ => false,
+        }
     }
 
     /// Whether the disk (or a quota) was full.
@@ -177,6 +207,28 @@ impl Error {
             },
             _ => false,
         }
+    }
+}
+
+/// What all processes go on with, or an error on each: the first one's own where it failed, else
+/// [`Error::Process`].
+///
+/// # Errors
+/// Where any process failed.
+pub fn agreed<T>(processes: &Processes, own: Result<T>) -> Result<T> {
+    if processes.is_alone() {
+        return own;
+    }
+    let said = own.as_ref().err().map(|error| format!("{} {error}", error.exit_code()));
+    let Some((rank, said)) = processes.first_said(said.as_deref())? else { return own };
+    let (code, words) = said.split_once(' ').unwrap_or(("1", &said));
+    let words = match rank {
+        0 => words.to_owned(),
+        rank => format!("process {rank} of {}: {words}", processes.size()),
+    };
+    match own {
+        Err(own) if processes.is_first() => Err(own),
+        _ => Err(Error::Process { words, code: code.parse().unwrap_or(1) }),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::checkpoint::{self, folder_name};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::run_folder::CONFIG;
-use crate::session::Session;
+use crate::session::{Collected, Session};
 use crate::shell::quoted;
 
 const BATCH: &str = "batch.json";
@@ -87,7 +87,8 @@ impl Stored {
     }
 }
 
-/// Keeps the failed step of `session` under `run/doctor/`, and gives the error that ends the run.
+/// Keeps the failed step of `session` under `run/doctor/`, and gives the error that ends the run; of several processes the
+/// first keeps it, and all others help to put it together.
 pub(crate) fn keep(
     session: &mut Session<'_>,
     failed: &FailedStep,
@@ -95,6 +96,11 @@ pub(crate) fn keep(
     run: &Path,
     files: &dyn Files,
 ) -> Error {
+    let collected = match session.collect() {
+        Ok(collected) if session.training.processes().is_first() => collected,
+        Ok(_) => return Error::Numbers(failed.words.clone()),
+        Err(error) => return error,
+    };
     let step = session.training.state.step + 1;
     let place = match first_not_finite(session.transformer(), batches) {
         Ok(Some(place)) => format!("; first not finite: {place}"),
@@ -103,7 +109,7 @@ pub(crate) fn keep(
     };
     let words = format!("{}{place}", failed.words);
     let dir = run.join("doctor").join(folder_name(step));
-    let kept = write(session, failed, &words, batches, &dir, files);
+    let kept = write((session, &collected), failed, &words, batches, &dir, files);
     Error::Numbers(match kept {
         Ok(()) => format!("{words}\nthe step can be done again with: {}", command(&dir)),
         Err(error) => format!("{words}\n(its state could not be kept: {error})"),
@@ -116,14 +122,14 @@ fn command(dir: &Path) -> String {
 }
 
 fn write(
-    session: &mut Session<'_>,
+    (session, collected): (&Session<'_>, &Collected),
     failed: &FailedStep,
     words: &str,
     batches: &[Batch],
     dir: &Path,
     files: &dyn Files,
 ) -> Result<()> {
-    session.save(dir, BEFORE, files)?;
+    session.save(collected, dir, BEFORE, files)?;
     let write = |name: &str, bytes: &[u8]| {
         let path = dir.join(name);
         let written = files.write(&path, bytes).and_then(|()| files.sync(&path));

@@ -1,30 +1,25 @@
 //! The loop: batch, step, metrics, evaluation, checkpoint, until the last step or until asked to stop.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use vulpes_data::{Batch, Batches, Rank};
-use vulpes_generate::Film;
 use vulpes_trainer::{Best, Evaluation, StepNumbers};
 
-use crate::begin::{FitOptions, begin};
-use crate::config::OnFullDisk;
+use crate::begin::{self, FitOptions, Notes, write_config};
+use crate::checkpoint::Whole;
+use crate::desk::Desk;
 use crate::divergence::Divergence;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, agreed};
 use crate::failed_step;
-use crate::keep::{publish, save};
 use crate::metrics::StepLine;
 use crate::plan::Plan;
 use crate::reporter::Reporter;
 use crate::run_folder::{RunFolder, holds_run};
+use crate::same_config::require_same;
 use crate::session::Session;
 use crate::watch::Watch;
-
-/// How long a run waits before it tries a full disk again.
-const FULL_DISK_PAUSE: Duration = Duration::from_secs(2);
-/// How long it may be until a waiting run hears a signal.
-const NAP: Duration = Duration::from_millis(50);
 
 /// How a run ended.
 #[derive(Clone, Debug, Serialize)]
@@ -51,33 +46,38 @@ pub struct Summary {
     pub diverged: Option<String>,
 }
 
-/// Trains as `plan` says, in the run's folder, and tells `reporter` of it.
+/// Trains as `plan` says, in the run's folder, and tells `reporter` of it. Of several processes every one calls it; the
+/// first alone writes, and tells its reporter.
 ///
 /// # Errors
-/// Before the first step: the folder is in use or holds another run, the checkpoint is damaged, the config changed.
-/// Later: an operation fails, the numbers go wrong, the disk is full. What is whole on the disk stays whole.
+/// Before the first step: the processes were started with different configs, the folder is in use or holds another run,
+/// the checkpoint is damaged, the config changed. Later: an operation fails, the numbers go wrong, the disk is full. What
+/// is whole on the disk stays whole.
 pub fn fit(plan: &Plan, options: &FitOptions<'_>, reporter: &mut dyn Reporter) -> Result<Summary> {
-    let dir = plan.run_dir.as_path();
-    if options.resume && !dir.is_dir() {
-        return Err(Error::NoRun { path: dir.to_path_buf() });
+    let (dir, processes) = (plan.run_dir.as_path(), &plan.processes);
+    require_same(plan)?;
+    let opened = processes.is_first().then(|| open_folder(plan, options)).transpose();
+    let (folder, found, notes) = match agreed(processes, opened)? {
+        Some((folder, found, notes)) => (Some(folder), found, notes),
+        None => (None, None, Notes::default()),
+    };
+    let (mut session, warnings) = begin::open(plan, found.as_ref())?;
+    let desk = folder.map(|folder| -> Result<Desk<'_>> {
+        write_config(dir, plan, options.files)?;
+        let watch = Watch::open(plan, &folder, session.training.state.step, reporter)?;
+        notes.told.iter().for_each(|note| watch.reporter.say(note));
+        let warnings = notes.warnings.iter().chain(&warnings).chain(&plan.warnings);
+        warnings.for_each(|warning| watch.reporter.warn(warning));
+        Ok(Desk::new(plan, options, folder, watch))
+    });
+    let mut desk = agreed(processes, desk.transpose())?;
+    let finished = run(&mut session, desk.as_mut(), options);
+    if let Some(desk) = &mut desk {
+        desk.watch.reporter.finish();
     }
-    if !options.resume
-        && !options.overwrite
-        && let Some(detail) = holds_run(dir)
-    {
-        return Err(Error::RunExists { path: dir.to_path_buf(), detail });
-    }
-    let folder = RunFolder::open(dir)?;
-    let (mut session, notes) = begin(plan, &folder, options)?;
-    let first_step = session.training.state.step;
-    let mut watch = Watch::open(plan, &folder, first_step, reporter)?;
-    notes.told.iter().for_each(|note| watch.reporter.say(note));
-    notes.warnings.iter().for_each(|warning| watch.reporter.warn(warning));
-    plan.warnings.iter().for_each(|warning| watch.reporter.warn(warning));
-    let finished = run(&mut session, &folder, &mut watch, options);
-    watch.reporter.finish();
     let Finished { loss, evaluation, stopped, diverged } = finished?;
-    retrying(plan, &mut watch, options, dir, |_| publish(&session, &folder, options.files))?;
+    let published = desk.as_mut().map_or(Ok(()), |desk| desk.publish(&session));
+    agreed(processes, published)?;
     Ok(Summary {
         run: dir.to_path_buf(),
         step: session.training.state.step,
@@ -93,6 +93,23 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>, reporter: &mut dyn Reporter) -
     })
 }
 
+/// The run's folder, held by this process, and where the run begins.
+fn open_folder(plan: &Plan, options: &FitOptions<'_>) -> Result<(RunFolder, Option<Whole>, Notes)> {
+    let dir = plan.run_dir.as_path();
+    if options.resume && !dir.is_dir() {
+        return Err(Error::NoRun { path: dir.to_path_buf() });
+    }
+    if !options.resume
+        && !options.overwrite
+        && let Some(detail) = holds_run(dir)
+    {
+        return Err(Error::RunExists { path: dir.to_path_buf(), detail });
+    }
+    let folder = RunFolder::open(dir)?;
+    let (found, notes) = begin::find(plan, &folder, options)?;
+    Ok((folder, found, notes))
+}
+
 /// How the loop ended.
 struct Finished {
     loss: Option<f64>,
@@ -101,18 +118,28 @@ struct Finished {
     diverged: Option<String>,
 }
 
+/// The loop, on every process; what stands in `at_desk` happens where the run is written down.
 fn run(
     session: &mut Session<'_>,
-    folder: &RunFolder,
-    watch: &mut Watch<'_>,
+    mut desk: Option<&mut Desk<'_>>,
     options: &FitOptions<'_>,
 ) -> Result<Finished> {
     let plan = session.plan();
     let train = &plan.config.train;
     let mut batches =
         Batches::new(plan.dataset.clone(), session.training.state.cursor, train.batch_rows, Rank::default());
-    let film = film(session, folder)?;
-    let mut divergence = Divergence::new(n_answers(plan), watch.first_loss());
+    let mut at_desk =
+        |work: &mut dyn FnMut(&mut Desk<'_>) -> Result<()>| desk.as_deref_mut().map_or(Ok(()), work);
+    at_desk(&mut |desk| desk.open_film(session))?;
+    let mut first_loss = None;
+    at_desk(&mut |desk| {
+        first_loss = desk.watch.first_loss();
+        Ok(())
+    })?;
+    let first_loss =
+        plan.processes.from_first(&first_loss.map_or_else(Vec::new, |loss| loss.to_le_bytes().to_vec()))?;
+    let first_loss = first_loss.first_chunk().map(|bytes| f64::from_le_bytes(*bytes));
+    let mut divergence = Divergence::new(n_answers(plan), first_loss);
     let mut loss = None;
     let mut evaluation = None;
     let before = session.training.state.elapsed_secs;
@@ -125,42 +152,42 @@ fn run(
         let numbers = match session.training.advance(&micro)? {
             Ok(numbers) => numbers,
             Err(failed) => {
-                return Err(failed_step::keep(session, &failed, &micro, folder.path(), options.files));
+                return Err(failed_step::keep(session, &failed, &micro, &plan.run_dir, options.files));
             }
         };
         session.training.state.cursor = batches.cursor();
         session.training.state.elapsed_secs = before + began.elapsed().as_secs_f64();
         let step = session.training.state.step;
-        let stopped = (options.stop)(step);
+        let stopped = asked_to_stop(plan, (options.stop)(step))?;
         let last = step == train.steps;
         let line = line(session, &numbers, step_began.elapsed(), waited);
         let log = last || step.is_multiple_of(train.log_every);
-        retrying(plan, watch, options, folder.path(), |watch| Ok(watch.step(&line, log)?))?;
+        at_desk(&mut |desk| desk.step(&line, log))?;
         loss = Some(numbers.loss.loss);
         divergence.step(numbers.loss.loss);
-        divergence.news().iter().for_each(|words| watch.reporter.warn(&format!("step {step}: {words}")));
+        if let Some(words) = divergence.news() {
+            at_desk(&mut |desk| {
+                desk.watch.reporter.warn(&format!("step {step}: {words}"));
+                Ok(())
+            })?;
+        }
         let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
         let mut new_best = false;
         if due(train.eval_every) && plan.dataset.n_validation_rows() > 0 {
             let found = session.evaluate()?;
             new_best = note_evaluation(session, &found);
-            let tokens = session.training.state.tokens;
-            retrying(plan, watch, options, folder.path(), |watch| {
-                Ok(watch.evaluation(step, tokens, &found)?)
-            })?;
-            retrying(plan, watch, options, folder.path(), |_| {
-                frame(session, film.as_ref(), Some(found.loss))
+            at_desk(&mut |desk| {
+                desk.evaluation(&session.training.state, &found)?;
+                desk.frame(session, Some(found.loss))
             })?;
             evaluation = Some(found);
         } else if step.is_power_of_two() {
-            retrying(plan, watch, options, folder.path(), |_| frame(session, film.as_ref(), None))?;
+            at_desk(&mut |desk| desk.frame(session, None))?;
         }
         if due(train.checkpoint_every) || stopped.is_some() || (new_best && train.keep_best > 0) {
             session.training.state.elapsed_secs = before + began.elapsed().as_secs_f64();
-            retrying(plan, watch, options, folder.path(), |watch| {
-                save(session, folder, watch, options.files)
-            })?;
-            retrying(plan, watch, options, folder.path(), |watch| Ok(watch.draw()?))?;
+            let collected = session.collect()?;
+            at_desk(&mut |desk| desk.save(session, &collected))?;
         }
         if stopped.is_some() {
             return Ok(Finished { loss, evaluation, stopped, diverged: divergence.words() });
@@ -169,36 +196,18 @@ fn run(
     Ok(Finished { loss, evaluation, stopped: None, diverged: divergence.words() })
 }
 
+/// Whether any of the processes was asked to stop, and with which exit code: all stop after the same step.
+fn asked_to_stop(plan: &Plan, own: Option<u8>) -> Result<Option<u8>> {
+    if plan.processes.is_alone() {
+        return Ok(own);
+    }
+    let said = plan.processes.first_said(own.map(|code| code.to_string()).as_deref())?;
+    Ok(said.map(|(_, code)| code.parse().unwrap_or(1)))
+}
+
 /// How many answers a target has.
 fn n_answers(plan: &Plan) -> usize {
     plan.model.head.n_labels().unwrap_or(plan.model.vocab_size)
-}
-
-/// The film of the run, where the config wants one, with its frame of the beginning.
-fn film(session: &Session<'_>, folder: &RunFolder) -> Result<Option<Film>> {
-    let (plan, step) = (session.plan(), session.training.state.step);
-    let train = &plan.config.train;
-    if !train.film {
-        return Ok(None);
-    }
-    let Some(tokenizer) = plan.dataset.tokenizer() else {
-        return Err(Error::Usage("train.film needs a tokenizer, which made-up ids don't have".to_owned()));
-    };
-    let film = Film::open(folder.path(), &train.probes, tokenizer, session.transformer(), step)?;
-    if step == 0 {
-        frame(session, Some(&film), None)?;
-    }
-    Ok(Some(film))
-}
-
-/// Keeps a frame of the film.
-fn frame(session: &Session<'_>, film: Option<&Film>, val_loss: Option<f64>) -> Result<()> {
-    match (film, session.plan().dataset.tokenizer()) {
-        (Some(film), Some(tokenizer)) => {
-            Ok(film.record(session.transformer(), tokenizer, session.training.state.step, val_loss)?)
-        }
-        _ => Ok(()),
-    }
 }
 
 fn line(session: &Session<'_>, numbers: &StepNumbers, took: Duration, waited: Duration) -> StepLine {
@@ -226,40 +235,4 @@ fn note_evaluation(session: &mut Session<'_>, found: &Evaluation) -> bool {
         state.best = Some(Best { step: state.step, val_loss: found.loss });
     }
     better
-}
-
-/// Does `work`; on a full disk says so, and tries again where the config wants that.
-fn retrying(
-    plan: &Plan,
-    watch: &mut Watch<'_>,
-    options: &FitOptions<'_>,
-    path: &Path,
-    mut work: impl FnMut(&mut Watch<'_>) -> Result<()>,
-) -> Result<()> {
-    let mut told = false;
-    loop {
-        let error = match work(watch) {
-            Ok(()) => return Ok(()),
-            Err(Error::BareIo(source)) => Error::io("write to", path, source),
-            Err(error) => error,
-        };
-        if !error.is_full_disk() {
-            return Err(error);
-        }
-        if plan.config.train.on_full_disk == OnFullDisk::Stop {
-            return Err(Error::FullDisk { cause: Box::new(error) });
-        }
-        if !told {
-            watch.reporter.warn(&format!("{error}; waiting for room (train.on_full_disk = \"wait\")"));
-            told = true;
-        }
-        let until = Instant::now() + FULL_DISK_PAUSE;
-        while Instant::now() < until {
-            if (options.stop)(0).is_some() {
-                // There is no room for a checkpoint of this step: the one before it is what a resume begins with.
-                return Err(error);
-            }
-            std::thread::sleep(NAP);
-        }
-    }
 }

@@ -5,12 +5,13 @@ use crate::checkpoint::files::Files;
 use crate::checkpoint::{self, folder_name};
 use crate::error::{Error, Result};
 use crate::run_folder::RunFolder;
-use crate::session::Session;
+use crate::session::{Collected, Session};
 use crate::watch::Watch;
 
 /// Saves a checkpoint, names it, and removes older ones; the metrics so far are on the disk before it is.
 pub(crate) fn save(
-    session: &mut Session<'_>,
+    session: &Session<'_>,
+    collected: &Collected,
     folder: &RunFolder,
     watch: &Watch<'_>,
     files: &dyn Files,
@@ -19,7 +20,7 @@ pub(crate) fn save(
     watch.metrics.sync().map_err(|source| Error::io("sync", watch.metrics.path(), source))?;
     let root = folder.checkpoints();
     let name = folder_name(session.training.state.step);
-    session.save(&root, &name, files)?;
+    session.save(collected, &root, &name, files)?;
     checkpoint::point(&root, "latest", &name, files)?;
     let best = session.training.state.best.filter(|best| root.join(folder_name(best.step)).is_dir());
     if let Some(best) = best {

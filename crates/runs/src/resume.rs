@@ -16,6 +16,7 @@ use crate::same_model::resolved;
 const MAY_CHANGE: &[&str] = &[
     "train.steps",
     "train.threads",
+    "train.recompute",
     "train.eval_every",
     "train.checkpoint_every",
     "train.keep_last",
@@ -143,7 +144,7 @@ pub(crate) fn changes(
     Ok(allowed)
 }
 
-fn compare(key: &str, before: &Value, after: &Value, differences: &mut Vec<Change>) {
+pub(crate) fn compare(key: &str, before: &Value, after: &Value, differences: &mut Vec<Change>) {
     if let (Value::Table(before), Value::Table(after)) = (before, after) {
         let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
         keys.sort();

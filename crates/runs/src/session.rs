@@ -1,14 +1,15 @@
 //! A run at one moment: a training and the plan that it follows; what begins it, saves it and brings it back.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use vulpes_model::{Transformer, folder};
 use vulpes_trainer::{Evaluation, State, Training};
 
 use crate::checkpoint::files::Files;
 use crate::checkpoint::{self, STATE_JSON, STATE_TENSORS, Whole};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, agreed};
 use crate::plan::Plan;
 use crate::same_model::require;
 
@@ -17,6 +18,11 @@ pub struct Session<'a> {
     plan: &'a Plan,
     /// Model, optimizer and counters.
     pub training: Training,
+}
+
+/// What a checkpoint holds beside the model and the counters: on the first process the optimizer's tensors, whole.
+pub struct Collected {
+    optimizer: BTreeMap<String, Tensor>,
 }
 
 impl<'a> Session<'a> {
@@ -35,6 +41,16 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When the checkpoint holds another model than the plan's, the state doesn't fit, or the restored state has another digest than the saved one.
     pub fn restore(plan: &'a Plan, whole: &Whole) -> Result<Self> {
+        let session = agreed(&plan.processes, Self::read(plan, whole))?;
+        if session.training.digest()? != whole.state.digest {
+            let what = "what was read back has another digest than what was saved".to_owned();
+            return agreed(&plan.processes, Err(Error::Damaged { path: whole.path.clone(), what }));
+        }
+        Ok(session)
+    }
+
+    /// What this process needs of a checkpoint.
+    fn read(plan: &'a Plan, whole: &Whole) -> Result<Self> {
         let damaged = |what: String| Error::Damaged { path: whole.path.clone(), what };
         require(&whole.path, &plan.model)?;
         let (transformer, _) = plan.load(&whole.path)?;
@@ -53,9 +69,6 @@ impl<'a> Session<'a> {
             .training
             .set_optimizer_tensors(&tensors)
             .map_err(|what| damaged(format!("{STATE_TENSORS}: {what}")))?;
-        if session.training.digest()? != whole.state.digest {
-            return Err(damaged("what was read back has another digest than what was saved".to_owned()));
-        }
         Ok(session)
     }
 
@@ -82,27 +95,37 @@ impl<'a> Session<'a> {
         Ok(self.training.evaluate(plan.dataset.validation_batches(plan.config.train.batch_rows))?)
     }
 
-    /// Saves the run as the folder `name` under `root`.
+    /// Puts together what a checkpoint holds, and notes its digest in the state; every process takes part, and the first
+    /// one gets it.
+    ///
+    /// # Errors
+    /// When a process has ended, or a tensor can't be read back from its device.
+    pub fn collect(&mut self) -> Result<Collected> {
+        let optimizer = self.training.optimizer_tensors()?;
+        self.training.state.digest = self.training.digest_with(&optimizer)?;
+        Ok(Collected { optimizer })
+    }
+
+    /// Saves what was collected, and all else of the run, as the folder `name` under `root`.
     ///
     /// # Errors
     /// The first file operation that failed; [`Error::DiskFull`] before any, where there is too little room.
-    pub fn save(&mut self, root: &Path, name: &str, files: &dyn Files) -> Result<PathBuf> {
-        self.training.state.digest = self.training.digest()?;
+    pub fn save(&self, collected: &Collected, root: &Path, name: &str, files: &dyn Files) -> Result<PathBuf> {
         let needed = self.plan.checkpoint_bytes();
         files.create_dir(root).map_err(|source| Error::io("create", root, source))?;
         if let Some(free) = files.free_space(root).filter(|free| *free < needed) {
             let detail = format!(", {free} are free");
             return Err(Error::DiskFull { path: root.to_path_buf(), needed, detail });
         }
-        checkpoint::save_folder(root, name, files, &|dir, files| self.fill(dir, files))
+        checkpoint::save_folder(root, name, files, &|dir, files| self.fill(collected, dir, files))
     }
 
-    fn fill(&self, dir: &Path, files: &dyn Files) -> Result<()> {
+    fn fill(&self, collected: &Collected, dir: &Path, files: &dyn Files) -> Result<()> {
         self.fill_model(dir, files)?;
-        let tensors = match self.plan.dtype {
-            DType::F64 => self.training.tensors(),
-            _ => self.training.optimizer_tensors(),
-        };
+        let mut tensors = collected.optimizer.clone();
+        if self.plan.dtype == DType::F64 {
+            tensors.extend(self.training.parameter_tensors());
+        }
         let path = dir.join(STATE_TENSORS);
         // Not `serialize_to_file`: every write goes through `files`, so that tests can make it fail.
         let bytes = safetensors::serialize(&tensors, None)

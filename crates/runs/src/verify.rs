@@ -154,8 +154,8 @@ fn replay(
 }
 
 fn first_difference(found: &Session<'_>, saved: &Session<'_>) -> Result<Option<String>> {
-    let theirs = saved.training.tensors();
-    for (name, tensor) in found.training.tensors() {
+    let theirs = saved.training.tensors()?;
+    for (name, tensor) in found.training.tensors()? {
         let same = theirs.get(&name).map(|other| same_bits(&tensor, other)).transpose()?;
         if same != Some(true) {
             return Ok(Some(format!("tensor `{name}` differs from the checkpoint's")));

@@ -1,5 +1,7 @@
 //! What can stop a training.
 
+use vulpes_collective::Processes;
+
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -29,6 +31,19 @@ pub enum Error {
         /// The step.
         step: u64,
     },
+    /// One of the processes failed; every one of them has this error.
+    #[error("process {rank} of {size}: {words}")]
+    Process {
+        /// Which one.
+        rank: usize,
+        /// How many there are.
+        size: usize,
+        /// What it had to say.
+        words: String,
+    },
+    /// The processes can't work together.
+    #[error(transparent)]
+    Collective(#[from] vulpes_collective::Error),
     /// The model failed.
     #[error(transparent)]
     Model(#[from] vulpes_model::Error),
@@ -38,4 +53,17 @@ pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+/// What all processes go on with, or the first one's failure, the same on each; a process alone keeps its own.
+pub(crate) fn agree<T>(processes: &Processes, own: Result<T>) -> Result<T> {
+    if processes.is_alone() {
+        return own;
+    }
+    let failed = processes.first_said(own.as_ref().err().map(ToString::to_string).as_deref())?;
+    match (own, failed) {
+        (Ok(own), None) => Ok(own),
+        (Err(own), None) => Err(own),
+        (_, Some((rank, words))) => Err(Error::Process { rank, size: processes.size(), words }),
+    }
 }

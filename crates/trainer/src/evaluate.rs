@@ -4,13 +4,14 @@ use candle_core::{DType, Tensor};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use serde::Serialize;
+use vulpes_collective::Processes;
 use vulpes_data::{Batch, IGNORED, Scores};
 use vulpes_model::{Head, Run, Transformer};
 use vulpes_ops::CrossEntropyOptions;
 use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
 
-use crate::error::Result;
-use crate::step::{input, scalar};
+use crate::error::{Result, agree};
+use crate::shard::{input, scalar};
 
 /// What an evaluation found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -49,15 +50,44 @@ impl Sums {
         }
     }
 
-    fn add(&mut self, other: &Self) {
-        self.loss += other.loss;
+    /// Adds the whole numbers of other sums; losses are added by whoever knows their order.
+    fn count_all(&mut self, other: &Self) {
         self.n_targets += other.n_targets;
         self.right += other.right;
         self.labels.add(&other.labels);
     }
 }
 
-/// Evaluates `transformer` on `batches`, each batch on a thread of `pool` where there is one.
+impl Sums {
+    /// The whole numbers of all processes together.
+    fn of_all(&self, processes: &Processes, mut total: Self) -> Result<Self> {
+        if processes.is_alone() {
+            return Ok(self.clone());
+        }
+        let said: Vec<u64> = [[self.n_targets, self.right, 0]]
+            .into_iter()
+            .chain(self.labels.rows())
+            .flatten()
+            .map(|n| n as u64)
+            .collect();
+        for said in processes.gather(bytemuck::cast_slice(&said))? {
+            let numbers: Vec<usize> =
+                said.chunks_exact(8).map(|n| bytemuck::pod_read_unaligned::<u64>(n) as usize).collect();
+            for (at, &[a, b, n]) in numbers.as_chunks::<3>().0.iter().enumerate() {
+                if at == 0 {
+                    total.n_targets += a;
+                    total.right += b;
+                } else {
+                    total.labels.count_rows([a, b, n]);
+                }
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// Evaluates `transformer` on `batches`, each batch on a thread of `pool` where there is one; of several processes each
+/// takes every so manieth batch, and all have the result.
 ///
 /// # Errors
 /// When an operation fails.
@@ -66,6 +96,7 @@ pub fn evaluate(
     batches: impl Iterator<Item = vulpes_data::Result<Batch>>,
     pool: Option<&ThreadPool>,
     (kernel_threads, precision): (usize, Precision),
+    processes: &Processes,
 ) -> Result<Evaluation> {
     let transformer = transformer.without_gradients()?;
     let head = transformer.config().head;
@@ -74,20 +105,11 @@ pub fn evaluate(
         let run = || sums(&transformer, batch, none.clone());
         with_kernel_threads(kernel_threads, || with_precision(precision, run))
     };
-    let mut total = none.clone();
-    let wave = pool.map_or(1, ThreadPool::current_num_threads);
-    let mut batches = batches.peekable();
-    while batches.peek().is_some() {
-        let wave: Vec<Batch> = batches.by_ref().take(wave).collect::<vulpes_data::Result<_>>()?;
-        // The sums are added in the order of the batches, whichever thread was first.
-        let found: Vec<candle_core::Result<Sums>> = match pool {
-            Some(pool) => pool.install(|| wave.par_iter().map(one).collect()),
-            None => wave.iter().map(one).collect(),
-        };
-        for sums in found {
-            total.add(&sums?);
-        }
-    }
+    let own_batches = batches.enumerate().filter(|(at, _)| at % processes.size() == processes.rank());
+    let own = own_sums(own_batches.map(|(_, batch)| batch), one, pool, none.clone());
+    let (losses, own) = agree(processes, own)?;
+    let mut total = own.of_all(processes, none)?;
+    total.loss = in_order(&losses, processes)?;
     let n = total.n_targets.max(1) as f64;
     let loss = total.loss / n;
     let asks_accuracy = asks_accuracy(head);
@@ -98,6 +120,43 @@ pub fn evaluate(
         macro_f1: total.labels.macro_f1(),
         n_targets: total.n_targets,
     })
+}
+
+/// The loss of each of a process's batches, and the sums of all else.
+fn own_sums(
+    batches: impl Iterator<Item = vulpes_data::Result<Batch>>,
+    one: impl Fn(&Batch) -> candle_core::Result<Sums> + Sync,
+    pool: Option<&ThreadPool>,
+    mut total: Sums,
+) -> Result<(Vec<f64>, Sums)> {
+    let mut losses = Vec::new();
+    let wave = pool.map_or(1, ThreadPool::current_num_threads);
+    let mut batches = batches.peekable();
+    while batches.peek().is_some() {
+        let wave: Vec<Batch> = batches.by_ref().take(wave).collect::<vulpes_data::Result<_>>()?;
+        // The losses stand in the order of the batches, whichever thread was first.
+        let found: Vec<candle_core::Result<Sums>> = match pool {
+            Some(pool) => pool.install(|| wave.par_iter().map(&one).collect()),
+            None => wave.iter().map(&one).collect(),
+        };
+        for sums in found {
+            let sums = sums?;
+            losses.push(sums.loss);
+            total.count_all(&sums);
+        }
+    }
+    Ok((losses, total))
+}
+
+/// The sum of the losses of all batches, one after the other, of which each process has every so manieth.
+fn in_order(own: &[f64], processes: &Processes) -> Result<f64> {
+    let (size, n_own) = (processes.size(), own.len() as u64);
+    let counts = processes.join(&[n_own as f64])?;
+    let joined = processes.join(own)?;
+    let starts: Vec<usize> =
+        counts.iter().scan(0, |next, n| Some(std::mem::replace(next, *next + *n as usize))).collect();
+    let ordered = (0..joined.len()).map(|at| joined[starts[at % size] + at / size]);
+    Ok(ordered.fold(0.0, |sum, loss| sum + loss))
 }
 
 /// Whether the share of right first choices says something: of next tokens the perplexity says more.

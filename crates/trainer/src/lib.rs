@@ -1,4 +1,4 @@
-//! Learning: one step after the other, the same bits on any number of threads.
+//! Learning: one step after the other, the same bits on any number of threads and processes.
 //!
 //! batches → [`Stepper`] (shards, gradients, their sum) → [`census`] → clip → [`Optimizer`] → [`State`]; [`Training`]
 //! holds them together.
@@ -17,6 +17,8 @@ mod evaluate;
 mod failed;
 mod optimizer;
 mod schedule;
+mod shard;
+mod slices;
 mod spike;
 mod state;
 mod step;
@@ -26,10 +28,10 @@ pub use census::census;
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, evaluate};
 pub use failed::{FailedStep, first_not_finite};
-pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
+pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind, StateDtype};
 pub use schedule::{Schedule, ScheduleConfig, ScheduleKind};
 pub use spike::{OnSpike, SpikeMean, SpikeRule};
 pub use state::{Best, State};
-pub use step::{STACK_BYTES, StepLoss, StepOptions, Stepper, default_shards};
+pub use step::{STACK_BYTES, StepLoss, StepOptions, Stepper, default_shards, n_gradients};
 pub use training::{StepNumbers, Training, TrainingOptions};
 pub use vulpes_ops::threads::Precision;

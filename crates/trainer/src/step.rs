@@ -1,24 +1,29 @@
 //! One step's gradients: shards of rows on threads of their own, summed in an order that the config alone decides.
 //!
-//! micro-batches → each cut into the same shards of rows → shard `i` runs through all micro-batches on one tape a
-//! piece, adding into its own [`Gradients`] → the shards' gradients are added along one fixed tree ([`fold_tree`]). The number
-//! of threads decides only which thread runs which shard, so it can't change a bit.
+//! micro-batches → each cut into the same shards of rows → each shard runs on a tape and with [`Gradients`] of its own →
+//! they are added along one fixed tree ([`TreeSum`]) whose leaves are the shards of all micro-batches, in order. The
+//! numbers of threads and of processes decide only who runs which shard, so they can't change a bit. Every process has
+//! all rows of the step, and so knows their number and that of their targets without asking.
 //!
 //! The loss is the sum over the target tokens of the whole step divided by their number: neither accumulation nor
 //! padding nor shards weigh any token differently.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Device, Var};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use vulpes_data::{Batch, Rank};
-use vulpes_model::{Input, Run, Transformer};
+use vulpes_collective::{Processes, leaves_of};
+use vulpes_data::Batch;
+use vulpes_model::Transformer;
 use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
-use vulpes_ops::{CrossEntropyOptions, Gradients, backward, fold_tree, forward_for, sum_gradients};
+use vulpes_ops::{CrossEntropyOptions, Gradients, TreeSum, fold_tree, sum_gradients};
 use vulpes_random::Key;
 
 use crate::error::{Error, Result};
+use crate::shard::Shard;
+use crate::slices::{Made, Slices};
 
 /// The stack of a thread that trains: candle's backward pass recurses once per operation.
 pub const STACK_BYTES: usize = 256 << 20;
@@ -47,12 +52,14 @@ pub fn default_shards(batch_rows: usize, context_len: usize, n_parameters: usize
 const LARGE: usize = 1 << 20;
 
 /// What decides how a step's gradients are computed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct StepOptions {
     /// Shards of a micro-batch.
     pub n_shards: usize,
     /// Threads; any number gives the same bits.
     pub n_threads: usize,
+    /// The processes that share the leaves; any number gives the same bits.
+    pub processes: Processes,
     /// The probability mass that is spread over all classes.
     pub label_smoothing: f64,
     /// What the factors of the projections' matrix products are rounded to.
@@ -66,17 +73,15 @@ pub struct StepOptions {
 /// What computes the gradients of a step.
 pub struct Stepper {
     transformer: Transformer,
-    shards: Vec<Gradients>,
+    parameters: Vec<(String, Var)>,
+    slices: Slices,
+    /// The sum of the last step.
+    total: Option<Gradients>,
+    /// Buffers that no step is using.
+    free: Vec<Gradients>,
     /// The threads of a step; `None` is the one that asks for it.
     pool: Option<Arc<ThreadPool>>,
-    /// Threads of a kernel where shards run, and where they have ended.
-    kernel_threads: usize,
-    n_threads: usize,
-    options: CrossEntropyOptions,
-    precision: Precision,
-    recompute: bool,
-    seed: u64,
-    rank: Rank,
+    options: StepOptions,
 }
 
 /// The loss of one step's batches.
@@ -90,10 +95,29 @@ pub struct StepLoss {
     pub n_tokens: usize,
 }
 
+/// How many of a process's `n_leaves` leaves run side by side: all shards of a single micro-batch; of several, no more
+/// than there are threads, for each holds gradients of its own.
+fn at_once(n_leaves: usize, n_shards: usize, n_threads: usize) -> usize {
+    if n_leaves <= n_shards { n_leaves.max(1) } else { n_shards.min(n_threads).max(1) }
+}
+
+/// The most sets of gradients that a process holds at one time, which makes `leaves` of the tree of `n_leaves`.
+pub fn n_gradients(leaves: Range<usize>, n_leaves: usize, n_shards: usize, n_threads: usize) -> usize {
+    let width = at_once(leaves.len(), n_shards, n_threads);
+    let mut tree = TreeSum::new(n_leaves);
+    let mut most = 1;
+    for first in leaves.clone().step_by(width) {
+        let wave = first..leaves.end.min(first + width);
+        most = most.max(tree.n_kept() + wave.len());
+        for leaf in wave {
+            let Ok(()) = tree.push(leaf..leaf + 1, (), |(), ()| Ok::<_, Infallible>(()));
+        }
+    }
+    most
+}
+
 impl Stepper {
-    /// Prepares a set of gradients a shard for the parameters that `trainable` names.
-    ///
-    /// `rank` is the one whose batches ([`vulpes_data::Batches`]) are given to [`Stepper::gradients`].
+    /// Prepares the gradients of the parameters that `trainable` names.
     ///
     /// # Errors
     /// Returns an error if the threads can't be started.
@@ -101,81 +125,127 @@ impl Stepper {
         transformer: &Transformer,
         trainable: &dyn Fn(&str) -> bool,
         options: StepOptions,
-        rank: Rank,
     ) -> Result<Self> {
-        let StepOptions { n_shards, n_threads, label_smoothing, precision, recompute, seed } = options;
+        let (n_shards, n_threads) = (options.n_shards.max(1), options.n_threads.max(1));
         let transformer = transformer.with_trainable(trainable)?;
         let all = transformer.parameters().iter().filter(|(name, _)| trainable(name));
         let parameters: Vec<(String, Var)> = all.map(|(name, var)| (name.to_owned(), var.clone())).collect();
-        let shards =
-            (0..n_shards.max(1)).map(|_| Gradients::new(&parameters)).collect::<candle_core::Result<_>>()?;
-        let workers = n_threads.min(n_shards).max(1);
+        let slices = Slices::new(&options.processes, &parameters)?;
         let is_large = n_shards > 1 || transformer.parameters().numel() >= LARGE;
         let pool = (n_threads > 1 && is_large && transformer.device().is_cpu()).then(|| {
             let name = |i| format!("step-{i}");
             ThreadPoolBuilder::new().num_threads(n_threads).stack_size(STACK_BYTES).thread_name(name).build()
         });
         let pool = pool.transpose().map_err(|source| Error::Threads { n_threads, source })?;
-        Ok(Self {
-            transformer,
-            shards,
-            pool: pool.map(Arc::new),
-            kernel_threads: (n_threads / workers).max(1),
-            n_threads,
-            options: CrossEntropyOptions { label_smoothing, ..CrossEntropyOptions::default() },
-            precision,
-            recompute,
-            seed,
-            rank,
-        })
+        let options = StepOptions { n_shards, n_threads, ..options };
+        let (total, free, pool) = (None, Vec::new(), pool.map(Arc::new));
+        Ok(Self { transformer, parameters, slices, total, free, pool, options })
     }
 
-    /// Computes loss and gradients of step `step` over its micro-batches, and the gradients' global norm.
+    /// Computes loss and gradients of step `step` over its micro-batches, and the gradients' global norm. Of several
+    /// processes each has the gradients of its own slice.
     ///
     /// # Errors
-    /// When no row has a target, or an operation fails.
+    /// When no row has a target, there are more processes than shards, or an operation fails on one of them.
     pub fn gradients(&mut self, step: u64, batches: &[Batch]) -> Result<(StepLoss, f64, &Gradients)> {
         let n_targets: usize = batches.iter().map(Batch::n_targets).sum();
         if n_targets == 0 {
             return Err(Error::NoTarget { step });
         }
-        let n_shards = self.shards.len();
-        let shard = Shard {
-            transformer: &self.transformer,
-            options: self.options,
-            dropout: Key::new(self.seed, "dropout").with(&step),
-            recompute: self.recompute,
-            first_row: batches.first().map_or(0, |batch| step_row(batch, self.rank)),
-            n_targets,
-        };
-        let (kernel_threads, precision) = (self.kernel_threads, self.precision);
-        let run = |index: usize, gradients: &mut Gradients| {
-            gradients.zero();
-            let run = || shard.run(index, n_shards, batches, gradients);
-            with_kernel_threads(kernel_threads, || with_precision(precision, run))
-        };
-        let mut sums: Vec<candle_core::Result<f64>> = Vec::new();
-        match self.pool.as_deref().filter(|_| n_shards > 1) {
-            None => sums.extend(self.shards.iter_mut().enumerate().map(|(index, shard)| run(index, shard))),
-            Some(pool) => {
-                sums.resize_with(n_shards, || Ok(0.0));
-                pool.scope(|scope| {
-                    for ((index, gradients), sum) in self.shards.iter_mut().enumerate().zip(&mut sums) {
-                        let run = &run;
-                        scope.spawn(move |_| *sum = run(index, gradients));
-                    }
-                });
-            }
+        let processes = self.options.processes.clone();
+        let n_leaves = self.options.n_shards * batches.len();
+        if processes.size() > n_leaves {
+            return Err(vulpes_collective::Error::TooMany { size: processes.size(), n_leaves }.into());
         }
-        let sums = sums.into_iter().map(|sum| sum.map(Some)).collect::<candle_core::Result<Vec<_>>>()?;
-        let sum = fold_tree(sums, |a, b| Ok::<_, Error>(a + b))?.unwrap_or(0.0);
-        let mut norm = 0.0;
-        if let Some((first, others)) = self.shards.split_first_mut() {
-            norm = with_kernel_threads(self.n_threads, || sum_gradients(first, others))?;
-        }
+        let made = self.make_leaves(step, batches, (n_leaves, n_targets));
+        let (made, report) = self.slices.report(made)?;
+        let sum =
+            fold_tree(report.losses.into_iter().map(Some), |a, b| Ok::<_, Error>(a + b))?.unwrap_or(0.0);
+        let add_up = || self.slices.sum(n_leaves, made.nodes, &report.reached);
+        let (norm, total, others) = with_kernel_threads(self.options.n_threads, add_up)?;
+        self.free.extend(others);
+        self.free.extend(self.total.take());
         let n_tokens = batches.iter().map(Batch::n_tokens).sum();
         let loss = StepLoss { loss: sum / n_targets as f64, n_targets, n_tokens };
-        Ok((loss, norm, &self.shards[0]))
+        Ok((loss, norm, self.total.insert(total)))
+    }
+
+    /// Runs this process's leaves, and adds up those that are neighbors in the tree as soon as both are there; the last
+    /// ones of a process that is alone are left as they are, to be added in one pass with all else.
+    fn make_leaves(
+        &mut self,
+        step: u64,
+        batches: &[Batch],
+        (n_leaves, n_targets): (usize, usize),
+    ) -> Result<Made> {
+        let StepOptions { n_shards, n_threads, processes, label_smoothing, precision, recompute, seed } =
+            self.options.clone();
+        // What the last step left behind serves again.
+        self.free.extend(self.total.take());
+        let shard = Shard {
+            transformer: &self.transformer,
+            options: CrossEntropyOptions { label_smoothing, ..CrossEntropyOptions::default() },
+            dropout: Key::new(seed, "dropout").with(&step),
+            recompute,
+            first_row: batches.first().map_or(0, |batch| batch.first_row),
+            n_targets,
+        };
+        let own = leaves_of(processes.rank(), processes.size(), n_leaves);
+        let width = at_once(own.len(), n_shards, n_threads);
+        let kernel_threads = (n_threads / n_threads.min(width)).max(1);
+        let run = |leaf: usize, gradients: &mut Gradients| {
+            gradients.zero();
+            let run = || shard.run(&batches[leaf / n_shards], leaf % n_shards, n_shards, gradients);
+            with_kernel_threads(kernel_threads, || with_precision(precision, run))
+        };
+        let mut losses = Vec::with_capacity(own.len());
+        let mut tree = TreeSum::new(n_leaves);
+        let mut last = Vec::new();
+        for first in own.clone().step_by(width) {
+            let leaves = first..own.end.min(first + width);
+            let new = || self.free.pop().map_or_else(|| Gradients::new(&self.parameters), Ok);
+            let mut sets =
+                std::iter::repeat_with(new).take(leaves.len()).collect::<candle_core::Result<Vec<_>>>()?;
+            let mut sums: Vec<candle_core::Result<f64>> = Vec::new();
+            match self.pool.as_deref().filter(|_| leaves.len() > 1) {
+                None => sums.extend(leaves.clone().zip(&mut sets).map(|(leaf, set)| run(leaf, set))),
+                Some(pool) => {
+                    sums.resize_with(leaves.len(), || Ok(0.0));
+                    pool.scope(|scope| {
+                        for ((leaf, set), sum) in leaves.clone().zip(&mut sets).zip(&mut sums) {
+                            let run = &run;
+                            scope.spawn(move |_| *sum = run(leaf, set));
+                        }
+                    });
+                }
+            }
+            for sum in sums {
+                losses.push(sum?);
+            }
+            if processes.is_alone() && leaves.end == own.end {
+                last = leaves.map(|leaf| leaf..leaf + 1).zip(sets).collect();
+                break;
+            }
+            for (leaf, set) in leaves.zip(sets) {
+                tree.push(leaf..leaf + 1, set, |left: &mut Gradients, right| {
+                    with_kernel_threads(n_threads, || sum_gradients(left, std::slice::from_ref(&right)))?;
+                    self.free.push(right);
+                    Ok::<_, Error>(())
+                })?;
+            }
+        }
+        let nodes = tree.into_nodes().into_iter().chain(last).collect();
+        Ok(Made { losses, nodes })
+    }
+
+    /// The processes' slices of what is learned.
+    pub(crate) fn slices(&self) -> &Slices {
+        &self.slices
+    }
+
+    /// The processes that share the step.
+    pub(crate) fn processes(&self) -> &Processes {
+        &self.options.processes
     }
 
     /// The model that is trained.
@@ -189,158 +259,29 @@ impl Stepper {
         self.pool.clone()
     }
 
-    /// The same, where shards run on them side by side.
-    pub(crate) fn shard_pool(&self) -> Option<&ThreadPool> {
-        self.pool.as_deref().filter(|_| self.shards.len() > 1)
-    }
-
-    /// How many threads a kernel may use where shards run.
-    pub(crate) fn kernel_threads(&self) -> usize {
-        self.kernel_threads
-    }
-}
-
-/// What is the same for all shards of a step.
-struct Shard<'a> {
-    transformer: &'a Transformer,
-    options: CrossEntropyOptions,
-    dropout: Key,
-    recompute: bool,
-    /// The number of the step's first row, over all ranks: dropout is keyed by the row of the step, so that no two
-    /// ranks draw the same masks.
-    first_row: u64,
-    n_targets: usize,
-}
-
-impl Shard<'_> {
-    /// Runs shard `index` of `n` through all micro-batches; the sum of its losses.
-    fn run(
-        &self,
-        index: usize,
-        n: usize,
-        batches: &[Batch],
-        gradients: &mut Gradients,
-    ) -> candle_core::Result<f64> {
-        let mut sum = 0.0;
-        for batch in batches {
-            let part = batch.slice(shard_rows(batch.rows, index, n));
-            if part.n_targets() == 0 {
-                continue;
-            }
-            let input = input(&part, self.transformer.device())?;
-            let run = Run::training(self.dropout.clone(), part.first_row - self.first_row);
-            let mut run = run.with_recompute(self.recompute);
-            let scale = 1.0 / self.n_targets as f64;
-            let loss = forward_for(gradients, scale, || {
-                let hidden = self.transformer.forward(&input, &mut run)?;
-                let hidden = self.transformer.read_by_head(&hidden, &input)?;
-                self.transformer.loss(&hidden, &part.targets, &self.options, &run)
-            })?;
-            backward(&loss.sum.affine(scale, 0.0)?, gradients)?;
-            sum += scalar(&loss.sum)?;
+    /// The threads on which batches can be evaluated side by side, where there are several, and those of a kernel then.
+    pub(crate) fn side_by_side(&self) -> (Option<&ThreadPool>, usize) {
+        let StepOptions { n_shards, n_threads, .. } = self.options;
+        match self.pool.as_deref().filter(|_| n_shards > 1) {
+            Some(pool) => (Some(pool), (n_threads / n_threads.min(n_shards)).max(1)),
+            None => (None, n_threads),
         }
-        Ok(sum)
     }
-}
-
-/// The number of the step's first row, which is rank 0's: before `batch`, the first of this rank, stand one of as many
-/// rows for each rank below it.
-fn step_row(batch: &Batch, rank: Rank) -> u64 {
-    batch.first_row.saturating_sub(batch.rows as u64 * rank.rank)
-}
-
-/// The rows of shard `index` of `n`: as even as can be, the larger ones first.
-fn shard_rows(rows: usize, index: usize, n: usize) -> Range<usize> {
-    let (each, more) = (rows / n, rows % n);
-    let start = index * each + index.min(more);
-    start..start + each + usize::from(index < more)
-}
-
-/// A batch as the model reads it.
-///
-/// # Errors
-/// When the device has no room.
-pub(crate) fn input(batch: &Batch, device: &Device) -> candle_core::Result<Input> {
-    let mut input = Input::new(&batch.ids, batch.rows, device)?;
-    if let Some(positions) = &batch.positions {
-        input = input.with_positions(positions)?;
-    }
-    if let Some(types) = &batch.token_types {
-        input = input.with_token_types(types)?;
-    }
-    if let Some(keep) = &batch.keep {
-        input = input.with_keep(keep.clone());
-    }
-    if let Some(segments) = &batch.segments {
-        input = input.with_segments(segments.clone());
-    }
-    Ok(input)
-}
-
-/// A scalar tensor's value.
-pub(crate) fn scalar(tensor: &candle_core::Tensor) -> candle_core::Result<f64> {
-    tensor.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::DType;
-    use vulpes_data::{Batches, Cursor, DataConfig, DataKind, Dataset, ObjectiveConfig, OpenOptions};
-    use vulpes_model::config::Family;
-    use vulpes_model::{Head, ModelSection};
-
     use super::*;
 
     #[test]
-    fn shards_cover_all_rows_once() {
-        for rows in 0..20 {
-            for n in 1..8 {
-                let mut next = 0;
-                for index in 0..n {
-                    let shard = shard_rows(rows, index, n);
-                    assert_eq!(shard.start, next);
-                    assert!(shard.len().abs_diff(rows / n) <= 1);
-                    next = shard.end;
-                }
-                assert_eq!(next, rows);
-            }
-        }
-    }
-
-    #[test]
-    fn ranks_draw_masks_of_their_own_and_together_those_of_one_rank() {
-        let data = DataConfig { kind: DataKind::Synthetic, ..DataConfig::default() };
-        let options = OpenOptions { vocab_size: Some(17), ..OpenOptions::new(8, 7) };
-        let dataset = Arc::new(Dataset::open(&data, &ObjectiveConfig::default(), &options).unwrap());
-        let section = ModelSection {
-            family: Some(Family::Fox),
-            context_len: Some(8),
-            dropout: Some(0.5),
-            ..ModelSection::default()
-        };
-        let config = section.resolve(17, Head::NextToken);
-        let model = Transformer::init(&config, 1, DType::F64, &Device::Cpu).unwrap();
-        // The second step of two rows a rank; made-up rows are the same in every batch, so that only masks can differ.
-        let sum = |rank: Rank, n: usize| {
-            let mut batches = Batches::new(dataset.clone(), Cursor { epoch: 0, index: 4 }, 2, rank);
-            let batches: Vec<Batch> = (0..n).map(|_| batches.next_batch().unwrap()).collect();
-            let precision = Precision::Float32;
-            let options = StepOptions {
-                n_shards: 2,
-                n_threads: 1,
-                label_smoothing: 0.0,
-                precision,
-                recompute: false,
-                seed: 3,
-            };
-            let mut stepper = Stepper::new(&model, &|_| true, options, rank).unwrap();
-            let (loss, _, _) = stepper.gradients(1, &batches).unwrap();
-            loss.loss * loss.n_targets as f64
-        };
-        let (first, second) = (sum(Rank { rank: 0, of: 2 }, 1), sum(Rank { rank: 1, of: 2 }, 1));
-        let whole = sum(Rank::default(), 2);
-        assert_ne!(first, second, "both ranks drew the same masks");
-        assert!((first + second - whole).abs() < 1e-9 * whole.abs(), "{first} + {second} is not {whole}");
+    fn few_sets_of_gradients_are_held_at_a_time() {
+        // A single micro-batch: all its shards; further ones: those on the threads, and a few nodes.
+        assert_eq!(n_gradients(0..8, 8, 8, 2), 8);
+        assert_eq!(n_gradients(0..1, 1, 1, 2), 1);
+        assert_eq!(n_gradients(0..40, 40, 1, 2), 6);
+        assert_eq!(n_gradients(0..32, 32, 8, 2), 6);
+        assert_eq!(n_gradients(10..20, 40, 1, 1), 5);
+        assert_eq!(n_gradients(0..4, 8, 8, 1), 4);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::Tensor;
-use vulpes_data::{Batch, Rank};
-use vulpes_model::{Transformer, parameter_specs};
+use vulpes_collective::Processes;
+use vulpes_data::Batch;
+use vulpes_model::{ParameterSpec, Transformer, parameter_specs};
 use vulpes_ops::threads::{Precision, with_kernel_threads};
 
 use crate::census::census;
-use crate::error::Result;
+use crate::error::{Error, Result, agree};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::failed::FailedStep;
 use crate::optimizer::{Optimizer, OptimizerConfig};
@@ -34,6 +35,8 @@ pub struct TrainingOptions {
     pub n_shards: usize,
     /// Threads; any number gives the same bits.
     pub n_threads: usize,
+    /// The processes that train together; any number gives the same bits.
+    pub processes: Processes,
     /// What the factors of the projections' matrix products are rounded to, in training and in evaluation.
     pub precision: Precision,
     /// Whether the inside of each block is computed again in the backward pass instead of kept: less memory, the same bits.
@@ -79,15 +82,23 @@ impl Training {
             StepOptions {
                 n_shards: options.n_shards,
                 n_threads: options.n_threads,
+                processes: options.processes.clone(),
                 label_smoothing: options.label_smoothing,
                 precision: options.precision,
                 recompute: options.recompute,
                 seed: options.seed,
             },
-            Rank::default(),
         )?;
         let specs = parameter_specs(transformer.config());
-        let optimizer = Optimizer::new(&options.optimizer, &specs, transformer.parameters(), &trainable)?;
+        let own = |spec: &ParameterSpec| stepper.slices().own(&spec.name);
+        let optimizer = Optimizer::new(
+            &options.optimizer,
+            &specs,
+            transformer.parameters(),
+            &trainable,
+            &own,
+            options.seed,
+        )?;
         let to_count = Some(specs.into_iter().map(|spec| spec.name).collect());
         Ok(Self { options, stepper, optimizer, state, to_count })
     }
@@ -113,7 +124,10 @@ impl Training {
         let step = self.state.step + 1;
         let (loss, norm, gradients) = self.stepper.gradients(step, batches)?;
         if !loss.loss.is_finite() || !norm.is_finite() {
-            let parameters = gradients.not_finite()?.into_iter().map(str::to_owned).collect();
+            let own = gradients.not_finite().map_err(Error::from);
+            let own = own.map(|names| names.into_iter().map(str::to_owned).collect::<Vec<String>>());
+            let own = agree(&self.options.processes, own)?;
+            let parameters = self.stepper.slices().any_of(&own)?;
             return Ok(Err(FailedStep::not_finite(step, loss.loss, norm, parameters)));
         }
         if let Some(all) = &self.to_count {
@@ -132,6 +146,7 @@ impl Training {
             let clip = self.options.optimizer.clip;
             let scale = if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
             with_kernel_threads(self.options.n_threads, || self.optimizer.step(gradients, lr, scale))?;
+            self.stepper.slices().share()?;
         }
         let state = &mut self.state;
         state.step = step;
@@ -144,23 +159,45 @@ impl Training {
         Ok(Ok(StepNumbers { loss, grad_norm: norm, lr, skipped }))
     }
 
-    /// Evaluates the model on `batches`, on the threads of the training.
+    /// Evaluates the model on `batches`, on the threads of the training; several processes share them.
     ///
     /// # Errors
     /// When an operation fails.
     pub fn evaluate(&self, batches: impl Iterator<Item = vulpes_data::Result<Batch>>) -> Result<Evaluation> {
-        let pool = self.stepper.shard_pool();
-        let kernel_threads =
-            if pool.is_some() { self.stepper.kernel_threads() } else { self.options.n_threads };
-        evaluate(self.transformer(), batches, pool, (kernel_threads, self.options.precision))
+        let (pool, kernel_threads) = self.stepper.side_by_side();
+        evaluate(
+            self.transformer(),
+            batches,
+            pool,
+            (kernel_threads, self.options.precision),
+            &self.options.processes,
+        )
     }
 
-    /// The optimizer's tensors by name ([`Optimizer::state`]).
-    pub fn optimizer_tensors(&self) -> BTreeMap<String, Tensor> {
-        self.optimizer.state()
+    /// The processes that train together.
+    pub fn processes(&self) -> &Processes {
+        self.stepper.processes()
     }
 
-    /// Takes the optimizer's saved tensors over; the counters are those of the state already.
+    /// The optimizer's tensors by name ([`Optimizer::state`]), whole, on the first process; none on the others, which
+    /// send it what they have.
+    ///
+    /// # Errors
+    /// When a process has ended, or a tensor can't be read back from its device.
+    pub fn optimizer_tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        match self.processes().is_alone() {
+            true => Ok(self.optimizer.state()),
+            false => self.optimizer.collect(self.stepper.slices()),
+        }
+    }
+
+    /// Elements of the optimizer's state that this process keeps.
+    pub fn optimizer_numel(&self) -> usize {
+        self.optimizer.numel()
+    }
+
+    /// Takes the optimizer's saved tensors over, or the part of them that this process owns; the counters are those of the
+    /// state already.
     ///
     /// # Errors
     /// As [`Optimizer::set_state`].
@@ -171,19 +208,44 @@ impl Training {
         self.optimizer.set_state(tensors, self.state.updates)
     }
 
-    /// Every tensor by name: `param.NAME` and the optimizer's.
-    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
-        let mut tensors = self.optimizer.state();
+    /// The parameters by name, as `param.NAME`.
+    pub fn parameter_tensors(&self) -> BTreeMap<String, Tensor> {
         let parameters = self.transformer().parameters().iter();
-        tensors.extend(parameters.map(|(name, var)| (format!("param.{name}"), var.as_detached_tensor())));
-        tensors
+        parameters.map(|(name, var)| (format!("param.{name}"), var.as_detached_tensor())).collect()
     }
 
-    /// The digest of model, optimizer and counters as they stand.
+    /// Every tensor by name: `param.NAME` and the optimizer's, which are as [`Training::optimizer_tensors`] gives them.
     ///
     /// # Errors
-    /// When a tensor can't be read back from its device.
+    /// As there.
+    pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut tensors = self.optimizer_tensors()?;
+        tensors.extend(self.parameter_tensors());
+        Ok(tensors)
+    }
+
+    /// [`Training::digest`], where the optimizer's tensors are at hand.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn digest_with(&self, optimizer: &BTreeMap<String, Tensor>) -> Result<String> {
+        let own = match self.processes().is_first() {
+            true => {
+                let mut tensors = optimizer.clone();
+                tensors.extend(self.parameter_tensors());
+                self.state.digest_with(&tensors).map_err(Error::from)
+            }
+            false => Ok(String::new()),
+        };
+        let own = agree(self.processes(), own)?;
+        Ok(String::from_utf8_lossy(&self.processes().from_first(own.as_bytes())?).into_owned())
+    }
+
+    /// The digest of model, optimizer and counters as they stand, the same on all processes.
+    ///
+    /// # Errors
+    /// When a process has ended, or a tensor can't be read back from its device.
     pub fn digest(&self) -> Result<String> {
-        Ok(self.state.digest_with(&self.tensors())?)
+        self.digest_with(&self.optimizer_tensors()?)
     }
 }

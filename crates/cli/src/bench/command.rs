@@ -9,8 +9,9 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use super::compare::{Comparison, compare};
 use super::data::{DataBench, bench_data, data_table, tokenize_once};
 use super::machine::{matrix_peak, memory_peak};
+use super::processes::{ProcessesBench, bench_processes, processes_table};
 use super::report::{generation_json, generation_table, json, table};
-use super::step::StepBench;
+use super::step::{How, StepBench};
 use super::worker::{Request, Worker, serve};
 use crate::called::again;
 use crate::ending::{Failure, end, say};
@@ -45,6 +46,17 @@ struct Args {
     /// Time generation instead: tokens one at a time, from a cache
     #[arg(long, conflicts_with = "plain")]
     generate: bool,
+    /// Time steps that so many processes share, each number of them in turn; the threads are shared out among them
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', conflicts_with_all = ["plain", "generate", "data", "peer"])]
+    processes: Vec<usize>,
+    /// What starts several processes
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        default_value = "mpirun --oversubscribe --bind-to none",
+        requires = "processes"
+    )]
+    launcher: String,
     /// Time the config's corpus on its way to tokens instead, and what a step waits for its rows
     #[arg(long, conflicts_with_all = ["plain", "generate"])]
     data: bool,
@@ -63,6 +75,9 @@ struct Args {
     /// Be the worker that is timed
     #[arg(long, hide = true)]
     worker: bool,
+    /// The shards of a worker of --processes
+    #[arg(long, hide = true)]
+    shards: Option<usize>,
     /// The tokenizer.json of a worker of --data
     #[arg(long, hide = true, requires = "data")]
     tokenizer: Option<PathBuf>,
@@ -96,6 +111,9 @@ fn run(args: &Args) -> Result<(), Failure> {
     };
     if args.data {
         return Ok(data(args, threads, python)?);
+    }
+    if !args.processes.is_empty() {
+        return Ok(processes(args, threads)?);
     }
     let mut comparisons = Vec::new();
     if args.generate {
@@ -131,6 +149,27 @@ fn data(args: &Args, threads: usize, python: Option<&str>) -> Result<()> {
         println!("{}", serde_json::json!({ "data": reports }));
     } else {
         print!("{}", data_table(&reports));
+    }
+    Ok(())
+}
+
+/// All configs, by each number of processes.
+fn processes(args: &Args, threads: usize) -> Result<()> {
+    let Args { processes, launcher, steps, rounds, dtype, .. } = args;
+    let bench = ProcessesBench {
+        processes,
+        launcher,
+        threads,
+        steps: *steps,
+        rounds: *rounds,
+        dtype: dtype.as_deref(),
+    };
+    let reports =
+        args.config.iter().map(|config| bench_processes(config, &bench)).collect::<Result<Vec<_>>>()?;
+    if args.json {
+        println!("{}", serde_json::json!({ "processes": reports }));
+    } else {
+        reports.iter().for_each(|report| print!("{}", processes_table(report)));
     }
     Ok(())
 }
@@ -200,7 +239,12 @@ fn work(args: &Args, threads: usize) -> Result<()> {
         println!("{}", tokenize_once(config, tokenizer)?);
         return Ok(());
     }
-    let mut bench = StepBench::start(config, args.dtype.as_deref(), threads, args.plain, &args.device)?;
+    let processes = vulpes_collective::start(|error| say(&format!("error: {error}")))?;
+    let (dtype, device) = (args.dtype.as_deref(), args.device.as_str());
+    let how =
+        How { dtype, threads: Some(threads), plain: args.plain, device, shards: args.shards, processes };
+    let mut bench = StepBench::start(config, &how)?;
     let name = if args.plain { "candle, plain operations" } else { "Vulpes" };
-    serve(name, &mut bench, StepBench::step, |bench, n| bench.generate(n, threads))
+    let shared = (&how.processes, bench.optimizer_mib());
+    serve(name, &mut bench, StepBench::step, |bench, n| bench.generate(n, threads), shared)
 }

@@ -182,7 +182,8 @@ fn read(config: &str, cache: &Path, threads: Option<usize>) -> Result<RunConfig>
 
 fn open(bench: &DataBench<'_>, folder: &Path) -> Result<Plan> {
     let config = read(bench.config, &folder.join("cache"), Some(bench.threads))?;
-    let options = PlanOptions { device: Some("cpu".into()), run_dir: PathBuf::new(), checkpoint: None };
+    let options =
+        PlanOptions { device: Some("cpu".into()), run_dir: PathBuf::new(), ..PlanOptions::default() };
     Ok(Plan::new(config, &options, &())?)
 }
 

@@ -3,6 +3,8 @@
 //! configs → a worker process each of Vulpes and of every peer (`Worker`) → rounds in turn (`compare`) → medians,
 //! ratios round by round, peak memory (`Comparison`) → table or JSON (`table`, `json`).
 //!
+//! Steps that several processes share are timed likewise (`bench_processes`), each number of them a worker of its own.
+//!
 //! A corpus on its way to tokens is timed likewise (`bench_data`), each pass a process of its own.
 //!
 //! Each worker is a process of its own, so that its memory is its own; they never run at the same time, and each round
@@ -12,6 +14,7 @@ mod command;
 mod compare;
 mod data;
 mod machine;
+mod processes;
 mod report;
 mod step;
 mod worker;

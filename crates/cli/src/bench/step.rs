@@ -1,8 +1,9 @@
 //! The training step that is timed: the trainer's own, on a config's own batches.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use vulpes_collective::Processes;
 use vulpes_data::{Batch, Cursor};
 use vulpes_model::config::{Family, MaskKind};
 use vulpes_model::{Decoder, Kind, ModelConfig, ParameterSpec, Part, parameter_specs};
@@ -17,49 +18,58 @@ pub(crate) struct StepBench {
     plain: bool,
 }
 
+/// How a config's steps are run.
+#[derive(Default)]
+pub(crate) struct How<'a> {
+    /// What they compute in, where it isn't the config's.
+    pub(crate) dtype: Option<&'a str>,
+    /// Threads of this process; the config's where it isn't given.
+    pub(crate) threads: Option<usize>,
+    /// Without any operation of our own: candle's operations alone, its threads as they are.
+    pub(crate) plain: bool,
+    /// Where.
+    pub(crate) device: &'a str,
+    /// Shards of a micro-batch, where it isn't the config's or the default.
+    pub(crate) shards: Option<usize>,
+    /// The processes that share them.
+    pub(crate) processes: Processes,
+}
+
 impl StepBench {
     /// Reads a config for its sizes alone.
     ///
     /// # Errors
     /// When the config is wrong.
     pub(crate) fn sizes(config: &str, dtype: Option<&str>) -> Result<Self> {
-        Self::open(config, dtype, None, false, "cpu")
+        Self::open(config, &How { dtype, device: "cpu", ..How::default() })
     }
 
-    /// Reads a config and makes its model, ready for steps on `threads` threads.
-    ///
-    /// `plain` leaves out every operation of our own: candle's operations alone, its threads as they are.
+    /// Reads a config and makes its model, ready for steps.
     ///
     /// # Errors
     /// When the config is wrong or there is no room.
-    pub(crate) fn start(
-        config: &str,
-        dtype: Option<&str>,
-        threads: usize,
-        plain: bool,
-        device: &str,
-    ) -> Result<Self> {
-        let mut bench = Self::open(config, dtype, Some(threads), plain, device)?;
+    pub(crate) fn start(config: &str, how: &How<'_>) -> Result<Self> {
+        let mut bench = Self::open(config, how)?;
         bench.session = Some(Session::start(bench.plan)?.0);
         Ok(bench)
     }
 
-    fn open(
-        config: &str,
-        dtype: Option<&str>,
-        threads: Option<usize>,
-        plain: bool,
-        device: &str,
-    ) -> Result<Self> {
+    fn open(config: &str, how: &How<'_>) -> Result<Self> {
+        let How { dtype, threads, plain, device, shards, ref processes } = *how;
         let (path, text) = vulpes_runs::find_config(Path::new(config))?;
         let mut overrides: Vec<String> = threads.map(|n| format!("train.threads={n}")).into_iter().collect();
         overrides.extend(dtype.map(|dtype| format!("train.dtype={dtype}")));
+        overrides.extend(shards.map(|n| format!("train.shards={n}")));
         if plain {
             // Candle's operations start their own threads; the step itself stays on this one, which the setting is of.
             overrides.extend(["train.shards=1".into(), "train.threads=1".into()]);
         }
         let config = RunConfig::parse(&path.display().to_string(), &text, &overrides)?;
-        let options = PlanOptions { device: Some(device.into()), run_dir: PathBuf::new(), checkpoint: None };
+        let options = PlanOptions {
+            device: Some(device.into()),
+            processes: processes.clone(),
+            ..PlanOptions::default()
+        };
         // The plan lives as long as the process, which exists to time this one config.
         let plan: &'static Plan = Box::leak(Box::new(Plan::new(config, &options, &())?));
         let train = &plan.config.train;
@@ -70,6 +80,17 @@ impl StepBench {
             cursor = plan.dataset.advance(cursor, train.batch_rows as u64);
         }
         Ok(Self { plan, batches, session: None, plain })
+    }
+
+    /// Parts of a step that processes can share.
+    pub(crate) fn n_leaves(&self) -> usize {
+        self.plan.n_shards * self.batches.len()
+    }
+
+    /// MiB of the optimizer's state that this process keeps.
+    pub(crate) fn optimizer_mib(&self) -> f64 {
+        let numel = self.session.as_ref().map_or(0, |session| session.training.optimizer_numel());
+        (numel * self.plan.dtype.size_in_bytes()) as f64 / f64::from(1 << 20)
     }
 
     /// Does one step: gradients, norm, clip, update.

@@ -5,6 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use vulpes_collective::Processes;
 
 /// What a worker is asked to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,22 @@ struct Answer {
     ms: Vec<f64>,
     /// The most memory that the process has held, in MiB.
     peak_rss_mib: f64,
+    /// Where several processes shared the steps: what the first one sent.
+    #[serde(default)]
+    shared: Option<Shared>,
+}
+
+/// What sharing a step takes of one process.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Shared {
+    /// MiB that it sends a step.
+    pub(crate) sent_mib: f64,
+    /// Exchanges a step.
+    pub(crate) messages: f64,
+    /// Milliseconds a step in exchanges: sending, receiving, and waiting for the others.
+    pub(crate) exchange_ms: f64,
+    /// MiB of the optimizer's state that it keeps.
+    pub(crate) optimizer_mib: f64,
 }
 
 /// How a worker introduces itself.
@@ -36,6 +53,7 @@ pub(crate) struct Worker {
     child: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
+    shared: Option<Shared>,
 }
 
 impl Worker {
@@ -52,7 +70,7 @@ impl Worker {
             .with_context(|| format!("can't start `{program}`"))?;
         let requests = child.stdin.take().context("the worker has no standard input")?;
         let answers = BufReader::new(child.stdout.take().context("the worker has no standard output")?);
-        let mut worker = Self { name: program, child, requests, answers };
+        let mut worker = Self { name: program, child, requests, answers, shared: None };
         let hello: Hello = serde_json::from_str(&worker.line()?)?;
         worker.name = format!("{}{suffix}", hello.name);
         Ok(worker)
@@ -75,7 +93,13 @@ impl Worker {
         writeln!(self.requests, "{line}").with_context(|| format!("{} has ended", self.name))?;
         self.requests.flush()?;
         let answer: Answer = serde_json::from_str(&self.line()?)?;
+        self.shared = answer.shared;
         Ok((answer.ms, answer.peak_rss_mib))
+    }
+
+    /// What sharing the steps took that were last asked for, where several processes did.
+    pub(crate) fn shared(&self) -> Option<Shared> {
+        self.shared
     }
 
     fn line(&mut self) -> Result<String> {
@@ -95,9 +119,11 @@ impl Drop for Worker {
     }
 }
 
-/// Answers requests on standard input until it closes: the other side of [`Worker`].
+/// Answers requests on standard input until it closes: the other side of [`Worker`]. Of several processes the first one
+/// does, and has the others do the same.
 ///
-/// `step` runs one training step; `generate` makes that many tokens and says how many milliseconds each took.
+/// `step` runs one training step; `generate` makes that many tokens and says how many milliseconds each took;
+/// `optimizer_mib` is what is kept of the optimizer's state.
 ///
 /// # Errors
 /// When a step fails, or a request is not understood.
@@ -106,15 +132,26 @@ pub(crate) fn serve<W>(
     worker: &mut W,
     step: impl Fn(&mut W) -> Result<()>,
     generate: impl Fn(&mut W, usize) -> Result<Vec<f64>>,
+    (processes, optimizer_mib): (&Processes, f64),
 ) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let mut say = |value: serde_json::Value| -> Result<()> {
-        writeln!(out, "{value}")?;
+        if processes.is_first() {
+            writeln!(out, "{value}")?;
+        }
         Ok(out.flush()?)
     };
     say(serde_json::json!({ "name": name }))?;
-    for line in std::io::stdin().lock().lines() {
-        let line = line?;
+    let mut lines = std::io::stdin().lock().lines();
+    loop {
+        // An empty line is none: the requests have come to their end.
+        let line =
+            if processes.is_first() { lines.next().transpose()?.unwrap_or_default() } else { String::new() };
+        let line = String::from_utf8(processes.from_first(line.as_bytes())?)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        let before = processes.traffic();
         let request = line.split_once(' ').and_then(|(what, n)| Some((what, n.parse::<usize>().ok()?)));
         let ms = match request {
             Some(("step", n)) => {
@@ -128,7 +165,14 @@ pub(crate) fn serve<W>(
             Some(("generate", n)) => generate(worker, n)?,
             _ => bail!("`{line}` is no request; `step N` and `generate N` are"),
         };
-        say(serde_json::to_value(Answer { ms, peak_rss_mib: super::machine::peak_rss_mib()? })?)?;
+        let traffic = processes.traffic();
+        let n = ms.len().max(1) as f64;
+        let shared = Some(Shared {
+            sent_mib: (traffic.bytes - before.bytes) as f64 / n / f64::from(1 << 20),
+            messages: (traffic.messages - before.messages) as f64 / n,
+            exchange_ms: (traffic.time - before.time).as_secs_f64() * 1e3 / n,
+            optimizer_mib,
+        });
+        say(serde_json::to_value(Answer { ms, peak_rss_mib: super::machine::peak_rss_mib()?, shared })?)?;
     }
-    Ok(())
 }

@@ -94,6 +94,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECTION", num_args = 0..=1, default_missing_value = "",
           conflicts_with_all = ["set", "resume", "overwrite", "device", "threads", "out", "eval", "dry_run"])]
     pub(crate) keys: Option<String>,
+
+    /// Show nothing at all: another process does
+    #[arg(skip)]
+    pub(crate) silent: bool,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod life;
 mod progress;
 mod reading;
 mod summary;
+mod together;
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -16,11 +17,12 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use serde_json::json;
+use vulpes_collective::Processes;
 use vulpes_runs::checkpoint::{self, files::Disk};
 use vulpes_runs::config::RunConfig;
 use vulpes_runs::{
-    EMBEDDED, Error, FitOptions, Plan, PlanOptions, Result, Session, check, config_summary, find_config, fit,
-    holds_failed_step, replay_failed_step, tokenizer_folder, verify,
+    EMBEDDED, Error, FitOptions, Plan, PlanOptions, Result, Session, agreed, check, config_summary,
+    find_config, fit, holds_failed_step, replay_failed_step, tokenizer_folder, verify,
 };
 use vulpes_trainer::STACK_BYTES;
 
@@ -40,7 +42,10 @@ pub(crate) fn command() -> Command {
 /// Runs the program, on a thread whose stack is large enough for any model.
 pub(crate) fn main(matches: &ArgMatches) -> ExitCode {
     let args = Args::from_arg_matches(matches).map_err(Failure::usage);
-    let run = move || end(args.and_then(|args| dispatch(&args).map_err(Into::into)));
+    let run = move || match args {
+        Ok(args) => together::run(args, dispatch),
+        Err(failure) => end(Err(failure)),
+    };
     let thread = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES).spawn(run);
     match thread.map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,
@@ -53,7 +58,8 @@ pub(crate) fn main(matches: &ArgMatches) -> ExitCode {
     }
 }
 
-fn dispatch(args: &Args) -> Result<u8> {
+fn dispatch(args: &Args, processes: &Processes) -> Result<u8> {
+    together::require_training(args, processes)?;
     if let Some(dir) = &args.check {
         return check_command(args, dir);
     }
@@ -67,22 +73,25 @@ fn dispatch(args: &Args) -> Result<u8> {
         return keys_command(args, section);
     }
     let Some(name) = &args.config else { return Err(Error::Usage("--config is wanted".to_owned())) };
-    let config = read_config(args, name)?;
     let run_dir = match &args.out {
         Some(out) => out.clone(),
         None => Path::new("runs").join(name.file_stem().unwrap_or_default()),
     };
     if args.eval {
-        return eval_command(args, config, &run_dir);
+        return eval_command(args, name, &run_dir, processes);
     }
-    // Before the data is read: a folder's name typed wrong shall cost no time.
-    if args.resume {
-        require_folder(&run_dir)?;
-    }
-    let checkpoint = if args.resume { newest(&run_dir) } else { None };
-    let plan = plan(args, config, run_dir, checkpoint)?;
+    let plan = || {
+        let config = read_config(args, name)?;
+        // Before the data is read: a folder's name typed wrong shall cost no time.
+        if args.resume {
+            require_folder(&run_dir)?;
+        }
+        let checkpoint = if args.resume { newest(&run_dir) } else { None };
+        plan(args, config, run_dir.clone(), checkpoint, processes)
+    };
+    let plan = agreed(processes, plan())?;
     if args.dry_run {
-        for warning in &plan.warnings {
+        for warning in plan.warnings.iter().filter(|_| processes.is_first()) {
             say(&format!("warning: {warning}"));
         }
         give(args, &plan.to_json(), &plan.to_string())?;
@@ -106,17 +115,29 @@ fn read_config(args: &Args, name: &Path) -> Result<RunConfig> {
     Ok(config)
 }
 
-fn plan(args: &Args, config: RunConfig, run_dir: PathBuf, checkpoint: Option<PathBuf>) -> Result<Plan> {
+fn plan(
+    args: &Args,
+    config: RunConfig,
+    run_dir: PathBuf,
+    checkpoint: Option<PathBuf>,
+    processes: &Processes,
+) -> Result<Plan> {
     exit_on_sigbus().map_err(Error::BareIo)?;
-    if args.device.is_none() {
+    if args.device.is_none() && processes.is_first() {
         vulpes_model::device::fallback().iter().for_each(|why| say(&format!("warning: {why}")));
     }
     // (A run that goes on needs what it began from no more.)
     if checkpoint.is_none() && config.train.init_from != "scratch" {
-        hub::fetched(Path::new(&config.train.init_from), args.quiet)
+        hub::fetched(Path::new(&config.train.init_from), args.quiet || !processes.is_first())
             .map_err(|error| Error::BareIo(std::io::Error::other(format!("train.init_from: {error:#}"))))?;
     }
-    let options = PlanOptions { device: args.device.clone(), run_dir, checkpoint };
+    let options = PlanOptions {
+        device: together::device(args.device.as_deref(), processes),
+        run_dir,
+        checkpoint,
+        processes: processes.clone(),
+        threads: together::threads(processes),
+    };
     let reading = Reading::new(args.quiet);
     let plan = Plan::new(config, &options, &reading);
     reading.finish();
@@ -151,7 +172,9 @@ fn train_command(args: &Args, plan: &Plan) -> Result<u8> {
     if !args.quiet {
         say(&summary::of_run(plan, &summary));
     }
-    summary.diverged.iter().for_each(|words| say(&format!("error: {words}")));
+    for words in summary.diverged.iter().filter(|_| plan.processes.is_first()) {
+        say(&format!("error: {words}"));
+    }
     if args.json {
         let value = serde_json::to_value(&summary).map_err(|error| Error::Usage(error.to_string()))?;
         give(args, &value, "")?;
@@ -159,16 +182,23 @@ fn train_command(args: &Args, plan: &Plan) -> Result<u8> {
     Ok(summary.stopped.unwrap_or(u8::from(summary.diverged.is_some())))
 }
 
-fn eval_command(args: &Args, config: RunConfig, run_dir: &Path) -> Result<u8> {
-    require_folder(run_dir)?;
-    let (whole, passed_over) = checkpoint::newest(&run_dir.join("checkpoints"))?;
-    passed_over.iter().for_each(|error| say(&format!("warning: {error}; the one before it is used")));
-    let plan = plan(args, config, run_dir.to_path_buf(), Some(whole.path.clone()))?;
-    if plan.dataset.n_validation_rows() == 0 {
-        return Err(Error::Usage(
-            "there is no validation set: give data.validation or data.validation_fraction".into(),
-        ));
-    }
+fn eval_command(args: &Args, name: &Path, run_dir: &Path, processes: &Processes) -> Result<u8> {
+    let open = || {
+        let config = read_config(args, name)?;
+        require_folder(run_dir)?;
+        let (whole, passed_over) = checkpoint::newest(&run_dir.join("checkpoints"))?;
+        for error in passed_over.iter().filter(|_| processes.is_first()) {
+            say(&format!("warning: {error}; the one before it is used"));
+        }
+        let plan = plan(args, config, run_dir.to_path_buf(), Some(whole.path.clone()), processes)?;
+        if plan.dataset.n_validation_rows() == 0 {
+            return Err(Error::Usage(
+                "there is no validation set: give data.validation or data.validation_fraction".into(),
+            ));
+        }
+        Ok((plan, whole))
+    };
+    let (plan, whole) = agreed(processes, open())?;
     let session = Session::restore(&plan, &whole)?;
     let found = session.evaluate()?;
     let text = summary::of_evaluation(whole.state.step, &found);
@@ -215,7 +245,7 @@ fn verify_command(args: &Args, dir: &Path) -> Result<u8> {
         .map_err(|error| Error::Config { path: path.clone(), reason: format!("can't be read: {error}") })?;
     let mut config = RunConfig::parse(&path.display().to_string(), &text, &[])?;
     config.train.threads = args.threads.or(config.train.threads);
-    let plan = plan(args, config, dir.to_path_buf(), tokenizer_folder(dir))?;
+    let plan = plan(args, config, dir.to_path_buf(), tokenizer_folder(dir), &Processes::default())?;
     if holds_failed_step(dir) {
         let words = replay_failed_step(&plan, dir)?;
         let text = words.clone().unwrap_or_else(|| "the step now goes well".to_owned());
@@ -234,6 +264,9 @@ fn verify_command(args: &Args, dir: &Path) -> Result<u8> {
 
 /// Writes data to stdout: one JSON document with `--json`, else text. A reader that has gone has seen enough.
 fn give(args: &Args, value: &serde_json::Value, text: &str) -> Result<()> {
+    if args.silent {
+        return Ok(());
+    }
     let mut stdout = std::io::stdout().lock();
     let written = if args.json { writeln!(stdout, "{value:#}") } else { writeln!(stdout, "{text}") };
     match written.and_then(|()| stdout.flush()) {

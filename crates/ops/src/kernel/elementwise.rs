@@ -17,7 +17,12 @@ pub(crate) fn add_to<T: Float>(out: &mut [T], x: &[T]) {
 
 /// `Σ x²` in float64: blocks of a fixed size are summed in their order, whatever the threads.
 pub(crate) fn sum_of_squares<T: Float>(x: &[T]) -> f64 {
-    for_blocks(&[x.len()], [()], |block, ()| squares_part(&x[block.range])).iter().sum()
+    block_squares(x).iter().sum()
+}
+
+/// `Σ x²` in float64 of each block.
+pub(crate) fn block_squares<T: Float>(x: &[T]) -> Vec<f64> {
+    for_blocks(&[x.len()], [()], |block, ()| squares_part(&x[block.range]))
 }
 
 /// What is to be added to a sum, by the fixed tree of [`crate::tree`].
@@ -30,12 +35,11 @@ pub(crate) struct Terms<'s, T> {
     pub(crate) n_leaves: usize,
 }
 
-/// Adds to each of `sums` its terms, and gives the sum of all squares: of each tensor's blocks in their order, then of
-/// the tensors.
+/// Adds to each of `sums` its terms, and gives the sum of squares of each, its blocks in their order.
 pub(crate) fn sum_up<'s, T: Float>(
     sums: &mut [&mut [T]],
     terms: impl Fn(usize) -> Terms<'s, T> + Sync,
-) -> f64 {
+) -> Vec<f64> {
     let lens: Vec<usize> = sums.iter().map(|sum| sum.len()).collect();
     let buffers = sums.iter_mut().map(|sum| Rows::single(sum));
     let squares = for_blocks(&lens, buffers, |block, sum| {
@@ -51,7 +55,7 @@ pub(crate) fn sum_up<'s, T: Float>(
         rest = others;
         own.iter().sum::<f64>()
     });
-    of_each.sum()
+    of_each.collect()
 }
 
 /// Adds the values of the leaves in `range` to `sum`, which is the value of leaf `own`, the first of them that there is.

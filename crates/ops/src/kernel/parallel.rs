@@ -101,7 +101,7 @@ fn bounds(n: usize, grain: usize) -> Vec<Range<usize>> {
 }
 
 /// Elements of a block of [`for_blocks`].
-const BLOCK: usize = 16 * 1024;
+pub(crate) const BLOCK: usize = 16 * 1024;
 
 /// A run of elements of one of several slices.
 pub(crate) struct Block {

@@ -169,7 +169,8 @@ fn as_mut_slice<T: WithDType>(storage: &mut CpuStorage) -> Result<&mut [T]> {
     let vector: &mut dyn Any = match storage {
         CpuStorage::F32(vector) => vector,
         CpuStorage::F64(vector) => vector,
-        _ => bail!("a kernel writes float32 or float64, not {dtype:?}"),
+        CpuStorage::BF16(vector) => vector,
+        _ => bail!("a kernel writes float32, float64 or bfloat16, not {dtype:?}"),
     };
     match vector.downcast_mut::<Vec<T>>() {
         Some(vector) => Ok(vector),

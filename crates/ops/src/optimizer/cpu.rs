@@ -1,27 +1,65 @@
 //! Optimizer steps on the CPU: one pass over parameter, moments and gradient.
 
-use super::{AdamwItem, AdamwStep, SgdStep};
+use half::bf16;
+
+use super::moment::{self, Moment};
+use super::{AdamwItem, AdamwStep, Noise, SgdStep};
 use crate::kernel::float::Float;
 use crate::kernel::parallel::{Rows, for_blocks, for_rows};
 use crate::kernel::read::{MOST_AT_ONCE, with, with_all, with_all_mut, with_mut};
 use crate::kernel::simd::multiversion;
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Result, Tensor, Var, WithDType};
 
 /// Elements a thread takes at least.
 const GRAIN: usize = 16 * 1024;
 
+/// Moments in the parameters' type.
 pub(super) fn adamw<T: Float>(items: &[AdamwItem]) -> Result<()> {
+    all_blocks::<T, T>(items, |block, noise, step| {
+        adamw_part(block.param, block.m, block.v, block.grad, step, noise);
+    })
+}
+
+/// Moments in bfloat16.
+pub(super) fn adamw_rounded<T: Float>(items: &[AdamwItem]) -> Result<()> {
+    all_blocks::<T, bf16>(items, |block, noise, step| {
+        adamw_rounded_part(block.param, block.m, block.v, block.grad, step, noise);
+    })
+}
+
+/// A block of a parameter with its moments, each an `M`, and its gradient.
+struct OfBlock<'a, T, M> {
+    param: &'a mut [T],
+    m: &'a mut [M],
+    v: &'a mut [M],
+    grad: &'a [T],
+}
+
+/// Runs `f` over the blocks of all parameters, on the kernel's threads.
+fn all_blocks<T: Float, M: WithDType>(
+    items: &[AdamwItem],
+    f: impl Fn(OfBlock<T, M>, Noise, &AdamwStep) + Sync,
+) -> Result<()> {
     // Each has three tensors to write to.
     for items in items.chunks(MOST_AT_ONCE / 3) {
-        let params: Vec<&Tensor> = items.iter().map(|item| item.param.as_tensor()).collect();
+        let params: Vec<&Tensor> = items.iter().map(|item| item.param).collect();
         let m = items.iter().map(|item| item.m.as_tensor());
         let moments: Vec<&Tensor> = m.chain(items.iter().map(|item| item.v.as_tensor())).collect();
         let grads: Vec<&Tensor> = items.iter().map(|item| item.grad).collect();
-        let steps: Vec<AdamwStep> = items.iter().map(|item| item.step).collect();
         with_all(&grads, |grads: &[&[T]]| {
             with_all_mut(&params, |params: &mut [&mut [T]]| {
-                with_all_mut(&moments, |moments: &mut [&mut [T]]| {
-                    adamw_blocks(params, moments, grads, &steps);
+                with_all_mut(&moments, |moments: &mut [&mut [M]]| {
+                    let lens: Vec<usize> = grads.iter().map(|grad| grad.len()).collect();
+                    let (m, v) = moments.split_at_mut(grads.len());
+                    let buffers = params.iter_mut().zip(m.iter_mut().zip(v));
+                    let buffers = buffers
+                        .map(|(param, (m, v))| (Rows::single(param), Rows::single(m), Rows::single(v)));
+                    for_blocks(&lens, buffers, |block, (param, m, v)| {
+                        let AdamwItem { step, noise: Noise { key, first }, .. } = &items[block.slice];
+                        let noise = Noise { key: *key, first: first + block.range.start as u64 };
+                        let grad = &grads[block.slice][block.range];
+                        f(OfBlock { param: param.values, m: m.values, v: v.values, grad }, noise, step);
+                    });
                     Ok(())
                 })
             })
@@ -30,7 +68,7 @@ pub(super) fn adamw<T: Float>(items: &[AdamwItem]) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn sgd<T: Float>(param: &Var, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Result<()> {
+pub(super) fn sgd<T: Float>(param: &Tensor, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Result<()> {
     with(grad, |grad: &[T]| {
         with_mut(param, |param: &mut [T]| {
             with_mut(velocity, |velocity: &mut [T]| {
@@ -39,22 +77,6 @@ pub(super) fn sgd<T: Float>(param: &Var, velocity: &Var, grad: &Tensor, step: &S
             })
         })
     })
-}
-
-/// One AdamW step of each parameter, with its moments and its gradient.
-fn adamw_blocks<T: Float>(
-    params: &mut [&mut [T]],
-    moments: &mut [&mut [T]],
-    grads: &[&[T]],
-    steps: &[AdamwStep],
-) {
-    let lens: Vec<usize> = grads.iter().map(|grad| grad.len()).collect();
-    let (m, v) = moments.split_at_mut(grads.len());
-    let buffers = params.iter_mut().zip(m.iter_mut().zip(v));
-    let buffers = buffers.map(|(param, (m, v))| (Rows::single(param), Rows::single(m), Rows::single(v)));
-    for_blocks(&lens, buffers, |block, (param, m, v)| {
-        adamw_part(param.values, m.values, v.values, &grads[block.slice][block.range], &steps[block.slice]);
-    });
 }
 
 /// One SGD step over all elements.
@@ -67,19 +89,43 @@ fn sgd_ranges<T: Float>(param: &mut [T], velocity: &mut [T], grad: &[T], step: &
 
 multiversion! {
     /// One AdamW step over all elements.
-    fn adamw_part = adamw_body(param: &mut [T], m: &mut [T], v: &mut [T], grad: &[T], step: &AdamwStep);
+    fn adamw_part = adamw_plain(
+        param: &mut [T], m: &mut [T], v: &mut [T], grad: &[T], step: &AdamwStep, noise: Noise,
+    );
+    /// The same with moments in bfloat16.
+    fn adamw_rounded_part = adamw_half(
+        param: &mut [T], m: &mut [bf16], v: &mut [bf16], grad: &[T], step: &AdamwStep, noise: Noise,
+    );
     /// One SGD step over all elements.
     fn sgd_part = sgd_body(param: &mut [T], velocity: &mut [T], grad: &[T], step: &SgdStep);
 }
 
 #[inline(always)]
-fn adamw_body<T: Float, const FMA: bool>(
+fn adamw_plain<T: Float, const FMA: bool>(
     param: &mut [T],
     m: &mut [T],
     v: &mut [T],
     grad: &[T],
     step: &AdamwStep,
+    noise: Noise,
 ) {
+    adamw_body(OfBlock { param, m, v, grad }, step, noise);
+}
+
+#[inline(always)]
+fn adamw_half<T: Float, const FMA: bool>(
+    param: &mut [T],
+    m: &mut [bf16],
+    v: &mut [bf16],
+    grad: &[T],
+    step: &AdamwStep,
+    noise: Noise,
+) {
+    adamw_body(OfBlock { param, m, v, grad }, step, noise);
+}
+
+#[inline(always)]
+fn adamw_body<T: Float, M: Moment<T>>(block: OfBlock<T, M>, step: &AdamwStep, noise: Noise) {
     let correction1 = 1.0 - libm::pow(step.beta1, step.step as f64);
     let correction2 = 1.0 - libm::pow(step.beta2, step.step as f64);
     let keep = T::of(1.0 - step.lr * step.weight_decay);
@@ -87,11 +133,14 @@ fn adamw_body<T: Float, const FMA: bool>(
     let (beta2, rest2) = (T::of(step.beta2), T::of(1.0 - step.beta2));
     let (size, root, eps) = (T::of(step.lr / correction1), T::of(1.0 / correction2.sqrt()), T::of(step.eps));
     let scale = T::of(step.grad_scale);
-    for (((p, m), v), &g) in param.iter_mut().zip(m).zip(v).zip(grad) {
+    let moments = block.m.iter_mut().zip(block.v);
+    for ((index, p), ((m, v), &g)) in block.param.iter_mut().enumerate().zip(moments.zip(block.grad)) {
         let g = g * scale;
-        *m = beta1 * *m + rest1 * g;
-        *v = beta2 * *v + rest2 * (g * g);
-        *p = *p * keep - size * *m / (Float::sqrt(*v) * root + eps);
+        let first = beta1 * m.value() + rest1 * g;
+        let second = beta2 * v.value() + rest2 * (g * g);
+        *p = *p * keep - size * first / (Float::sqrt(second) * root + eps);
+        let bits = if M::ROUNDED { moment::noise(noise.key, noise.first + index as u64) } else { 0 };
+        (*m, *v) = (M::kept(first, bits), M::kept(second, bits >> 16));
     }
 }
 

@@ -1,10 +1,13 @@
 //! Optimizer steps of one parameter, in place.
 
 mod cpu;
+mod moment;
 pub(crate) mod reference;
+#[cfg(test)]
+mod tests;
 
 use crate::kernel::{by_dtype, fits};
-use candle_core::{Result, Tensor, Var, bail};
+use candle_core::{DType, Result, Tensor, Var, bail};
 
 /// The numbers of one AdamW step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +41,15 @@ pub struct SgdStep {
     pub grad_scale: f64,
 }
 
+/// What decides how moments in bfloat16 are rounded: this alone, so the same bits come out of any cut of a parameter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noise {
+    /// The key, another for each parameter and each step.
+    pub key: u64,
+    /// The number of the first element, where the tensors are a part of a parameter.
+    pub first: u64,
+}
+
 /// One AdamW step ([Loshchilov and Hutter 2017](https://arxiv.org/abs/1711.05101), algorithm 2), in PyTorch's form:
 /// `p ← p (1 − lr·wd)`, `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`,
 /// `p ← p − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)`.
@@ -48,14 +60,14 @@ pub struct SgdStep {
 /// # Errors
 /// Where the four tensors differ in shape or dtype.
 pub fn adamw(param: &Var, m: &Var, v: &Var, grad: &Tensor, step: &AdamwStep) -> Result<()> {
-    adamw_all(&[AdamwItem { param, m, v, grad, step: *step }])
+    adamw_all(&[AdamwItem { param, m, v, grad, step: *step, noise: Noise::default() }])
 }
 
 /// One parameter of [`adamw_all`], with the arguments of [`adamw`].
 #[derive(Clone, Copy, Debug)]
 pub struct AdamwItem<'a> {
-    /// The parameter.
-    pub param: &'a Var,
+    /// The parameter, or a part of it that shares its memory.
+    pub param: &'a Tensor,
     /// Its first moment.
     pub m: &'a Var,
     /// Its second moment.
@@ -64,24 +76,43 @@ pub struct AdamwItem<'a> {
     pub grad: &'a Tensor,
     /// The numbers of the step.
     pub step: AdamwStep,
+    /// How its moments are rounded, where they are bfloat16.
+    pub noise: Noise,
 }
 
 /// [`adamw`] for many parameters, no two of them the same: on the CPU the threads start once for all of them.
 ///
+/// # Dtype
+/// On the CPU the moments, all of them, may be bfloat16 beside parameters and gradients of another type. The step is done
+/// in the parameters' type, on moments as they were kept, and what is kept of the new ones is rounded stochastically by
+/// the item's [`Noise`].
+///
 /// # Errors
-/// Those of [`adamw`].
+/// Those of [`adamw`]; bfloat16 moments off the CPU.
 pub fn adamw_all(items: &[AdamwItem]) -> Result<()> {
-    let mut all = Vec::with_capacity(4 * items.len());
-    for AdamwItem { param, m, v, grad, .. } in items {
-        check("adamw", param, &[("m", m), ("v", v), ("grad", grad)])?;
-        all.extend([param.as_tensor(), m.as_tensor(), v.as_tensor(), grad]);
-    }
     let Some(first) = items.first() else { return Ok(()) };
-    if fits(&all) && items.iter().all(|item| [item.param, item.m, item.v].iter().all(|x| x.is_contiguous())) {
-        use cpu::adamw;
+    let is_rounded = first.m.dtype() == DType::BF16 && first.param.dtype() != DType::BF16;
+    let (mut all, mut moments) = (Vec::with_capacity(2 * items.len()), Vec::with_capacity(2 * items.len()));
+    for AdamwItem { param, m, v, grad, .. } in items {
+        let (m, v) = (m.as_tensor(), v.as_tensor());
+        check("adamw", param, &[("grad", grad)], None)?;
+        check("adamw", param, &[("m", m), ("v", v)], is_rounded.then_some(DType::BF16))?;
+        all.extend([*param, *grad]);
+        moments.extend([m, v]);
+    }
+    let are_whole = items.iter().all(|item| [item.param, item.m, item.v].iter().all(|x| x.is_contiguous()));
+    use cpu::{adamw, adamw_rounded};
+    if is_rounded {
+        if !fits(&all) || !are_whole {
+            bail!("adamw: moments in bfloat16 are for parameters in float32 or float64 on the CPU");
+        }
+        return by_dtype!(first.param, adamw_rounded(items));
+    }
+    all.extend(moments);
+    if fits(&all) && are_whole {
         return by_dtype!(first.param, adamw(items));
     }
-    for AdamwItem { param, m, v, grad, step } in items {
+    for AdamwItem { param, m, v, grad, step, .. } in items {
         if param.elem_count() > 0 {
             reference::adamw(param, m, v, grad, step)?;
         }
@@ -96,8 +127,8 @@ pub fn adamw_all(items: &[AdamwItem]) -> Result<()> {
 ///
 /// # Errors
 /// Where the three tensors differ in shape or dtype.
-pub fn sgd(param: &Var, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Result<()> {
-    check("sgd", param, &[("velocity", velocity), ("grad", grad)])?;
+pub fn sgd(param: &Tensor, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Result<()> {
+    check("sgd", param, &[("velocity", velocity), ("grad", grad)], None)?;
     if param.elem_count() == 0 {
         return Ok(());
     }
@@ -109,9 +140,11 @@ pub fn sgd(param: &Var, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Result
     }
 }
 
-fn check(op: &str, param: &Tensor, others: &[(&str, &Tensor)]) -> Result<()> {
+/// Checks that tensors have the parameter's shape, and its type or the one that is wanted.
+fn check(op: &str, param: &Tensor, others: &[(&str, &Tensor)], wanted: Option<DType>) -> Result<()> {
+    let wanted = wanted.unwrap_or(param.dtype());
     for (name, other) in others {
-        if other.dims() != param.dims() || other.dtype() != param.dtype() {
+        if other.dims() != param.dims() || other.dtype() != wanted {
             bail!(
                 "{op}: {name} is {:?} {:?}, but the parameter is {:?} {:?}",
                 other.dtype(),

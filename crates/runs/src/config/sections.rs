@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vulpes_trainer::freeze::glob;
-use vulpes_trainer::{OnSpike, OptimizerConfig, ScheduleConfig, ScheduleKind};
+use vulpes_trainer::{OnSpike, OptimizerConfig, OptimizerKind, ScheduleConfig, ScheduleKind, StateDtype};
 
 use super::fault::Fault;
 
@@ -46,7 +46,8 @@ pub struct TrainConfig {
     pub batch_rows: usize,
     /// Micro-batches of one step.
     pub accumulate: usize,
-    /// Shards that a micro-batch is cut into; decided by the sizes where absent, never by the threads.
+    /// Shards that a micro-batch is cut into; decided by the sizes where absent, never by the threads. The shards of all
+    /// micro-batches of a step are what several processes share out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<usize>,
     /// The most tokens of a row, up to the model's context; the whole context where absent.
@@ -162,6 +163,10 @@ fn optimizer_faults(o: &OptimizerConfig, faults: &mut Vec<Fault>) {
         "must not be negative",
     );
     wrong(!(o.clip.is_finite() && o.clip >= 0.0), "clip", o.clip, "must not be negative (0 clips nothing)");
+    if o.state_dtype == StateDtype::Bfloat16 && o.kind != OptimizerKind::Adamw {
+        let title = "optimizer.state_dtype = \"bfloat16\" is for optimizer.kind = \"adamw\"";
+        faults.push(Fault::new(title).on("optimizer.state_dtype", "").on("optimizer.kind", "not adamw"));
+    }
 }
 
 fn schedule_faults(o: &OptimizerConfig, s: &ScheduleConfig, t: &TrainConfig, faults: &mut Vec<Fault>) {

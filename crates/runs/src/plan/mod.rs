@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
+use vulpes_collective::Processes;
 use vulpes_data::{Cursor, Dataset, OpenOptions, Tokenizer};
 use vulpes_model::config::MaskKind;
 use vulpes_model::folder::{self, Extra, LoadOptions};
 use vulpes_model::{Head, ModelConfig, ModelSection, Transformer, device, n_parameters};
 
 use vulpes_trainer::freeze::frozen;
-use vulpes_trainer::{Precision, Schedule, SpikeRule, TrainingOptions, default_shards};
+use vulpes_trainer::{Precision, Schedule, SpikeRule, StateDtype, TrainingOptions, default_shards};
 
 use crate::base::Base;
 use crate::config::{DTypeName, RunConfig, head};
@@ -43,6 +44,8 @@ pub struct Plan {
     pub n_shards: usize,
     /// Threads.
     pub n_threads: usize,
+    /// The processes that train together, this one among them.
+    pub processes: Processes,
     base: Option<Base>,
     /// The parameters that stay as they are.
     pub(crate) frozen: BTreeSet<String>,
@@ -61,6 +64,10 @@ pub struct PlanOptions {
     pub run_dir: PathBuf,
     /// The checkpoint that a run goes on from; its tokenizer is used in place of a new one.
     pub checkpoint: Option<PathBuf>,
+    /// The processes that train together.
+    pub processes: Processes,
+    /// Threads where the config doesn't say; all cores where this doesn't, either.
+    pub threads: Option<usize>,
 }
 
 impl Plan {
@@ -158,21 +165,26 @@ impl Plan {
                 )));
             }
         };
-        if config.train.recompute && !device.is_cpu() {
+        let only_here = [
+            ("train.recompute", config.train.recompute),
+            ("optimizer.state_dtype = \"bfloat16\"", config.optimizer.state_dtype == StateDtype::Bfloat16),
+        ];
+        if let Some((key, _)) = only_here.iter().find(|(_, is_on)| *is_on && !device.is_cpu()) {
             return Err(Error::Usage(format!(
-                "train.recompute is for the CPU, not for {}: leave it out there",
+                "{key} is for the CPU, not for {}: leave it out there",
                 device::name(&device)
             )));
         }
         let default = default_shards(config.train.batch_rows, row_len, n_parameters(&model), &device);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         // Written down in full: what is meant must not hang on a preset that may change.
         let mut config = config;
         let ModelSection { vocab_size, pad_id, .. } = config.model;
         config.model = ModelSection { vocab_size, pad_id, ..ModelSection::from(&model) };
         let mut plan = Self {
             n_shards: config.train.shards.unwrap_or(default),
-            n_threads: config.train.threads.unwrap_or(cores),
+            n_threads: config.train.threads.or(options.threads).unwrap_or_else(cores),
+            processes: options.processes.clone(),
             run_dir: options.run_dir.clone(),
             dataset: Arc::new(dataset),
             config,
@@ -184,6 +196,7 @@ impl Plan {
             chosen,
             warnings,
         };
+        plan.check_processes()?;
         let tight = plan.check_memory(memory::available())?;
         plan.warnings.extend(tight);
         Ok(plan)
@@ -255,6 +268,7 @@ impl Plan {
             label_smoothing: objective.label_smoothing,
             n_shards: self.n_shards,
             n_threads: self.n_threads,
+            processes: self.processes.clone(),
             precision: self.precision(),
             recompute: train.recompute,
             seed: train.seed,

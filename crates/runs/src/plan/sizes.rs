@@ -1,9 +1,11 @@
 //! What a plan takes: parameters, memory, room on the disk.
 
+use vulpes_collective::leaves_of;
 use vulpes_model::parameter_specs;
-use vulpes_trainer::Optimizer;
+use vulpes_trainer::{Optimizer, StateDtype, n_gradients};
 
 use super::Plan;
+use crate::error::{Error, Result};
 
 impl Plan {
     /// How many numbers the parameters are, and how many of them are trained.
@@ -21,21 +23,50 @@ impl Plan {
         trained.map(|spec| Optimizer::state_numel(&self.config.optimizer, spec)).sum()
     }
 
+    /// Bytes of a number of the optimizer's state.
+    fn state_bytes(&self) -> usize {
+        match self.config.optimizer.state_dtype {
+            StateDtype::Full => self.dtype.size_in_bytes(),
+            StateDtype::Bfloat16 => 2,
+        }
+    }
+
     /// Bytes that a checkpoint takes on disk, within a few thousand.
     pub fn checkpoint_bytes(&self) -> u64 {
         let (all, _) = self.n_parameters();
-        let numbers = all + self.n_optimizer_state();
+        let state = self.n_optimizer_state() * self.state_bytes();
         let files: usize = self.tokenizer_files().map(|(_, bytes)| bytes.len()).sum();
         let tokenizer = files + self.dataset.tokenizer().map_or(0, |tokenizer| tokenizer.to_json().len());
-        (numbers * self.dtype.size_in_bytes() + tokenizer + 64 * 1024) as u64
+        (all * self.dtype.size_in_bytes() + state + tokenizer + 64 * 1024) as u64
     }
 
-    /// Bytes that parameters, gradients and optimizer take in memory, exactly.
+    /// Bytes that parameters, gradients and optimizer take in memory on one process, exactly.
     pub(super) fn fixed_bytes(&self) -> u64 {
         let (all, trained) = self.n_parameters();
-        let per_trained = self.n_shards as u128 + 1;
-        let numbers = all as u128 + trained as u128 * per_trained + self.n_optimizer_state() as u128;
-        self.bytes_of(numbers)
+        let (size, n_leaves) = (self.processes.size(), self.n_leaves());
+        let leaves = leaves_of(self.processes.rank(), size, n_leaves);
+        let per_trained = n_gradients(leaves, n_leaves, self.n_shards, self.n_threads) as u128 + 1;
+        let state = self.n_optimizer_state().div_ceil(size) * self.state_bytes();
+        self.bytes_of(all as u128 + trained as u128 * per_trained).saturating_add(state as u64)
+    }
+
+    /// The parts of a step that processes can share.
+    fn n_leaves(&self) -> usize {
+        self.n_shards.saturating_mul(self.config.train.accumulate)
+    }
+
+    /// Makes sure that each process has a part of a step.
+    pub(super) fn check_processes(&self) -> Result<()> {
+        let (size, n_leaves) = (self.processes.size(), self.n_leaves());
+        if size <= n_leaves {
+            return Ok(());
+        }
+        Err(Error::Usage(format!(
+            "{size} processes are too many: a step of this config has {n_leaves} parts to share out (train.accumulate = {}, \
+             times {} shards a micro-batch), and a process without one would only wait; start at most {n_leaves}, or raise \
+             train.shards (at most the rows of a micro-batch, {}) or train.accumulate, which makes another run",
+            self.config.train.accumulate, self.n_shards, self.config.train.batch_rows
+        )))
     }
 
     /// Bytes that the run takes in memory: parameters, optimizer and gradients exactly, activations roughly.

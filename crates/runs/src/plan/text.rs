@@ -17,6 +17,7 @@ impl Plan {
             "run": self.run_dir.display().to_string(),
             "device": device::name(&self.device),
             "threads": self.n_threads,
+            "processes": self.processes.size(),
             "shards": self.n_shards,
             "dtype": self.format(),
             "family": self.model.family,
@@ -53,7 +54,10 @@ impl fmt::Display for Plan {
         let t = &self.config.train;
         let m = &self.model;
         let number = |n: usize| thousands(n as f64);
-        let (threads, shards) = (counted(self.n_threads, "thread"), counted(self.n_shards, "shard"));
+        let (mut threads, shards) = (counted(self.n_threads, "thread"), counted(self.n_shards, "shard"));
+        if !self.processes.is_alone() {
+            threads = format!("{} processes of {threads}", self.processes.size());
+        }
         writeln!(f, "run         {}", self.run_dir.display())?;
         writeln!(
             f,

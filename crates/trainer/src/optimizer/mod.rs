@@ -1,59 +1,21 @@
 //! AdamW and SGD over named parameters, with state that can be saved by name and read back.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod config;
+mod rule;
 
-use candle_core::{Tensor, Var};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use candle_core::{DType, Tensor, Var};
 use vulpes_model::{ParameterSpec, Parameters, Role};
-use vulpes_ops::{AdamwItem, AdamwStep, Gradients, SgdStep, adamw_all, sgd};
+use vulpes_ops::{AdamwItem, AdamwStep, Gradients, Noise, SgdStep, adamw_all, sgd};
+use vulpes_random::Key;
 
 use crate::error::{Error, Result};
+use crate::slices::Slices;
+use rule::Rule;
 
-/// The rule by which gradients become updates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// Adam with decoupled decay ([Loshchilov and Hutter 2019](https://arxiv.org/abs/1711.05101)).
-    Adamw,
-    /// Gradient descent with momentum ([Polyak 1964](https://doi.org/10.1016/0041-5553(64)90137-5)).
-    Sgd,
-}
-
-/// `[optimizer]`: how a gradient becomes an update.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct OptimizerConfig {
-    /// The rule.
-    pub kind: OptimizerKind,
-    /// The learning rate at the schedule's height.
-    pub lr: f64,
-    /// AdamW: how much of the old first and second moment is kept a step.
-    pub betas: [f64; 2],
-    /// AdamW: added to the root of the second moment.
-    pub eps: f64,
-    /// SGD: how much of the old velocity is kept a step.
-    pub momentum: f64,
-    /// AdamW: decoupled decay, taken from the parameter itself ([`vulpes_ops::AdamwStep`]). SGD: coupled decay (L2),
-    /// added to the gradient before the momentum ([`vulpes_ops::SgdStep`]). Of tensors of two or more dimensions only.
-    pub weight_decay: f64,
-    /// The gradient's greatest global norm; 0 leaves it as it is.
-    pub clip: f64,
-}
-
-impl Default for OptimizerConfig {
-    fn default() -> Self {
-        Self {
-            kind: OptimizerKind::Adamw,
-            lr: 1e-3,
-            betas: [0.9, 0.999],
-            eps: 1e-8,
-            momentum: 0.9,
-            weight_decay: 0.01,
-            clip: 1.0,
-        }
-    }
-}
+pub use config::{OptimizerConfig, OptimizerKind, StateDtype};
 
 /// An optimizer and its state.
 ///
@@ -62,68 +24,56 @@ pub struct Optimizer {
     config: OptimizerConfig,
     slots: Vec<Slot>,
     updates: u64,
+    /// What keys the rounding of the state.
+    noise: Key,
 }
 
-/// One parameter with the rule that updates it.
+/// One parameter, or the part of it that this process owns, with the rule that updates it.
 struct Slot {
     name: String,
-    param: Var,
-    rule: Rule,
+    shape: Vec<usize>,
+    /// The elements that are updated here.
+    part: Range<usize>,
+    /// Those elements, in the memory that the model computes with; none where others update all of them.
+    owned: Option<Owned>,
+    kind: OptimizerKind,
+    /// Of the state.
+    dtype: DType,
     role: Role,
 }
 
-/// The rule that updates one parameter, with the state that it keeps of it.
-enum Rule {
-    /// The first and second moment of the gradient.
-    Adamw { m: Var, v: Var },
-    /// What is left of earlier updates.
-    Sgd { velocity: Var },
-}
-
-impl Rule {
-    const ADAMW: [&str; 2] = ["m", "v"];
-    const SGD: [&str; 1] = ["velocity"];
-
-    /// The kind of rule that a config has for parameters of a role: so far the same for all.
-    fn kind(config: &OptimizerConfig, _: &Role) -> OptimizerKind {
-        config.kind
-    }
-
-    /// The rule for a parameter, its state all zeros.
-    fn new(kind: OptimizerKind, param: &Var) -> candle_core::Result<Self> {
-        let zeros = || Var::from_tensor(&param.zeros_like()?);
-        Ok(match kind {
-            OptimizerKind::Adamw => Self::Adamw { m: zeros()?, v: zeros()? },
-            OptimizerKind::Sgd => Self::Sgd { velocity: zeros()? },
-        })
-    }
-
-    /// The names of the state tensors, as checkpoints hold them.
-    fn state_names(kind: OptimizerKind) -> &'static [&'static str] {
-        match kind {
-            OptimizerKind::Adamw => &Self::ADAMW,
-            OptimizerKind::Sgd => &Self::SGD,
-        }
-    }
-
-    /// The state tensors by name.
-    fn state(&self) -> Vec<(&'static str, &Var)> {
-        match self {
-            Self::Adamw { m, v } => Self::ADAMW.into_iter().zip([m, v]).collect(),
-            Self::Sgd { velocity } => Self::SGD.into_iter().zip([velocity]).collect(),
-        }
-    }
+/// What a process updates of a parameter: all of it in its shape, or a part as one row.
+struct Owned {
+    param: Tensor,
+    rule: Rule,
 }
 
 impl Slot {
-    /// The state tensors by the names that they have on disk, as `m.blocks.0.attention.query.weight`.
+    /// The state tensors of the part by the names that the whole ones have on disk, as
+    /// `m.blocks.0.attention.query.weight`.
     fn state(&self) -> impl Iterator<Item = (String, &Var)> {
-        self.rule.state().into_iter().map(|(state, var)| (format!("{state}.{}", self.name), var))
+        let of_part = self.owned.iter().flat_map(|owned| owned.rule.state());
+        of_part.map(|(state, var)| (format!("{state}.{}", self.name), var))
     }
+
+    /// The part of a tensor of the parameter's shape that is updated here, sharing its memory.
+    fn part_of(&self, whole: &Tensor) -> candle_core::Result<Tensor> {
+        part_of(whole, &self.part)
+    }
+}
+
+fn part_of(whole: &Tensor, part: &Range<usize>) -> candle_core::Result<Tensor> {
+    if part.len() == whole.elem_count() {
+        return Ok(whole.clone());
+    }
+    whole.flatten_all()?.narrow(0, part.start, part.len())
 }
 
 impl Optimizer {
     /// A fresh optimizer for those of the parameters that `specs` describe which `trainable` names, its state all zeros.
+    ///
+    /// `owned` says which elements of a parameter are updated here, and have their state here; all of them where there
+    /// is no other process. `seed` keys the rounding of a state in bfloat16.
     ///
     /// # Errors
     /// Returns an error if a parameter is missing, or the device has no room.
@@ -132,21 +82,36 @@ impl Optimizer {
         specs: &[ParameterSpec],
         parameters: &Parameters,
         trainable: &dyn Fn(&str) -> bool,
+        owned: &dyn Fn(&ParameterSpec) -> Range<usize>,
+        seed: u64,
     ) -> Result<Self> {
         let slot = |spec: &ParameterSpec| -> Result<Slot> {
-            let ParameterSpec { name, role, .. } = spec;
-            let param = parameters.get(name)?;
-            let rule = Rule::new(Rule::kind(config, role), param)?;
-            Ok(Slot { name: name.clone(), param: param.clone(), rule, role: *role })
+            let ParameterSpec { name, role, shape, .. } = spec;
+            let (param, part) = (parameters.get(name)?, owned(spec));
+            let kind = Rule::kind(config, role);
+            let dtype = Rule::dtype(config, param.dtype());
+            let owned = match part.is_empty() && spec.numel() > 0 {
+                true => None,
+                false => {
+                    let param = part_of(&param.as_detached_tensor(), &part)?.detach();
+                    Some(Owned { rule: Rule::new(kind, dtype, &param)?, param })
+                }
+            };
+            Ok(Slot { name: name.clone(), shape: shape.clone(), part, owned, kind, dtype, role: *role })
         };
         let slots =
             specs.iter().filter(|spec| trainable(&spec.name)).map(slot).collect::<Result<Vec<_>>>()?;
-        Ok(Self { config: config.clone(), slots, updates: 0 })
+        Ok(Self { config: config.clone(), slots, updates: 0, noise: Key::new(seed, "optimizer state") })
     }
 
     /// The number of elements of the state that an optimizer keeps of a parameter.
     pub fn state_numel(config: &OptimizerConfig, spec: &ParameterSpec) -> usize {
         spec.numel() * Rule::state_names(Rule::kind(config, &spec.role)).len()
+    }
+
+    /// The number of elements of the state that is kept here.
+    pub fn numel(&self) -> usize {
+        self.slots.iter().flat_map(Slot::state).map(|(_, var)| var.elem_count()).sum()
     }
 
     /// Applies one update at rate `lr`, every gradient multiplied by `grad_scale` first.
@@ -157,17 +122,29 @@ impl Optimizer {
         self.updates += 1;
         let o = &self.config;
         let [beta1, beta2] = o.betas;
-        let mut items = Vec::with_capacity(self.slots.len());
-        for Slot { name, param, rule, role } in &self.slots {
-            let Some(grad) = gradients.get(name) else {
-                return Err(Error::Census(format!("parameter `{name}` has no gradient")));
+        // Asked of all parameters, also those that others update: all processes go on, or none.
+        let mut grads = Vec::with_capacity(self.slots.len());
+        for slot in &self.slots {
+            let Some(grad) = gradients.get(&slot.name) else {
+                return Err(Error::Census(format!("parameter `{}` has no gradient", slot.name)));
             };
+            grads.push(slot.part_of(grad)?);
+        }
+        let mut items = Vec::with_capacity(self.slots.len());
+        let is_rounded = o.state_dtype == StateDtype::Bfloat16;
+        for (Slot { name, part, owned, role, .. }, grad) in self.slots.iter().zip(&grads) {
+            let Some(Owned { param, rule }) = owned else { continue };
             let weight_decay = if role.decays() { o.weight_decay } else { 0.0 };
             match rule {
                 Rule::Adamw { m, v } => {
                     let (eps, step) = (o.eps, self.updates);
                     let step = AdamwStep { lr, beta1, beta2, eps, weight_decay, step, grad_scale };
-                    items.push(AdamwItem { param, m, v, grad, step });
+                    let key = self.noise.with(name.as_str()).with(&self.updates);
+                    let noise = match is_rounded {
+                        true => Noise { key: key.stream().next_u64(), first: part.start as u64 },
+                        false => Noise::default(),
+                    };
+                    items.push(AdamwItem { param, m, v, grad, step, noise });
                 }
                 Rule::Sgd { velocity } => {
                     let step = SgdStep { lr, momentum: o.momentum, weight_decay, grad_scale };
@@ -189,6 +166,25 @@ impl Optimizer {
         all.map(|(name, var)| (name, var.as_detached_tensor())).collect()
     }
 
+    /// The whole state by name, put together by `collect` from what the processes have ([`Slices::collect`]): on the
+    /// first one; on the others it is empty.
+    ///
+    /// # Errors
+    /// Those of `collect`.
+    pub(crate) fn collect(&self, slices: &Slices) -> Result<BTreeMap<String, Tensor>> {
+        let mut whole = BTreeMap::new();
+        for slot in &self.slots {
+            let own: Vec<(&str, &Var)> = slot.owned.iter().flat_map(|owned| owned.rule.state()).collect();
+            for (at, state) in Rule::state_names(slot.kind).iter().enumerate() {
+                let own = own.get(at).map(|(_, var)| var.as_tensor());
+                if let Some(tensor) = slices.collect(&slot.name, &slot.shape, slot.dtype, own)? {
+                    whole.insert(format!("{state}.{}", slot.name), tensor);
+                }
+            }
+        }
+        Ok(whole)
+    }
+
     /// Takes a saved state over.
     ///
     /// # Errors
@@ -200,19 +196,26 @@ impl Optimizer {
         updates: u64,
     ) -> std::result::Result<(), String> {
         let mut unknown: BTreeSet<&str> = state.keys().map(String::as_str).collect();
-        for (name, var) in self.slots.iter().flat_map(Slot::state) {
-            let tensor = state.get(&name).ok_or_else(|| format!("tensor `{name}` is missing"))?;
-            unknown.remove(name.as_str());
-            if tensor.dims() != var.dims() || tensor.dtype() != var.dtype() {
-                return Err(format!(
-                    "tensor `{name}` is {:?} {:?}, wanted {:?} {:?}",
-                    tensor.dtype(),
-                    tensor.dims(),
-                    var.dtype(),
-                    var.dims()
-                ));
+        for slot in &self.slots {
+            for name in Rule::state_names(slot.kind).iter().map(|state| format!("{state}.{}", slot.name)) {
+                let tensor = state.get(&name).ok_or_else(|| format!("tensor `{name}` is missing"))?;
+                unknown.remove(name.as_str());
+                let Some((_, var)) = slot.state().find(|(known, _)| *known == name) else { continue };
+                // A state that was kept in the other precision is taken over; who resumes has asked for it.
+                let is_other_precision = [tensor.dtype(), var.dtype()].contains(&DType::BF16);
+                let fits = tensor.dtype() == var.dtype() || is_other_precision;
+                if tensor.dims() != slot.shape || !fits {
+                    return Err(format!(
+                        "tensor `{name}` is {:?} {:?}, wanted {:?} {:?}",
+                        tensor.dtype(),
+                        tensor.dims(),
+                        var.dtype(),
+                        slot.shape
+                    ));
+                }
+                let part = slot.part_of(tensor).and_then(|part| var.set(&part.to_dtype(var.dtype())?));
+                part.map_err(|error| format!("tensor `{name}`: {error}"))?;
             }
-            var.set(tensor).map_err(|error| format!("tensor `{name}`: {error}"))?;
         }
         if let Some(name) = unknown.first() {
             let others = match unknown.len() - 1 {
@@ -243,7 +246,9 @@ mod tests {
             let name = format!("{name}.embedding.token.weight");
             let specs = parameter_specs(model.config());
             let config = OptimizerConfig { kind, ..OptimizerConfig::default() };
-            let mut optimizer = Optimizer::new(&config, &specs, model.parameters(), &|_| true).unwrap();
+            let whole = |spec: &ParameterSpec| 0..spec.numel();
+            let mut optimizer =
+                Optimizer::new(&config, &specs, model.parameters(), &|_| true, &whole, 1).unwrap();
             // The state shares memory with the optimizer, and a variable can't be set to itself.
             let copy = |(name, tensor): (String, Tensor)| (name, tensor.copy().unwrap());
             let whole: BTreeMap<String, Tensor> = optimizer.state().into_iter().map(copy).collect();
