@@ -277,6 +277,12 @@ mod needs_mpirun {
             .fails(2, &["10 processes are too many", "has 9 parts"]);
         train(&place, 2, &["--list"]).fails(2, &["are for one process"]);
         train(&place, 2, &["--config", "none.toml"]).fails(2, &["none.toml"]);
+        // What one of them alone can't do ends all.
+        let args =
+            ["-n", "1", TRAIN, "--config", "small.toml", ":", "-n", "1", TRAIN, "--config", "none.toml"];
+        let said = Said::of(&mpirun(&place, &args).output().expect("mpirun runs"));
+        said.fails(2, &["process 1 of 2: ", "none.toml"]);
+        assert!(!place.path("runs").exists());
         // Two runs in one folder.
         let args = ["--config", "small.toml", "--set", "train.steps=100000", "--threads", "1"];
         let child = start(&place, 2, &args);
