@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use vulpes_data::{Batch, Batches, Rank};
+use vulpes_data::{Batch, Batches, ObjectiveKind, Rank};
 use vulpes_generate::Film;
 use vulpes_trainer::{Best, Evaluation, StepNumbers};
 
@@ -171,7 +171,12 @@ fn run(
 
 /// How many answers a target has.
 fn n_answers(plan: &Plan) -> usize {
-    plan.model.head.n_labels().unwrap_or(plan.model.vocab_size)
+    let train = &plan.config.train;
+    match plan.config.objective.kind() {
+        // The second texts of the step.
+        ObjectiveKind::Contrastive => train.batch_rows.saturating_mul(train.accumulate),
+        _ => plan.model.head.n_labels().unwrap_or(plan.model.vocab_size),
+    }
 }
 
 /// The film of the run, where the config wants one, with its frame of the beginning.

@@ -29,6 +29,15 @@ pub enum Error {
         /// The step.
         step: u64,
     },
+    /// Pairs of texts are told from the others of the step, which other processes would have.
+    #[error(
+        "objective.kind = \"contrastive\" tells each pair from all others of the step, and {n_ranks} processes would \
+         each see their own alone: train in one process"
+    )]
+    PairsOfRanks {
+        /// How many processes there are.
+        n_ranks: u64,
+    },
     /// The model failed.
     #[error(transparent)]
     Model(#[from] vulpes_model::Error),

@@ -26,6 +26,10 @@ pub struct Evaluation {
     /// [`Scores::macro_f1`], for labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub macro_f1: Option<f64>,
+    /// Of pairs of texts, the share whose first text is nearer to its own second one than to any other of the validation
+    /// set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recall_at_1: Option<f64>,
     /// The number of targets.
     pub n_targets: usize,
 }
@@ -75,19 +79,8 @@ pub fn evaluate(
         with_kernel_threads(kernel_threads, || with_precision(precision, run))
     };
     let mut total = none.clone();
-    let wave = pool.map_or(1, ThreadPool::current_num_threads);
-    let mut batches = batches.peekable();
-    while batches.peek().is_some() {
-        let wave: Vec<Batch> = batches.by_ref().take(wave).collect::<vulpes_data::Result<_>>()?;
-        // The sums are added in the order of the batches, whichever thread was first.
-        let found: Vec<candle_core::Result<Sums>> = match pool {
-            Some(pool) => pool.install(|| wave.par_iter().map(one).collect()),
-            None => wave.iter().map(one).collect(),
-        };
-        for sums in found {
-            total.add(&sums?);
-        }
-    }
+    // The sums are added in the order of the batches, whichever thread was first.
+    in_order(batches, pool, &one, &mut |sums| total.add(&sums))?;
     let n = total.n_targets.max(1) as f64;
     let loss = total.loss / n;
     let asks_accuracy = asks_accuracy(head);
@@ -96,8 +89,34 @@ pub fn evaluate(
         perplexity: (!asks_accuracy).then(|| loss.exp()),
         accuracy: asks_accuracy.then_some(total.right as f64 / n),
         macro_f1: total.labels.macro_f1(),
+        recall_at_1: None,
         n_targets: total.n_targets,
     })
+}
+
+/// Hands what `one` makes of each batch, on a thread of `pool` where there is one, to `each`, in the order of the batches.
+///
+/// # Errors
+/// When a batch can't be read, or `one` fails.
+pub(crate) fn in_order<T: Send>(
+    batches: impl Iterator<Item = vulpes_data::Result<Batch>>,
+    pool: Option<&ThreadPool>,
+    one: &(dyn Fn(&Batch) -> candle_core::Result<T> + Sync),
+    each: &mut dyn FnMut(T),
+) -> Result<()> {
+    let wave = pool.map_or(1, ThreadPool::current_num_threads);
+    let mut batches = batches.peekable();
+    while batches.peek().is_some() {
+        let wave: Vec<Batch> = batches.by_ref().take(wave).collect::<vulpes_data::Result<_>>()?;
+        let found: Vec<candle_core::Result<T>> = match pool {
+            Some(pool) => pool.install(|| wave.par_iter().map(one).collect()),
+            None => wave.iter().map(one).collect(),
+        };
+        for found in found {
+            each(found?);
+        }
+    }
+    Ok(())
 }
 
 /// Whether the share of right first choices says something: of next tokens the perplexity says more.

@@ -18,6 +18,7 @@ use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
 use vulpes_ops::{CrossEntropyOptions, Gradients, backward, fold_tree, sum_gradients};
 use vulpes_random::Key;
 
+use crate::contrast::Contrast;
 use crate::error::{Error, Result};
 
 /// The stack of a thread that trains: candle's backward pass recurses once per operation.
@@ -59,6 +60,8 @@ pub struct StepOptions {
     pub precision: Precision,
     /// The seed of the dropout masks.
     pub seed: u64,
+    /// For pairs of texts that are told from the others of the step.
+    pub contrast: Option<Contrast>,
 }
 
 /// What computes the gradients of a step.
@@ -74,6 +77,7 @@ pub struct Stepper {
     precision: Precision,
     seed: u64,
     rank: Rank,
+    contrast: Option<Contrast>,
 }
 
 /// The loss of one step's batches.
@@ -93,14 +97,17 @@ impl Stepper {
     /// `rank` is the one whose batches ([`vulpes_data::Batches`]) are given to [`Stepper::gradients`].
     ///
     /// # Errors
-    /// Returns an error if the threads can't be started.
+    /// Returns an error if the threads can't be started, or pairs of texts would have to be told from those of other ranks.
     pub fn new(
         transformer: &Transformer,
         trainable: &dyn Fn(&str) -> bool,
         options: StepOptions,
         rank: Rank,
     ) -> Result<Self> {
-        let StepOptions { n_shards, n_threads, label_smoothing, precision, seed } = options;
+        let StepOptions { n_shards, n_threads, label_smoothing, precision, seed, contrast } = options;
+        if contrast.is_some() && rank.of > 1 {
+            return Err(Error::PairsOfRanks { n_ranks: rank.of });
+        }
         let transformer = transformer.with_trainable(trainable)?;
         let all = transformer.parameters().iter().filter(|(name, _)| trainable(name));
         let parameters: Vec<(String, Var)> = all.map(|(name, var)| (name.to_owned(), var.clone())).collect();
@@ -123,6 +130,7 @@ impl Stepper {
             precision,
             seed,
             rank,
+            contrast,
         })
     }
 
@@ -143,27 +151,22 @@ impl Stepper {
             first_row: batches.first().map_or(0, |batch| step_row(batch, self.rank)),
             n_targets,
         };
-        let (kernel_threads, precision) = (self.kernel_threads, self.precision);
-        let run = |index: usize, gradients: &mut Gradients| {
-            gradients.zero();
-            let run = || shard.run(index, n_shards, batches, gradients);
-            with_kernel_threads(kernel_threads, || with_precision(precision, run))
+        let workers = Workers {
+            pool: self.pool.as_deref().filter(|_| n_shards > 1),
+            kernel_threads: self.kernel_threads,
+            n_threads: self.n_threads,
+            precision: self.precision,
         };
-        let mut sums: Vec<candle_core::Result<f64>> = Vec::new();
-        match self.pool.as_deref().filter(|_| n_shards > 1) {
-            None => sums.extend(self.shards.iter_mut().enumerate().map(|(index, shard)| run(index, shard))),
-            Some(pool) => {
-                sums.resize_with(n_shards, || Ok(0.0));
-                pool.scope(|scope| {
-                    for ((index, gradients), sum) in self.shards.iter_mut().enumerate().zip(&mut sums) {
-                        let run = &run;
-                        scope.spawn(move |_| *sum = run(index, gradients));
-                    }
-                });
+        self.shards.iter_mut().for_each(Gradients::zero);
+        let sum = match &self.contrast {
+            None => {
+                let run =
+                    |index: usize, gradients: &mut Gradients| shard.run(index, n_shards, batches, gradients);
+                let sums: Vec<_> = workers.on_each(&mut self.shards, &run)?.into_iter().map(Some).collect();
+                fold_tree(sums, |a, b| Ok::<_, Error>(a + b))?.unwrap_or(0.0)
             }
-        }
-        let sums = sums.into_iter().map(|sum| sum.map(Some)).collect::<candle_core::Result<Vec<_>>>()?;
-        let sum = fold_tree(sums, |a, b| Ok::<_, Error>(a + b))?.unwrap_or(0.0);
+            Some(contrast) => contrast.run(&shard, batches, &mut self.shards, &workers)?,
+        };
         let mut norm = 0.0;
         if let Some((first, others)) = self.shards.split_first_mut() {
             norm = with_kernel_threads(self.n_threads, || sum_gradients(first, others))?;
@@ -195,18 +198,64 @@ impl Stepper {
     }
 }
 
+/// Who does the work of a step's shards.
+pub(crate) struct Workers<'a> {
+    pool: Option<&'a ThreadPool>,
+    kernel_threads: usize,
+    n_threads: usize,
+    precision: Precision,
+}
+
+impl Workers<'_> {
+    /// What `work` makes of each shard's number and gradients, each shard on one thread, in the order of the shards.
+    ///
+    /// # Errors
+    /// The first error, in that order.
+    pub(crate) fn on_each<T: Send>(
+        &self,
+        shards: &mut [Gradients],
+        work: &(dyn Fn(usize, &mut Gradients) -> candle_core::Result<T> + Sync),
+    ) -> candle_core::Result<Vec<T>> {
+        let one = |index: usize, gradients: &mut Gradients| {
+            let work = || work(index, gradients);
+            with_kernel_threads(self.kernel_threads, || with_precision(self.precision, work))
+        };
+        let Some(pool) = self.pool else {
+            return shards.iter_mut().enumerate().map(|(index, shard)| one(index, shard)).collect();
+        };
+        let mut found: Vec<Option<candle_core::Result<T>>> = shards.iter().map(|_| None).collect();
+        pool.scope(|scope| {
+            for ((index, gradients), found) in shards.iter_mut().enumerate().zip(&mut found) {
+                let one = &one;
+                scope.spawn(move |_| *found = Some(one(index, gradients)));
+            }
+        });
+        found.into_iter().flatten().collect()
+    }
+
+    /// Does `work` where no shard runs, on all threads.
+    pub(crate) fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
+        with_kernel_threads(self.n_threads, work)
+    }
+}
+
 /// What is the same for all shards of a step.
-struct Shard<'a> {
-    transformer: &'a Transformer,
-    options: CrossEntropyOptions,
+pub(crate) struct Shard<'a> {
+    pub(crate) transformer: &'a Transformer,
+    pub(crate) options: CrossEntropyOptions,
     dropout: Key,
     /// The number of the step's first row, over all ranks: dropout is keyed by the row of the step, so that no two
     /// ranks draw the same masks.
     first_row: u64,
-    n_targets: usize,
+    pub(crate) n_targets: usize,
 }
 
 impl Shard<'_> {
+    /// How the rows of `part` are run: with dropout masks that are theirs however the step is cut.
+    pub(crate) fn training(&self, part: &Batch) -> Run<'static> {
+        Run::training(self.dropout.clone(), part.first_row - self.first_row)
+    }
+
     /// Runs shard `index` of `n` through all micro-batches; the sum of its losses.
     fn run(
         &self,
@@ -222,7 +271,7 @@ impl Shard<'_> {
                 continue;
             }
             let input = input(&part, self.transformer.device())?;
-            let mut run = Run::training(self.dropout.clone(), part.first_row - self.first_row);
+            let mut run = self.training(&part);
             let hidden = self.transformer.forward(&input, &mut run)?;
             let hidden = self.transformer.read_by_head(&hidden, &input)?;
             let loss = self.transformer.loss(&hidden, &part.targets, &self.options, &run)?;
@@ -240,7 +289,7 @@ fn step_row(batch: &Batch, rank: Rank) -> u64 {
 }
 
 /// The rows of shard `index` of `n`: as even as can be, the larger ones first.
-fn shard_rows(rows: usize, index: usize, n: usize) -> Range<usize> {
+pub(crate) fn shard_rows(rows: usize, index: usize, n: usize) -> Range<usize> {
     let (each, more) = (rows / n, rows % n);
     let start = index * each + index.min(more);
     start..start + each + usize::from(index < more)
@@ -315,7 +364,9 @@ mod tests {
             let mut batches = Batches::new(dataset.clone(), Cursor { epoch: 0, index: 4 }, 2, rank);
             let batches: Vec<Batch> = (0..n).map(|_| batches.next_batch().unwrap()).collect();
             let precision = Precision::Float32;
-            let options = StepOptions { n_shards: 2, n_threads: 1, label_smoothing: 0.0, precision, seed: 3 };
+            let (label_smoothing, contrast) = (0.0, None);
+            let options =
+                StepOptions { n_shards: 2, n_threads: 1, label_smoothing, precision, seed: 3, contrast };
             let mut stepper = Stepper::new(&model, &|_| true, options, rank).unwrap();
             let (loss, _, _) = stepper.gradients(1, &batches).unwrap();
             loss.loss * loss.n_targets as f64

@@ -8,6 +8,7 @@ use vulpes_model::{Transformer, parameter_specs};
 use vulpes_ops::threads::{Precision, with_kernel_threads};
 
 use crate::census::census;
+use crate::contrast::Contrast;
 use crate::error::Result;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::failed::FailedStep;
@@ -38,6 +39,8 @@ pub struct TrainingOptions {
     pub precision: Precision,
     /// The seed of the dropout masks.
     pub seed: u64,
+    /// For pairs of texts that are told from the others of the step.
+    pub contrast: Option<Contrast>,
 }
 
 /// Model, optimizer and counters.
@@ -80,6 +83,7 @@ impl Training {
                 label_smoothing: options.label_smoothing,
                 precision: options.precision,
                 seed: options.seed,
+                contrast: options.contrast,
             },
             Rank::default(),
         )?;
@@ -149,7 +153,11 @@ impl Training {
         let pool = self.stepper.shard_pool();
         let kernel_threads =
             if pool.is_some() { self.stepper.kernel_threads() } else { self.options.n_threads };
-        evaluate(self.transformer(), batches, pool, (kernel_threads, self.options.precision))
+        let how = (kernel_threads, self.options.precision);
+        match &self.options.contrast {
+            None => evaluate(self.transformer(), batches, pool, how),
+            Some(contrast) => contrast.evaluate(self.transformer(), batches, pool, how),
+        }
     }
 
     /// The optimizer's tensors by name ([`Optimizer::state`]).

@@ -50,12 +50,9 @@ impl Manifest {
     /// When one can't be read.
     pub fn of(dir: &Path) -> std::io::Result<Self> {
         let mut files = BTreeMap::new();
-        for entry in std::fs::read_dir(dir)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name != MANIFEST {
-                files.insert(name, digest(&entry.path())?);
-            }
+        for name in names(dir)?.into_iter().filter(|name| name != MANIFEST) {
+            let entry = digest(&dir.join(&name))?;
+            files.insert(name, entry);
         }
         Ok(Self { format: FORMAT, files })
     }
@@ -116,8 +113,7 @@ impl Manifest {
                 },
             }
         }
-        let extra = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let extra = extra.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let extra = names(dir).unwrap_or_default().into_iter();
         let extra = extra.filter(|name| name != MANIFEST && !self.files.contains_key(name));
         faults.extend(extra.map(|name| format!("{name}: is not in the manifest")));
         if faults.is_empty() { Ok(()) } else { Err(faults) }
@@ -147,10 +143,33 @@ impl Entry {
     }
 }
 
-/// A name that stays in its folder.
+/// The names of what lies in `dir` and in the folders in it, those with the folder's name and `/` before them; a folder
+/// without a file is a name of its own.
+///
+/// # Errors
+/// When a folder can't be read.
+pub(crate) fn names(dir: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let within: Vec<String> = match entry.file_type()?.is_dir() {
+            true => std::fs::read_dir(entry.path())?
+                .map(|inner| Ok(format!("{name}/{}", inner?.file_name().to_string_lossy())))
+                .collect::<std::io::Result<_>>()?,
+            false => Vec::new(),
+        };
+        if within.is_empty() { names.push(name) } else { names.extend(within) }
+    }
+    Ok(names)
+}
+
+/// A name that stays in its folder, or in one within it.
 pub(crate) fn is_plain(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None))
+    let path = Path::new(name);
+    let n_parts = path.components().count();
+    (1..=2).contains(&n_parts)
+        && path.components().all(|part| matches!(part, std::path::Component::Normal(_)))
         && !name.contains('\\')
 }
 

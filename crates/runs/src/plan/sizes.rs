@@ -4,6 +4,7 @@ use vulpes_model::parameter_specs;
 use vulpes_trainer::Optimizer;
 
 use super::Plan;
+use super::pairs::texts_of_row;
 
 impl Plan {
     /// How many numbers the parameters are, and how many of them are trained.
@@ -43,8 +44,12 @@ impl Plan {
         let wide = |n: usize| n as u128;
         let m = &self.model;
         let longest = self.dataset.longest_row();
-        let at_once = self.n_shards.min(self.n_threads).max(1);
-        let rows = self.config.train.batch_rows.div_ceil(self.n_shards);
+        let train = &self.config.train;
+        let texts = texts_of_row(&self.config.objective);
+        // The tapes of all shards are kept where a step's rows are told from each other.
+        let waits = texts > 1 && train.accumulate == 1;
+        let at_once = if waits { self.n_shards } else { self.n_shards.min(self.n_threads).max(1) };
+        let rows = train.batch_rows.saturating_mul(texts).div_ceil(self.n_shards);
         let tokens = wide(rows) * wide(longest) * wide(at_once);
         // A block keeps about ten tensors of the model's width a token, three of the feed-forward's, and its weights.
         let of_block = 10 * wide(m.d_model) + 3 * wide(m.d_ff) + 2 * wide(m.n_head) * wide(longest);
@@ -65,6 +70,7 @@ impl Plan {
 
     /// The most tokens that one step reads.
     pub fn tokens_per_step(&self) -> u64 {
-        self.rows_per_step().saturating_mul(self.dataset.longest_row() as u64)
+        let texts = texts_of_row(&self.config.objective) as u64;
+        self.rows_per_step().saturating_mul(texts).saturating_mul(self.dataset.longest_row() as u64)
     }
 }
