@@ -15,7 +15,7 @@ use vulpes_ops::{Gradients, backward};
 
 use crate::error::Result;
 use crate::evaluate::{Evaluation, in_order};
-use crate::step::{Shard, Workers, input, scalar, shard_rows};
+use crate::shard::{Shard, Workers, input, scalar, shard_rows};
 
 /// Pairs of which cosines with all others are in memory at once, in evaluation.
 const AT_ONCE: usize = 256;

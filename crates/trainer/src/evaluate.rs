@@ -10,7 +10,7 @@ use vulpes_ops::CrossEntropyOptions;
 use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
 
 use crate::error::Result;
-use crate::step::{input, scalar};
+use crate::shard::{input, scalar};
 
 /// What an evaluation found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -5,7 +5,7 @@ use vulpes_data::Batch;
 use vulpes_model::{Probe, Run, Site, Transformer};
 
 use crate::error::Result;
-use crate::step::input;
+use crate::shard::input;
 
 /// A step that must not be applied. Nothing of the training has changed.
 #[derive(Clone, Debug)]

@@ -18,6 +18,7 @@ mod evaluate;
 mod failed;
 mod optimizer;
 mod schedule;
+mod shard;
 mod spike;
 mod state;
 mod step;
