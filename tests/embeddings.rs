@@ -146,7 +146,8 @@ fn a_run_of_pairs_goes_on_to_the_same_bits_on_any_number_of_threads() {
             "train.batch_rows=6",
             "train.accumulate=2",
             "train.shards=3",
-            "train.eval_every=3",
+            "train.eval_every=0",
+            "schedule.warmup_steps=1",
             "data.validation_rows=9",
         ];
         let mut args = vec!["--config", "embed-mini.toml", "--quiet", "--json", "--out", run];
@@ -210,6 +211,7 @@ fn what_can_not_be_learned_from_pairs_is_refused_with_its_place() {
     refused(&["train.batch_rows=1"], &["train.batch_rows", "nothing to be told from"]);
     refused(&["train.batch_rows=7"], &["a step takes 7 pairs", "data.train has 6"]);
     refused(&["objective.pooling=median"], &["objective.pooling", "median", "weightedmean"]);
+    refused(&["train.film=true", "train.probes=[\"snow falls\"]"], &["train.film", "says none"]);
     refused(&["objective.scale=0"], &["objective.scale", "above 0"]);
     refused(
         &["objective.mask_share=0.5", "objective.kind=contrastive"],

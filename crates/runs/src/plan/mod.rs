@@ -146,7 +146,7 @@ impl Plan {
         let mut frozen = frozen(&config.train.freeze, &model)?;
         if sentence.is_some() {
             frozen.extend(pairs::unread(&model));
-            pairs::check_rows(&config.train, dataset.n_rows())?;
+            pairs::check_train(&config.train, dataset.n_rows())?;
         }
         warnings.extend(base.as_ref().and_then(|base| base.new_labels(dataset.labels())));
         warnings.extend(dataset.warnings().iter().cloned());

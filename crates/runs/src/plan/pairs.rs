@@ -68,11 +68,17 @@ pub(super) fn texts_of_row(objective: &ObjectiveConfig) -> usize {
     if objective.kind() == ObjectiveKind::Contrastive { 2 } else { 1 }
 }
 
-/// That no step holds a pair twice: it would be asked to tell it from itself.
+/// That no step holds a pair twice, which it would be asked to tell from itself, and that nothing is asked for that vectors
+/// don't give.
 ///
 /// # Errors
-/// Where a step takes more pairs than there are.
-pub(super) fn check_rows(train: &TrainConfig, n_rows: u64) -> Result<()> {
+/// Where a step takes more pairs than there are, or a film is wanted.
+pub(super) fn check_train(train: &TrainConfig, n_rows: u64) -> Result<()> {
+    if train.film {
+        let words = "train.film keeps the words that a model says, and objective.kind = \"contrastive\" makes one that says \
+                     none: leave it out";
+        return Err(Error::Usage(words.to_owned()));
+    }
     let of_step = (train.batch_rows as u64).saturating_mul(train.accumulate as u64);
     if of_step <= n_rows {
         return Ok(());
