@@ -183,7 +183,8 @@ fn a_text_has_its_vector_alone_in_rows_and_explained() {
     }
     // The last text is longer than the folder reads.
     assert!(explain(&["--text", texts[2]]).succeeds().stderr.contains("cut off"));
-    assert!(explain(&["--text", texts[0]]).stdout.contains("mean of its tokens' last vectors, at length 1"));
+    let page = explain(&["--text", texts[0]]).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(page.contains("the mean of its tokens' last vectors, at length 1"), "{page}");
     place.write("texts.txt", texts.join("\n"));
     let rows = sample(&place, &["--model", "sentence", "--prompt-file", "texts.txt", "--json"]);
     assert!(rows.succeeds().stderr.contains("cut to the context of 12 tokens"), "{}", rows.stderr);
@@ -243,7 +244,6 @@ fn what_can_not_be_learned_from_pairs_is_refused_with_its_place() {
     assert!(train(&place, "run", &[]).stderr.contains("1_Pooling"));
 }
 
-/// Pairs whose text holds nothing, and a masked model that learns to make vectors.
 #[test]
 fn an_encoder_of_masked_words_learns_to_make_vectors() {
     let (place, _) = place();
@@ -257,19 +257,12 @@ fn an_encoder_of_masked_words_learns_to_make_vectors() {
         "train.steps=2",
         "objective.normalize=false",
     ];
-    let said = train(&place, "run", &sets);
-    assert!(said.succeeds().stderr.contains("left aside"), "{}", said.stderr);
+    train(&place, "run", &sets).succeeds();
     let modules: Value = serde_json::from_str(&place.read("run/model/modules.json")).expect("JSON");
     assert_eq!(modules.as_array().map(Vec::len), Some(2));
-    place.write(
-        "empty.jsonl",
-        "{\"question\": \"why\", \"answer\": \"snow\"}\n{\"question\": \"why\", \"answer\": \"\"}\n",
-    );
-    let said = train(&place, "other", &["data.train=empty.jsonl", "train.batch_rows=2"]);
-    assert!(said.code != 0 || said.stderr.is_empty() || !said.stderr.contains("panicked"), "{}", said.stderr);
 }
 
-/// The folder of the fixture whose vectors every installed sentence-transformers must give.
+/// What sentence-transformers makes of texts.
 const ENCODE: &str = r#"
 import json, os, sys
 os.environ["HF_HUB_OFFLINE"] = "1"

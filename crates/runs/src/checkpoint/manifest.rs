@@ -9,6 +9,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use vulpes_model::Embedder;
+use vulpes_model::folder::{Sentence, sentence_files};
+
 use super::files::Files;
 
 /// The manifest's own name.
@@ -98,7 +101,12 @@ impl Manifest {
         let mut faults = Vec::new();
         for (name, wanted) in &self.files {
             let path = dir.join(name);
+            // A link in a folder's place would lead elsewhere.
+            let folder = path.parent().unwrap_or(dir);
+            let is_within =
+                folder == dir || std::fs::symlink_metadata(folder).is_ok_and(|folder| folder.is_dir());
             match std::fs::symlink_metadata(&path) {
+                Ok(_) if !is_within => faults.push(format!("{name}: its folder is no plain folder")),
                 Err(error) => faults.push(format!("{name}: {error}")),
                 Ok(found) if !found.is_file() => faults.push(format!("{name}: is no plain file")),
                 Ok(found) if found.len() != wanted.bytes => {
@@ -164,13 +172,18 @@ pub(crate) fn names(dir: &Path) -> std::io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// A name that stays in its folder, or in one within it.
+/// A name that stays in its folder; of the folders within it those alone that a model folder has.
 pub(crate) fn is_plain(name: &str) -> bool {
-    let path = Path::new(name);
-    let n_parts = path.components().count();
-    (1..=2).contains(&n_parts)
-        && path.components().all(|part| matches!(part, std::path::Component::Normal(_)))
-        && !name.contains('\\')
+    let mut parts = Path::new(name).components();
+    let is_one = matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None));
+    (is_one && !name.contains('\\')) || is_of_module(name)
+}
+
+/// Whether it is the file of a module that makes one vector of a text.
+fn is_of_module(name: &str) -> bool {
+    let embedder = Embedder { normalize: true, ..Embedder::default() };
+    let files = sentence_files(&Sentence { embedder, ..Sentence::default() }, 0);
+    files.iter().any(|(known, _)| known == name)
 }
 
 fn digest(path: &Path) -> std::io::Result<Entry> {
