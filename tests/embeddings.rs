@@ -319,7 +319,7 @@ mod needs_sentence_transformers {
     #[ignore = "needs VULPES_PYTHON with sentence-transformers"]
     fn sentence_transformers_reads_a_model_from_scratch() {
         let place = Place::new();
-        place.train(&["--config", "embed-mini.toml", "--out", "run", "--set", "train.steps=3"]).succeeds();
+        place.train(&["--config", "embed-mini.toml", "--out", "run", "--set", "train.steps=40"]).succeeds();
         let texts = ["The doctor buys a car.", "Some physician purchases this automobile."];
         let theirs = encoded(&place.path("run/model"), &texts);
         for (text, theirs) in texts.iter().zip(theirs["vectors"].as_array().expect("rows")) {
