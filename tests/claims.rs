@@ -99,6 +99,14 @@ fn bert_fills_in_the_brown_fox_from_any_seed() {
 }
 
 #[test]
+fn every_sentence_finds_its_paraphrase() {
+    let place = Place::new();
+    let found = trained(&place, "embed-mini.toml", 1);
+    assert!(found["evaluation"]["recall_at_1"].as_f64().expect("a share") > 0.98, "{found}");
+    assert!(loss(&found) < 0.03, "{found}");
+}
+
+#[test]
 fn the_classifier_tells_the_topics_apart() {
     let place = Place::new();
     let found = trained(&place, "bert-classify.toml", 1);

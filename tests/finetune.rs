@@ -294,7 +294,10 @@ fn contradicting_folder_and_config_are_refused() {
     let mut config = read_json(&place.path("folder/config.json"));
     config["architectures"] = json!(["BertModel"]);
     place.write("folder/config.json", config.to_string());
-    refused(&[], &["an encoder without a head", "objective.kind = \"masked_token\" or \"classify\""]);
+    refused(
+        &[],
+        &["an encoder without a head", "objective.kind = \"masked_token\", \"classify\" or \"contrastive\""],
+    );
 }
 
 #[test]

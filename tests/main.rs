@@ -11,6 +11,7 @@ mod configs;
 mod corpus;
 mod damage;
 mod device;
+mod embeddings;
 mod endings;
 mod export;
 mod families;

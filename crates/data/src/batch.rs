@@ -17,7 +17,8 @@ pub struct Batch {
     pub len: usize,
     /// The ids.
     pub ids: Vec<u32>,
-    /// The targets, [`IGNORED`] where nothing is asked: one a place, or for classification one a row.
+    /// The targets, [`IGNORED`] where nothing is asked: one a place, or for classification one a row. Of pairs of texts
+    /// that are told from others each row is a text; the first of a pair asks for the second, which is the next row.
     pub targets: Vec<i64>,
     /// 1 at real tokens, 0 at padding; nothing where all are real.
     pub keep: Option<Arc<[u8]>>,

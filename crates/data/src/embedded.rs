@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 6] = [
     ("data/fox.txt", include_str!("../../../data/fox.txt")),
     ("data/fox.val.txt", include_str!("../../../data/fox.val.txt")),
+    ("data/paraphrases.tsv", include_str!("../../../data/paraphrases.tsv")),
+    ("data/paraphrases.val.tsv", include_str!("../../../data/paraphrases.val.tsv")),
     ("data/topics.jsonl", include_str!("../../../data/topics.jsonl")),
     ("data/topics.val.jsonl", include_str!("../../../data/topics.val.jsonl")),
 ];

@@ -16,8 +16,8 @@ mod tokenizer;
 
 pub use batch::{Batch, IGNORED};
 pub use config::{
-    DataConfig, DataKind, DocumentConfig, Issue, ObjectiveConfig, ObjectiveKind, Paths, RowKind,
-    TokenizerConfig, TokenizerKind,
+    DataConfig, DataKind, DocumentConfig, EmbeddingPooling, Issue, ObjectiveConfig, ObjectiveKind, Paths,
+    RowKind, TokenizerConfig, TokenizerKind,
 };
 pub use corpus::{Columns, TextRow, for_each_row, foreign};
 pub use cursor::Cursor;

@@ -20,7 +20,7 @@ pub use film::Film;
 pub use generate::{Finish, Request, Sample, check_continues, generate};
 pub use generation_config::{GenerationConfig, OneOrMany, read_object};
 pub use next::{NextToken, next_tokens};
-pub use predict::{Filled, Framed, all_mask_tables, fill_all, label_tables, next_tables};
+pub use predict::{Filled, Framed, all_mask_tables, embeddings, fill_all, label_tables, next_tables};
 pub use prompt::{Prompt, notes, token_text};
 pub use sampler::{Candidate, Choice, Listed, Sampler, Stage, Trace};
 pub use tables::{MaskTable, fill_masks, last_window, mask_tables, next_table};

@@ -151,7 +151,7 @@ fn listed(before: &[f32], after: &[f32]) -> Vec<u32> {
 mod tests {
     use vulpes_data::{Tokenizer, TokenizerConfig};
     use vulpes_model::config::Family;
-    use vulpes_model::{Head, ModelSection};
+    use vulpes_model::{Embedder, Head, ModelSection};
 
     use super::*;
     use crate::explanation::explain;
@@ -169,7 +169,8 @@ mod tests {
         };
         let config = section.resolve(tokenizer.vocab_size(), Head::NextToken);
         let model = Transformer::init(&config, 3, DType::F32, &candle_core::Device::Cpu).unwrap();
-        let subject = Subject { model: &model, tokenizer: &tokenizer, labels: &[] };
+        let subject =
+            Subject { model: &model, tokenizer: &tokenizer, labels: &[], embedder: Embedder::default() };
         let ids = tokenizer.encode("The quick brown fox").unwrap();
         let explanation = explain(&subject, &ids, &[]).unwrap();
         check(&subject, &model, &explanation);

@@ -11,6 +11,7 @@ mod cache;
 pub mod config;
 mod decoder;
 pub mod device;
+mod embedder;
 mod error;
 mod families;
 pub mod folder;
@@ -30,6 +31,7 @@ mod transformer;
 pub use cache::KvCache;
 pub use config::{Head, ModelConfig};
 pub use decoder::{Decoder, DecoderRow};
+pub use embedder::{Embedder, TextPooling, contrastive, contrastive_no_grad};
 pub use error::{Error, Result};
 pub use input::Input;
 pub use layers::{

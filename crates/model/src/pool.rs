@@ -1,6 +1,6 @@
-//! One vector for a whole row: the mean of its tokens' hidden states.
+//! One vector for a whole row, made of its tokens' hidden states.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use crate::Input;
 
@@ -18,20 +18,103 @@ use crate::Input;
 /// # Errors
 /// When `hidden` is not that of `input`.
 pub fn mean_pooled(hidden: &Tensor, input: &Input) -> Result<Tensor> {
-    let Some(keep) = &input.keep else { return hidden.mean(1) };
-    let (b, t, _) = hidden.dims3()?;
-    if keep.len() != b * t {
-        candle_core::bail!("mean_pooled: {} marks of padding for {b} rows of {t} tokens", keep.len());
+    if input.keep.is_none() {
+        return hidden.mean(1);
     }
-    let shares: Vec<f64> = keep
-        .chunks_exact(t)
-        .flat_map(|row| {
-            let n_real = row.iter().filter(|real| **real != 0).count().max(1) as f64;
-            row.iter().map(move |real| if *real == 0 { 0.0 } else { n_real.recip() })
-        })
-        .collect();
+    weighted_sums(hidden, input, &|n| vec![(n.max(1) as f64).recip(); n])
+}
+
+/// `Σ_i w_i h_i` over the real tokens of each row; `weights` gives them for so many.
+///
+/// # Shape
+/// Hidden `[b, t, d]` to `[b, d]`.
+///
+/// # Gradient
+/// For the hidden states.
+///
+/// # Errors
+/// When `hidden` is not that of `input`.
+pub(crate) fn weighted_sums(
+    hidden: &Tensor,
+    input: &Input,
+    weights: &dyn Fn(usize) -> Vec<f64>,
+) -> Result<Tensor> {
+    let (b, t, _) = hidden.dims3()?;
+    let mut shares = vec![0.0; b * t];
+    for (row, real) in real_tokens(hidden, input)?.chunks_exact(t.max(1)).enumerate() {
+        let places: Vec<usize> = (0..t).filter(|place| real[*place]).collect();
+        for (place, weight) in places.iter().zip(weights(places.len())) {
+            shares[row * t + place] = weight;
+        }
+    }
     let shares = Tensor::from_vec(shares, (b, 1, t), hidden.device())?.to_dtype(hidden.dtype())?;
     shares.matmul(&hidden.contiguous()?)?.squeeze(1)
+}
+
+/// Which tokens are no padding, row after row.
+fn real_tokens(hidden: &Tensor, input: &Input) -> Result<Vec<bool>> {
+    let (b, t, _) = hidden.dims3()?;
+    match &input.keep {
+        None => Ok(vec![true; b * t]),
+        Some(keep) if keep.len() == b * t => Ok(keep.iter().map(|real| *real != 0).collect()),
+        Some(keep) => {
+            candle_core::bail!("pooling: {} marks of padding for {b} rows of {t} tokens", keep.len())
+        }
+    }
+}
+
+/// The greatest value of each channel over the real tokens of each row.
+///
+/// # Shape
+/// Hidden `[b, t, d]` to `[b, d]`.
+///
+/// # Gradient
+/// For the hidden states: for the first that is greatest.
+///
+/// # Errors
+/// When `hidden` is not that of `input`.
+pub(crate) fn max_pooled(hidden: &Tensor, input: &Input) -> Result<Tensor> {
+    let (b, t, d) = hidden.dims3()?;
+    let real = real_tokens(hidden, input)?;
+    let values: Vec<f64> = hidden.detach().flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
+    let mut places = vec![0u32; b * d];
+    for row in 0..b {
+        for channel in 0..d {
+            let mut greatest = f64::NEG_INFINITY;
+            for place in (0..t).filter(|place| real[row * t + place]) {
+                let value = values[(row * t + place) * d + channel];
+                if value > greatest {
+                    (greatest, places[row * d + channel]) = (value, place as u32);
+                }
+            }
+        }
+    }
+    let places = Tensor::from_vec(places, (b, 1, d), hidden.device())?;
+    hidden.contiguous()?.gather(&places, 1)?.squeeze(1)
+}
+
+/// The hidden state of each row's first real token.
+///
+/// # Shape
+/// Hidden `[b, t, d]` to `[b, 1, d]`.
+///
+/// # Gradient
+/// For the hidden states.
+///
+/// # Errors
+/// When `hidden` is not that of `input`.
+pub(crate) fn first_vectors(hidden: &Tensor, input: &Input) -> Result<Tensor> {
+    let real = real_tokens(hidden, input)?;
+    vectors_at(hidden, &real, |real| real.iter().position(|real| *real))
+}
+
+/// The vector of one place of each row, of `[b, t, d]`: `[b, 1, d]`.
+fn vectors_at(hidden: &Tensor, real: &[bool], pick: impl Fn(&[bool]) -> Option<usize>) -> Result<Tensor> {
+    let (b, t, d) = hidden.dims3()?;
+    let place = |(row, real): (usize, &[bool])| (row * t + pick(real).unwrap_or(0)) as u32;
+    let rows: Vec<u32> = real.chunks_exact(t.max(1)).enumerate().map(place).collect();
+    let rows = Tensor::from_vec(rows, b, hidden.device())?;
+    hidden.reshape((b * t, d))?.index_select(&rows, 0)?.unsqueeze(1)
 }
 
 /// The hidden state of each row's last real token: the last whose id is not `pad_id`, where one is known (as transformers'
@@ -46,23 +129,18 @@ pub fn mean_pooled(hidden: &Tensor, input: &Input) -> Result<Tensor> {
 /// # Errors
 /// When `hidden` is not that of `input`.
 pub(crate) fn last_vectors(hidden: &Tensor, input: &Input, pad_id: Option<u32>) -> Result<Tensor> {
-    let (b, t, d) = hidden.dims3()?;
+    let (b, t, _) = hidden.dims3()?;
     if input.ids.dims() != [b, t] {
         candle_core::bail!("the last of {t} tokens of {b} rows, but the ids are {:?}", input.ids.dims());
     }
-    let real: Vec<bool> = match (pad_id, &input.keep) {
-        (Some(pad_id), _) => {
+    let real: Vec<bool> = match pad_id {
+        Some(pad_id) => {
             let ids: Vec<u32> = input.ids.flatten_all()?.to_vec1()?;
             ids.into_iter().map(|id| id != pad_id).collect()
         }
-        (None, Some(keep)) => keep.iter().map(|keep| *keep != 0).collect(),
-        (None, None) => vec![true; b * t],
+        None => real_tokens(hidden, input)?,
     };
-    let last =
-        |(row, real): (usize, &[bool])| (row * t + real.iter().rposition(|real| *real).unwrap_or(0)) as u32;
-    let rows: Vec<u32> = real.chunks_exact(t.max(1)).enumerate().map(last).collect();
-    let rows = Tensor::from_vec(rows, b, hidden.device())?;
-    hidden.reshape((b * t, d))?.index_select(&rows, 0)?.unsqueeze(1)
+    vectors_at(hidden, &real, |real| real.iter().rposition(|real| *real))
 }
 
 /// Vectors of length 1 in the same directions, so that products are cosines.

@@ -121,6 +121,11 @@ mod needs_minilm {
         let cosines = embedding.matmul(&embedding.t().unwrap()).unwrap();
         let off = largest_difference(&cosines, &golden["cosine_f64"]);
         assert!(off < 1e-5, "cosines differ by {off}");
+        let sentence = loaded.extra.sentence.unwrap();
+        assert_eq!(sentence.max_len, Some(256));
+        let own = sentence.embedder.embed(&hidden, &input).unwrap();
+        let off = largest_difference(&own, &normalized(&golden["mean_pooled"]).unwrap());
+        assert!(off < 1e-5, "embeddings differ by {off}");
         let pooler = model.pooled(&hidden).unwrap().unwrap();
         assert!(largest_difference(&pooler, &golden["pooler_output"]) < 1e-4);
     }

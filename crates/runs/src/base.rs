@@ -9,7 +9,7 @@ use vulpes_model::config::MaskKind;
 use vulpes_model::folder::{self, Description, Extra};
 use vulpes_model::{Head, ModelSection};
 
-use crate::config::RunConfig;
+use crate::config::{RunConfig, lone_pair};
 use crate::embedded::model_folder;
 use crate::error::{Error, Result};
 
@@ -89,7 +89,8 @@ impl Base {
         let is_full = self.found.config.mask == MaskKind::Full && config.model.mask.is_none();
         config.model = self.overlay(&config.model)?;
         self.lay_sample(&mut config)?;
-        let faults = config.faults_between();
+        let mut faults = config.faults_between();
+        faults.extend(lone_pair(&config.objective, &config.train));
         // What a fault advises to write in `[model]` would be refused here.
         let title =
             |title: &'_ str| title.split_once("; use model.").map_or(title.len(), |(words, _)| words.len());
@@ -122,12 +123,13 @@ impl Base {
     /// What the folder's head was made for.
     fn objective(&self) -> Result<ObjectiveKind> {
         match (self.found.config.head, self.found.config.mask) {
+            (Head::Hidden { .. }, _) if self.found.extra.sentence.is_some() => Ok(ObjectiveKind::Contrastive),
             (Head::NextToken, _) | (Head::Hidden { .. }, MaskKind::Causal) => Ok(ObjectiveKind::NextToken),
             (Head::MaskedToken, _) => Ok(ObjectiveKind::MaskedToken),
             (Head::Classify { .. }, _) => Ok(ObjectiveKind::Classify),
             (Head::Hidden { .. }, MaskKind::Full) => Err(Error::Usage(format!(
                 "train.init_from = \"{}\" is an encoder without a head: say what it is to learn, \
-                 objective.kind = \"masked_token\" or \"classify\"",
+                 objective.kind = \"masked_token\", \"classify\" or \"contrastive\"",
                 self.named
             ))),
         }

@@ -13,6 +13,7 @@ pub const EMBEDDED: &[(&str, &str)] = &[
     ("fox-bert.toml", include_str!("../../../configs/fox-bert.toml")),
     ("bert-classify.toml", include_str!("../../../configs/bert-classify.toml")),
     ("bert-mini-mlm.toml", include_str!("../../../configs/bert-mini-mlm.toml")),
+    ("embed-mini.toml", include_str!("../../../configs/embed-mini.toml")),
     ("finetune.toml", include_str!("../../../configs/finetune.toml")),
     ("gpt2-124m.toml", include_str!("../../../configs/gpt2-124m.toml")),
     ("llama-mini.toml", include_str!("../../../configs/llama-mini.toml")),

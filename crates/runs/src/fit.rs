@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use vulpes_data::{Batch, Batches, Rank};
+use vulpes_data::{Batch, Batches, ObjectiveKind, Rank};
 use vulpes_trainer::{Best, Evaluation, StepNumbers};
 
 use crate::begin::{self, FitOptions, Notes, write_config};
@@ -207,7 +207,12 @@ fn asked_to_stop(plan: &Plan, own: Option<u8>) -> Result<Option<u8>> {
 
 /// How many answers a target has.
 fn n_answers(plan: &Plan) -> usize {
-    plan.model.head.n_labels().unwrap_or(plan.model.vocab_size)
+    let train = &plan.config.train;
+    match plan.config.objective.kind() {
+        // The second texts of the step.
+        ObjectiveKind::Contrastive => train.batch_rows.saturating_mul(train.accumulate),
+        _ => plan.model.head.n_labels().unwrap_or(plan.model.vocab_size),
+    }
 }
 
 fn line(session: &Session<'_>, numbers: &StepNumbers, took: Duration, waited: Duration) -> StepLine {

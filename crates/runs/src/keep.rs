@@ -42,14 +42,17 @@ pub(crate) fn publish(session: &Session<'_>, folder: &RunFolder, files: &dyn Fil
     let source = root.join(folder_name(step));
     checkpoint::verify(&source)?;
     checkpoint::save_folder(folder.path(), "model", files, &|dir, files| {
-        for entry in std::fs::read_dir(&source).map_err(|error| Error::io("read", &source, error))?.flatten()
-        {
-            let name = entry.file_name().to_string_lossy().into_owned();
+        let names =
+            checkpoint::manifest::names(&source).map_err(|error| Error::io("read", &source, error))?;
+        for name in names {
             if name.starts_with("train_state") || name == checkpoint::manifest::MANIFEST {
                 continue;
             }
             let target = dir.join(&name);
-            std::fs::copy(entry.path(), &target).map_err(|error| Error::io("write", &target, error))?;
+            if let Some(folder) = target.parent().filter(|folder| *folder != dir) {
+                files.create_dir(folder).map_err(|error| Error::io("create", folder, error))?;
+            }
+            std::fs::copy(source.join(&name), &target).map_err(|error| Error::io("write", &target, error))?;
             files.written(&target).map_err(|error| Error::io("write", &target, error))?;
         }
         Ok(())

@@ -101,6 +101,9 @@ impl Metrics {
         if let Some(macro_f1) = found.macro_f1 {
             object.number("val_macro_f1", macro_f1);
         }
+        if let Some(recall) = found.recall_at_1 {
+            object.number("val_recall_at_1", recall);
+        }
         self.write(object)
     }
 

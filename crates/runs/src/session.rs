@@ -156,7 +156,11 @@ impl<'a> Session<'a> {
             let path = dir.join(name);
             files.write(&path, bytes).map_err(|source| Error::io("write", &path, source))?;
         }
-        for name in ["model.safetensors", "config.json"] {
+        let of_text =
+            extra.sentence.iter().flat_map(|own| folder::sentence_files(own, self.plan.model.d_hidden()));
+        let of_text: Vec<String> = of_text.map(|(name, _)| name).collect();
+        for name in ["model.safetensors", "config.json"].into_iter().chain(of_text.iter().map(String::as_str))
+        {
             let path = dir.join(name);
             files.written(&path).map_err(|source| Error::io("write", &path, source))?;
         }

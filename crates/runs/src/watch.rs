@@ -91,6 +91,7 @@ impl<'a> Watch<'a> {
         scalars.extend(found.perplexity.map(|value| ("eval/perplexity", value)));
         scalars.extend(found.accuracy.map(|value| ("eval/accuracy", value)));
         scalars.extend(found.macro_f1.map(|value| ("eval/macro_f1", value)));
+        scalars.extend(found.recall_at_1.map(|value| ("eval/recall_at_1", value)));
         self.metrics.all_or_nothing(|metrics| {
             metrics.evaluation(step, tokens, found)?;
             self.events.scalars(unix_secs(), step, &scalars)

@@ -31,6 +31,15 @@ pub enum Error {
         /// The step.
         step: u64,
     },
+    /// Pairs of texts are told from the others of the step, which other processes would have.
+    #[error(
+        "objective.kind = \"contrastive\" tells each pair from all others of the step, and {size} processes would each \
+         see their own alone: train in one process"
+    )]
+    PairsOfProcesses {
+        /// How many processes there are.
+        size: usize,
+    },
     /// One of the processes failed; every one of them has this error.
     #[error("process {rank} of {size}: {words}")]
     Process {

@@ -27,6 +27,10 @@ pub struct Evaluation {
     /// [`Scores::macro_f1`], for labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub macro_f1: Option<f64>,
+    /// Of pairs of texts, the share whose first text is nearer to its own second one than to any other of the validation
+    /// set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recall_at_1: Option<f64>,
     /// The number of targets.
     pub n_targets: usize,
 }
@@ -118,6 +122,7 @@ pub fn evaluate(
         perplexity: (!asks_accuracy).then(|| loss.exp()),
         accuracy: asks_accuracy.then_some(total.right as f64 / n),
         macro_f1: total.labels.macro_f1(),
+        recall_at_1: None,
         n_targets: total.n_targets,
     })
 }
@@ -130,22 +135,37 @@ fn own_sums(
     mut total: Sums,
 ) -> Result<(Vec<f64>, Sums)> {
     let mut losses = Vec::new();
+    each_in_order(batches, pool, &one, &mut |sums: Sums| {
+        losses.push(sums.loss);
+        total.count_all(&sums);
+    })?;
+    Ok((losses, total))
+}
+
+/// Hands what `one` makes of each batch, on a thread of `pool` where there is one, to `each`, in the order of the batches,
+/// whichever thread was first.
+///
+/// # Errors
+/// When a batch can't be read, or `one` fails.
+pub(crate) fn each_in_order<T: Send>(
+    batches: impl Iterator<Item = vulpes_data::Result<Batch>>,
+    pool: Option<&ThreadPool>,
+    one: &(dyn Fn(&Batch) -> candle_core::Result<T> + Sync),
+    each: &mut dyn FnMut(T),
+) -> Result<()> {
     let wave = pool.map_or(1, ThreadPool::current_num_threads);
     let mut batches = batches.peekable();
     while batches.peek().is_some() {
         let wave: Vec<Batch> = batches.by_ref().take(wave).collect::<vulpes_data::Result<_>>()?;
-        // The losses stand in the order of the batches, whichever thread was first.
-        let found: Vec<candle_core::Result<Sums>> = match pool {
-            Some(pool) => pool.install(|| wave.par_iter().map(&one).collect()),
-            None => wave.iter().map(&one).collect(),
+        let found: Vec<candle_core::Result<T>> = match pool {
+            Some(pool) => pool.install(|| wave.par_iter().map(one).collect()),
+            None => wave.iter().map(one).collect(),
         };
-        for sums in found {
-            let sums = sums?;
-            losses.push(sums.loss);
-            total.count_all(&sums);
+        for found in found {
+            each(found?);
         }
     }
-    Ok((losses, total))
+    Ok(())
 }
 
 /// The sum of the losses of all batches, one after the other, of which each process has every so manieth.

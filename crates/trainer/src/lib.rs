@@ -12,6 +12,7 @@
 pub mod freeze;
 
 mod census;
+mod contrast;
 mod error;
 mod evaluate;
 mod failed;
@@ -25,6 +26,7 @@ mod step;
 mod training;
 
 pub use census::census;
+pub use contrast::Contrast;
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, evaluate};
 pub use failed::{FailedStep, first_not_finite};

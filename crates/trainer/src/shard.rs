@@ -1,12 +1,55 @@
-//! One shard of a micro-batch: its rows through the model, forward and back.
+//! Shards of a step's rows: who runs them, which rows they are, and what runs through them.
 
 use std::ops::Range;
 
 use candle_core::Device;
+use rayon::ThreadPool;
 use vulpes_data::Batch;
 use vulpes_model::{Input, Run, Transformer};
+use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
 use vulpes_ops::{CrossEntropyOptions, Gradients, backward, forward_for};
 use vulpes_random::Key;
+
+/// Who does the work of a step's shards.
+pub(crate) struct Workers<'a> {
+    pub(crate) pool: Option<&'a ThreadPool>,
+    pub(crate) kernel_threads: usize,
+    pub(crate) n_threads: usize,
+    pub(crate) precision: Precision,
+}
+
+impl Workers<'_> {
+    /// What `work` makes of each shard's number and gradients, each shard on one thread, in the order of the shards.
+    ///
+    /// # Errors
+    /// The first error, in that order.
+    pub(crate) fn on_each<T: Send>(
+        &self,
+        shards: &mut [Gradients],
+        work: &(dyn Fn(usize, &mut Gradients) -> candle_core::Result<T> + Sync),
+    ) -> candle_core::Result<Vec<T>> {
+        let one = |index: usize, gradients: &mut Gradients| {
+            let work = || work(index, gradients);
+            with_kernel_threads(self.kernel_threads, || with_precision(self.precision, work))
+        };
+        let Some(pool) = self.pool else {
+            return shards.iter_mut().enumerate().map(|(index, shard)| one(index, shard)).collect();
+        };
+        let mut found: Vec<Option<candle_core::Result<T>>> = shards.iter().map(|_| None).collect();
+        pool.scope(|scope| {
+            for ((index, gradients), found) in shards.iter_mut().enumerate().zip(&mut found) {
+                let one = &one;
+                scope.spawn(move |_| *found = Some(one(index, gradients)));
+            }
+        });
+        found.into_iter().flatten().collect()
+    }
+
+    /// Does `work` where no shard runs, on all threads.
+    pub(crate) fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
+        with_kernel_threads(self.n_threads, work)
+    }
+}
 
 /// What is the same for all shards of a step.
 pub(crate) struct Shard<'a> {
@@ -22,6 +65,12 @@ pub(crate) struct Shard<'a> {
 }
 
 impl Shard<'_> {
+    /// How the rows of `part` are run: with dropout masks that are theirs however the step is cut.
+    pub(crate) fn training(&self, part: &Batch) -> Run<'static> {
+        let run = Run::training(self.dropout.clone(), part.first_row - self.first_row);
+        run.with_recompute(self.recompute)
+    }
+
     /// Runs shard `index` of the `n` of a micro-batch; the sum of its losses.
     pub(crate) fn run(
         &self,
@@ -35,8 +84,7 @@ impl Shard<'_> {
             return Ok(0.0);
         }
         let input = input(&part, self.transformer.device())?;
-        let run = Run::training(self.dropout.clone(), part.first_row - self.first_row);
-        let mut run = run.with_recompute(self.recompute);
+        let mut run = self.training(&part);
         let scale = 1.0 / self.n_targets as f64;
         let loss = forward_for(gradients, scale, || {
             let hidden = self.transformer.forward(&input, &mut run)?;
@@ -49,7 +97,7 @@ impl Shard<'_> {
 }
 
 /// The rows of shard `index` of `n`: as even as can be, the larger ones first.
-fn shard_rows(rows: usize, index: usize, n: usize) -> Range<usize> {
+pub(crate) fn shard_rows(rows: usize, index: usize, n: usize) -> Range<usize> {
     let (each, more) = (rows / n, rows % n);
     let start = index * each + index.min(more);
     start..start + each + usize::from(index < more)

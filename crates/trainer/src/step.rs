@@ -21,8 +21,9 @@ use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
 use vulpes_ops::{CrossEntropyOptions, Gradients, TreeSum, fold_tree, sum_gradients};
 use vulpes_random::Key;
 
+use crate::contrast::Contrast;
 use crate::error::{Error, Result};
-use crate::shard::Shard;
+use crate::shard::{Shard, Workers};
 use crate::slices::{Made, Slices};
 
 /// The stack of a thread that trains: candle's backward pass recurses once per operation.
@@ -68,6 +69,8 @@ pub struct StepOptions {
     pub recompute: bool,
     /// The seed of the dropout masks.
     pub seed: u64,
+    /// For pairs of texts that are told from the others of the step.
+    pub contrast: Option<Contrast>,
 }
 
 /// What computes the gradients of a step.
@@ -116,16 +119,42 @@ pub fn n_gradients(leaves: Range<usize>, n_leaves: usize, n_shards: usize, n_thr
     most
 }
 
+/// What all shards of a step share.
+fn shard<'a>(
+    transformer: &'a Transformer,
+    options: &StepOptions,
+    step: u64,
+    batches: &[Batch],
+    n_targets: usize,
+) -> Shard<'a> {
+    Shard {
+        transformer,
+        options: CrossEntropyOptions {
+            label_smoothing: options.label_smoothing,
+            ..CrossEntropyOptions::default()
+        },
+        dropout: Key::new(options.seed, "dropout").with(&step),
+        recompute: options.recompute,
+        first_row: batches.first().map_or(0, |batch| batch.first_row),
+        n_targets,
+    }
+}
+
 impl Stepper {
     /// Prepares the gradients of the parameters that `trainable` names.
     ///
     /// # Errors
-    /// Returns an error if the threads can't be started.
+    /// Returns an error if the threads can't be started, or pairs of texts would have to be told from those of other
+    /// processes.
     pub fn new(
         transformer: &Transformer,
         trainable: &dyn Fn(&str) -> bool,
         options: StepOptions,
     ) -> Result<Self> {
+        let size = options.processes.size();
+        if options.contrast.is_some() && size > 1 {
+            return Err(Error::PairsOfProcesses { size });
+        }
         let (n_shards, n_threads) = (options.n_shards.max(1), options.n_threads.max(1));
         let transformer = transformer.with_trainable(trainable)?;
         let all = transformer.parameters().iter().filter(|(name, _)| trainable(name));
@@ -153,11 +182,16 @@ impl Stepper {
             return Err(Error::NoTarget { step });
         }
         let processes = self.options.processes.clone();
-        let n_leaves = self.options.n_shards * batches.len();
+        let contrast = self.options.contrast;
+        // A shard of pairs is one leaf through all micro-batches: their loss is one.
+        let n_leaves = self.options.n_shards * if contrast.is_some() { 1 } else { batches.len() };
         if processes.size() > n_leaves {
             return Err(vulpes_collective::Error::TooMany { size: processes.size(), n_leaves }.into());
         }
-        let made = self.make_leaves(step, batches, (n_leaves, n_targets));
+        let made = match contrast {
+            None => self.make_leaves(step, batches, (n_leaves, n_targets)),
+            Some(contrast) => self.make_pairs(contrast, step, batches, n_targets),
+        };
         let (made, report) = self.slices.report(made)?;
         let sum =
             fold_tree(report.losses.into_iter().map(Some), |a, b| Ok::<_, Error>(a + b))?.unwrap_or(0.0);
@@ -178,18 +212,10 @@ impl Stepper {
         batches: &[Batch],
         (n_leaves, n_targets): (usize, usize),
     ) -> Result<Made> {
-        let StepOptions { n_shards, n_threads, processes, label_smoothing, precision, recompute, seed } =
-            self.options.clone();
+        let StepOptions { n_shards, n_threads, processes, precision, .. } = self.options.clone();
         // What the last step left behind serves again.
         self.free.extend(self.total.take());
-        let shard = Shard {
-            transformer: &self.transformer,
-            options: CrossEntropyOptions { label_smoothing, ..CrossEntropyOptions::default() },
-            dropout: Key::new(seed, "dropout").with(&step),
-            recompute,
-            first_row: batches.first().map_or(0, |batch| batch.first_row),
-            n_targets,
-        };
+        let shard = shard(&self.transformer, &self.options, step, batches, n_targets);
         let own = leaves_of(processes.rank(), processes.size(), n_leaves);
         let width = at_once(own.len(), n_shards, n_threads);
         let kernel_threads = (n_threads / n_threads.min(width)).max(1);
@@ -235,6 +261,31 @@ impl Stepper {
             }
         }
         let nodes = tree.into_nodes().into_iter().chain(last).collect();
+        Ok(Made { losses, nodes })
+    }
+
+    /// Runs the shards of a step of pairs, each through all micro-batches.
+    fn make_pairs(
+        &mut self,
+        contrast: Contrast,
+        step: u64,
+        batches: &[Batch],
+        n_targets: usize,
+    ) -> Result<Made> {
+        let StepOptions { n_shards, n_threads, precision, .. } = self.options;
+        self.free.extend(self.total.take());
+        let new = || self.free.pop().map_or_else(|| Gradients::new(&self.parameters), Ok);
+        let mut sets = std::iter::repeat_with(new).take(n_shards).collect::<candle_core::Result<Vec<_>>>()?;
+        sets.iter_mut().for_each(Gradients::zero);
+        let workers = Workers {
+            pool: self.pool.as_deref().filter(|_| n_shards > 1),
+            kernel_threads: (n_threads / n_threads.min(n_shards)).max(1),
+            n_threads,
+            precision,
+        };
+        let shard = shard(&self.transformer, &self.options, step, batches, n_targets);
+        let losses = vec![contrast.run(&shard, batches, &mut sets, &workers)?];
+        let nodes = sets.into_iter().enumerate().map(|(leaf, set)| (leaf..leaf + 1, set)).collect();
         Ok(Made { losses, nodes })
     }
 

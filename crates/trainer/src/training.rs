@@ -9,6 +9,7 @@ use vulpes_model::{ParameterSpec, Transformer, parameter_specs};
 use vulpes_ops::threads::{Precision, with_kernel_threads};
 
 use crate::census::census;
+use crate::contrast::Contrast;
 use crate::error::{Error, Result, agree};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::failed::FailedStep;
@@ -43,6 +44,8 @@ pub struct TrainingOptions {
     pub recompute: bool,
     /// The seed of the dropout masks.
     pub seed: u64,
+    /// For pairs of texts that are told from the others of the step.
+    pub contrast: Option<Contrast>,
 }
 
 /// Model, optimizer and counters.
@@ -87,6 +90,7 @@ impl Training {
                 precision: options.precision,
                 recompute: options.recompute,
                 seed: options.seed,
+                contrast: options.contrast,
             },
         )?;
         let specs = parameter_specs(transformer.config());
@@ -165,13 +169,11 @@ impl Training {
     /// When an operation fails.
     pub fn evaluate(&self, batches: impl Iterator<Item = vulpes_data::Result<Batch>>) -> Result<Evaluation> {
         let (pool, kernel_threads) = self.stepper.side_by_side();
-        evaluate(
-            self.transformer(),
-            batches,
-            pool,
-            (kernel_threads, self.options.precision),
-            &self.options.processes,
-        )
+        let how = (kernel_threads, self.options.precision);
+        match &self.options.contrast {
+            None => evaluate(self.transformer(), batches, pool, how, &self.options.processes),
+            Some(contrast) => contrast.evaluate(self.transformer(), batches, pool, how),
+        }
     }
 
     /// The processes that train together.

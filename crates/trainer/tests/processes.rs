@@ -79,6 +79,7 @@ impl Case {
             precision: Precision::Float32,
             recompute: self.state != StateDtype::Full,
             seed: 5,
+            contrast: None,
         };
         let mut training = Training::new(&model, options, State::start()).unwrap();
         let mut batches = Batches::new(dataset.clone(), Cursor::default(), self.rows, Rank::default());
@@ -198,6 +199,7 @@ fn more_processes_than_leaves_are_refused_on_each() {
                 precision: Precision::Float32,
                 recompute: false,
                 seed: 5,
+                contrast: None,
             };
             let mut training = Training::new(&model, options, State::start()).unwrap();
             let batch = dataset.batch(Cursor::default(), 4).unwrap();

@@ -208,6 +208,9 @@ fn job(plan: &Plan, tokenizer: &Path) -> Result<serde_json::Value> {
         DocumentConfig::Marker(marker) => ("marker", Some(marker)),
     };
     let own = plan.dataset.tokenizer().context("this config has no tokenizer; --data times one")?;
+    if objective.kind() == ObjectiveKind::Contrastive {
+        bail!("--data doesn't time objective.kind = \"contrastive\", whose pairs are framed text by text");
+    }
     let classify = objective.kind() == ObjectiveKind::Classify;
     let (frame, eos) = (own.has_frame(), own.eos_id());
     let in_stream = data.row_kind(objective) == RowKind::Windows;

@@ -52,7 +52,8 @@ fn look(args: &Args, path: &Path) -> Result<(), Failure> {
     check_place("head", args.head, loaded.config.n_head)?;
     let (ids, token_types) = ids_of(args, &tokenizer, &loaded)?;
     let model = loaded.transformer.without_gradients()?;
-    let subject = Subject { model: &model, tokenizer: &tokenizer, labels: &loaded.extra.labels };
+    let embedder = loaded.extra.sentence.as_ref().map(|own| own.embedder).unwrap_or_default();
+    let subject = Subject { model: &model, tokenizer: &tokenizer, labels: &loaded.extra.labels, embedder };
     let explanation = explain(&subject, &ids, &token_types)?;
     let target = target_of(args, &subject, &explanation)?;
     let has_head = !matches!(loaded.config.head, Head::Hidden { .. });
@@ -198,6 +199,17 @@ fn ids_of(args: &Args, tokenizer: &Tokenizer, loaded: &Loaded) -> Result<(Vec<u3
             n - n_left_out
         ));
         ids.drain(..n_left_out);
+    }
+    // A text for a vector is cut as in training.
+    let most = loaded.extra.sentence.as_ref().map(|own| own.max_len.unwrap_or(usize::MAX));
+    if let Some(most) = most.map(|most| most.min(loaded.config.context_len)).filter(|most| ids.len() > *most)
+    {
+        let n = ids.len();
+        say(&format!(
+            "warning: the text has {n} tokens, the model reads {most}: its last {} are cut off",
+            n - most
+        ));
+        ids = tokenizer.encode_framed(text, None, Some(most))?.0;
     }
     Ok((ids, Vec::new()))
 }

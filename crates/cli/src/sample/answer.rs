@@ -5,6 +5,8 @@ use std::io::{BufWriter, Error, Result, Stdout, Write};
 use serde_json::{Map, Value, json};
 use vulpes_generate::{MaskTable, NextToken};
 
+use super::output;
+
 /// One row of a file.
 pub(super) struct Row {
     /// Its number, from 1.
@@ -31,6 +33,8 @@ pub(super) enum Form {
     Filled,
     /// What follows the text.
     Continued,
+    /// The text's vector.
+    Embedding,
 }
 
 impl Form {
@@ -43,6 +47,7 @@ impl Form {
             Self::Masks => &["mask", "rank", "token", "probability"],
             Self::Filled => &["filled"],
             Self::Continued => &["continuation"],
+            Self::Embedding => &["embedding"],
         }
     }
 }
@@ -54,6 +59,7 @@ pub(super) enum Answer {
     Masks(Vec<MaskTable>),
     Filled(String),
     Continued(String),
+    Embedding(Vec<f32>),
 }
 
 impl Answer {
@@ -78,6 +84,7 @@ impl Answer {
                 tables.iter().enumerate().flat_map(numbered).collect()
             }
             Self::Filled(text) | Self::Continued(text) => vec![vec![text.clone()]],
+            Self::Embedding(vector) => vec![vec![output::numbers(vector)]],
         }
     }
 
@@ -99,6 +106,7 @@ impl Answer {
             Self::Masks(tables) => put("masks", serde_json::to_value(tables)?),
             Self::Filled(text) => put("filled", json!(text)),
             Self::Continued(text) => put("continuation", json!(text)),
+            Self::Embedding(vector) => put("embedding", json!(vector)),
         }
         Ok(())
     }

@@ -85,3 +85,8 @@ pub(super) fn document(value: &Value) -> Result<()> {
 fn escaped(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] }).collect()
 }
+
+/// The numbers of a vector with spaces between, each in the fewest digits that give it back.
+pub(super) fn numbers(vector: &[f32]) -> String {
+    vector.iter().map(f32::to_string).collect::<Vec<_>>().join(" ")
+}

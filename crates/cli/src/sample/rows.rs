@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::anyhow;
 use vulpes_data::{Columns, DataKind, Scores, TextRow, for_each_row};
 use vulpes_generate::{
-    Framed, Request, Sampler, all_mask_tables, check_continues, fill_all, generate, label_tables, next_tables,
+    Framed, Request, Sampler, all_mask_tables, check_continues, embeddings, fill_all, generate, label_tables,
+    next_tables,
 };
 use vulpes_model::Head;
 
@@ -83,6 +84,12 @@ fn columns(session: &Session, args: &Args, path: &Path) -> Result<Columns, Failu
             "--pair-column goes with a model that reads pairs; this one continues one text".into(),
         );
     }
+    if args.pair_column.is_some() && matches!(head, Head::Hidden { .. }) {
+        return refuse(
+            "--pair-column: this model gives each text a vector of its own; ask for one column at a time"
+                .into(),
+        );
+    }
     Ok(Columns {
         text: args.text_column.clone(),
         pair: args.pair_column.clone(),
@@ -95,6 +102,7 @@ fn form(session: &Session, args: &Args) -> Result<Form, Failure> {
     match (session.model.config().head, args.next) {
         (Head::Classify { .. }, None) => Ok(Form::Label),
         (Head::Classify { .. }, Some(_)) => Ok(Form::Labels),
+        (Head::Hidden { .. }, _) => Ok(Form::Embedding),
         (Head::MaskedToken, None) => Ok(Form::Filled),
         (Head::MaskedToken, Some(_)) => Ok(Form::Masks),
         (_, Some(_)) => Ok(Form::Next),
@@ -166,7 +174,7 @@ impl Work<'_> {
     fn usable(&mut self, rows: Vec<Row>) -> (Vec<Row>, Vec<Framed>) {
         let Session { model, tokenizer, .. } = self.session;
         let texts: Vec<_> = rows.iter().map(|row| (row.text.as_str(), row.pair.as_deref())).collect();
-        let all = Framed::all(model, tokenizer, &texts);
+        let all = Framed::all(model, tokenizer, &texts, self.session.most);
         let (mut usable, mut framed) = (Vec::new(), Vec::new());
         for (row, read) in rows.into_iter().zip(all) {
             let is_empty = row.text.trim().is_empty();
@@ -202,6 +210,10 @@ impl Work<'_> {
             Form::Label | Form::Labels => {
                 let tables = label_tables(model, labels, framed, self.n)?;
                 Ok(tables.into_iter().map(Answer::Labels).collect())
+            }
+            Form::Embedding => {
+                let vectors = embeddings(model, self.session.embedder, framed)?;
+                Ok(vectors.into_iter().map(Answer::Embedding).collect())
             }
             Form::Next => {
                 Ok(next_tables(model, tokenizer, framed, self.n)?.into_iter().map(Answer::Next).collect())
@@ -256,7 +268,7 @@ impl Work<'_> {
     }
 
     fn finish(mut self) -> Result<(), Failure> {
-        let context = self.session.model.config().context_len;
+        let context = self.session.most;
         for (count, what) in [(&self.left_out, "left out"), (&self.no_label, "not scored")] {
             if count.n > NAMED {
                 say(&format!("warning: {} rows are {what}, the first {NAMED} named above", count.n));

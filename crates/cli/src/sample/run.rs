@@ -5,8 +5,8 @@ use std::io::Write;
 use anyhow::anyhow;
 use serde_json::{Value, json};
 use vulpes_generate::{
-    Finish, Framed, Request, Sampler, check_continues, fill_masks, generate, label_tables, mask_tables,
-    next_table,
+    Finish, Framed, Request, Sampler, check_continues, embeddings, fill_masks, generate, label_tables,
+    mask_tables, next_table,
 };
 use vulpes_model::{Head, with_kernel_threads};
 
@@ -23,10 +23,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let head = session.model.config().head;
         refuse_what_has_no_meaning(head, args)?;
         if let Some(path) = &session.rows {
-            return match head {
-                Head::Hidden { .. } => Err(no_head(args)),
-                _ => answer_rows(&session, args, path),
-            };
+            return answer_rows(&session, args, path);
         }
         match (head, args.next) {
             (Head::Classify { .. }, n) => session.labels(n.unwrap_or(1) as usize, args),
@@ -34,16 +31,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             (Head::NextToken, None) => session.continue_texts(args),
             (Head::MaskedToken, Some(n)) => session.masks(n as usize, args.json),
             (Head::MaskedToken, None) => session.fill(args),
-            (Head::Hidden { .. }, _) => Err(no_head(args)),
+            (Head::Hidden { .. }, _) => session.vectors(args.json),
         }
     })
-}
-
-fn no_head(args: &Args) -> Failure {
-    Failure::usage(anyhow!(
-        "{}: this model has no vocabulary head, so there is no text to get from it; try `explain`",
-        args.folder().display()
-    ))
 }
 
 /// Flags that the model can't heed are no flags to pass over in silence.
@@ -55,6 +45,12 @@ fn refuse_what_has_no_meaning(head: Head, args: &Args) -> Result<(), Failure> {
         Head::Classify { .. } if continues || repeats || args.asks_for_chance() => refuse(
             "this model gives labels: -n, --stop, --seed, --num-samples and the sampler's flags have no meaning for it",
         ),
+        Head::Hidden { .. } if continues || repeats || args.asks_for_chance() || args.next.is_some() => {
+            refuse(
+                "this model has no head and gives the vector of a text: -n, --next, --stop, --seed, --num-samples and the \
+             sampler's flags have no meaning for it",
+            )
+        }
         Head::MaskedToken if continues => {
             refuse("this model fills masks: -n and --stop have no meaning for it")
         }
@@ -82,6 +78,25 @@ impl Session {
             }
         }
         if args.json { Ok(output::document(&output::one_or_many(documents))?) } else { Ok(()) }
+    }
+
+    /// The vector of each prompt: its numbers on a line.
+    fn vectors(&self, as_json: bool) -> Result<(), Failure> {
+        let rows: Vec<Framed> = self.prompts.iter().map(|asked| Framed::of_ids(asked.ids.clone())).collect();
+        if let Some(problem) = rows.iter().find_map(|row| row.problem(&self.model, &self.tokenizer)) {
+            return Err(Failure::usage(anyhow!(problem)));
+        }
+        let vectors = embeddings(&self.model, self.embedder, &rows)?;
+        if as_json {
+            let document = |(asked, vector): (&Asked, &Vec<f32>)| json!({ "prompt_ids": asked.ids, "embedding": vector });
+            let documents = self.prompts.iter().zip(&vectors).map(document).collect();
+            return Ok(output::document(&output::one_or_many(documents))?);
+        }
+        let mut out = std::io::stdout().lock();
+        for vector in &vectors {
+            writeln!(out, "{}", output::numbers(vector))?;
+        }
+        Ok(())
     }
 
     /// The table of the likeliest next tokens.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use vulpes_data::Tokenizer;
 use vulpes_generate::{Framed, GenerationConfig, Prompt, SampleConfig, last_window, notes};
-use vulpes_model::{Head, Transformer, device, folder};
+use vulpes_model::{Embedder, Head, Transformer, device, folder};
 use vulpes_runs::model_folder;
 
 use super::args::Args;
@@ -25,6 +25,10 @@ pub(super) struct Session {
     pub(super) seed_is_drawn: bool,
     /// A classifier's labels by number.
     pub(super) labels: Vec<String>,
+    /// What makes one vector of a text, for a model without a head.
+    pub(super) embedder: Embedder,
+    /// The most tokens of a text that is read as a whole.
+    pub(super) most: usize,
     pub(super) prompts: Vec<Asked>,
     /// The file whose rows are to be answered each by itself.
     pub(super) rows: Option<PathBuf>,
@@ -63,10 +67,15 @@ impl Session {
         let defaults = GenerationConfig::read(&folder)?;
         let continued = model.config().head == Head::NextToken;
         let n_labels = model.config().head.n_labels().unwrap_or(0);
+        let sentence = loaded.extra.sentence.clone().unwrap_or_default();
+        let context = model.config().context_len;
+        let most = sentence.max_len.map_or(context, |most| most.min(context));
+        // What is answered text by text, and not continued.
+        let reads_whole = n_labels > 0 || matches!(model.config().head, Head::Hidden { .. });
         let rows = args
             .prompt_file
             .clone()
-            .filter(|path| args.asks_for_rows() || (n_labels > 0 && path != Path::new("-")));
+            .filter(|path| args.asks_for_rows() || (reads_whole && path != Path::new("-")));
         let texts = if rows.is_some() { Vec::new() } else { texts_of(args)? };
         let mut prompts = Vec::new();
         if let Some(ids) = &args.ids {
@@ -75,8 +84,8 @@ impl Session {
         }
         for text in texts {
             let mut prompt = Prompt::from_text(&text, &tokenizer, continued)?;
-            if n_labels > 0 {
-                prompt.ids = labelled(&text, &model, &tokenizer)?;
+            if reads_whole {
+                prompt.ids = whole(&text, &model, &tokenizer, most)?;
             }
             prompts.push((prompt, text));
         }
@@ -110,18 +119,29 @@ impl Session {
         if model.config().head == Head::MaskedToken && !args.asks_for_chance() {
             config.temp = 0.0;
         }
-        Ok(Self { config, model, tokenizer, end_ids, seed, seed_is_drawn, labels, prompts, rows })
+        Ok(Self {
+            config,
+            model,
+            tokenizer,
+            end_ids,
+            seed,
+            seed_is_drawn,
+            labels,
+            embedder: sentence.embedder,
+            most,
+            prompts,
+            rows,
+        })
     }
 }
 
-/// The ids of a text for a classifier, in the frame and with the cut of its training.
-fn labelled(text: &str, model: &Transformer, tokenizer: &Tokenizer) -> Result<Vec<u32>, Failure> {
+/// The ids of a text that is read as a whole, in the frame and with the cut of its training.
+fn whole(text: &str, model: &Transformer, tokenizer: &Tokenizer, most: usize) -> Result<Vec<u32>, Failure> {
     if text.trim().is_empty() {
-        return Err(Failure::usage(anyhow!(
-            "this model gives a label to a text: name one, as in --prompt TEXT"
-        )));
+        let what = if model.config().head.n_labels().is_some() { "a label to" } else { "the vector of" };
+        return Err(Failure::usage(anyhow!("this model gives {what} a text: name one, as in --prompt TEXT")));
     }
-    let framed = Framed::new(model, tokenizer, text, None)?;
+    let framed = Framed::within(model, tokenizer, text, None, most)?;
     if framed.n_cut > 0 {
         let n = framed.ids.len() + framed.n_cut;
         say(&format!(

@@ -91,6 +91,9 @@ impl Reporter for Progress {
             if let Some(macro_f1) = found.macro_f1 {
                 let _ = write!(words, "  macro-F1 {macro_f1:.4}");
             }
+            if let Some(recall) = found.recall_at_1 {
+                let _ = write!(words, "  recall@1 {recall:.4}");
+            }
             say!("{words}");
         }
     }

@@ -46,12 +46,12 @@ pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
     if summary.diverged.is_some() {
         return text;
     }
-    let labels = plan.config.objective.kind() == ObjectiveKind::Classify;
-    let any_text = if labels { "a text to label" } else { "The" };
+    let reads_whole = is_read_whole(plan.config.objective.kind());
+    let any_text = if reads_whole { "a text" } else { "The" };
     let text_of_corpus = prompt(plan).unwrap_or_else(|| any_text.to_owned());
     let prompt = quoted(&text_of_corpus);
     text.push_str("\ntry:");
-    let next = if labels { "" } else { " --next 5" };
+    let next = if reads_whole { "" } else { " --next 5" };
     let _ = write!(text, "\n  {} --model {run} --prompt {prompt}{next}", called("sample"));
     let _ = write!(text, "\n  {} --model {run} --text {prompt}", called("explain"));
     text
@@ -89,7 +89,15 @@ fn measured(found: &Evaluation) -> String {
     if let Some(macro_f1) = found.macro_f1 {
         let _ = write!(text, ", macro-F1 {macro_f1:.4}");
     }
+    if let Some(recall) = found.recall_at_1 {
+        let _ = write!(text, ", recall@1 {recall:.4}");
+    }
     text
+}
+
+/// Whether a model is asked about whole texts, not about tokens.
+fn is_read_whole(objective: ObjectiveKind) -> bool {
+    matches!(objective, ObjectiveKind::Classify | ObjectiveKind::Contrastive)
 }
 
 /// The first words of the corpus, the last one masked where masked words are asked; of a classifier's a whole sentence.
@@ -99,7 +107,7 @@ fn prompt(plan: &Plan) -> Option<String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let line = text.lines().find(|line| line.split_whitespace().count() > 1)?;
     let all: Vec<&str> = line.split_whitespace().collect();
-    if objective == ObjectiveKind::Classify {
+    if is_read_whole(objective) {
         return Some(all[..all.len().min(SENTENCE_WORDS)].join(" "));
     }
     let mut words: Vec<String> =

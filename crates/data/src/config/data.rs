@@ -71,7 +71,8 @@ pub struct DataConfig {
     /// The column of the label, for `objective.kind = "classify"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
-    /// What one row of a batch is; unset: `windows` for running text, `documents` for `ids` and for classification.
+    /// What one row of a batch is; unset: `windows` for running text, `documents` for `ids`, for classification and for
+    /// pairs that are told from others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<RowKind>,
     /// Whether the rows come in a new random order each epoch; as `train.shuffle`, either turns it off.
@@ -118,7 +119,8 @@ impl Default for DataConfig {
 impl DataConfig {
     /// What one row is, the default resolved.
     pub fn row_kind(&self, objective: &ObjectiveConfig) -> RowKind {
-        let documents = self.kind == DataKind::Ids || objective.kind() == ObjectiveKind::Classify;
+        let whole = matches!(objective.kind(), ObjectiveKind::Classify | ObjectiveKind::Contrastive);
+        let documents = self.kind == DataKind::Ids || whole;
         self.rows.unwrap_or(if documents { RowKind::Documents } else { RowKind::Windows })
     }
 
@@ -209,13 +211,33 @@ impl DataConfig {
                 "classification needs labels: use \"jsonl\", \"csv\", \"parquet\" or \"ids\"".into(),
             );
         }
+        let contrastive = objective.kind() == ObjectiveKind::Contrastive;
+        if contrastive && matches!(self.kind, DataKind::Text | DataKind::Ids) {
+            fault(
+                "kind",
+                "objective.kind = \"contrastive\" learns from pairs of texts: use \"jsonl\", \"csv\" or \"parquet\", \
+                 with data.text_column and data.pair_column"
+                    .into(),
+            );
+        }
+        if contrastive && table && self.pair_column.is_none() {
+            fault(
+                "pair_column",
+                "objective.kind = \"contrastive\" learns from pairs of texts, and one column is named: name that of \
+                 the second text here"
+                    .into(),
+            );
+        }
+        if rows == RowKind::Windows && contrastive {
+            fault("rows", "\"windows\" cuts running text; pairs of texts take \"documents\"".into());
+        }
         if rows == RowKind::Windows && (self.kind == DataKind::Ids || classify) {
             fault(
                 "rows",
                 "\"windows\" cuts running text; \"ids\" and classification take \"documents\"".into(),
             );
         }
-        if rows == RowKind::Windows && self.pair_column.is_some() {
+        if rows == RowKind::Windows && self.pair_column.is_some() && !contrastive {
             fault("pair_column", "pairs need rows = \"documents\"".into());
         }
         if rows == RowKind::Documents && synthetic {

@@ -12,7 +12,7 @@ mod tokenizer;
 
 pub use data::{DataConfig, DataKind, RowKind};
 pub use document::DocumentConfig;
-pub use objective::{ObjectiveConfig, ObjectiveKind};
+pub use objective::{EmbeddingPooling, ObjectiveConfig, ObjectiveKind};
 pub use paths::Paths;
 pub use tokenizer::{TokenizerConfig, TokenizerKind};
 

@@ -16,6 +16,29 @@ pub enum ObjectiveKind {
     MaskedToken,
     /// The label of the whole text.
     Classify,
+    /// Which text belongs to which, of pairs of texts: the vectors of a pair are to be nearer than those of any other two
+    /// in the step ([Henderson et al. 2017](https://arxiv.org/abs/1705.00652), section 4.4).
+    Contrastive,
+}
+
+/// How the vectors of a text's tokens become one, in the words of sentence-transformers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EmbeddingPooling {
+    /// That of the first token.
+    Cls,
+    /// Their mean.
+    Mean,
+    /// Their sum over the square root of their number.
+    MeanSqrtLenTokens,
+    /// Their mean, each token weighing as much as its place counts from 1.
+    #[serde(rename = "weightedmean")]
+    WeightedMean,
+    /// The greatest value of each channel.
+    Max,
+    /// That of the last token.
+    #[serde(rename = "lasttoken")]
+    LastToken,
 }
 
 /// The section `[objective]`.
@@ -33,11 +56,30 @@ pub struct ObjectiveConfig {
     pub random_share: f64,
     /// The share of the target's probability spread evenly over all tokens ([Szegedy et al. 2015](https://arxiv.org/abs/1512.00567), section 7).
     pub label_smoothing: f64,
+    /// What cosines are multiplied by before the softmax, for `contrastive`.
+    pub scale: f64,
+    /// How the vectors of a text's tokens become one, for `contrastive`; unset: as the folder of `train.init_from` says,
+    /// else `mean`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<EmbeddingPooling>,
+    /// Whether a text's vector is given with length 1, for `contrastive`; unset: as the folder of `train.init_from` says,
+    /// else true. The loss is the same either way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normalize: Option<bool>,
 }
 
 impl Default for ObjectiveConfig {
     fn default() -> Self {
-        Self { kind: None, mask_probability: 0.15, mask_share: 0.8, random_share: 0.1, label_smoothing: 0.0 }
+        Self {
+            kind: None,
+            mask_probability: 0.15,
+            mask_share: 0.8,
+            random_share: 0.1,
+            label_smoothing: 0.0,
+            scale: 20.0,
+            pooling: None,
+            normalize: None,
+        }
     }
 }
 
@@ -67,7 +109,20 @@ impl ObjectiveConfig {
         range("mask_share", sum, sum <= 1.0 + 1e-9, "mask_share + random_share must be at most 1");
         let smoothing = self.label_smoothing;
         range("label_smoothing", smoothing, (0.0..1.0).contains(&smoothing), "0 or more, and less than 1");
+        range("scale", self.scale, self.scale > 0.0 && self.scale.is_finite(), "a finite number above 0");
         let defaults = Self::default();
+        if self.kind.is_some_and(|kind| kind != ObjectiveKind::Contrastive) {
+            let given = [
+                ("scale", self.scale != defaults.scale),
+                ("pooling", self.pooling.is_some()),
+                ("normalize", self.normalize.is_some()),
+            ];
+            for (key, _) in given.iter().filter(|(_, given)| *given) {
+                let message =
+                    "has no effect: only objective.kind = \"contrastive\" makes one vector of a text";
+                issues.push(Issue::new(&format!("objective.{key}"), message));
+            }
+        }
         if self.kind.is_some_and(|kind| kind != ObjectiveKind::MaskedToken) {
             let given = [
                 ("mask_probability", self.mask_probability != defaults.mask_probability),

@@ -31,7 +31,7 @@ use crate::error::Result;
 use crate::tokenizer::Tokenizer;
 use masking::Masking;
 use order::Order;
-use row::assemble;
+use row::{Row, assemble};
 use rows::Rows;
 
 /// A corpus ready for training: its training rows, its validation rows and its tokenizer.
@@ -53,6 +53,8 @@ pub struct Dataset {
     mask_key: Key,
     /// Whether a row has one target, its label.
     per_row: bool,
+    /// Whether each row is a pair of texts, which come one after the other as two rows of a batch.
+    pairs: bool,
     /// The length of every row, where they are windows.
     window: Option<usize>,
     pad: u32,
@@ -136,7 +138,7 @@ impl Dataset {
                 row
             })
             .collect();
-        Ok(assemble(all, self.window, self.pad, self.per_row, first_row))
+        Ok(self.assemble(all, first_row))
     }
 
     /// The validation rows in batches of `rows`, always the same: in their order, and masked by a fixed key.
@@ -158,7 +160,16 @@ impl Dataset {
                     row
                 })
                 .collect();
-            Some(Ok(assemble(all, self.window, self.pad, self.per_row, first)))
+            Some(Ok(self.assemble(all, first)))
         })
+    }
+
+    /// The batch of these rows, the first of which has that number; of pairs the texts, two for each.
+    fn assemble(&self, rows: Vec<Row>, first_row: u64) -> Batch {
+        if !self.pairs {
+            return assemble(rows, self.window, self.pad, self.per_row, first_row);
+        }
+        let texts = rows.into_iter().flat_map(Row::into_pair).collect();
+        assemble(texts, self.window, self.pad, self.per_row, 2 * first_row)
     }
 }

@@ -13,6 +13,17 @@ pub(super) struct Row {
     pub(super) positions: Option<Vec<u32>>,
 }
 
+impl Row {
+    /// The two texts of a pair, parted where the second one's token types begin. The first asks for the second.
+    pub(super) fn into_pair(mut self) -> [Self; 2] {
+        let types = self.token_types.take().unwrap_or_default();
+        let at = types.iter().position(|&text| text == 1).unwrap_or(self.ids.len());
+        let second = self.ids.split_off(at);
+        let text = |ids, target| Self { ids, targets: vec![target], ..Self::default() };
+        [text(self.ids, 0), text(second, IGNORED)]
+    }
+}
+
 /// Pads rows to the longest, or to `len` where it is given, and puts them together.
 ///
 /// `per_row`: whether the rows have one target each, not one a place.

@@ -207,7 +207,7 @@ impl Documents {
     /// How many rows a document of so many tokens takes.
     fn rows_of(&self, n_tokens: u64) -> u64 {
         match self.objective {
-            ObjectiveKind::Classify => 1,
+            ObjectiveKind::Classify | ObjectiveKind::Contrastive => 1,
             ObjectiveKind::NextToken => n_tokens.saturating_sub(1).div_ceil(self.len as u64),
             ObjectiveKind::MaskedToken => n_tokens.div_ceil(self.len as u64),
         }
@@ -235,6 +235,10 @@ impl Documents {
         };
         let tokens = self.store.document(document);
         let start = tokens.start + part * self.len as u64;
+        if self.objective == ObjectiveKind::Contrastive {
+            // Each of its two texts was cut to fit by itself.
+            return (start, (tokens.end - start) as usize, document);
+        }
         let n_places = tokens.end - start - u64::from(self.objective == ObjectiveKind::NextToken);
         (start, n_places.min(self.len as u64) as usize, document)
     }
@@ -249,7 +253,7 @@ impl Documents {
                 ids.pop();
                 row.ids = ids;
             }
-            ObjectiveKind::MaskedToken => row.ids = self.store.read(start, n),
+            ObjectiveKind::MaskedToken | ObjectiveKind::Contrastive => row.ids = self.store.read(start, n),
             ObjectiveKind::Classify => {
                 row.ids = self.store.read(start, n);
                 let stored = self.store.labels.as_ref().map_or(0, |labels| labels.get(document));
@@ -282,7 +286,7 @@ pub(super) fn id_row(source: &IdRow, objective: ObjectiveKind) -> Row {
             let label = |place: usize| if asks(place) { own[place] } else { IGNORED };
             (1..own.len()).map(label).chain([IGNORED]).collect()
         }
-        ObjectiveKind::MaskedToken | ObjectiveKind::Classify => own,
+        ObjectiveKind::MaskedToken | ObjectiveKind::Classify | ObjectiveKind::Contrastive => own,
     };
     Row {
         ids: source.ids.clone(),

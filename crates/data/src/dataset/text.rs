@@ -68,7 +68,8 @@ pub(super) fn open(
         let message = format!("has one label only, {only:?}: to be told apart there must be two or more");
         return Err(Error::config("data.train", message));
     }
-    if data.pair_column.is_some() && options.n_token_types == Some(1) && encoding.frames.tells_texts_apart() {
+    let told_apart = encoding.frames.tells_texts_apart() && !encoding.apart;
+    if data.pair_column.is_some() && options.n_token_types == Some(1) && told_apart {
         let message = "the second text of a pair has token type 1, and the model has type 0 only \
                        (model.n_token_type = 1): leave it out, or take a model with 2 types";
         return Err(Error::config("data.pair_column", message));
@@ -131,13 +132,17 @@ fn encoding(
         (ObjectiveKind::NextToken, true) if !data.separate_documents => Use::ContinueInStream,
         (ObjectiveKind::NextToken, _) => Use::Continue,
         (ObjectiveKind::MaskedToken, true) => Use::ReadInStream,
-        (ObjectiveKind::MaskedToken, false) | (ObjectiveKind::Classify, _) => Use::Read,
+        (ObjectiveKind::MaskedToken, false) | (ObjectiveKind::Classify | ObjectiveKind::Contrastive, _) => {
+            Use::Read
+        }
     };
     let classify = objective.kind() == ObjectiveKind::Classify;
+    let contrastive = objective.kind() == ObjectiveKind::Contrastive;
     let read = !in_stream && objective.kind() != ObjectiveKind::NextToken;
     Encoding {
         frames: tokenizer.frames(used),
-        max_len: classify.then_some(context_len),
+        max_len: (classify || contrastive).then_some(context_len),
+        apart: contrastive,
         seconds: data.pair_column.is_some() || classify || (read && tokenizer.has_frame()),
         tokenizer,
     }
@@ -257,6 +262,7 @@ impl<'a> Corpus<'a> {
             .with("labels", &(self.labels, labels, self.data.label_column()))?
             .with("tokenizer", &(tokenizer.to_json(), tokenizer.eos_id()))?
             .with("frames", &(&encoding.frames, encoding.max_len, encoding.seconds))?
+            .with("apart", &encoding.apart)?
             .with("split", &split)?
             .with_files(&digests);
         let (built, fault) = cache.corpus(key, &|| self.waits(sources), build)?;

@@ -26,6 +26,8 @@ pub(crate) struct Encoding {
     pub(crate) max_len: Option<usize>,
     /// Whether it is kept where the second text of each document begins.
     pub(crate) seconds: bool,
+    /// Whether each text of a pair stands in a frame of its own, and is cut by itself.
+    pub(crate) apart: bool,
 }
 
 /// What is to be built.
@@ -180,7 +182,7 @@ impl Build<'_> {
     }
 
     fn encode(&self, session: &mut Session<'_>, round: &Round, group: &[Job]) -> Result<Encoded> {
-        let Encoding { tokenizer, frames, max_len, seconds: _ } = self.encoding;
+        let Encoding { tokenizer, frames, max_len, seconds: _, apart } = self.encoding;
         let mut ids = Vec::new();
         let mut ends = Vec::with_capacity(group.len());
         for job in group {
@@ -196,7 +198,17 @@ impl Build<'_> {
                 session.encode(text, &mut first).map_err(context)?;
                 let pair = job.pair.as_ref().map(|pair| session.encode(round.text(pair), &mut second));
                 let pair = pair.transpose().map_err(context)?.map(|()| second.as_slice());
-                let (own, types) = frames.lay(&first, pair, *max_len);
+                let (mut own, mut types) = frames.lay(&first, pair.filter(|_| !apart), *max_len);
+                if *apart {
+                    let (other, _) = frames.lay(pair.unwrap_or_default(), None, *max_len);
+                    if own.is_empty() || other.is_empty() {
+                        let message = "one of the two texts is empty, or nothing of it is in the vocabulary; take the \
+                                       row out";
+                        return Err(Error::row(self.path(job), job.line, message));
+                    }
+                    types = [vec![0; own.len()], vec![1; other.len()]].concat();
+                    own.extend(other);
+                }
                 if own.is_empty() && tokenizer.eos_id().is_none() {
                     let message = "nothing of the text is in the tokenizer's vocabulary; take the row out";
                     return Err(Error::row(self.path(job), job.line, message));

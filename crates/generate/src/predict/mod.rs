@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vulpes_data::Tokenizer;
 use vulpes_model::config::MaskKind;
-use vulpes_model::{Head, Input, Run, Transformer, kernel_threads, with_kernel_threads};
+use vulpes_model::{Embedder, Head, Input, Run, Transformer, kernel_threads, with_kernel_threads};
 
 use crate::engine::to_rows;
 use crate::error::Error;
@@ -52,7 +52,21 @@ impl Framed {
         text: &str,
         pair: Option<&str>,
     ) -> Result<Self, Error> {
-        let context = model.config().context_len;
+        Self::within(model, tokenizer, text, pair, model.config().context_len)
+    }
+
+    /// The same, of at most `context` tokens.
+    ///
+    /// # Errors
+    /// As [`Framed::new`].
+    pub fn within(
+        model: &Transformer,
+        tokenizer: &Tokenizer,
+        text: &str,
+        pair: Option<&str>,
+        context: usize,
+    ) -> Result<Self, Error> {
+        let context = context.min(model.config().context_len);
         let head = model.config().head;
         let Prompt { ids, unknown, .. } = Prompt::from_text(text, tokenizer, head == Head::NextToken)?;
         let mut has_unknown = !unknown.is_empty();
@@ -80,10 +94,11 @@ impl Framed {
         model: &Transformer,
         tokenizer: &Tokenizer,
         texts: &[(&str, Option<&str>)],
+        context: usize,
     ) -> Vec<Result<Self, Error>> {
         let chunks: Vec<_> = texts.chunks(64).collect();
         let frame = |chunk: &&[(&str, Option<&str>)]| -> Vec<Result<Self, Error>> {
-            chunk.iter().map(|(text, pair)| Self::new(model, tokenizer, text, *pair)).collect()
+            chunk.iter().map(|(text, pair)| Self::within(model, tokenizer, text, *pair, context)).collect()
         };
         in_parallel(&chunks, kernel_threads(), &frame).into_iter().flatten().collect()
     }
@@ -120,6 +135,34 @@ pub fn label_tables(
     }
     let name = |id: u32| labels.get(id as usize).cloned().unwrap_or_else(|| format!("LABEL_{id}"));
     first_of_each(model, rows, vec![vec![0]; rows.len()], &|logits| next_tokens(logits, n, &name))
+}
+
+/// The vector of each row.
+///
+/// # Errors
+/// Where the model has a head, a row is empty or longer than the context, or an operation fails.
+pub fn embeddings(model: &Transformer, embedder: Embedder, rows: &[Framed]) -> Result<Vec<Vec<f32>>, Error> {
+    if !matches!(model.config().head, Head::Hidden { .. }) {
+        return Err(Error::Prompt("this model has a head: what it makes of a text is no vector".into()));
+    }
+    let batches = batches(rows, (0..rows.len()).collect());
+    let one = |batch: &Vec<usize>| -> Result<Vec<Vec<f32>>, Error> {
+        let input = input_of(model, rows, batch)?;
+        let hidden_btd = model.forward(&input, &mut Run::inference())?;
+        Ok(to_rows(&embedder.embed(&hidden_btd, &input)?)?)
+    };
+    let mut found = vec![Vec::new(); rows.len()];
+    for (batch, vectors) in batches.iter().zip(in_parallel(&batches, n_threads(model), &one)) {
+        for (&row, vector) in batch.iter().zip(vectors?) {
+            found[row] = vector;
+        }
+    }
+    Ok(found)
+}
+
+/// How many batches run side by side: a GPU does one after the other by itself.
+fn n_threads(model: &Transformer) -> usize {
+    if model.device().is_cpu() { kernel_threads() } else { 1 }
 }
 
 /// The `n` likeliest tokens after each row, greatest first.
@@ -236,10 +279,8 @@ fn answers<T: Send>(
         };
         batch.iter().map(of_row).collect()
     };
-    // A GPU does one batch after the other by itself.
-    let n_threads = if model.device().is_cpu() { kernel_threads() } else { 1 };
     let mut found: Vec<Vec<T>> = rows.iter().map(|_| Vec::new()).collect();
-    for (batch, answers) in batches.iter().zip(in_parallel(&batches, n_threads, &one)) {
+    for (batch, answers) in batches.iter().zip(in_parallel(&batches, n_threads(model), &one)) {
         for (&row, answers) in batch.iter().zip(answers?) {
             found[row] = answers;
         }
@@ -263,13 +304,8 @@ fn batches(rows: &[Framed], mut numbers: Vec<usize>) -> Vec<Vec<usize>> {
     batches
 }
 
-/// The logits at the places of a batch, row after row: `[places][v]`, of a classifier one a row.
-fn logits_of(
-    model: &Transformer,
-    rows: &[Framed],
-    places: &[Vec<usize>],
-    batch: &[usize],
-) -> Result<Vec<Vec<f32>>, Error> {
+/// The rows of a batch as the model reads them, filled up to the longest.
+fn input_of(model: &Transformer, rows: &[Framed], batch: &[usize]) -> Result<Input, Error> {
     let len = batch.iter().map(|&row| rows[row].ids.len()).max().unwrap_or(0);
     let filled = |part: &[u32], filler: u32| {
         let mut part = part.to_vec();
@@ -283,12 +319,25 @@ fn logits_of(
         let types = |&row: &usize| filled(rows[row].types.as_deref().unwrap_or_default(), 0);
         input = input.with_token_types(&batch.iter().flat_map(types).collect::<Vec<_>>())?;
     }
-    // Under a causal mask no token sees the padding after it, but a classifier must not read it.
-    let is_seen = model.config().mask == MaskKind::Full || model.config().head.n_labels().is_some();
+    // Under a causal mask no token sees the padding after it, but what reads a whole row must not.
+    let reads_rows = matches!(model.config().head, Head::Classify { .. } | Head::Hidden { .. });
+    let is_seen = model.config().mask == MaskKind::Full || reads_rows;
     if is_seen && batch.iter().any(|&row| rows[row].ids.len() < len) {
         let keep = |&row: &usize| (0..len).map(move |place| u8::from(place < rows[row].ids.len()));
         input = input.with_keep(batch.iter().flat_map(keep).collect::<Vec<_>>().into());
     }
+    Ok(input)
+}
+
+/// The logits at the places of a batch, row after row: `[places][v]`, of a classifier one a row.
+fn logits_of(
+    model: &Transformer,
+    rows: &[Framed],
+    places: &[Vec<usize>],
+    batch: &[usize],
+) -> Result<Vec<Vec<f32>>, Error> {
+    let input = input_of(model, rows, batch)?;
+    let len = input.ids.dim(1)?;
     let hidden_btd = model.forward(&input, &mut Run::inference())?;
     if model.config().head.n_labels().is_some() {
         let hidden_btd = model.read_by_head(&hidden_btd, &input)?;

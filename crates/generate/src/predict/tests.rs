@@ -37,7 +37,7 @@ fn texts(n: usize, mask: &str) -> Vec<String> {
 
 fn framed(model: &Transformer, tokenizer: &Tokenizer, texts: &[String]) -> Vec<Framed> {
     let texts: Vec<_> = texts.iter().map(|text| (text.as_str(), None)).collect();
-    Framed::all(model, tokenizer, &texts).into_iter().collect::<Result<_, _>>().unwrap()
+    Framed::all(model, tokenizer, &texts, usize::MAX).into_iter().collect::<Result<_, _>>().unwrap()
 }
 
 fn tokenizer() -> Tokenizer {
@@ -63,7 +63,10 @@ fn labels_of_many_rows_are_those_of_each_alone() {
     // Every other one a pair, so that batches mix both.
     let pair = |n: usize| (n % 2 == 1).then(|| texts[n / 2].as_str());
     let pairs: Vec<_> = texts.iter().enumerate().map(|(n, text)| (text.as_str(), pair(n))).collect();
-    let rows = Framed::all(&model, &tokenizer, &pairs).into_iter().collect::<Result<Vec<_>, _>>().unwrap();
+    let rows = Framed::all(&model, &tokenizer, &pairs, usize::MAX)
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .unwrap();
     assert!(rows[1].types.is_some() && rows[2].types.is_none());
     let labels = ["a".to_owned(), "b".to_owned()];
     let together = with_kernel_threads(3, || label_tables(&model, &labels, &rows, 3)).unwrap();

@@ -13,7 +13,7 @@ use serde::Serialize;
 use vulpes_data::Tokenizer;
 use vulpes_generate::{NextToken, token_text};
 use vulpes_model::config::Pooling;
-use vulpes_model::{Head, Input, ModelConfig, Recorder, Run, Site, Transformer, mean_pooled};
+use vulpes_model::{Embedder, Head, Input, ModelConfig, Recorder, Run, Site, Transformer};
 
 pub use page::print;
 pub use said::{Said, said};
@@ -70,8 +70,11 @@ pub struct Explanation {
     pub values: PerHead,
     /// Context vectors, the weighted sums of values, `[L][H][T][k]`.
     pub contexts: PerHead,
-    /// The text as one vector: the mean of its tokens' last hidden states, `[d]`.
+    /// The text as one vector, `[d]`: of a folder of sentence-transformers what its modules make of it, else the mean of
+    /// its tokens' last hidden states.
     pub embedding: Vec<f32>,
+    /// How that vector is made, in words.
+    pub embedding_is: String,
     /// Logits at every token, `[T][V]`; a classifier's once, `[1][n_labels]`; of a model without a head the last hidden
     /// states, `[T][d]`.
     pub logits: Vec<Vec<f32>>,
@@ -88,6 +91,8 @@ pub struct Subject<'a> {
     pub tokenizer: &'a Tokenizer,
     /// A classifier's labels.
     pub labels: &'a [String],
+    /// What makes one vector of a text.
+    pub embedder: Embedder,
 }
 
 impl Subject<'_> {
@@ -145,6 +150,12 @@ impl Subject<'_> {
         let logits = if logits.rank() == 3 { logits.squeeze(0)? } else { logits };
         Ok(logits.to_dtype(DType::F32)?.to_vec2()?)
     }
+}
+
+/// How a text's vector is made, in words.
+fn embedding_is(embedder: Embedder) -> String {
+    let Embedder { pooling, normalize } = embedder;
+    format!("{}{}", pooling.about(), if normalize { ", at length 1" } else { "" })
 }
 
 /// Ids of one row as the model reads them, each with its type where types are given.
@@ -240,7 +251,10 @@ pub fn explain(subject: &Subject, ids: &[u32], token_types: &[u32]) -> Result<Ex
         keys: layers(Site::Key, true)?,
         values: layers(Site::Value, true)?,
         contexts: layers(Site::Context, true)?,
-        embedding: mean_pooled(seen(&recorder, Site::Hidden)?, &input)?
+        embedding_is: embedding_is(subject.embedder),
+        embedding: subject
+            .embedder
+            .embed(seen(&recorder, Site::Hidden)?, &input)?
             .squeeze(0)?
             .to_dtype(DType::F32)?
             .to_vec1()?,

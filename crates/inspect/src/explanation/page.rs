@@ -179,8 +179,9 @@ fn embedding(explanation: &Explanation, paper: &mut Paper) -> Result<()> {
     let norm = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     paper.heading("Embedding")?;
     paper.note(&format!(
-        "This model has no head: it predicts nothing. The mean of its tokens' last vectors stands for the whole text: \
-         {} numbers, length {norm:.3}. --json gives them.",
+        "This model has no head: it predicts nothing. For the whole text stands {}: {} numbers, length {norm:.3}. --json \
+         gives them.",
+        explanation.embedding_is,
         vector.len()
     ))
 }

@@ -62,6 +62,7 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
             values: grid(n, k),
             contexts: grid(n, k),
             embedding: vec![0.0; 768],
+            embedding_is: String::new(),
             logits: vec![vec![0.0; 10]; n],
             next: vec![line.clone(); 50],
         };

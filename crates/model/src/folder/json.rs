@@ -14,6 +14,17 @@ const MAX_BYTES: u64 = 64 << 20;
 /// # Errors
 /// If it cannot be read, is no JSON (the line and column are named) or is something else than an object.
 pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>, Error> {
+    match read_value(path)? {
+        Value::Object(object) => Ok(object),
+        _ => Err(Error::Json { path: path.to_path_buf(), problem: "is JSON, but not an object".into() }),
+    }
+}
+
+/// Reads a file that holds one JSON value.
+///
+/// # Errors
+/// If it cannot be read, or is no JSON (the line and column are named).
+pub(super) fn read_value(path: &Path) -> Result<Value, Error> {
     let problem = |problem: String| Error::Json { path: path.to_path_buf(), problem };
     let n_bytes = std::fs::metadata(path).map_err(Error::read(path))?.len();
     if n_bytes > MAX_BYTES {
@@ -21,8 +32,7 @@ pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>, Error> {
     }
     let text = std::fs::read(path).map_err(Error::read(path))?;
     match serde_json::from_slice(&text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(problem("is JSON, but not an object".into())),
+        Ok(value) => Ok(value),
         Err(_) if is_lfs_pointer(&text) => Err(problem(LFS_POINTER.into())),
         Err(error) => Err(problem(format!("is not JSON: {error}"))),
     }

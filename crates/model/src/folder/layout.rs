@@ -5,10 +5,11 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::error::Error;
+use super::sentence::Sentence;
 use crate::config::{Head, ModelConfig};
 use crate::families::{self, Fields, Folder, Reading};
 
-/// What `config.json` holds beside the model itself: the special tokens and the labels.
+/// What a folder holds beside the model itself: the special tokens, the labels, what makes one vector of a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extra {
     /// The token that opens a text.
@@ -19,6 +20,8 @@ pub struct Extra {
     pub pad_token_id: Option<u32>,
     /// A classifier's labels by number; empty = `LABEL_0`, `LABEL_1`, …
     pub labels: Vec<String>,
+    /// What sentence-transformers is told of a model that makes one vector of a text, in files of its own.
+    pub sentence: Option<Sentence>,
 }
 
 /// What a `config.json` describes.

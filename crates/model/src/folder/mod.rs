@@ -10,6 +10,7 @@ mod json;
 mod layout;
 mod numbers;
 mod resolve;
+mod sentence;
 mod tensors;
 mod write;
 
@@ -21,6 +22,7 @@ use candle_core::{DType, Device, Tensor, Var};
 pub use error::{Error, Misfit};
 pub use layout::Extra;
 pub use resolve::resolve;
+pub use sentence::{Sentence, sentence_files};
 
 use crate::config::{Head, ModelConfig};
 use crate::families::{Folder, Stored};
@@ -146,11 +148,17 @@ fn open(dir: &Path, head: Option<Head>) -> Result<Opened, Error> {
     };
     let Described { layout, mut config, mut extra, mut warnings } =
         layout::read(&config_path, &object, &has)?;
+    // sentence-transformers reads the bare model, whatever head the folder names.
+    extra.sentence = sentence::read(dir)?;
+    let is_bare = matches!(config.head, Head::Hidden { .. });
+    let bare = || Head::Hidden { pooler: has(layout, "*pooler.dense.weight") };
+    let head = head.or_else(|| (extra.sentence.is_some() && !is_bare).then(bare));
     let store = store?;
     let new_head = head.filter(|head| *head != config.head);
     if let Some(head) = new_head {
         config.head = head;
         extra.labels.clear();
+        extra.sentence = extra.sentence.filter(|_| matches!(head, Head::Hidden { .. }));
         let faults = config.faults();
         if !faults.is_empty() {
             let problems = faults.into_iter().map(|fault| fault.message).collect();
@@ -239,6 +247,13 @@ pub fn save(dir: &Path, transformer: &Transformer, extra: &Extra) -> Result<(), 
     write_json(&dir.join("config.json"), &layout::write(layout, config, extra, config_dtype))?;
     if config.head == Head::NextToken {
         write_json(&dir.join("generation_config.json"), &layout::generation_config(extra))?;
+    }
+    for (name, text) in extra.sentence.iter().flat_map(|own| sentence_files(own, config.d_hidden())) {
+        let path = dir.join(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(Error::write(parent))?;
+        }
+        std::fs::write(&path, text).map_err(Error::write(&path))?;
     }
     Ok(())
 }

@@ -34,6 +34,11 @@ pub fn llama() -> ModelConfig {
     ModelSection { n_kv_head: Some(1), ..small(Family::Llama) }.resolve(11, Head::NextToken)
 }
 
+/// An encoder without a head.
+pub fn small_encoder() -> ModelConfig {
+    small(Family::Bert).resolve(11, Head::Hidden { pooler: false })
+}
+
 /// A classifier of three labels.
 pub fn classifier() -> ModelConfig {
     small(Family::Bert).resolve(11, Head::Classify { n_labels: 3 })

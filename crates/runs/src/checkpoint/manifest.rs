@@ -9,6 +9,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use vulpes_model::Embedder;
+use vulpes_model::folder::{Sentence, sentence_files};
+
 use super::files::Files;
 
 /// The manifest's own name.
@@ -50,12 +53,9 @@ impl Manifest {
     /// When one can't be read.
     pub fn of(dir: &Path) -> std::io::Result<Self> {
         let mut files = BTreeMap::new();
-        for entry in std::fs::read_dir(dir)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name != MANIFEST {
-                files.insert(name, digest(&entry.path())?);
-            }
+        for name in names(dir)?.into_iter().filter(|name| name != MANIFEST) {
+            let entry = digest(&dir.join(&name))?;
+            files.insert(name, entry);
         }
         Ok(Self { format: FORMAT, files })
     }
@@ -101,7 +101,12 @@ impl Manifest {
         let mut faults = Vec::new();
         for (name, wanted) in &self.files {
             let path = dir.join(name);
+            // A link in a folder's place would lead elsewhere.
+            let folder = path.parent().unwrap_or(dir);
+            let is_within =
+                folder == dir || std::fs::symlink_metadata(folder).is_ok_and(|folder| folder.is_dir());
             match std::fs::symlink_metadata(&path) {
+                Ok(_) if !is_within => faults.push(format!("{name}: its folder is no plain folder")),
                 Err(error) => faults.push(format!("{name}: {error}")),
                 Ok(found) if !found.is_file() => faults.push(format!("{name}: is no plain file")),
                 Ok(found) if found.len() != wanted.bytes => {
@@ -116,8 +121,7 @@ impl Manifest {
                 },
             }
         }
-        let extra = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let extra = extra.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let extra = names(dir).unwrap_or_default().into_iter();
         let extra = extra.filter(|name| name != MANIFEST && !self.files.contains_key(name));
         faults.extend(extra.map(|name| format!("{name}: is not in the manifest")));
         if faults.is_empty() { Ok(()) } else { Err(faults) }
@@ -147,11 +151,39 @@ impl Entry {
     }
 }
 
-/// A name that stays in its folder.
+/// The names of what lies in `dir` and in the folders in it, those with the folder's name and `/` before them; a folder
+/// without a file is a name of its own.
+///
+/// # Errors
+/// When a folder can't be read.
+pub(crate) fn names(dir: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let within: Vec<String> = match entry.file_type()?.is_dir() {
+            true => std::fs::read_dir(entry.path())?
+                .map(|inner| Ok(format!("{name}/{}", inner?.file_name().to_string_lossy())))
+                .collect::<std::io::Result<_>>()?,
+            false => Vec::new(),
+        };
+        if within.is_empty() { names.push(name) } else { names.extend(within) }
+    }
+    Ok(names)
+}
+
+/// A name that stays in its folder; of the folders within it those alone that a model folder has.
 pub(crate) fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None))
-        && !name.contains('\\')
+    let is_one = matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None));
+    (is_one && !name.contains('\\')) || is_of_module(name)
+}
+
+/// Whether it is the file of a module that makes one vector of a text.
+fn is_of_module(name: &str) -> bool {
+    let embedder = Embedder { normalize: true, ..Embedder::default() };
+    let files = sentence_files(&Sentence { embedder, ..Sentence::default() }, 0);
+    files.iter().any(|(known, _)| known == name)
 }
 
 fn digest(path: &Path) -> std::io::Result<Entry> {

@@ -4,6 +4,7 @@
 //! folder is fsynced, renamed, and its parent fsynced. Then it is read back against its manifest. Only after that do
 //! `latest` and `best` name it and are older checkpoints removed.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,9 @@ fn fill_and_rename(
     for name in manifest.files.keys().map(String::as_str).chain([super::manifest::MANIFEST]) {
         sync(&temporary.join(name))?;
     }
+    let folders: BTreeSet<&str> =
+        manifest.files.keys().filter_map(|name| Some(name.split_once('/')?.0)).collect();
+    folders.into_iter().try_for_each(|folder| sync(&temporary.join(folder)))?;
     sync(temporary)?;
     replace(temporary, target, files)?;
     sync(root)?;

@@ -190,6 +190,9 @@ fn rules(
     if let (Some(optimizer), Some(schedule), Some(train)) = (optimizer, schedule, train) {
         faults.extend(sections::faults(optimizer, schedule, train));
     }
+    if let (Some(objective), Some(train)) = (objective, train) {
+        faults.extend(lone_pair(objective, train));
+    }
     if let Some(sample) = sample {
         let problems = sample.problems().into_iter();
         faults.extend(problems.map(|problem| {
@@ -228,6 +231,18 @@ fn between(
         let issues = data.issues(objective).into_iter();
         faults.extend(issues.map(|issue| Fault::message(&issue.path, issue.message)));
     }
+    if objective.kind() == ObjectiveKind::Contrastive
+        && let Some(model) = model
+        && model.resolve(1, head(objective, 2)).mask == MaskKind::Causal
+    {
+        let title = "objective.kind = \"contrastive\" wants a model whose tokens see the whole text, and this one's see \
+                     those before them alone";
+        faults.push(
+            Fault::new(title).on("objective.kind", "").on("model.family", "").help(
+                "use an encoder, as model.family = \"bert\" or \"modernbert\"; or model.mask = \"full\"",
+            ),
+        );
+    }
     if objective.kind() == ObjectiveKind::NextToken
         && model.is_some_and(|model| {
             model.mask.is_none() && model.resolve(1, Head::NextToken).mask == MaskKind::Full
@@ -244,12 +259,25 @@ fn between(
     faults
 }
 
+/// What is wrong with a step of one pair, which there is nothing to tell from.
+pub(crate) fn lone_pair(objective: &ObjectiveConfig, train: &TrainConfig) -> Option<Fault> {
+    (objective.kind() == ObjectiveKind::Contrastive && train.batch_rows == 1 && train.accumulate == 1).then(|| {
+        Fault::new(
+            "train.batch_rows = 1 with objective.kind = \"contrastive\" leaves a pair nothing to be told from: the others \
+             of its step are its negatives",
+        )
+        .on("train.batch_rows", "pairs of a micro-batch")
+        .help("give 2 or more, or train.accumulate; 32 and more teach better")
+    })
+}
+
 /// The head that an objective needs.
 pub(crate) fn head(objective: &ObjectiveConfig, n_labels: usize) -> Head {
     match objective.kind() {
         ObjectiveKind::NextToken => Head::NextToken,
         ObjectiveKind::MaskedToken => Head::MaskedToken,
         ObjectiveKind::Classify => Head::Classify { n_labels },
+        ObjectiveKind::Contrastive => Head::Hidden { pooler: false },
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a config to all that a run needs, decided and opened: device, data, model, sizes.
 
 mod memory;
+mod pairs;
 mod sizes;
 mod text;
 
@@ -10,9 +11,9 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use vulpes_collective::Processes;
-use vulpes_data::{Cursor, Dataset, OpenOptions, Tokenizer};
+use vulpes_data::{Cursor, Dataset, ObjectiveKind, OpenOptions, Tokenizer};
 use vulpes_model::config::MaskKind;
-use vulpes_model::folder::{self, Extra, LoadOptions};
+use vulpes_model::folder::{self, Extra, LoadOptions, Sentence};
 use vulpes_model::{Head, ModelConfig, ModelSection, Transformer, device, n_parameters};
 
 use vulpes_trainer::freeze::frozen;
@@ -47,6 +48,8 @@ pub struct Plan {
     /// The processes that train together, this one among them.
     pub processes: Processes,
     base: Option<Base>,
+    /// What makes one vector of a text, where that is learned.
+    sentence: Option<Sentence>,
     /// The parameters that stay as they are.
     pub(crate) frozen: BTreeSet<String>,
     /// What the run chose where the config's file says nothing, and why.
@@ -104,7 +107,10 @@ impl Plan {
         warnings.extend(used.and_then(Base::idle_tokenizer));
         let sizes = config.model.resolve(1, head(&config.objective, 2));
         let labels = base.as_ref().map(Base::labels).unwrap_or_default();
-        let (row_len, len_key) = row_len(&config, sizes.context_len, base.is_some())?;
+        let mut config = config;
+        let given = base.as_ref().and_then(|base| base.found().extra.sentence.as_ref());
+        let (row_len, len_key) = row_len(&config, sizes.context_len, base.is_some(), given)?;
+        let sentence = pairs::settle(&mut config.objective, given, row_len);
         let open = OpenOptions {
             context_len: row_len,
             len_key,
@@ -138,8 +144,17 @@ impl Plan {
             let of_base = of_base.and_then(|tokens| tokens.pad_token_id);
             model.pad_id = of_base.or(of_tokenizer).or(model.pad_id);
         }
+        if let (Head::Hidden { .. }, Some(base)) = (model.head, &base)
+            && let Head::Hidden { pooler } = base.found().config.head
+        {
+            model.head = Head::Hidden { pooler };
+        }
         check_model(&model, &dataset)?;
-        let frozen = frozen(&config.train.freeze, &model)?;
+        let mut frozen = frozen(&config.train.freeze, &model)?;
+        if sentence.is_some() {
+            frozen.extend(pairs::unread(&model));
+            pairs::check_train(&config.train, dataset.n_rows())?;
+        }
         warnings.extend(base.as_ref().and_then(|base| base.new_labels(dataset.labels())));
         warnings.extend(dataset.warnings().iter().cloned());
         let (asked, n_tokens) = (config.data.tokenizer.vocab_size, dataset.vocab_size());
@@ -175,10 +190,10 @@ impl Plan {
                 device::name(&device)
             )));
         }
-        let default = default_shards(config.train.batch_rows, row_len, n_parameters(&model), &device);
+        let texts = config.train.batch_rows.saturating_mul(pairs::texts_of_row(&config.objective));
+        let default = default_shards(texts, row_len, n_parameters(&model), &device);
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         // Written down in full: what is meant must not hang on a preset that may change.
-        let mut config = config;
         let ModelSection { vocab_size, pad_id, .. } = config.model;
         config.model = ModelSection { vocab_size, pad_id, ..ModelSection::from(&model) };
         let mut plan = Self {
@@ -190,6 +205,7 @@ impl Plan {
             config,
             model,
             base,
+            sentence,
             frozen,
             device,
             dtype,
@@ -272,6 +288,7 @@ impl Plan {
             precision: self.precision(),
             recompute: train.recompute,
             seed: train.seed,
+            contrast: self.sentence.as_ref().map(|sentence| pairs::contrast(objective, sentence)),
         }
     }
 
@@ -298,7 +315,7 @@ impl Plan {
             extra.eos_token_id = tokenizer.and_then(Tokenizer::eos_id).into_iter().collect();
         }
         extra.pad_token_id = extra.pad_token_id.or(tokenizer.and_then(Tokenizer::pad_id));
-        Extra { labels: self.dataset.labels().to_vec(), ..extra }
+        Extra { labels: self.dataset.labels().to_vec(), sentence: self.sentence.clone(), ..extra }
     }
 
     /// The `generation_config.json` of the run's model folders: what `[sample]` says, over what the folder said that the
@@ -314,12 +331,21 @@ impl Plan {
 }
 
 /// The most tokens of a row, and the key to make them fewer: the context of a model that exists is what it is.
-fn row_len(config: &RunConfig, context_len: usize, is_given: bool) -> Result<(usize, &'static str)> {
+fn row_len(
+    config: &RunConfig,
+    context_len: usize,
+    is_given: bool,
+    sentence: Option<&Sentence>,
+) -> Result<(usize, &'static str)> {
     match config.train.max_len {
         Some(len) if len > context_len => Err(Error::Usage(format!(
             "train.max_len = {len} is more than the model's context of {context_len} tokens"
         ))),
         Some(len) => Ok((len, "train.max_len")),
+        None if config.objective.kind() == ObjectiveKind::Contrastive => {
+            let len = sentence.and_then(|sentence| sentence.max_len).unwrap_or(context_len);
+            Ok((len.min(context_len), if is_given { "train.max_len" } else { "model.context_len" }))
+        }
         None => Ok((context_len, if is_given { "train.max_len" } else { "model.context_len" })),
     }
 }

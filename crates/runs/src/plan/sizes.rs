@@ -5,6 +5,7 @@ use vulpes_model::parameter_specs;
 use vulpes_trainer::{Optimizer, StateDtype, n_gradients};
 
 use super::Plan;
+use super::pairs::texts_of_row;
 use crate::error::{Error, Result};
 
 impl Plan {
@@ -50,14 +51,27 @@ impl Plan {
         self.bytes_of(all as u128 + trained as u128 * per_trained).saturating_add(state as u64)
     }
 
+    /// Whether the rows of a step are told from each other.
+    fn is_of_pairs(&self) -> bool {
+        texts_of_row(&self.config.objective) > 1
+    }
+
     /// The parts of a step that processes can share.
     fn n_leaves(&self) -> usize {
-        self.n_shards.saturating_mul(self.config.train.accumulate)
+        // A step of pairs has one loss: its shards go through all micro-batches.
+        let of_each = if self.is_of_pairs() { 1 } else { self.config.train.accumulate };
+        self.n_shards.saturating_mul(of_each)
     }
 
     /// Makes sure that each process has a part of a step.
     pub(super) fn check_processes(&self) -> Result<()> {
         let (size, n_leaves) = (self.processes.size(), self.n_leaves());
+        if self.is_of_pairs() && size > 1 {
+            return Err(Error::Usage(format!(
+                "objective.kind = \"contrastive\" tells each pair from all others of the step, and {size} processes would \
+                 each see their own alone: train in one process"
+            )));
+        }
         if size <= n_leaves {
             return Ok(());
         }
@@ -74,8 +88,12 @@ impl Plan {
         let wide = |n: usize| n as u128;
         let m = &self.model;
         let longest = self.dataset.longest_row();
-        let at_once = self.n_shards.min(self.n_threads).max(1);
-        let rows = self.config.train.batch_rows.div_ceil(self.n_shards);
+        let train = &self.config.train;
+        let texts = texts_of_row(&self.config.objective);
+        // The tapes of all shards are kept where a step's rows are told from each other.
+        let waits = texts > 1 && train.accumulate == 1;
+        let at_once = if waits { self.n_shards } else { self.n_shards.min(self.n_threads).max(1) };
+        let rows = train.batch_rows.saturating_mul(texts).div_ceil(self.n_shards);
         let tokens = wide(rows) * wide(longest) * wide(at_once);
         // A block keeps about ten tensors of the model's width a token, three of the feed-forward's, and its weights.
         let of_block = 10 * wide(m.d_model) + 3 * wide(m.d_ff) + 2 * wide(m.n_head) * wide(longest);
@@ -100,6 +118,7 @@ impl Plan {
 
     /// The most tokens that one step reads.
     pub fn tokens_per_step(&self) -> u64 {
-        self.rows_per_step().saturating_mul(self.dataset.longest_row() as u64)
+        let texts = texts_of_row(&self.config.objective) as u64;
+        self.rows_per_step().saturating_mul(texts).saturating_mul(self.dataset.longest_row() as u64)
     }
 }

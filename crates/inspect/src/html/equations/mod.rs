@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use vulpes_data::{Tokenizer, TokenizerConfig};
 use vulpes_model::config::{BlockKind, Family, LayerOverride, Pooling, Positions};
-use vulpes_model::{Head, ModelSection, Transformer};
+use vulpes_model::{Embedder, Head, ModelSection, Transformer};
 
 use formula::{Scope, dot};
 use unpack::{floats, rows, weights};
@@ -40,7 +40,8 @@ fn data(section: ModelSection, head: Head) -> Value {
         let numbers: Vec<f32> = (0..var.elem_count()).map(|_| number()).collect();
         var.set(&Tensor::from_vec(numbers, var.dims(), &Device::Cpu).unwrap()).unwrap();
     }
-    let subject = Subject { model: &model, tokenizer: &tokenizer, labels: &[] };
+    let subject =
+        Subject { model: &model, tokenizer: &tokenizer, labels: &[], embedder: Embedder::default() };
     let ids = tokenizer.encode(TEXT).unwrap();
     let explanation = explain(&subject, &ids, &[]).unwrap();
     let target = explanation.next.first().cloned();
