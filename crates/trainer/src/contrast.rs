@@ -205,7 +205,7 @@ mod tests {
     fn options(n_shards: usize, n_threads: usize) -> StepOptions {
         let precision = Precision::Float32;
         let contrast = Some(CONTRAST);
-        let (label_smoothing, recompute, processes) = (0.0, false, Processes::alone());
+        let (label_smoothing, recompute, processes) = (0.0, false, Processes::default());
         StepOptions {
             n_shards,
             n_threads,
