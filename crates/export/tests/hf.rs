@@ -55,8 +55,12 @@ fn the_rest_of_the_folder_goes_along() {
         .with("tokenizer.json", "{}")
         .with("README.md", "# A card")
         .with("generation_config.json", "{\"temperature\": 0.7}")
-        .with("modules.json", r#"[{"idx": 0, "path": ""}, {"idx": 1, "path": "1_Pooling"}]"#)
-        .with("1_Pooling/config.json", "{}")
+        .with(
+            "modules.json",
+            r#"[{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
+                {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]"#,
+        )
+        .with("1_Pooling/config.json", r#"{"pooling_mode_mean_tokens": true}"#)
         .with("onnx/model.onnx", "x")
         .with("pytorch_model.bin", "x")
         .with("manifest.json", "x")
