@@ -77,9 +77,11 @@ fn the_rest_of_the_folder_goes_along() {
         "1_Pooling",
         "README.md",
         "config.json",
+        "config_sentence_transformers.json",
         "generation_config.json",
         "model.safetensors",
         "modules.json",
+        "sentence_bert_config.json",
         "tokenizer.json",
     ];
     assert_eq!(names("."), wanted);
