@@ -264,11 +264,43 @@ fn a_tokenizer_without_a_form_is_refused_or_left_out() {
     let exported = export(&request).unwrap();
     assert_eq!(exported.notes, Vec::<String>::new(), "who asks for it need not be told");
     assert_eq!(Gguf::open(&out).key("tokenizer.ggml.model"), "String(\"none\")");
+}
 
-    let unigram = json!({"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]], "byte_fallback": false});
-    let error =
-        with(Family::Gpt2, &whole(&[], Value::Null, Value::Null, Value::Null, unigram)).err().unwrap();
-    assert!(error.contains("Unigram"), "{error}");
+/// XLM-RoBERTa's kind: log-probabilities as they are, the table of letters as bytes, words cut at blanks first.
+#[test]
+fn unigrams_go_with_their_scores_and_their_table_of_letters() {
+    let unigram = |fallback: bool| {
+        json!({"type": "Unigram", "unk_id": 1, "byte_fallback": fallback,
+            "vocab": [["<s>", 0.0], ["<unk>", 0.0], ["\u{2581}a", -1.5], ["b", -2.25]]})
+    };
+    let metaspace =
+        json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true});
+    let words =
+        json!({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace.clone()]});
+    let of = |normalizer: &Value, splitter: &Value, fallback: bool| {
+        let added = [special(0, "<s>"), special(1, "<unk>")];
+        with(
+            Family::Bert,
+            &whole(&added, normalizer.clone(), splitter.clone(), Value::Null, unigram(fallback)),
+        )
+    };
+    let (read, _) = of(&Value::Null, &words, false).unwrap();
+    assert_eq!(read.key("tokenizer.ggml.model"), "String(\"t5\")");
+    assert_eq!(read.texts("tokenizer.ggml.tokens")[..4], ["<s>", "<unk>", "\u{2581}a", "b"]);
+    assert_eq!(read.numbers("tokenizer.ggml.token_type")[..4], [3.0, 2.0, 1.0, 1.0]);
+    assert_eq!(read.numbers("tokenizer.ggml.scores")[..5], [0.0, 0.0, -1.5, -2.25, -10_000.0]);
+    assert_eq!(read.key("tokenizer.ggml.add_space_prefix"), "Bool(true)");
+    assert_eq!(read.key("tokenizer.ggml.remove_extra_whitespaces"), "Bool(true)");
+    let (read, _) = of(&Value::Null, &metaspace, false).unwrap();
+    assert_eq!(read.key("tokenizer.ggml.remove_extra_whitespaces"), "Bool(false)");
+    for (normalizer, splitter, fallback, wanted) in [
+        (&json!({"type": "Lowercase"}), &words, false, "no such step before its unigrams"),
+        (&Value::Null, &json!({"type": "WhitespaceSplit"}), false, "blanks stay blanks"),
+        (&Value::Null, &words, true, "falls back to bytes"),
+    ] {
+        let error = of(normalizer, splitter, fallback).err().unwrap();
+        assert!(error.contains(wanted), "{error}");
+    }
 }
 
 /// Letters go there as bytes that are joined to letters.

@@ -213,6 +213,14 @@ impl Gguf {
     }
 
     /// The strings of an array.
+    pub fn numbers(&self, name: &str) -> Vec<f32> {
+        let number = |value: &Value| match value {
+            Value::I32(number) => *number as f32,
+            other => other.to_f32().unwrap(),
+        };
+        self.content.metadata[name].to_vec().unwrap().iter().map(number).collect()
+    }
+
     pub fn texts(&self, name: &str) -> Vec<String> {
         let array = self.content.metadata[name].to_vec().unwrap();
         array.iter().map(|value| value.to_string().unwrap().clone()).collect()

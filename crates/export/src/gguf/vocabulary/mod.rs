@@ -6,6 +6,7 @@
 mod bytes;
 mod letters;
 mod pieces;
+mod unigram;
 mod words;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,9 @@ const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
+
+/// What stands for a blank in SentencePiece's pieces.
+const BLANK: &str = "\u{2581}";
 
 /// A tokenizer taken apart.
 struct File<'a> {
@@ -69,19 +73,20 @@ pub(super) fn keys(
     let falls_back = model["byte_fallback"].as_bool().unwrap_or(false);
     let mut keys = match model["type"].as_str() {
         Some("WordPiece") => words::keys(&file)?,
+        Some("Unigram") => unigram::keys(&file)?,
         Some("BPE") if falls_back => pieces::keys(&file, notes)?,
         Some("BPE") if model["merges"].as_array().is_none_or(Vec::is_empty) => letters::keys(&file, notes)?,
         Some("BPE") => bytes::keys(&file, notes)?,
         Some("WordLevel") => {
             return Err(refusal(
                 "it knows whole words only (WordLevel), where llama.cpp has byte-level BPE, SentencePiece's BPE and \
-                 WordPiece; a run with data.tokenizer.kind = \"bpe\" has one that goes there"
+                 unigrams, and WordPiece; a run with data.tokenizer.kind = \"bpe\" has one that goes there"
                     .into(),
             ));
         }
         other => {
             return Err(refusal(format!(
-                "it is {}, where byte-level BPE, SentencePiece's BPE and WordPiece are written",
+                "it is {}, where byte-level BPE, SentencePiece's BPE and unigrams, and WordPiece are written",
                 other.unwrap_or("of no known kind")
             )));
         }
@@ -131,6 +136,15 @@ impl File<'_> {
     }
 }
 
+/// The steps of a normalizer or pre-tokenizer, one after the other.
+fn steps(json: &Json, list: &str) -> Vec<Json> {
+    match json["type"].as_str() {
+        Some("Sequence") => json[list].as_array().cloned().unwrap_or_default(),
+        Some(_) => vec![json.clone()],
+        None => Vec::new(),
+    }
+}
+
 /// The two pieces that a merge joins.
 fn pair(merge: &Json) -> Option<(&str, &str)> {
     match merge {
@@ -153,7 +167,8 @@ fn ends(file: &File) -> Result<Keys> {
         )));
     }
     let (opening, closing) = (opening.first().copied(), closing.first().copied());
-    let has_words = file.json["model"]["type"] == "WordPiece";
+    let kind = &file.json["model"]["type"];
+    let has_words = kind == "WordPiece" || kind == "Unigram";
     let mut keys = Keys::new();
     let mut say = |key: &str, id: Option<u32>| {
         if let Some(id) = id {

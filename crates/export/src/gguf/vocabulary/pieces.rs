@@ -5,12 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::quantized::gguf_file::Value;
 use serde_json::Value as Json;
 
-use super::{BYTE, CONTROL, File, NORMAL, UNKNOWN, refusal};
+use super::{BLANK, BYTE, CONTROL, File, NORMAL, UNKNOWN, refusal, steps};
 use crate::error::Result;
 use crate::gguf::Keys;
-
-/// What stands for a blank.
-const BLANK: &str = "\u{2581}";
 
 /// The keys of a BPE whose pieces begin words with `▁` and that falls back to bytes.
 pub(super) fn keys(file: &File, notes: &mut Vec<String>) -> Result<Keys> {
@@ -90,16 +87,9 @@ fn unmerged(file: &File, merges: &[(&str, &str)]) -> Option<(String, String, Str
 
 /// Whether a blank comes before a text.
 fn blank_before(file: &File) -> Result<bool> {
-    let flat = |json: &Json, list: &str| -> Vec<Json> {
-        match json["type"].as_str() {
-            Some("Sequence") => json[list].as_array().cloned().unwrap_or_default(),
-            Some(_) => vec![json.clone()],
-            None => Vec::new(),
-        }
-    };
     let unknown = |step: &Json| refusal(format!("llama.cpp has no such step before its pieces: {step}"));
     let (mut puts, mut replaces) = (false, false);
-    for step in flat(&file.json["normalizer"], "normalizers") {
+    for step in steps(&file.json["normalizer"], "normalizers") {
         match step["type"].as_str() {
             Some("Prepend") if step["prepend"] == BLANK => puts = true,
             Some("Replace") if step["pattern"]["String"] == " " && step["content"] == BLANK => {
@@ -108,7 +98,7 @@ fn blank_before(file: &File) -> Result<bool> {
             _ => return Err(unknown(&step)),
         }
     }
-    for step in flat(&file.json["pre_tokenizer"], "pretokenizers") {
+    for step in steps(&file.json["pre_tokenizer"], "pretokenizers") {
         match step["type"].as_str() {
             Some("Metaspace") if step["replacement"] == BLANK => {
                 replaces = true;
