@@ -9,11 +9,13 @@ use clap::{Parser, ValueEnum};
 #[command(name = "export", version, max_term_width = 100)]
 #[command(after_help = "\
 Examples:
-  export runs/llama-mini --to gguf --out llama-mini.gguf                 one file for llama.cpp
-  export runs/llama-mini --to gguf --dtype q8_0 --out llama-mini.gguf    a quarter of the size
-  export runs/llama-mini --to hf --dtype bf16 --out llama-mini-bf16      a folder for transformers
+  vulpes export runs/llama-mini --to gguf --out llama-mini.gguf                 one file for llama.cpp
+  vulpes export runs/llama-mini --to gguf --dtype q8_0 --out llama-mini.gguf    a quarter of the size
+  vulpes export runs/llama-mini --to hf --dtype bf16 --out llama-mini-bf16      a folder for transformers
 
-A GGUF file has the tokenizer within it: byte-level BPE, letters, SentencePiece's BPE with byte fallback, or WordPiece.
+A shell's own `export` goes before the program of that name: say `vulpes export`, or the program's path.
+A GGUF file has the tokenizer within it: byte-level BPE, letters, SentencePiece's BPE with byte fallback or unigrams,
+or WordPiece.
 Nothing that exists is written over, and a file or folder appears under its name once it is whole.")]
 pub(crate) struct Args {
     /// A model folder, a run folder (its model/ is used), or a model's name on the hub (ORG/NAME, ORG/NAME@REVISION)
