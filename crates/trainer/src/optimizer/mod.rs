@@ -139,9 +139,11 @@ impl Optimizer {
                 Rule::Adamw { m, v } => {
                     let (eps, step) = (o.eps, self.updates);
                     let step = AdamwStep { lr, beta1, beta2, eps, weight_decay, step, grad_scale };
-                    let key = self.noise.with(name.as_str()).with(&self.updates);
                     let noise = match is_rounded {
-                        true => Noise { key: key.stream().next_u64(), first: part.start as u64 },
+                        true => {
+                            let key = self.noise.with(name.as_str()).with(&self.updates);
+                            Noise { key: key.stream().next_u64(), first: part.start as u64 }
+                        }
                         false => Noise::default(),
                     };
                     items.push(AdamwItem { param, m, v, grad, step, noise });
