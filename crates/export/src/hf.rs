@@ -5,6 +5,7 @@ use std::path::Path;
 
 use candle_core::{DType, Var};
 use serde_json::{Map, Value};
+use vulpes_data::Tokenizer;
 use vulpes_model::{ModelConfig, Parameters, Transformer, folder};
 
 use crate::dtype::Dtype;
@@ -27,19 +28,6 @@ const WEIGHTS: &[&str] = &[
     ".pt",
     ".pth",
 ];
-/// Files of the tokenizer, which `with_tokenizer` is about.
-const TOKENIZER: &[&str] = &[
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-];
-
 /// Writes the folder.
 ///
 /// # Errors
@@ -122,7 +110,7 @@ fn copy_rest(request: &Request, dir: &Path) -> Result<Vec<String>> {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_weights = WEIGHTS.iter().any(|ending| name.ends_with(ending));
-        let of_tokenizer = TOKENIZER.contains(&name.as_str());
+        let of_tokenizer = name == Tokenizer::FILE || Tokenizer::FILES_BESIDE.contains(&name.as_str());
         if path.is_dir() {
             match modules.iter().any(|module| module["path"] == name.as_str()) {
                 true => copy_folder(&path, &dir.join(&name))?,

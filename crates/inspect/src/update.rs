@@ -6,7 +6,7 @@ use vulpes_generate::NextToken;
 use vulpes_model::{HeadLayer, Recorder, Transformer};
 
 use crate::error::Error;
-use crate::explanation::{Explanation, Subject, softmax};
+use crate::explanation::{Explanation, Subject, next_tokens, softmax};
 use crate::gradients::backward;
 
 /// The learning rates that are tried, smallest first: 0.001 and its doubles, up to 16.384.
@@ -137,10 +137,7 @@ fn line(subject: &Subject, logits: &[f32], id: u32) -> NextToken {
 /// The likeliest before, then those that have come among the likeliest after.
 fn listed(before: &[f32], after: &[f32]) -> Vec<u32> {
     let likeliest = |logits: &[f32]| -> Vec<u32> {
-        let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-        ids.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
-        ids.truncate(LISTED);
-        ids
+        next_tokens(logits, LISTED, &|_| String::new()).into_iter().map(|next| next.id).collect()
     };
     let mut ids = likeliest(before);
     ids.extend(likeliest(after).into_iter().filter(|id| !likeliest(before).contains(id)));

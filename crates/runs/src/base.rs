@@ -13,18 +13,6 @@ use crate::config::{RunConfig, lone_pair};
 use crate::embedded::model_folder;
 use crate::error::{Error, Result};
 
-/// Files of a folder that say how its tokenizer is to be used; they stay true as long as the tokenizer does.
-const TOKENIZER_FILES: &[&str] = &[
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-];
-
 /// The model folder that `train.init_from` names, described and not yet loaded.
 #[derive(Clone, Debug)]
 pub(crate) struct Base {
@@ -65,7 +53,7 @@ impl Base {
         let found = folder::describe(&dir)?;
         // Read now: what the run saves must not hang on a folder that may change while it goes on.
         let mut tokenizer_files = Vec::new();
-        for name in TOKENIZER_FILES {
+        for name in Tokenizer::FILES_BESIDE {
             let path = dir.join(name);
             if path.is_file() {
                 let bytes = std::fs::read(&path).map_err(|source| Error::io("read", &path, source))?;

@@ -17,7 +17,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use vulpes_collective::{Processes, leaves_of};
 use vulpes_data::Batch;
 use vulpes_model::Transformer;
-use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
+use vulpes_ops::threads::{Precision, with_kernel_threads};
 use vulpes_ops::{CrossEntropyOptions, Gradients, TreeSum, fold_tree, sum_gradients};
 use vulpes_random::Key;
 
@@ -140,6 +140,24 @@ fn shard<'a>(
     }
 }
 
+/// `n` sets of gradients that hold nothing, those first that no step is using.
+fn sets(
+    free: &mut Vec<Gradients>,
+    parameters: &[(String, Var)],
+    n: usize,
+) -> candle_core::Result<Vec<Gradients>> {
+    let new = || free.pop().map_or_else(|| Gradients::new(parameters), Ok);
+    let mut sets = std::iter::repeat_with(new).take(n).collect::<candle_core::Result<Vec<_>>>()?;
+    sets.iter_mut().for_each(Gradients::zero);
+    Ok(sets)
+}
+
+/// Who runs leaves of which `width` at most run side by side.
+fn workers<'a>(pool: Option<&'a ThreadPool>, options: &StepOptions, width: usize) -> Workers<'a> {
+    let StepOptions { n_threads, precision, .. } = *options;
+    Workers { pool, kernel_threads: (n_threads / n_threads.min(width)).max(1), n_threads, precision }
+}
+
 impl Stepper {
     /// Prepares the gradients of the parameters that `trainable` names.
     ///
@@ -212,42 +230,24 @@ impl Stepper {
         batches: &[Batch],
         (n_leaves, n_targets): (usize, usize),
     ) -> Result<Made> {
-        let StepOptions { n_shards, n_threads, processes, precision, .. } = self.options.clone();
+        let StepOptions { n_shards, n_threads, processes, .. } = self.options.clone();
         // What the last step left behind serves again.
         self.free.extend(self.total.take());
         let shard = shard(&self.transformer, &self.options, step, batches, n_targets);
         let own = leaves_of(processes.rank(), processes.size(), n_leaves);
         let width = at_once(own.len(), n_shards, n_threads);
-        let kernel_threads = (n_threads / n_threads.min(width)).max(1);
-        let run = |leaf: usize, gradients: &mut Gradients| {
-            gradients.zero();
-            let run = || shard.run(&batches[leaf / n_shards], leaf % n_shards, n_shards, gradients);
-            with_kernel_threads(kernel_threads, || with_precision(precision, run))
-        };
         let mut losses = Vec::with_capacity(own.len());
         let mut tree = TreeSum::new(n_leaves);
         let mut last = Vec::new();
         for first in own.clone().step_by(width) {
             let leaves = first..own.end.min(first + width);
-            let new = || self.free.pop().map_or_else(|| Gradients::new(&self.parameters), Ok);
-            let mut sets =
-                std::iter::repeat_with(new).take(leaves.len()).collect::<candle_core::Result<Vec<_>>>()?;
-            let mut sums: Vec<candle_core::Result<f64>> = Vec::new();
-            match self.pool.as_deref().filter(|_| leaves.len() > 1) {
-                None => sums.extend(leaves.clone().zip(&mut sets).map(|(leaf, set)| run(leaf, set))),
-                Some(pool) => {
-                    sums.resize_with(leaves.len(), || Ok(0.0));
-                    pool.scope(|scope| {
-                        for ((leaf, set), sum) in leaves.clone().zip(&mut sets).zip(&mut sums) {
-                            let run = &run;
-                            scope.spawn(move |_| *sum = run(leaf, set));
-                        }
-                    });
-                }
-            }
-            for sum in sums {
-                losses.push(sum?);
-            }
+            let mut sets = sets(&mut self.free, &self.parameters, leaves.len())?;
+            let run = |at: usize, set: &mut Gradients| {
+                let leaf = leaves.start + at;
+                shard.run(&batches[leaf / n_shards], leaf % n_shards, n_shards, set)
+            };
+            let pool = self.pool.as_deref().filter(|_| leaves.len() > 1);
+            losses.extend(workers(pool, &self.options, width).on_each(&mut sets, &run)?);
             if processes.is_alone() && leaves.end == own.end {
                 last = leaves.map(|leaf| leaf..leaf + 1).zip(sets).collect();
                 break;
@@ -272,17 +272,10 @@ impl Stepper {
         batches: &[Batch],
         n_targets: usize,
     ) -> Result<Made> {
-        let StepOptions { n_shards, n_threads, precision, .. } = self.options;
+        let n_shards = self.options.n_shards;
         self.free.extend(self.total.take());
-        let new = || self.free.pop().map_or_else(|| Gradients::new(&self.parameters), Ok);
-        let mut sets = std::iter::repeat_with(new).take(n_shards).collect::<candle_core::Result<Vec<_>>>()?;
-        sets.iter_mut().for_each(Gradients::zero);
-        let workers = Workers {
-            pool: self.pool.as_deref().filter(|_| n_shards > 1),
-            kernel_threads: (n_threads / n_threads.min(n_shards)).max(1),
-            n_threads,
-            precision,
-        };
+        let mut sets = sets(&mut self.free, &self.parameters, n_shards)?;
+        let workers = workers(self.pool.as_deref().filter(|_| n_shards > 1), &self.options, n_shards);
         let shard = shard(&self.transformer, &self.options, step, batches, n_targets);
         let losses = vec![contrast.run(&shard, batches, &mut sets, &workers)?];
         let nodes = sets.into_iter().enumerate().map(|(leaf, set)| (leaf..leaf + 1, set)).collect();

@@ -74,10 +74,26 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
+    /// The file of a model folder that holds its tokenizer.
+    pub const FILE: &'static str = "tokenizer.json";
+
+    /// The files beside it that say how the tokenizer is to be used, or what it was made of; they stay true as long as it
+    /// does.
+    pub const FILES_BESIDE: &'static [&'static str] = &[
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "vocab.txt",
+        "tokenizer.model",
+        "chat_template.jinja",
+    ];
+
     /// Whether a model folder has a tokenizer.
     pub fn is_in(folder: impl AsRef<Path>) -> bool {
         let folder = folder.as_ref();
-        folder.join("tokenizer.json").is_file() || older::is_in(folder)
+        folder.join(Self::FILE).is_file() || older::is_in(folder)
     }
 
     /// The name of a file that holds a model folder's tokenizer in a form that isn't read, where it has no other.

@@ -2,7 +2,7 @@
 
 use vulpes_collective::leaves_of;
 use vulpes_model::parameter_specs;
-use vulpes_trainer::{Optimizer, StateDtype, n_gradients};
+use vulpes_trainer::{Optimizer, n_gradients};
 
 use super::Plan;
 use super::pairs::texts_of_row;
@@ -26,10 +26,7 @@ impl Plan {
 
     /// Bytes of a number of the optimizer's state.
     fn state_bytes(&self) -> usize {
-        match self.config.optimizer.state_dtype {
-            StateDtype::Full => self.dtype.size_in_bytes(),
-            StateDtype::Bfloat16 => 2,
-        }
+        self.config.optimizer.state_dtype.of(self.dtype).size_in_bytes()
     }
 
     /// Bytes that a checkpoint takes on disk, within a few thousand.
@@ -67,10 +64,7 @@ impl Plan {
     pub(super) fn check_processes(&self) -> Result<()> {
         let (size, n_leaves) = (self.processes.size(), self.n_leaves());
         if self.is_of_pairs() && size > 1 {
-            return Err(Error::Usage(format!(
-                "objective.kind = \"contrastive\" tells each pair from all others of the step, and {size} processes would \
-                 each see their own alone: train in one process"
-            )));
+            return Err(Error::Usage(vulpes_trainer::Error::PairsOfProcesses { size }.to_string()));
         }
         if size <= n_leaves {
             return Ok(());

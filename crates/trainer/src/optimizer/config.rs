@@ -1,5 +1,6 @@
 //! `[optimizer]`: which rule, and its numbers.
 
+use candle_core::DType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,16 @@ pub enum StateDtype {
     /// repeatable to the bit.
     #[serde(alias = "bf16")]
     Bfloat16,
+}
+
+impl StateDtype {
+    /// The number format of the state of parameters in `dtype`.
+    pub fn of(self, dtype: DType) -> DType {
+        match self {
+            Self::Full => dtype,
+            Self::Bfloat16 => DType::BF16,
+        }
+    }
 }
 
 /// `[optimizer]`: how a gradient becomes an update.

@@ -89,7 +89,7 @@ impl Optimizer {
             let ParameterSpec { name, role, shape, .. } = spec;
             let (param, part) = (parameters.get(name)?, owned(spec));
             let kind = Rule::kind(config, role);
-            let dtype = Rule::dtype(config, param.dtype());
+            let dtype = config.state_dtype.of(param.dtype());
             let owned = match part.is_empty() && spec.numel() > 0 {
                 true => None,
                 false => {

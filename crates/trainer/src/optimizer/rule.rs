@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor, Var};
 use vulpes_model::Role;
 
-use super::config::{OptimizerConfig, OptimizerKind, StateDtype};
+use super::config::{OptimizerConfig, OptimizerKind};
 
 /// The rule that updates one parameter, with the state that it keeps of it.
 pub(super) enum Rule {
@@ -29,14 +29,6 @@ impl Rule {
             OptimizerKind::Adamw => Self::Adamw { m: zeros()?, v: zeros()? },
             OptimizerKind::Sgd => Self::Sgd { velocity: zeros()? },
         })
-    }
-
-    /// The number format of the state, of a parameter's in `dtype`.
-    pub(super) fn dtype(config: &OptimizerConfig, dtype: DType) -> DType {
-        match config.state_dtype {
-            StateDtype::Full => dtype,
-            StateDtype::Bfloat16 => DType::BF16,
-        }
     }
 
     /// The names of the state tensors, as checkpoints hold them.
