@@ -1,11 +1,11 @@
-//! The rules that keep the workspace simple: who may depend on whom, and how a file looks.
+//! The rules that keep the workspace simple: dependencies between crates, and the form of files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use crate::repository::{names, read, root, rust_files};
 
-/// Each crate, and those of ours that it may depend on.
+/// Each crate, and the workspace crates that it may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("ops", &["random"]),
@@ -13,16 +13,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("data", &["random"]),
     ("generate", &["data", "model", "ops", "random"]),
     ("export", &["data", "model"]),
-    ("inspect", &["data", "generate", "model", "ops"]),
+    ("inspect", &["data", "generate", "model", "ops", "random"]),
     ("collective", &["ops"]),
     ("trainer", &["collective", "data", "model", "ops", "random"]),
     ("runs", &["collective", "data", "generate", "model", "trainer"]),
+    ("vulpes", &["data", "export", "generate", "inspect", "model", "ops", "runs", "trainer"]),
     ("cli", &["collective", "data", "export", "generate", "inspect", "model", "ops", "runs", "trainer"]),
 ];
 
 const LONGEST_FILE: usize = 400;
 
-/// Half of the source files have fewer lines than this.
+/// The median of source files has fewer lines than this.
 const MEDIAN_FILE: usize = 180;
 
 #[test]
@@ -35,7 +36,8 @@ fn dependencies_follow_the_arrows() {
     );
     for (name, allowed) in allowed {
         let manifest: toml::Table = read(&format!("crates/{name}/Cargo.toml")).parse().unwrap();
-        assert_eq!(manifest["package"]["name"].as_str().unwrap(), format!("vulpes-{name}"));
+        let package = if name == "vulpes" { name.to_owned() } else { format!("vulpes-{name}") };
+        assert_eq!(manifest["package"]["name"].as_str().unwrap(), package);
         for dependency in manifest.get("dependencies").unwrap().as_table().unwrap().keys() {
             if let Some(ours) = dependency.strip_prefix("vulpes-") {
                 assert!(allowed.contains(&ours), "crates/{name} may not depend on crates/{ours}");
@@ -44,9 +46,9 @@ fn dependencies_follow_the_arrows() {
     }
 }
 
-/// Arguments, terminals, signals and the allocator are a program's business.
+/// Arguments, terminals, signals and the allocator belong to programs.
 #[test]
-fn only_cli_depends_on_what_a_program_needs() {
+fn only_cli_has_dependencies_of_programs() {
     let programs = [
         "annotate-snippets",
         "anstream",
@@ -57,6 +59,7 @@ fn only_cli_depends_on_what_a_program_needs() {
         "indicatif",
         "libmimalloc-sys",
         "mimalloc",
+        "rustyline",
         "signal-hook",
     ];
     for name in names("crates") {
@@ -68,7 +71,7 @@ fn only_cli_depends_on_what_a_program_needs() {
     }
 }
 
-/// `ops` may write down names, but knows none: parameters are the model's.
+/// `ops` handles names but knows none: parameters belong to the model.
 #[test]
 fn ops_knows_no_parameter_by_name() {
     for path in rust_files().iter().filter(|path| path.starts_with("crates/ops/src/")) {
@@ -80,7 +83,7 @@ fn ops_knows_no_parameter_by_name() {
 }
 
 #[test]
-fn data_and_random_know_no_tensor() {
+fn data_and_random_do_not_depend_on_tensors() {
     for path in
         rust_files().iter().filter(|p| p.starts_with("crates/data/") || p.starts_with("crates/random/"))
     {
@@ -89,7 +92,7 @@ fn data_and_random_know_no_tensor() {
 }
 
 #[test]
-fn every_file_says_what_it_is_and_stays_short() {
+fn every_file_has_a_description_and_stays_short() {
     let mut lengths = Vec::new();
     for path in rust_files() {
         let text = read(&path);
@@ -105,7 +108,7 @@ fn every_file_says_what_it_is_and_stays_short() {
     assert!(median < MEDIAN_FILE, "half of the source files have {median} lines or more");
 }
 
-/// What a crate makes public is what its lib.rs lists by name, and what the modules list that lib.rs makes public.
+/// A crate's public items are those that its lib.rs, and the modules that lib.rs makes public, list by name.
 #[test]
 fn only_lib_rs_and_its_public_modules_list_what_is_public() {
     for name in names("crates") {
@@ -121,19 +124,19 @@ fn only_lib_rs_and_its_public_modules_list_what_is_public() {
                 let folder = path.strip_suffix("/mod.rs").map(|folder| &folder[source.len() + 1..]);
                 let in_a_list =
                     path.ends_with("/lib.rs") || folder.is_some_and(|folder| !folder.contains('/'));
-                assert!(in_a_list, "{path}: `{}` belongs in lib.rs or in a mod.rs beside it", line.trim());
+                assert!(in_a_list, "{path}: `{}` belongs in lib.rs or a mod.rs next to it", line.trim());
             }
         }
     }
 }
 
-/// Each dependency is named in the code of the crate that lists it, and each of the workspace's in some crate's list.
+/// Each dependency is used in the code of the crate that lists it, and each workspace dependency in some crate.
 #[test]
 fn every_dependency_is_used() {
     let mut used = BTreeSet::new();
     for name in names("crates") {
         let manifest = read(&format!("crates/{name}/Cargo.toml"));
-        // A crate's tests may stand in the root's folder.
+        // A crate's tests may be in the root's folder.
         let homes = [format!("crates/{name}/"), "tests/".to_owned()];
         let homes = &homes[..if manifest.contains("../../tests/") { 2 } else { 1 }];
         let files = rust_files().into_iter().filter(|path| homes.iter().any(|home| path.starts_with(home)));
@@ -156,7 +159,45 @@ fn every_dependency_is_used() {
     }
 }
 
-/// Asks git; in a tree without a repository of its own (an unpacked archive) there is nothing tracked to look at.
+/// Asks git; in a tree without a repository (an unpacked archive) nothing is tracked. Included files are inside the
+/// crate's package, so that it can be built elsewhere.
+#[test]
+fn included_files_are_packaged() {
+    for path in rust_files().iter().filter(|path| path.starts_with("crates/")) {
+        let text = read(path);
+        let folder = root().join(path).parent().unwrap().to_path_buf();
+        let package = root().join(path.split('/').take(2).collect::<Vec<_>>().join("/"));
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let Some((_, rest)) = line.split_once("include_str!(\"").or(line.split_once("include_bytes!(\""))
+            else {
+                continue;
+            };
+            // Examples of the workspace's README are compiled in the workspace.
+            if at > 0 && lines[at - 1].contains("cfg(doctest)") {
+                continue;
+            }
+            let included = rest.split('"').next().unwrap();
+            let mut inside = folder.clone();
+            for part in included.split('/') {
+                if part == ".." {
+                    inside.pop();
+                } else {
+                    inside.push(part);
+                }
+            }
+            assert!(inside.starts_with(&package), "{path}:{}: {included} is outside the package", at + 1);
+            assert!(inside.is_file(), "{path}:{}: {included} does not exist", at + 1);
+        }
+    }
+    for name in names("crates") {
+        let manifest: toml::Table = read(&format!("crates/{name}/Cargo.toml")).parse().unwrap();
+        for key in ["description", "keywords", "categories"] {
+            assert!(manifest["package"].get(key).is_some(), "crates/{name}: no {key}");
+        }
+    }
+}
+
 #[test]
 fn no_build_output_is_tracked() {
     if !root().join(".git").exists() {
@@ -171,19 +212,20 @@ fn no_build_output_is_tracked() {
     assert!(built.is_empty(), "build output is tracked (git rm --cached): {built:#?}");
 }
 
-/// A test never passes by not running: it is ignored, says why, and a script in `.ci` runs it where its need is met.
+/// A test never passes by not running: it is ignored, says why, and a script in `.ci` runs it if its need is met.
 #[test]
 fn every_ignored_test_says_what_it_needs() {
     let ci = read(".ci/run") + &read(".ci/cuda");
     for path in rust_files() {
-        let mut module = "";
+        let file = path.rsplit('/').next().and_then(|name| name.strip_suffix(".rs"));
+        let mut module = file.unwrap_or_default();
         for line in read(&path).lines().map(str::trim) {
             module = line.strip_prefix("mod ").and_then(|line| line.strip_suffix(" {")).unwrap_or(module);
             let Some(reason) = line.strip_prefix("#[ignore") else { continue };
             let reason = reason.trim_start_matches(" = \"");
             if reason.starts_with("needs ") {
                 let thing = module.strip_prefix("needs_");
-                let thing = thing.unwrap_or_else(|| panic!("{path}: {line} stands in no module needs_THING"));
+                let thing = thing.unwrap_or_else(|| panic!("{path}: {line} is in no module needs_THING"));
                 let known =
                     ci.contains(&format!("\nneed {thing} ")) || ci.contains(&format!("needs_{thing}::"));
                 assert!(known, "neither .ci/run nor .ci/cuda knows {thing} of {path}");

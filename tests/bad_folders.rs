@@ -1,5 +1,4 @@
-//! Model folders and rows of ids that are wrong, through the program: each is named, the exit code is 1 or 2, and
-//! nothing is written.
+//! Invalid model folders and rows of ids: each is named, the exit code is 1 or 2, nothing is written.
 
 use std::path::Path;
 
@@ -11,7 +10,7 @@ const CONFIG: &str =
     "[data]\nkind = \"ids\"\ntrain = \"rows.jsonl\"\n[train]\ninit_from = \"folder\"\nsteps = 1\n";
 const ROW: &str = "{\"input_ids\": [4, 5, 6]}\n";
 
-/// A place with a copy of a small model, changed by `change`, and rows that go with it.
+/// A place with a copy of a small model, changed by `change`, and matching rows.
 fn changed(model: &str, change: impl FnOnce(&Path)) -> Place {
     let place = Place::new();
     let dir = fixtures().join(model);
@@ -28,7 +27,7 @@ fn changed(model: &str, change: impl FnOnce(&Path)) -> Place {
     place
 }
 
-/// That training from the folder is refused with these words, and leaves no trace.
+/// Checks that training from the folder is refused with these messages, and leaves no trace.
 #[track_caller]
 fn refused(place: &Place, wanted: &[&str]) {
     let said = place.train(&["--config", "from.toml"]);
@@ -53,7 +52,7 @@ fn unsupported_config_json_keys_are_reported() {
         ("llama-plain", "quantization_config", json!({"quant_method": "gptq"}), "quant_method = \"gptq\""),
         ("gpt2-one", "n_head", json!(3), "n_head = 3 does not divide n_embd = 20"),
         ("llama-plain", "num_key_value_heads", json!(2), "num_key_value_heads = 2 does not divide"),
-        ("llama-plain", "intermediate_size", json!(38), "config.json makes it [38, 40]"),
+        ("llama-plain", "intermediate_size", json!(38), "config.json requires [38, 40]"),
         ("llama-plain", "vocab_size", json!(58), "model.embed_tokens.weight is [59, 40]"),
     ] {
         refused(&changed(model, |folder| set(folder, key, value)), &["config.json", wanted]);
@@ -121,7 +120,7 @@ fn tokenizer_larger_than_the_vocabulary_is_refused() {
     place.write("words.toml", "[model]\nn_layer = 1\nn_head = 1\nd_model = 4\n[data]\ntrain = \"data/fox.txt\"\n[train]\nsteps = 1\n");
     place.train(&["--config", "words.toml", "--out", "words"]).succeeds();
     place.write("folder/tokenizer.json", place.read("words/model/tokenizer.json"));
-    refused(&place, &["folder/tokenizer.json: its ids go up to 170", "the model beside it knows 53 tokens"]);
+    refused(&place, &["folder/tokenizer.json: its ids go up to 170", "the model next to it has 53 tokens"]);
     place.write("folder/tokenizer.json", "{}");
     refused(&place, &["tokenizer.json"]);
 }

@@ -1,4 +1,4 @@
-//! Wrong input to `train`: a clear message, the right exit code, and nothing written over.
+//! Invalid input to `train`: a clear message, the right exit code, and nothing overwritten.
 
 use crate::support::{Place, SMALL};
 
@@ -22,12 +22,12 @@ fn wrong_configs_exit_2() {
     );
     config("[model", 2, &["not valid TOML", "bad.toml:1"]);
     config(&SMALL.replace("steps = 12", "steps = 0"), 2, &["train.steps = 0 must be at least 1"]);
-    config(&SMALL.replace("\"gpt2\"", "\"bert\""), 2, &["would see the token that it is asked for"]);
+    config(&SMALL.replace("\"gpt2\"", "\"bert\""), 2, &["would see the token that it must predict"]);
     place.write("bad.toml", b"[model]\n\xff");
     place.train(&["--config", "bad.toml"]).fails(2, &["not valid UTF-8: byte 8, in line 2"]);
     place
         .train(&["--config", "absent.toml"])
-        .fails(2, &["absent.toml is neither here nor in configs/", "fox.toml"]);
+        .fails(2, &["absent.toml was not found here or in configs/", "fox.toml"]);
     std::fs::create_dir(place.path("folder.toml")).expect("a folder");
     place.train(&["--config", "folder.toml"]).fails(2, &["is a folder"]);
 }
@@ -47,7 +47,7 @@ fn wrong_usage_exits_2() {
 }
 
 #[test]
-fn wrong_data_ends_in_1_a_wrong_key_in_2_and_both_name_their_place() {
+fn bad_data_exits_1_a_bad_key_exits_2_and_both_name_their_location() {
     let place = Place::new();
     place.write("empty.txt", "\n \n");
     place.write("short.txt", "fox");
@@ -67,7 +67,7 @@ fn wrong_data_ends_in_1_a_wrong_key_in_2_and_both_name_their_place() {
 }
 
 #[test]
-fn what_is_not_there_is_named_and_ends_in_2() {
+fn missing_files_are_named_and_exit_2() {
     let place = Place::new();
     place.train(&["--check", "absent"]).fails(2, &["absent: no such folder"]);
     place.train(&["--config", "small.toml", "--eval"]).fails(2, &["no such folder"]);
@@ -98,7 +98,7 @@ fn stdout_has_data_only_and_a_closed_pipe_is_no_error() {
 }
 
 #[test]
-fn quiet_prints_nothing_and_default_names_the_next_commands() {
+fn quiet_prints_nothing_and_default_suggests_the_next_commands() {
     let place = Place::new();
     assert_eq!(place.train(&["--config", "small.toml", "--quiet"]).succeeds().stderr, "");
     let said = place.train(&["--config", "small.toml", "--out", "again"]);

@@ -1,11 +1,12 @@
-//! No circle among the files of a crate, read from their `use` lines. A name that is passed on counts where it is
-//! defined, and a folder counts as one for the files beside it.
+//! No import cycles among the files of a crate, read from their `use` lines.
+//!
+//! A re-exported name counts where it is defined, and a folder counts as one for the files next to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::repository::{names, read, rust_files};
 
-/// A module's imports: the name here, the path, whether the name is passed on.
+/// A module's imports: the local name, the path, whether the name is re-exported.
 type Imports = Vec<(String, Vec<String>, bool)>;
 
 /// The modules of a crate, by path (`["kernel", "simd"]`; the crate itself is the empty path).
@@ -29,7 +30,7 @@ impl Crate {
         let mut tests = Vec::new();
         for (path, file) in &files {
             let text = read(file);
-            // A module of tests stands at the end of its file, or in a file of its own.
+            // A test module is at the end of its file, or in a separate file.
             let code = text.split_once("#[cfg(test)]\nmod tests {").map_or(&text[..], |(code, _)| code);
             for (_, rest) in text.match_indices("#[cfg(test)]\nmod ").map(|(at, _)| text.split_at(at)) {
                 let (name, _) = rest["#[cfg(test)]\nmod ".len()..].split_once([';', ' ']).expect("a module");
@@ -41,7 +42,7 @@ impl Crate {
         Self { files, imports }
     }
 
-    /// The module in which `path`, as it is written in `from`, is defined; `None` for another crate's.
+    /// The module in which `path`, as written in `from`, is defined; `None` for another crate's.
     fn definition(&self, from: &[String], path: &[String]) -> Option<Vec<String>> {
         let mut module = from.to_vec();
         let mut rest = path;
@@ -72,8 +73,8 @@ impl Crate {
         Some(module)
     }
 
-    /// Which file or folder imports from which beside it. A folder's own file speaks for its folder: it may call the
-    /// files in it, and they may use its types.
+    /// Which file or folder imports from which sibling. A folder's `mod.rs` counts as the folder: it may call the files
+    /// in it, and they may use its types.
     fn arrows(&self) -> BTreeMap<String, BTreeSet<String>> {
         let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for module in self.files.keys() {
@@ -138,7 +139,7 @@ fn expand(prefix: &str, tree: &str, public: bool, found: &mut Imports) {
     }
 }
 
-/// What can be reached from a file or folder along the arrows.
+/// Everything that can be reached from a file or folder along the imports.
 fn reach<'a>(arrows: &'a BTreeMap<String, BTreeSet<String>>, from: &'a str) -> BTreeSet<&'a str> {
     let (mut reached, mut next) = (BTreeSet::new(), vec![from]);
     while let Some(file) = next.pop() {
@@ -149,7 +150,7 @@ fn reach<'a>(arrows: &'a BTreeMap<String, BTreeSet<String>>, from: &'a str) -> B
 }
 
 #[test]
-fn no_files_of_a_crate_import_in_a_circle() {
+fn no_files_of_a_crate_import_in_a_cycle() {
     let mut circles = BTreeSet::new();
     for name in names("crates") {
         let arrows = Crate::read(&name).arrows();
@@ -162,5 +163,5 @@ fn no_files_of_a_crate_import_in_a_circle() {
             }
         }
     }
-    assert!(circles.is_empty(), "files and folders that import in a circle: {circles:#?}");
+    assert!(circles.is_empty(), "import cycles: {circles:#?}");
 }

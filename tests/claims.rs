@@ -1,4 +1,4 @@
-//! What README and the heads of the small configs promise, with the margin that other machines and seeds need.
+//! The claims of the README and of the small configs, with margins for other machines and seeds.
 
 use std::process::Command;
 
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use crate::support::{Place, Said};
 
-/// Trains a built-in config with a seed; its summary.
+/// Trains a built-in config with a seed; returns its summary.
 fn trained(place: &Place, config: &str, seed: u64) -> Value {
     let seed = format!("train.seed={seed}");
     let args = ["--config", config, "--out", "run", "--overwrite", "--quiet", "--json", "--set", &seed];
     place.train(&args).succeeds().json()
 }
 
-/// The likeliest words that the model says for a prompt.
+/// The most likely next words for a prompt.
 fn next(place: &Place, prompt: &str) -> Vec<(String, f64)> {
     let said = sample(place, &["--prompt", prompt, "--next", "5", "--json"]);
     let next = said.succeeds().json()["next"].as_array().expect("words").clone();
@@ -30,7 +30,7 @@ fn sample(place: &Place, args: &[&str]) -> Said {
     Said::of(&command.output().expect("sample runs"))
 }
 
-/// The word that comes first, and that it does so with more than `at_least`.
+/// Checks the most likely word, and that its probability exceeds `at_least`.
 #[track_caller]
 fn says(place: &Place, prompt: &str, word: &str, at_least: f64) {
     let found = next(place, prompt);
@@ -52,9 +52,9 @@ fn the_fox_jumps() {
     says(&place, "The quick brown fox", "jumps", 0.3);
 }
 
-/// What is suggested after a run works as it stands.
+/// The commands suggested after a run work unchanged.
 #[test]
-fn the_tips_of_a_masked_model_ask_for_one_blank() {
+fn the_suggested_commands_of_a_masked_model_work() {
     let place = Place::new();
     let said = place.train(&["--config", "fox-bert", "--out", "run", "--set", "train.steps=60"]);
     said.fails(
@@ -71,7 +71,7 @@ fn bert_fills_in_brown(seed: u64) {
     assert!((0.68..0.9).contains(&accuracy), "{found}");
     for prompt in ["The quick [MASK] fox jumps", "The quick [MASK] fox jumps over the lazy dog."] {
         says(&place, prompt, "brown", 0.5);
-        // Without a word about chance, a blank gets its likeliest word, however often it is asked.
+        // Without sampling flags, a mask always gets its most likely word.
         for _ in 0..3 {
             let filled = sample(&place, &["--prompt", prompt]);
             assert!(filled.stdout.contains("quick brown fox"), "{}", filled.stdout);
@@ -84,7 +84,7 @@ fn bert_fills_in_brown(seed: u64) {
                 .stdout
         })
         .collect();
-    assert!(drawn.iter().any(|text| *text != drawn[0]), "asked for chance, it draws");
+    assert!(drawn.iter().any(|text| *text != drawn[0]), "with sampling flags, it samples");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn every_sentence_finds_its_paraphrase() {
 }
 
 #[test]
-fn the_classifier_tells_the_topics_apart() {
+fn the_classifier_distinguishes_the_topics() {
     let place = Place::new();
     let found = trained(&place, "bert-classify.toml", 1);
     assert!(found["evaluation"]["accuracy"].as_f64().expect("a share") > 0.95, "{found}");

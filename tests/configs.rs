@@ -1,4 +1,4 @@
-//! Every file of `configs/` is sound, built into the program, and plans a run.
+//! Every file of `configs/` is valid, built into the program, and plans a run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,7 +65,7 @@ fn every_built_in_config_is_listed() {
         place.train(&["--list", "--json"]).json()["configs"].as_array().expect("a list").len(),
         EMBEDDED.len()
     );
-    // Each is begun by any of its names, in an empty folder.
+    // Each is started by any of its names, in an empty folder.
     for name in ["fox", "01-weights", "lessons/08-classify"] {
         assert!(place.train(&["--config", name, "--dry-run"]).succeeds().stdout.contains("parameters"));
     }
@@ -89,7 +89,7 @@ fn config_file_takes_precedence_over_the_built_in_one() {
     steps(78);
 }
 
-/// Layers that differ can be said in a config, trained, sampled from and looked at.
+/// A config with differing layers can be trained, sampled from and explained.
 #[test]
 fn layers_of_a_config_may_differ() {
     let place = Place::new();
@@ -110,7 +110,7 @@ fn layers_of_a_config_may_differ() {
         .expect("explain runs");
     let said = Said::of(&explain);
     let explained = said.succeeds().json();
-    // The first and third layer see two tokens, the second all before.
+    // The first and third layer see two tokens, the second all previous ones.
     assert_eq!(explained["kinds"], serde_json::json!([0, 1, 0]));
     assert_eq!(explained["masks"][0][3], serde_json::json!([0, 0, 1, 1]));
     assert_eq!(explained["masks"][1][3], serde_json::json!([1, 1, 1, 1]));
@@ -118,11 +118,11 @@ fn layers_of_a_config_may_differ() {
     assert!(explained["attentions"][1][0][3][0].as_f64().expect("a weight") > 0.0);
 
     let wrong = ["--config", "fox-multihead.toml", "--dry-run", "--set", "model.layers=[{ window = 0 }]"];
-    place.train(&wrong).fails(2, &["model.layers[0].window = 0 leaves nothing to look at", "--> --set:1:"]);
+    place.train(&wrong).fails(2, &["model.layers[0].window = 0 leaves no keys to attend to", "--> --set:1:"]);
 }
 
 #[test]
-fn a_config_made_in_code_is_checked_as_one_from_a_file() {
+fn a_config_built_in_code_is_checked_like_one_from_a_file() {
     let text = EMBEDDED.iter().find(|(name, _)| *name == "fox.toml").expect("the fox").1;
     let mut config = RunConfig::parse("fox.toml", text, &[]).expect("sound");
     let options =

@@ -1,4 +1,4 @@
-//! Corpora and their cache under the real program: started twice at once, killed, out of room, cut while in use.
+//! The token cache under the real program: concurrent builds, kills, a full disk, truncation while in use.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use vulpes_data::{
 
 use crate::support::{Place, Said};
 
-/// A run over a corpus with a cache of its own.
+/// A run over a corpus with a separate cache.
 const CORPUS: &str = r#"
 [model]
 family = "gpt2"
@@ -37,7 +37,7 @@ steps = 3
 batch_rows = 4
 "#;
 
-/// Lines of words that look like words, so many bytes of them; old enough for the cache to rely on the file's time.
+/// Writes about `n` bytes of word-like text, old enough for the cache to rely on the file's time.
 fn write_text(place: &Place, bytes: usize) {
     let syllables = ["fo", "xes", "jum", "ped", "ov", "er", "la", "zy", "do", "gs", "qui", "ck", "bro", "wn"];
     let mut text = String::with_capacity(bytes + 64);
@@ -66,7 +66,7 @@ fn place(bytes: usize) -> Place {
 
 const DRY: [&str; 4] = ["--config", "corpus.toml", "--dry-run", "--json"];
 
-/// What lies in the cache.
+/// The contents of the cache.
 fn names(place: &Place) -> Vec<String> {
     let entries = fs::read_dir(place.path("cache")).into_iter().flatten();
     let mut names: Vec<String> =
@@ -75,7 +75,7 @@ fn names(place: &Place) -> Vec<String> {
     names
 }
 
-/// The only corpus in the cache; nothing lies beside it but the tokenizer and the notes.
+/// The only corpus in the cache; there is nothing else but the tokenizer and the notes.
 #[track_caller]
 fn corpus(place: &Place) -> PathBuf {
     let names = names(place);
@@ -84,7 +84,7 @@ fn corpus(place: &Place) -> PathBuf {
     place.path("cache").join(&names[0])
 }
 
-/// The shards of a corpus, by name.
+/// The shard files of a corpus, by name.
 fn shards(corpus: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(corpus).expect("a corpus").map(|entry| entry.expect("an entry").path());
     let shards = files.filter(|path| path.extension().is_some_and(|extension| extension == "bin"));
@@ -112,7 +112,8 @@ fn concurrent_processes_build_the_cache_once() {
     assert!(built == shards(&corpus(&place)), "three processes at once make the shards of one");
 }
 
-/// SIGKILL at several moments of a build: what is left is never taken for a corpus, and the next build removes it.
+/// After SIGKILL at several moments of a build, the remains are never used as a corpus, and the next build removes
+/// them.
 #[test]
 fn killed_cache_build_is_never_used_half_done() {
     let place = place(4 << 20);
@@ -130,7 +131,7 @@ fn killed_cache_build_is_never_used_half_done() {
         child.kill().expect("killed");
         child.wait().expect("an end");
         if let Some(name) = names(&place).iter().find(|name| name.starts_with("corpus-")) {
-            // The kill came too late; from the beginning.
+            // The kill came too late; start over.
             fs::remove_dir_all(place.path("cache").join(name)).expect("removed");
             continue;
         }
@@ -145,7 +146,7 @@ fn killed_cache_build_is_never_used_half_done() {
     assert!(built == shards(&corpus(&place)), "a build after kills makes the shards of a first one");
 }
 
-/// What another corpus's killed build left goes, too; a build that is going on stays.
+/// Remains of another corpus's killed build are removed, too; a build in progress stays.
 #[test]
 fn stale_builds_of_other_corpora_are_removed() {
     let place = place(1 << 20);
@@ -159,7 +160,7 @@ fn stale_builds_of_other_corpora_are_removed() {
     assert!(!other.exists() && going_on.exists());
 }
 
-/// A limit on the size of files stands for a full disk: the write fails in the middle of the build.
+/// A file size limit simulates a full disk: the write fails in the middle of the build.
 #[test]
 fn full_disk_during_cache_build_is_reported_and_leaves_nothing() {
     let place = place(3 << 20);
@@ -208,7 +209,7 @@ fn shard_truncated_or_replaced_in_use_ends_the_run_with_a_message() {
             .fails(1, &["error: ", "train-tokens-00000.bin changed while it was used", "start again"]);
     }
     // The cut shard is noticed at the next start.
-    place.train(&DRY).fails(0, &["it was made anew"]);
+    place.train(&DRY).fails(0, &["it was rebuilt"]);
     place.train(&DRY).succeeds();
 }
 
@@ -218,12 +219,12 @@ fn cache_is_found_regardless_of_file_times() {
     let first = place.train(&DRY);
     let shard = corpus(&place).join("train-tokens-00000.bin");
     let before = fs::metadata(&shard).expect("a file").modified().expect("a time");
-    // A byte that changes while the time of the last write is set back.
+    // A byte changes while the modification time is set back.
     let mut bytes = fs::read(&shard).expect("bytes");
     bytes[1000] ^= 1;
     fs::write(&shard, &bytes).expect("written");
     fs::File::options().append(true).open(&shard).expect("a file").set_modified(before).expect("a time");
-    place.train(&DRY).fails(0, &["it was made anew"]);
+    place.train(&DRY).fails(0, &["it was rebuilt"]);
     // Other times over the same bytes are no change.
     fs::File::options().append(true).open(&shard).expect("a file").set_modified(before).expect("a time");
     let said = place.train(&DRY);
@@ -251,7 +252,7 @@ fn bad_corpora_are_reported() {
     train(&jsonl).fails(2, &["rows.jsonl:1: no column \"text\"; it has review, stars"]);
     train(&["data.kind=csv", "data.train=rows.csv"]).fails(2, &["no column \"text\"; it has review, stars"]);
     let larger = place.train(&["--config", "corpus.toml", "--dry-run"]);
-    larger.fails(0, &["data.tokenizer.vocab_size = 400, and the corpus gives 292 tokens"]);
+    larger.fails(0, &["data.tokenizer.vocab_size = 400, but the corpus yields 292 tokens"]);
     place.write(
         "classify.toml",
         "[model]\nfamily = \"bert\"\nn_layer = 1\nn_head = 1\nd_model = 8\ncontext_len = 8\n[objective]\nkind = \"classify\"\n\
@@ -269,7 +270,7 @@ fn bad_corpora_are_reported() {
     assert!(!place.path("cache").exists() || names(&place).iter().all(|name| !name.starts_with('.')));
 }
 
-/// The windows of rank r of k, one a line; run by [`ranks_partition_the_windows_among_processes`], of no use alone.
+/// The windows of rank r of k, one per line; run by [`ranks_partition_the_windows_among_processes`].
 #[test]
 #[ignore = "started by ranks_partition_the_windows_among_processes"]
 fn rank_process() {
@@ -298,8 +299,8 @@ fn rank_process() {
     fs::write(folder.join(format!("rank-{rank}-of-{of}.txt")), lines).expect("written");
 }
 
-/// k real processes on one cache, with rank r of k: over the epochs each window comes once an epoch, and all of them
-/// together are the run of one process.
+/// k real processes on one cache, with rank r of k: each window comes once per epoch, and together they are the run of
+/// one process.
 #[test]
 fn ranks_partition_the_windows_among_processes() {
     let place = place(6_000);

@@ -1,4 +1,4 @@
-//! Damaged checkpoints are found and named, and the one before is used; a failing disk never costs a whole one.
+//! Damaged checkpoints are detected and named, and the previous one is used; disk faults lose no intact one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,7 +11,7 @@ use vulpes_runs::{Session, check, verify};
 
 use crate::support::{Place, SMALL, plan, train, train_on};
 
-/// The files below `dir` with their content.
+/// The files below `dir` with their contents.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(dir).expect("a folder") {
@@ -49,7 +49,7 @@ fn damaged_tensor_is_named_and_the_previous_checkpoint_used() {
     place.train(&["--check", "runs/small"]).succeeds();
 }
 
-/// One way of damaging a folder.
+/// Damages a folder in one way.
 fn mutate(dir: &Path, draw: &mut vulpes_random::Stream) -> String {
     let all: Vec<PathBuf> = contents(dir).into_keys().collect();
     let pick = |draw: &mut vulpes_random::Stream| all[draw.below(all.len() as u64) as usize].clone();
@@ -78,14 +78,14 @@ fn mutate(dir: &Path, draw: &mut vulpes_random::Stream) -> String {
             if theirs == bytes {
                 return "nothing".to_owned();
             }
-            format!("{name}: changed places with {}", other.display())
+            format!("{name}: swapped with {}", other.display())
         }
         6 => {
             std::fs::remove_file(&path).expect("removed");
             format!("{name}: deleted")
         }
         _ => {
-            // A tensor's name within the header: same length, another letter.
+            // A tensor's name in the header: same length, another letter.
             match bytes
                 .windows(5)
                 .position(|window| window == b".bloc" || window == b"h.0.a" || window == b"block")
@@ -126,7 +126,7 @@ fn mutants(n: u64) {
                 detected += 1;
             }
             Ok(whole) => {
-                // Only a file that changed places with itself may pass.
+                // Only a file swapped with itself may pass.
                 let session = Session::restore(&plan, &whole).expect("harmless");
                 assert_eq!(session.training.digest().expect("a digest"), digest, "mutant {number}: {what}");
                 assert_eq!(what, "nothing", "mutant {number}");
@@ -173,13 +173,13 @@ impl BadDisk {
         kind[self.way].into()
     }
 
-    /// Whether this operation is the one that fails.
+    /// Whether this operation fails.
     fn fails(&self) -> bool {
         self.count.fetch_add(1, Ordering::SeqCst) == self.fails_at
     }
 }
 
-/// The real disk, for what goes well.
+/// The real disk, for operations that succeed.
 struct Real;
 impl Files for Real {}
 
@@ -223,7 +223,7 @@ impl Files for BadDisk {
     }
 }
 
-/// Fails every operation of a run once, in the given ways; every so many operations only, in the quick form.
+/// Fails every operation of a run once, in the given ways; in the quick form only every n-th operation.
 fn faults(every: usize, ways: usize) {
     let whole = tempfile::tempdir().expect("a folder");
     let settings = ["train.steps=6", "train.eval_every=3", "train.checkpoint_every=2", "train.keep_last=2"];
@@ -244,11 +244,12 @@ fn faults(every: usize, ways: usize) {
             let error =
                 result.err().unwrap_or_else(|| panic!("the fault at operation {at} was not reported"));
             assert!(!error.to_string().is_empty());
-            // Everything that is named as a checkpoint is whole, or is told from one that is.
+            // Everything named as a checkpoint is intact, or detected as damaged.
             let steps = checkpoint::steps(&plan.run_dir.join("checkpoints"));
             if let Some(newest) = steps.last() {
-                let (found, _) = checkpoint::newest(&plan.run_dir.join("checkpoints")).expect("a whole one");
-                assert!(found.state.step == *newest, "operation {at}: step {newest} is not whole: {error}");
+                let (found, _) =
+                    checkpoint::newest(&plan.run_dir.join("checkpoints")).expect("an intact one");
+                assert!(found.state.step == *newest, "operation {at}: step {newest} is not intact: {error}");
             }
             let finished =
                 train(&plan, true, u64::MAX).unwrap_or_else(|error| panic!("operation {at}: {error}"));
@@ -271,12 +272,12 @@ fn a_fault_at_every_operation_in_every_way_is_reported_and_survived() {
 }
 
 #[test]
-fn on_full_disk_wait_waits_for_room() {
+fn on_full_disk_wait_waits_for_space() {
     let dir = tempfile::tempdir().expect("a folder");
     let good = plan(&dir.path().join("good"), SMALL, &[]);
     let digest = train(&good, false, u64::MAX).expect("a run").digest;
     let waiting = plan(&dir.path().join("waiting"), SMALL, &["train.on_full_disk=wait"]);
-    // Some write of the first checkpoint finds the disk full, once.
+    // One write of the first checkpoint finds the disk full, once.
     let disk = BadDisk::new(9, 0);
     assert_eq!(train_on(&waiting, false, u64::MAX, &disk).expect("a run").digest, digest);
     let stopping = plan(&dir.path().join("stopping"), SMALL, &[]);
@@ -292,7 +293,7 @@ fn finished_run_is_reproduced() {
     let verified = verify(&plan, None, None).expect("a replay");
     assert_eq!((verified.from, verified.to, verified.difference), (6, 12, None));
     assert_eq!(verify(&plan, Some(0), Some(9)).expect("a replay").difference, None);
-    // A run whose record says something else.
+    // A run with a different record.
     let path = plan.run_dir.join("metrics.jsonl");
     let text = std::fs::read_to_string(&path).expect("metrics");
     let (head, tail) = text.split_once("{\"step\":8,\"loss\":").expect("step 8");
@@ -307,8 +308,8 @@ fn verify_names_the_step_and_tensor_that_differ() {
     place.train(&["--config", "small.toml"]).succeeds();
     let said = place.train(&["--verify", "runs/small", "--from", "6", "--to", "12"]);
     assert!(said.succeeds().stdout.contains("steps 7 to 12: identical"), "{}", said.stdout);
-    place.train(&["--verify", "runs/small", "--from", "5"]).fails(2, &["wanted a step of 0, 6, 9, 12"]);
-    // The same run with another seed for its checkpoint at step 9: whole, but not this run's.
+    place.train(&["--verify", "runs/small", "--from", "5"]).fails(2, &["expected --from 0, 6, 9, 12"]);
+    // The same run with another seed for its checkpoint at step 9: intact, but not this run's.
     place.train(&["--config", "small.toml", "--set", "train.seed=2", "--out", "other"]).succeeds();
     std::fs::remove_dir_all(place.path("runs/small/checkpoints/step-00000009")).expect("removed");
     std::fs::rename(

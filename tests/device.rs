@@ -1,4 +1,4 @@
-//! Runs on another device follow the CPU's; `.ci/cuda check` runs these with `VULPES_DEVICE=cuda`.
+//! Runs on another device match the CPU's; `.ci/cuda check` runs these with `VULPES_DEVICE=cuda`.
 
 mod needs_device {
     use serde_json::Value;
@@ -47,10 +47,10 @@ mod needs_device {
         follows_the_cpu("small.toml", &["train.steps=20"]);
     }
 
-    /// A GPU's sums may be done in another order each time: the losses agree, if not to the bit.
+    /// A GPU's sums may use a different order each time: the losses agree, but not bit for bit.
     #[test]
     #[ignore = "needs VULPES_DEVICE"]
-    fn a_resumed_run_goes_on_where_it_stopped() {
+    fn a_resumed_run_continues_where_it_stopped() {
         let place = Place::new();
         let device = device();
         let base = ["--config", "small.toml", "--quiet", "--device", &device];

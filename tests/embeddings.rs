@@ -1,14 +1,13 @@
-//! One vector of a text from the real programs: torch's losses for pairs of texts, what a run leaves, what is said of a text,
-//! and what is refused.
+//! Text embeddings from the real programs: torch's losses for pairs, a run's folder, `sample`, refusals.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::support::{Place, Said, fixtures};
 
-/// The pairs of the fixture, from the fixture's model, as its golden's losses were made.
+/// The config that trains the fixture's model on its pairs, as for the golden losses.
 const PAIRS: &str = r#"
 [data]
 kind = "jsonl"
@@ -64,14 +63,8 @@ fn metrics(place: &Place, run: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-fn run_on(program: &str, place: &Place, args: &[&str]) -> Said {
-    let mut command = Command::new(program);
-    command.args(args).current_dir(place.path(".")).stdin(Stdio::null());
-    Said::of(&command.output().expect("it runs"))
-}
-
 fn sample(place: &Place, args: &[&str]) -> Said {
-    run_on(env!("CARGO_BIN_EXE_sample"), place, args)
+    place.run(env!("CARGO_BIN_EXE_sample"), args)
 }
 
 fn vector(value: &Value) -> Vec<f64> {
@@ -85,7 +78,7 @@ fn off(ours: &Value, theirs: &Value) -> f64 {
 }
 
 #[test]
-fn pairs_follow_torchs_losses_however_a_step_is_cut() {
+fn pairs_match_torch_losses_however_a_step_is_cut() {
     let (place, golden) = place();
     for (number, cut) in [
         &["train.shards=1"][..],
@@ -112,7 +105,7 @@ fn pairs_follow_torchs_losses_however_a_step_is_cut() {
 }
 
 #[test]
-fn a_run_leaves_a_folder_of_sentence_transformers() {
+fn a_run_writes_a_folder_of_sentence_transformers() {
     let (place, _) = place();
     train(&place, "run", &["train.steps=4", "train.checkpoint_every=2", "objective.pooling=cls"]).succeeds();
     let read =
@@ -128,7 +121,7 @@ fn a_run_leaves_a_folder_of_sentence_transformers() {
         assert_eq!(read(&format!("{folder}/config.json"))["architectures"][0], "BertModel");
     }
     assert!(read("model/manifest.json")["files"]["1_Pooling/config.json"].is_object());
-    // The pooler that nothing reads goes with the folder.
+    // The unused pooler is kept in the folder.
     let file = std::fs::read(place.path("run/model/model.safetensors")).expect("a file");
     let tensors = safetensors::SafeTensors::deserialize(&file).expect("tensors");
     assert!(tensors.tensor("pooler.dense.weight").is_ok());
@@ -139,7 +132,7 @@ fn a_run_leaves_a_folder_of_sentence_transformers() {
 }
 
 #[test]
-fn a_run_of_pairs_goes_on_to_the_same_bits_on_any_number_of_threads() {
+fn resume_is_bit_exact_for_pairs_on_any_number_of_threads() {
     let place = Place::new();
     let digest = |run: &str, more: &[&str], resume: bool| {
         let sets = [
@@ -167,22 +160,21 @@ fn a_run_of_pairs_goes_on_to_the_same_bits_on_any_number_of_threads() {
 }
 
 #[test]
-fn a_text_has_its_vector_alone_in_rows_and_explained() {
+fn a_text_has_the_same_embedding_alone_in_rows_and_explained() {
     let (place, golden) = place();
     let texts: Vec<&str> =
         golden["texts"].as_array().expect("texts").iter().filter_map(Value::as_str).collect();
     let wanted = golden["normalized"]["mean"].as_array().expect("vectors");
-    let explain = |args: &[&str]| {
-        run_on(env!("CARGO_BIN_EXE_explain"), &place, &[&["--model", "sentence"], args].concat())
-    };
+    let explain =
+        |args: &[&str]| place.run(env!("CARGO_BIN_EXE_explain"), &[&["--model", "sentence"], args].concat());
     for (text, wanted) in texts.iter().zip(wanted) {
         let said = explain(&["--text", text, "--json"]).succeeds().json();
         assert!(off(&said["embedding"], wanted) < 1e-5, "{said}");
         let said = sample(&place, &["--model", "sentence", "--prompt", text, "--json"]).succeeds().json();
         assert!(off(&said["embedding"], wanted) < 1e-5, "{said}");
     }
-    // The last text is longer than the folder reads.
-    assert!(explain(&["--text", texts[2]]).succeeds().stderr.contains("cut off"));
+    // The last text is longer than the folder's maximum.
+    assert!(explain(&["--text", texts[2]]).succeeds().stderr.contains("dropped"));
     let page = explain(&["--text", texts[0]]).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(page.contains("the mean of its tokens' last vectors, at length 1"), "{page}");
     place.write("texts.txt", texts.join("\n"));
@@ -201,18 +193,18 @@ fn a_text_has_its_vector_alone_in_rows_and_explained() {
     assert_eq!((first[0], first[2]), ("1", texts[0]));
     let line = sample(&place, &["--model", "sentence", "--prompt", texts[0]]);
     assert_eq!(line.succeeds().stdout.trim_end(), first[1]);
-    sample(&place, &["--model", "sentence", "--prompt", texts[0], "-n", "4"]).fails(2, &["vector of a text"]);
-    sample(&place, &["--model", "sentence", "--prompt", ""]).fails(2, &["vector of a text"]);
+    sample(&place, &["--model", "sentence", "--prompt", texts[0], "-n", "4"]).fails(2, &["embeds texts"]);
+    sample(&place, &["--model", "sentence", "--prompt", ""]).fails(2, &["embeds a text"]);
 }
 
 #[test]
-fn what_can_not_be_learned_from_pairs_is_refused_with_its_place() {
+fn unsuitable_settings_for_pairs_are_refused_with_their_location() {
     let (place, _) = place();
     let refused = |sets: &[&str], words: &[&str]| train(&place, "run", sets).fails(2, words);
-    refused(&["train.batch_rows=1"], &["train.batch_rows", "nothing to be told from"]);
+    refused(&["train.batch_rows=1"], &["train.batch_rows", "has no negatives"]);
     refused(&["train.batch_rows=7"], &["a step takes 7 pairs", "data.train has 6"]);
     refused(&["objective.pooling=median"], &["objective.pooling", "median", "weightedmean"]);
-    refused(&["train.film=true", "train.probes=[\"snow falls\"]"], &["train.film", "says none"]);
+    refused(&["train.film=true", "train.probes=[\"snow falls\"]"], &["train.film", "predicts none"]);
     refused(&["objective.scale=0"], &["objective.scale", "above 0"]);
     refused(
         &["objective.mask_share=0.5", "objective.kind=contrastive"],
@@ -224,7 +216,7 @@ fn what_can_not_be_learned_from_pairs_is_refused_with_its_place() {
         sets.iter().for_each(|set| args.extend(["--set", set]));
         place.train(&args).fails(2, words);
     };
-    from_scratch(&["model.family=gpt2"], &["objective.kind", "see those before them alone", "bert"]);
+    from_scratch(&["model.family=gpt2"], &["objective.kind", "needs a model with full attention", "bert"]);
     from_scratch(&["train.batch_rows=1"], &["train.batch_rows = 1", "2 or more"]);
     from_scratch(&["data.kind=text"], &["data.kind", "pairs of texts"]);
     from_scratch(&["data.rows=windows"], &["data.rows"]);
@@ -233,11 +225,11 @@ fn what_can_not_be_learned_from_pairs_is_refused_with_its_place() {
         &["objective.pooling", "only objective.kind = \"contrastive\""],
     );
     place.write("one.toml", PAIRS.replace("pair_column = \"answer\"\n", ""));
-    place.train(&["--config", "one.toml"]).fails(2, &["data.pair_column", "one column is named"]);
+    place.train(&["--config", "one.toml"]).fails(2, &["data.pair_column", "only one column is set"]);
     let gpt2 = fixtures().join("gpt2-one").display().to_string();
     refused(
         &[&format!("train.init_from={gpt2}"), "objective.kind=contrastive"],
-        &["see those before them alone"],
+        &["needs a model with full attention"],
     );
     std::fs::remove_file(place.path("sentence/1_Pooling/config.json")).expect("a file");
     assert_ne!(train(&place, "run", &[]).code, 0);
@@ -245,7 +237,7 @@ fn what_can_not_be_learned_from_pairs_is_refused_with_its_place() {
 }
 
 #[test]
-fn an_encoder_of_masked_words_learns_to_make_vectors() {
+fn a_masked_model_becomes_an_embedding_model() {
     let (place, _) = place();
     let masked = fixtures().join("bert-mlm");
     for name in ["config.json", "model.safetensors"] {
@@ -262,7 +254,7 @@ fn an_encoder_of_masked_words_learns_to_make_vectors() {
     assert_eq!(modules.as_array().map(Vec::len), Some(2));
 }
 
-/// What sentence-transformers makes of texts.
+/// The embeddings of sentence-transformers.
 const ENCODE: &str = r#"
 import json, os, sys
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -287,7 +279,7 @@ mod needs_sentence_transformers {
 
     #[test]
     #[ignore = "needs VULPES_PYTHON with sentence-transformers"]
-    fn sentence_transformers_reads_what_a_run_leaves() {
+    fn sentence_transformers_reads_the_folder_of_a_run() {
         let (place, golden) = place();
         let texts: Vec<&str> =
             golden["texts"].as_array().expect("texts").iter().filter_map(Value::as_str).collect();

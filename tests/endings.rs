@@ -1,5 +1,4 @@
-//! Runs that end otherwise than they meant: a second signal, a reader that has gone, a disk that is full. Nothing that was
-//! whole is lost, and the end is the same after a resume.
+//! Runs ended by a second signal, a closed pipe or a full disk: nothing intact is lost, and resume is exact.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -9,14 +8,14 @@ use crate::support::{Place, Said, kill, timeless_metrics};
 
 const STEPS: &[&str] = &["--config", "small.toml", "--json", "--set", "schedule.total_steps=12"];
 
-/// What the run comes to that nothing ever stopped.
+/// The result of the uninterrupted run.
 fn undisturbed() -> (Place, serde_json::Value) {
     let place = Place::new();
     let digest = place.train(STEPS).succeeds().json()["digest"].clone();
     (place, digest)
 }
 
-/// Goes on with the run in `out` and compares its end with that of the undisturbed one.
+/// Resumes the run in `out` and compares its result with the uninterrupted one.
 fn finishes_the_same(place: &Place, out: &str, settings: &[&str], undisturbed: &(Place, serde_json::Value)) {
     let said = place.train(&[STEPS, &["--resume", "--out", out], settings].concat());
     assert_eq!(said.succeeds().json()["digest"], undisturbed.1);
@@ -34,7 +33,7 @@ fn second_signal_exits_at_once_and_damages_nothing() {
     for (first, second, code) in [("INT", "INT", 130), ("TERM", "INT", 130), ("INT", "TERM", 143)] {
         let place = Place::new();
         place.train(&[STEPS, &["--set", "train.steps=6"]].concat()).succeeds();
-        // A step that takes much longer than this test waits.
+        // A step that takes much longer than the test.
         let mut child = place.start(&[STEPS, &["--resume", "--set", "train.accumulate=100000"]].concat());
         let mut words = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut line = String::new();
@@ -53,7 +52,7 @@ fn second_signal_exits_at_once_and_damages_nothing() {
     }
 }
 
-/// `train` with nobody at the other end of its stdout, or of its stderr.
+/// `train` with a closed pipe as standard output or standard error.
 fn to_nobody(place: &Place, args: &[&str], which: &str) -> Said {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
@@ -85,7 +84,7 @@ fn closed_pipe_is_no_error() {
         }
         assert!(place.path(which).join("model/model.safetensors").is_file());
     }
-    // What was found out is still told by the exit code.
+    // The exit code still reports the result.
     std::fs::remove_file(place.path("stdout/checkpoints/step-00000012/config.json")).expect("removed");
     assert_eq!(to_nobody(&place, &["--check", "stdout"], "stdout").code, 1);
     assert_eq!(to_nobody(&place, &["--check", "nowhere"], "stderr").code, 2);
@@ -102,8 +101,8 @@ fn unwritable_stdout_exits_1() {
     assert!(place.path("runs/small/model/model.safetensors").is_file());
 }
 
-/// Runs in a mount namespace of its own: a small file system with things in the way on it, the run on that, and where it
-/// waits for room the things are taken out of the way. Afterwards the run is copied to where there is room.
+/// Runs in a separate mount namespace: the run is on a small file system filled with ballast, which is removed if the
+/// run waits for space. Afterwards the run is copied out.
 const ON_A_SMALL_DISK: &str = r#"
 mkdir disk && mount -t tmpfs -o "$OPTIONS" tmpfs disk || exit 99
 mkdir disk/ballast
@@ -111,7 +110,7 @@ i=0; while [ $i -lt "$BALLAST" ]; do head -c 100000 /dev/zero > disk/ballast/$i;
 "$@" > out.txt 2> err.txt &
 run=$!; i=0
 while kill -0 $run 2> /dev/null; do
-    if grep -q 'waiting for room' err.txt && [ -e disk/ballast ]; then rm -r disk/ballast; fi
+    if grep -q 'waiting for space' err.txt && [ -e disk/ballast ]; then rm -r disk/ballast; fi
     sleep 0.05; i=$((i + 1))
     # It waits for more than it was given.
     if [ $i -gt 2000 ]; then kill -9 $run; fi
@@ -122,7 +121,7 @@ cp -r disk/run kept
 exit $code
 "#;
 
-/// What the program said on a small disk.
+/// The output of the program on a small disk.
 fn on_a_small_disk(place: &Place, options: &str, ballast: u32, args: &[&str]) -> Said {
     for namespace in [&["--mount"][..], &["--user", "--map-root-user", "--mount"]] {
         let mut command = Command::new("unshare");
@@ -140,8 +139,8 @@ fn on_a_small_disk(place: &Place, options: &str, ballast: u32, args: &[&str]) ->
     panic!("no small file system can be mounted here (unshare --mount, mount -t tmpfs)");
 }
 
-/// Too little room for the bytes, which is seen before anything is written, and too little for the files' names, which is
-/// met in the middle of a save.
+/// Too little space for the bytes, which is detected before anything is written, and too few inodes, which fails in the
+/// middle of a save.
 const SMALL_DISKS: &[(&str, u32)] = &[("size=1500k", 8), ("size=64m,nr_inodes=80", 45)];
 
 mod needs_mount {
@@ -159,7 +158,7 @@ mod needs_mount {
             ]
             .concat();
             let said = on_a_small_disk(&place, options, *ballast, &args);
-            said.fails(1, &["make room and go on with --resume"]);
+            said.fails(1, &["free some space and continue with --resume"]);
             assert!(place.path("ballast.txt").exists());
             place.train(&["--check", "kept"]).succeeds();
             finishes_the_same(&place, "kept", &[], &whole);
@@ -182,7 +181,7 @@ mod needs_mount {
             ]
             .concat();
             let said = on_a_small_disk(&place, options, *ballast, &args);
-            said.fails(0, &["waiting for room (train.on_full_disk = \"wait\")"]);
+            said.fails(0, &["waiting for space (train.on_full_disk = \"wait\")"]);
             assert!(!place.path("ballast.txt").exists(), "it never waited");
             assert_eq!(said.json()["digest"], whole.1);
             assert_eq!(timeless_metrics(&place.path("kept")), timeless_metrics(&whole.0.path("runs/small")));
@@ -191,7 +190,7 @@ mod needs_mount {
     }
 }
 
-/// The limit of `ulimit -f` needs no rights: a file of a save that can't grow to its end.
+/// The limit of `ulimit -f` needs no privileges: a file of a save can't grow to its full size.
 #[test]
 fn file_size_limit_ends_the_run_with_checkpoints_intact() {
     let whole = undisturbed();
@@ -206,7 +205,7 @@ fn file_size_limit_ends_the_run_with_checkpoints_intact() {
     finishes_the_same(&place, "runs/small", &[], &whole);
 }
 
-/// Half a line of metrics, as a machine that loses its power may leave it, and a half event file.
+/// A partial line of metrics, as after a power loss, and a partial event file.
 #[test]
 fn files_half_written_by_a_crash_are_repaired() {
     let whole = undisturbed();

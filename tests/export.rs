@@ -1,45 +1,17 @@
-//! `export` as it is called, and what llama.cpp and its Python package make of the files.
+//! The program `export`, and its files read by llama.cpp and its Python package.
 
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Place, Said, fixtures};
-
-/// A small model of a family, learned from the foxes.
-const RUN: &str = r#"
-[model]
-n_layer = 2
-n_head = 4
-d_model = 32
-context_len = 32
-[data]
-train = "data/fox.txt"
-[data.tokenizer]
-kind = "bpe"
-vocab_size = 300
-[optimizer]
-lr = 1e-2
-[train]
-steps = 40
-batch_rows = 8
-"#;
-
-fn run(place: &Place, program: &str, args: &[&str]) -> Said {
-    Said::of(&Command::new(program).args(args).current_dir(place.path(".")).output().expect("it runs"))
-}
+use crate::support::{FOX_BPE, Place, Said, fixtures};
 
 fn export(place: &Place, args: &[&str]) -> Said {
-    run(place, env!("CARGO_BIN_EXE_export"), args)
+    place.run(env!("CARGO_BIN_EXE_export"), args)
 }
 
-/// A trained model in `runs/NAME`, with these keys over those of [`RUN`].
+/// A trained model in `runs/NAME`, with these keys in addition to those of [`FOX_BPE`].
 fn trained(place: &Place, name: &str, keys: &[&str]) -> String {
-    place.write("run.toml", RUN);
-    let out = format!("runs/{name}");
-    let mut args = vec!["--config", "run.toml", "--out", &out, "--quiet"];
-    keys.iter().for_each(|key| args.extend(["--set", key]));
-    place.train(&args).succeeds();
-    out
+    place.trained(FOX_BPE, name, keys)
 }
 
 #[test]
@@ -56,7 +28,7 @@ fn a_run_becomes_a_file_and_a_folder() {
     export(&place, &["--model", &run, "--to", "hf", "--dtype", "bf16", "--out", "made/half"]).succeeds();
     let next = |model: &str| {
         let args = ["--model", model, "--prompt", "The quick brown", "-n", "5", "--temp", "0"];
-        self::run(&place, env!("CARGO_BIN_EXE_sample"), &args).succeeds().stdout.clone()
+        place.run(env!("CARGO_BIN_EXE_sample"), &args).succeeds().stdout.clone()
     };
     assert_eq!(next("made/half"), next(&run), "a folder as any other");
     let weights =
@@ -65,12 +37,11 @@ fn a_run_becomes_a_file_and_a_folder() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_before_anything_is_made() {
+fn impossible_exports_are_refused_before_anything_is_written() {
     let place = Place::new();
     let run = trained(&place, "small", &["model.family=llama", "train.steps=1"]);
     place.write("mine", "mine");
-    export(&place, &[&run, "--to", "gguf", "--out", "mine"])
-        .fails(2, &["mine is there already", "remove it"]);
+    export(&place, &[&run, "--to", "gguf", "--out", "mine"]).fails(2, &["mine exists already", "remove it"]);
     assert_eq!(place.read("mine"), "mine");
     export(&place, &[&run, "--to", "hf", "--dtype", "q4_0", "--out", "a"])
         .fails(2, &["q4_0 is a type of GGUF files"]);
@@ -81,12 +52,12 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
     let words =
         trained(&place, "words", &["model.family=gpt2", "train.steps=1", "data.tokenizer={kind=\"word\"}"]);
     let said = export(&place, &[&words, "--to", "gguf", "--out", "a"]);
-    said.fails(1, &["GGUF has no form for this tokenizer", "WordLevel", "--no-tokenizer"]);
+    said.fails(1, &["GGUF can't represent this tokenizer", "WordLevel", "--no-tokenizer"]);
     assert!(!place.path("a").exists());
     export(&place, &[&words, "--to", "gguf", "--no-tokenizer", "--out", "a"]).succeeds();
 }
 
-/// What llama.cpp answers about a file.
+/// Queries llama.cpp about a file.
 struct LlamaCpp {
     program: std::path::PathBuf,
     libraries: std::path::PathBuf,
@@ -144,8 +115,8 @@ impl LlamaCpp {
     }
 }
 
-/// Each architecture: keys that make it, and how near llama.cpp comes to our numbers, of the largest (its own GELU is
-/// rounded to half precision).
+/// Each architecture: its config keys, and the tolerance relative to the largest value (llama.cpp's GELU is rounded to
+/// half precision).
 const ARCHITECTURES: &[(&str, &[&str], f32)] = &[
     ("gpt2", &["model.family=gpt2"], 2e-3),
     ("llama", &["model.family=llama", "model.n_kv_head=2"], 1e-4),
@@ -192,11 +163,11 @@ const ARCHITECTURES: &[(&str, &[&str], f32)] = &[
 mod needs_llama_cpp {
     use candle_core::{Device, IndexOp};
     use vulpes_data::Tokenizer;
-    use vulpes_model::{Input, Run, folder, mean_pooled, normalized};
+    use vulpes_model::{Input, Pass, folder, mean_pooled, normalized};
 
     use super::*;
 
-    /// The trace of the likeliest continuation: the prompt's ids, and the next ones.
+    /// The greedy continuation: the prompt's ids, and the next ones.
     fn greedy(place: &Place, model: &str, prompt: &str, n: usize) -> (Vec<u32>, Vec<u32>) {
         let n = n.to_string();
         let args = [
@@ -212,7 +183,7 @@ mod needs_llama_cpp {
             "1",
             "--json",
         ];
-        let json = self::run(place, env!("CARGO_BIN_EXE_sample"), &args).succeeds().json();
+        let json = place.run(env!("CARGO_BIN_EXE_sample"), &args).succeeds().json();
         let ids = |value: &serde_json::Value| -> Vec<u32> {
             value.as_array().expect("a list").iter().map(|id| id.as_u64().expect("an id") as u32).collect()
         };
@@ -222,7 +193,7 @@ mod needs_llama_cpp {
 
     #[test]
     #[ignore = "needs VULPES_LLAMA_CPP"]
-    fn every_architecture_has_our_logits_there() {
+    fn llama_cpp_matches_our_logits_for_every_architecture() {
         let place = Place::new();
         let llama = LlamaCpp::build(&place);
         for (name, keys, fair) in ARCHITECTURES {
@@ -232,8 +203,8 @@ mod needs_llama_cpp {
             let model = folder::load(&place.path(&run).join("model")).expect("a model").transformer;
             let ids: Vec<u32> = (0..24).map(|i| (i * i * 7 + 3) % model.config().vocab_size as u32).collect();
             let input = Input::new(&ids, 1, &Device::Cpu).expect("ids");
-            let hidden = model.forward(&input, &mut Run::inference()).expect("hidden states");
-            let ours = model.logits(&hidden, &mut Run::inference()).expect("logits").i(0).expect("a row");
+            let hidden = model.forward(&input, &mut Pass::inference()).expect("hidden states");
+            let ours = model.logits(&hidden, &mut Pass::inference()).expect("logits").i(0).expect("a row");
             let ours: Vec<Vec<f32>> = ours.to_vec2().expect("numbers");
             let theirs = llama.ask(&file, &["logits"], &ids, "");
             assert_eq!(theirs.len(), ours.len());
@@ -247,7 +218,7 @@ mod needs_llama_cpp {
 
     #[test]
     #[ignore = "needs VULPES_LLAMA_CPP"]
-    fn greedy_texts_are_samples_own() {
+    fn llama_cpp_matches_greedy_texts_of_sample() {
         let place = Place::new();
         let llama = LlamaCpp::build(&place);
         let shared = std::env::var_os("VULPES_SHARED")
@@ -274,7 +245,7 @@ mod needs_llama_cpp {
                     );
                     let words = ["greedy", &wanted.len().to_string()];
                     let found = llama.ids(&file, &words, &ids, "").remove(0);
-                    // Rounded weights may choose otherwise in time, those of f32 never.
+                    // Rounded weights may diverge eventually, those in f32 never.
                     let n_same = found.iter().zip(&wanted).take_while(|(a, b)| a == b).count();
                     let n_wanted = if dtype == "f32" { wanted.len() } else { 5 };
                     assert!(n_same >= n_wanted, "{model} {dtype} {prompt:?}: {found:?}, not {wanted:?}");
@@ -285,7 +256,7 @@ mod needs_llama_cpp {
 
     #[test]
     #[ignore = "needs VULPES_LLAMA_CPP"]
-    fn encoders_have_our_vectors_and_tokenizers_our_ids_there() {
+    fn llama_cpp_matches_our_embeddings_and_token_ids() {
         let place = Place::new();
         let llama = LlamaCpp::build(&place);
         let masked = "objective.kind=masked_token";
@@ -316,7 +287,7 @@ mod needs_llama_cpp {
                 let ids = tokenizer.encode_framed(text, None, None).expect("ids").0;
                 wanted.push(ids.clone());
                 let input = Input::new(&ids, 1, &Device::Cpu).expect("ids");
-                let hidden = model.forward(&input, &mut Run::inference()).expect("hidden states");
+                let hidden = model.forward(&input, &mut Pass::inference()).expect("hidden states");
                 let ours = mean_pooled(&hidden, &input).and_then(|ours| normalized(&ours)).expect("a vector");
                 let ours: Vec<f32> = ours.flatten_all().and_then(|ours| ours.to_vec1()).expect("numbers");
                 let theirs = llama.ask(&file, &["embed"], &ids, "").remove(0);

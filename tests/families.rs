@@ -1,11 +1,10 @@
-//! Every family through the real programs: trained from a config, stopped and resumed, checked, sampled or filled,
-//! explained, read again as the start of another run.
+//! Every family through the real programs: train, resume, check, sample, explain, and init another run.
 
 use std::process::Command;
 
 use crate::support::{Place, Said};
 
-/// What a family's folder says it is, and what is learned.
+/// A family's model type on disk, and the objective.
 const DECODERS: &[(&str, &str)] = &[
     ("llama", "LlamaForCausalLM"),
     ("qwen2", "Qwen2ForCausalLM"),
@@ -52,7 +51,7 @@ fn config(objective: &str) -> String {
     )
 }
 
-/// A whole run in two parts; what `sample` and `explain --json` make of it.
+/// A complete run in two parts, with the output of `sample` and `explain --json`.
 fn run(objective: &str, family: &str, class: &str, text: &str) -> (String, serde_json::Value) {
     let (place, plain) = (Place::new(), config(objective));
     let sizes = "n_head = 2\nn_layer = 2\nd_model = 16\ncontext_len = 48\ndropout = 0.1";
@@ -64,7 +63,7 @@ fn run(objective: &str, family: &str, class: &str, text: &str) -> (String, serde
     let written: serde_json::Value =
         serde_json::from_str(&place.read("run/model/config.json")).expect("JSON");
     assert_eq!(written["architectures"][0], class, "{family}");
-    // Its folder begins another run.
+    // Its folder starts another run.
     let again = plain.replace("tokenizer = { kind = \"wordpiece\", vocab_size = 400, lowercase = true }", "");
     place.write("again.toml", format!("{again}init_from = \"run\"\n"));
     place.train(&["--config", "again.toml", "--out", "again", "--quiet"]).succeeds();
@@ -99,7 +98,7 @@ fn every_encoder_is_trained_resumed_filled_and_explained() {
 }
 
 #[test]
-fn classifiers_of_decoders_and_encoders_are_trained_resumed_and_asked() {
+fn classifiers_of_decoders_and_encoders_are_trained_resumed_and_sampled() {
     for (family, class) in CLASSIFIERS {
         let (text, explained) = run("classify", family, class, "the cat sat");
         assert!(!text.is_empty(), "{family}");
@@ -107,7 +106,7 @@ fn classifiers_of_decoders_and_encoders_are_trained_resumed_and_asked() {
     }
 }
 
-/// A decoder that learned the next word learns labels, in two parts.
+/// A causal model is fine-tuned as a classifier, in two parts.
 #[test]
 fn a_decoder_becomes_a_classifier() {
     let place = Place::new();

@@ -1,5 +1,4 @@
-//! Training from model folders as transformers writes them: what the folder decides, the losses that torch has for it,
-//! what is kept, and what is frozen.
+//! Fine-tuning folders of transformers: what the folder decides, torch's losses, kept files, freezing.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Place, fixtures};
 
-/// A folder of `../shared`, or of what `VULPES_SHARED` names, which must be there.
+/// A folder of `../shared`, or of the folder that `VULPES_SHARED` names, which must exist.
 fn shared(folder: &str) -> PathBuf {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let path = std::env::var_os("VULPES_SHARED").map_or_else(beside, PathBuf::from).join(folder);
@@ -32,7 +31,7 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&bytes).expect("JSON")
 }
 
-/// The rows of a golden batch as `data.kind = "ids"` reads them.
+/// The rows of a golden batch in the format of `data.kind = "ids"`.
 fn rows(golden: &Value) -> String {
     let n = golden["input_ids"].as_array().expect("rows").len();
     let row = |number: usize| {
@@ -74,7 +73,7 @@ fn losses(place: &Place, run: &str) -> Vec<f64> {
     of("loss").chain(of("val_loss")).collect()
 }
 
-fn follow_torchs_losses(folders: &[PathBuf]) {
+fn match_torch_losses(folders: &[PathBuf]) {
     for dir in folders {
         let golden = read_json(&dir.join("golden.json"));
         let place = Place::new();
@@ -94,7 +93,7 @@ fn follow_torchs_losses(folders: &[PathBuf]) {
 }
 
 /// The one command of README, for a causal, a masked and a classifying folder, with and without a tokenizer.
-fn one_config_trains_further(folders: &[PathBuf]) {
+fn one_config_fine_tunes(folders: &[PathBuf]) {
     for dir in folders {
         let place = Place::new();
         let init_from = format!("train.init_from={}", dir.display());
@@ -133,7 +132,7 @@ fn one_config_trains_further(folders: &[PathBuf]) {
         assert_eq!(said.stderr.contains("has no tokenizer.json"), !has_tokenizer, "{}", said.stderr);
         if objective == "classify" {
             let is_new = had["id2label"].as_object().expect("labels").len() != 5;
-            let told = said.stderr.contains("drawn from the seed: head.classifier.weight");
+            let told = said.stderr.contains("initialized from the seed: head.classifier.weight");
             assert_eq!(told, is_new, "{}", said.stderr);
             assert_eq!(has["id2label"]["4"], "weather");
         }
@@ -141,7 +140,7 @@ fn one_config_trains_further(folders: &[PathBuf]) {
 }
 
 #[test]
-fn left_and_right_padding_learn_the_same() {
+fn left_and_right_padding_train_the_same() {
     let place = Place::new();
     place.write("curve.toml", CURVE);
     let rows: [&[u32]; 3] = [&[5, 6, 7, 8, 9], &[4, 9, 3], &[7]];
@@ -160,7 +159,7 @@ fn left_and_right_padding_learn_the_same() {
     for model in ["gpt2-one", "llama-stretched", "bert-mlm"] {
         let curve = |on_the_left: bool, run: &str| {
             let text = match model {
-                // Every real place is asked for.
+                // Every real position has a target.
                 "bert-mlm" => padded(on_the_left)
                     .lines()
                     .map(|line| {
@@ -199,7 +198,7 @@ fn left_and_right_padding_learn_the_same() {
     }
 }
 
-/// A folder's copy in `place`, with rows of ids to learn from.
+/// A copy of a folder in `place`, with rows of ids for training.
 fn copied(place: &Place, model: &str) {
     let dir = fixtures().join(model);
     for name in ["config.json", "model.safetensors"] {
@@ -290,7 +289,7 @@ fn contradicting_folder_and_config_are_refused() {
     };
     refused(&["model.n_layer=9"], &["[model] contradicts", "model.n_layer = 9, but it has 2"]);
     refused(&["model.window=4"], &["model.window = 4, but it has none"]);
-    refused(&["objective.kind=next_token"], &["every token would see the one that it is asked for"]);
+    refused(&["objective.kind=next_token"], &["every token would see the one that it must predict"]);
     let mut config = read_json(&place.path("folder/config.json"));
     config["architectures"] = json!(["BertModel"]);
     place.write("folder/config.json", config.to_string());
@@ -302,12 +301,12 @@ fn contradicting_folder_and_config_are_refused() {
 
 #[test]
 fn twenty_fine_tuning_steps_match_torch_losses() {
-    follow_torchs_losses(&goldens(fixtures()));
+    match_torch_losses(&goldens(fixtures()));
 }
 
 #[test]
 fn one_config_fine_tunes_every_kind_of_folder() {
-    one_config_trains_further(&goldens(fixtures()));
+    one_config_fine_tunes(&goldens(fixtures()));
 }
 
 mod needs_shared {
@@ -316,13 +315,13 @@ mod needs_shared {
     #[test]
     #[ignore = "needs ../shared"]
     fn twenty_fine_tuning_steps_of_larger_folders_match_torch_losses() {
-        follow_torchs_losses(&goldens(shared("goldens")));
+        match_torch_losses(&goldens(shared("goldens")));
     }
 
     #[test]
     #[ignore = "needs ../shared"]
     fn one_config_fine_tunes_every_kind_of_larger_folder() {
-        one_config_trains_further(&goldens(shared("goldens")));
-        one_config_trains_further(&[shared("pretrained/stories260k")]);
+        one_config_fine_tunes(&goldens(shared("goldens")));
+        one_config_fine_tunes(&[shared("pretrained/stories260k")]);
     }
 }

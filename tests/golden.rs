@@ -1,9 +1,8 @@
-//! Loss curves and a checkpoint stored in the repository: later versions must give the same bits and read the same
-//! files.
+//! Stored loss curves and a stored checkpoint: later versions must give the same bits and read the same files.
 //!
-//! One file of curves holds for every processor. Where a change of the arithmetic is meant, it is written anew with
-//! `VULPES_WRITE_GOLDEN=1`; `qemu-x86_64` (Debian: `qemu-user`) shows the same program processors with less, on which the
-//! curves have to be the same:
+//! One file of curves is valid for every processor. After an intended change of the arithmetic, rewrite it with
+//! `VULPES_WRITE_GOLDEN=1`. `VULPES_SIMD` limits the kernels' instruction sets, with which the curves must be the same
+//! (a test below); `qemu-x86_64` (Debian: `qemu-user`) emulates older processors:
 //!
 //! ```sh
 //! VULPES_WRITE_GOLDEN=1 cargo test --release --workspace --test workspace a_hundred_losses
@@ -28,7 +27,7 @@ fn curve(family: &str, dtype: &str, more: &[&str]) -> Vec<f64> {
     let family = format!("model.family={family}");
     let objective = if family.ends_with("bert") { "masked_token" } else { "next_token" };
     let (objective, dtype) = (format!("objective.kind={objective}"), format!("train.dtype={dtype}"));
-    // A small step: the curve shall come from the gradients, not from chaos.
+    // A small learning rate: the curve must depend on the gradients, not on chaos.
     let mut settings = vec![
         family.as_str(),
         &objective,
@@ -50,7 +49,7 @@ fn curve(family: &str, dtype: &str, more: &[&str]) -> Vec<f64> {
 }
 
 #[test]
-fn a_hundred_losses_of_each_family_are_the_stored_ones_to_the_bit() {
+fn a_hundred_losses_of_each_family_match_the_stored_bits() {
     let path = fixtures().join("golden/curves.json");
     let mut found: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for family in ["bert", "fox", "gpt2", "llama"] {
@@ -64,9 +63,8 @@ fn a_hundred_losses_of_each_family_are_the_stored_ones_to_the_bit() {
         eprintln!("wrote {}", path.display());
         return;
     }
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-        panic!("{}: {error}; how it is made stands at the head of tests/golden.rs", path.display())
-    });
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; see the head of tests/golden.rs", path.display()));
     let stored: BTreeMap<String, Vec<f64>> = serde_json::from_str(&text).expect("JSON");
     assert_eq!(found.len(), stored.len());
     for (name, curve) in found {
@@ -77,10 +75,34 @@ fn a_hundred_losses_of_each_family_are_the_stored_ones_to_the_bit() {
     }
 }
 
-/// Computing the inside of blocks again is a matter of memory alone: dropout, frozen parameters and the biases of
-/// distances that blocks share included.
+/// Compares the curves of a process whose kernels use fewer instruction sets than the processor has.
+fn curves_with(simd: &str) {
+    let program = std::env::current_exe().expect("this program");
+    let test = "golden::a_hundred_losses_of_each_family_match_the_stored_bits";
+    let mut command = std::process::Command::new(program);
+    let done = command.args([test, "--exact"]).env("VULPES_SIMD", simd).env_remove("VULPES_WRITE_GOLDEN");
+    let done = done.output().expect("a process");
+    let said = String::from_utf8_lossy(&done.stdout);
+    if String::from_utf8_lossy(&done.stderr).contains("this processor has no") {
+        eprintln!("no {simd} here: the curves are compared with what is available");
+        return;
+    }
+    assert!(done.status.success() && said.contains("1 passed"), "{simd}: {said}");
+}
+
 #[test]
-fn recomputed_blocks_train_to_the_same_bits() {
+fn the_curves_are_the_same_with_avx2() {
+    curves_with("avx2");
+}
+
+#[test]
+fn the_curves_are_the_same_without_simd() {
+    curves_with("plain");
+}
+
+/// Recomputation changes no bit, including dropout, frozen parameters and relative position biases shared by blocks.
+#[test]
+fn recomputation_is_bit_exact() {
     let of = |family: &str, more: &[&str], recompute: &str| {
         let settings = [more, &["train.steps=30", recompute]].concat();
         curve(family, "float32", &settings).into_iter().map(f64::to_bits).collect::<Vec<_>>()
@@ -97,9 +119,9 @@ fn recomputed_blocks_train_to_the_same_bits() {
     }
 }
 
-/// Moments in bfloat16 are rounded by chance, each time the same; what is resumed goes on with the same chance.
+/// Stochastic rounding of moment estimates in bfloat16 is reproducible, also after a resume.
 #[test]
-fn a_run_with_rounded_moments_repeats_and_resumes_to_the_bit() {
+fn a_run_with_rounded_moments_is_reproducible_and_resumes_bit_exactly() {
     let run = |stops: &[&str]| {
         let dir = tempfile::tempdir().expect("a folder");
         let mut settings = vec!["optimizer.state_dtype=bf16", "train.eval_every=0", "train.steps=12"];
@@ -123,11 +145,24 @@ fn a_run_with_rounded_moments_repeats_and_resumes_to_the_bit() {
     assert!(moments.map(|(_, tensor)| tensor.dtype()).all(|dtype| dtype == safetensors::Dtype::BF16));
 }
 
+/// Gradients in bfloat16 don't depend on threads or on resuming, and train nearly as well.
+#[test]
+fn a_run_with_rounded_gradients_is_reproducible() {
+    let both = ["train.gradient_dtype=bf16", "optimizer.state_dtype=bf16", "train.accumulate=3"];
+    let more = ["train.steps=30", "train.shards=2"];
+    let of = |own: &[&str]| curve("gpt2", "bf16", &[&both[2..], &more, own].concat());
+    let one = of(&[&both[..2], &["train.threads=1"]].concat());
+    assert_eq!(one.len(), 30);
+    assert_eq!(of(&[&both[..2], &["train.threads=3", "train.recompute=true"]].concat()), one);
+    let full = of(&[]);
+    assert_ne!(full, one);
+    assert!((full[29] - one[29]).abs() < 0.02 * full[0], "{} {}", full[29], one[29]);
+}
+
 const FORMAT_1: &[&str] =
     &["model.d_model=4", "model.n_layer=1", "train.steps=2", "train.seed=3", "schedule.warmup_steps=0"];
 
-/// A checkpoint as the first version wrote it, to be read for ever after. It is never written anew: a new format gets a
-/// folder of its own.
+/// A checkpoint of the first version must stay readable. It is never rewritten: a new format gets a new folder.
 #[test]
 fn checkpoint_format_1_is_readable() {
     let whole = checkpoint::verify(&fixtures().join("format-1")).expect("whole");

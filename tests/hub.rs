@@ -1,4 +1,4 @@
-//! Models by their name on the hub, from its cache, in every program that reads a model.
+//! Models named as on the hub, from the cache, in every program that reads a model.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use crate::support::{Place, Said};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A place whose cache holds the model of a run, as huggingface_hub would have laid it down, under this revision.
+/// A place whose cache holds a run's model in huggingface_hub's layout, under this revision.
 fn cached(place: &Place, run: &str, name: &str, revision: &str) {
     let folder = place.path("cache").join(format!("models--{}", name.replace('/', "--")));
     let snapshot = folder.join("snapshots").join(COMMIT);
@@ -37,7 +37,7 @@ const EXPLAIN: &str = env!("CARGO_BIN_EXE_explain");
 const EXPORT: &str = env!("CARGO_BIN_EXE_export");
 
 #[test]
-fn a_name_means_its_snapshot_in_the_cache() {
+fn a_name_resolves_to_its_snapshot_in_the_cache() {
     let place = Place::new();
     place.train(&["--config", "small.toml", "--quiet", "--out", "mine"]).succeeds();
     cached(&place, "mine", "org/small", "main");
@@ -67,7 +67,7 @@ fn a_name_means_its_snapshot_in_the_cache() {
         "--set",
         "train.steps=6",
     ];
-    // The folder says what the model is; the config's own section goes.
+    // The folder defines the model; the config's `[model]` is removed.
     let text = place.read("small.toml");
     let (_, rest) = text.split_once("[data]").expect("a section");
     place.write("small.toml", format!("[data]{rest}"));
@@ -77,25 +77,25 @@ fn a_name_means_its_snapshot_in_the_cache() {
 }
 
 #[test]
-fn a_folder_here_goes_first_and_a_name_that_is_nowhere_says_where_it_was_looked_for() {
+fn a_local_folder_takes_precedence_and_an_unknown_name_lists_the_places_searched() {
     let place = Place::new();
     place.train(&["--config", "small.toml", "--quiet", "--out", "org/small"]).succeeds();
     place.write("cache/models--org--small/refs/main", "nothing");
     run(&place, SAMPLE, &["org/small", "The quick", "--next", "1"]).succeeds();
     for (name, words) in [
-        ("big/model", &["models--big--model is not there", "`hf download big/model`", "HF_HUB_CACHE"][..]),
+        ("big/model", &["models--big--model does not exist", "`hf download big/model`", "HF_HUB_CACHE"][..]),
         ("big/model@v2", &["hf download big/model --revision v2"]),
     ] {
         let said = run(&place, SAMPLE, &["--model", name, "--prompt", "a"]);
-        said.fails(2, &["does not exist; a model folder, or a run folder", "As a name of the hub"]);
+        said.fails(2, &["does not exist; a model folder, or a run folder", "As a hub name"]);
         said.fails(2, words);
     }
     place.write("cache/models--big--model/refs/main", COMMIT);
     run(&place, SAMPLE, &["big/model@v2", "a"]).fails(2, &["models--big--model has no revision v2"]);
     let said = run(&place, TRAIN, &["--config", "small.toml", "--set", "train.init_from=big/model"]);
     said.fails(2, &["train.init_from", "hf download big/model"]);
-    // Nothing that a name or a file of the cache says leads out of it.
+    // No name or file of the cache leads out of it.
     place.write("cache/models--big--model/refs/main", "../../../org/small/model");
     run(&place, SAMPLE, &["big/model", "a"]).fails(2, &["does not exist"]);
-    assert!(!run(&place, SAMPLE, &["../cache/x", "a"]).stderr.contains("hub"), "a path is no name");
+    assert!(!run(&place, SAMPLE, &["../cache/x", "a"]).stderr.contains("hub"), "a path is not a name");
 }

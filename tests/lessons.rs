@@ -1,4 +1,4 @@
-//! The lessons of `configs/lessons`: each is run, and what its README claims is checked.
+//! Runs each lesson of `configs/lessons` and checks the claims of its README.
 
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ fn place() -> Place {
     place
 }
 
-/// Runs a lesson; its last evaluation.
+/// Runs a lesson; returns its last evaluation.
 fn run(place: &Place, lesson: &str) -> Value {
     let config = format!("configs/lessons/{lesson}.toml");
     place.train(&["--config", &config, "--out", lesson, "--quiet"]).succeeds();
@@ -29,7 +29,7 @@ fn run(place: &Place, lesson: &str) -> Value {
     serde_json::from_str(evaluation).expect("JSON")
 }
 
-/// The first and the last frame of the lesson's film, of its one probe.
+/// The first and the last frame of the lesson's film, for its only probe.
 fn film(place: &Place, lesson: &str) -> [Value; 2] {
     let lines = place.read(&format!("{lesson}/film.jsonl"));
     let frame = |line: &str| {
@@ -39,7 +39,7 @@ fn film(place: &Place, lesson: &str) -> [Value; 2] {
     [frame(lines.lines().nth(1).expect("a first frame")), frame(lines.lines().next_back().expect("a last"))]
 }
 
-/// The greatest weight that the last word of the probe gives in the first head.
+/// The largest attention weight of the probe's last word in the first head.
 fn greatest_weight(frame: &Value) -> f64 {
     let rows = frame["attentions"][0][0].as_array().expect("rows");
     let last = rows.last().and_then(Value::as_array).expect("a row");
@@ -63,7 +63,7 @@ fn lessons_01_to_06_reach_their_stated_results() {
     assert_eq!(after["next"][0]["text"], "jumps");
     let frames = place.read("02-context/film.jsonl");
     assert!(frames.lines().count() > 20);
-    // The first steps, in which most is learned, have frames of their own.
+    // The first steps, in which most is learned, have separate frames.
     for step in [1, 2, 4, 8] {
         assert!(frames.contains(&format!("{{\"step\":{step},")), "no frame of step {step}");
     }
@@ -80,7 +80,7 @@ fn lessons_01_to_06_reach_their_stated_results() {
     assert!(heads < loss - 0.05, "{heads} and {loss}");
 }
 
-/// Entropy in nats of what the asked word looks at, at the beginning and at each evaluation.
+/// Entropy in nats of the queried word's attention weights, at the beginning and at each evaluation.
 fn entropies(place: &Place, lesson: &str) -> Vec<f64> {
     let lines = place.read(&format!("{lesson}/film.jsonl"));
     let entropy = |line: &str| {
@@ -106,14 +106,14 @@ fn lesson_05_without_scale_attention_saturates_early() {
 fn lesson_03_is_near_uniform_after_one_step() {
     let place = place();
     let found = run(&place, "03-prediction");
-    // Even odds over the fox's some 180 words are a loss of 5.2.
+    // A uniform guess over the fox's roughly 180 words has a loss of 5.2.
     assert!(number(&found, "val_loss") > 5.0, "{found}");
 }
 
 #[test]
 fn lesson_07_without_a_mask_warns_and_leaks_the_answer() {
     let place = place();
-    // Where nobody has written the mask down, it is a mistake.
+    // Unless the config sets the mask explicitly, it is an error.
     let config = "configs/lessons/08-classify.toml";
     let set = [
         "data.kind=text",
@@ -143,4 +143,16 @@ fn lesson_07_without_a_mask_warns_and_leaks_the_answer() {
 fn lesson_08_classifies_sentences() {
     let place = place();
     assert!(number(&run(&place, "08-classify"), "val_accuracy") > 0.9);
+}
+
+#[test]
+fn the_lessons_readme_links_to_each_page() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/lessons");
+    let readme = std::fs::read_to_string(format!("{root}/README.md")).expect("a README");
+    for entry in std::fs::read_dir(root).expect("the lessons") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().expect("a name").to_string_lossy();
+        let is_linked = readme.contains(&format!("](../../runs/{name}/page.html)"));
+        assert!(is_linked || name == "README", "no link to the page of {name}");
+    }
 }

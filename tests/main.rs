@@ -1,10 +1,13 @@
-//! The workspace's own tests: the real programs, the shape of the repository, README's claims.
+//! Workspace tests: the real programs, the structure of the repository, the README's claims.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod adapted_heads;
+mod adapters;
 mod architecture;
 mod bad_folders;
 mod bad_input;
 mod cases;
+mod chats;
 mod circles;
 mod claims;
 mod configs;
@@ -13,13 +16,17 @@ mod damage;
 mod device;
 mod embeddings;
 mod endings;
+mod ends;
 mod export;
 mod families;
 mod finetune;
 mod fuzz;
+mod gguf;
 mod golden;
 mod hub;
+mod labels;
 mod lessons;
+mod origins;
 mod own_data;
 mod paths;
 mod predict;
@@ -28,6 +35,8 @@ mod programs;
 mod readme;
 mod repository;
 mod resume;
+mod study;
 mod support;
+mod teachers;
 mod threads;
 mod watch;

@@ -1,8 +1,8 @@
-//! A person's own text, with a config that says little more than where it is.
+//! Custom data: a config that names little more than the path of a text.
 
 use crate::support::Place;
 
-/// Some sentences, each a little different, about so many bytes together.
+/// About `n_bytes` bytes of slightly different sentences.
 fn text(n_bytes: usize) -> String {
     let (who, does) = (["fox", "dog", "owl", "hen"], ["jumps", "sleeps", "sings", "runs", "waits"]);
     let line =
@@ -22,7 +22,7 @@ const SHORT: [&str; 6] =
     ["--set", "train.steps=3", "--set", "train.batch_rows=2", "--set", "train.eval_every=2"];
 
 #[test]
-fn a_bare_path_gives_a_model_that_suits_the_text_and_says_why() {
+fn a_bare_path_chooses_a_model_that_suits_the_text_and_says_why() {
     let place = Place::new();
     for (name, n_bytes, tokenizer, d_model) in
         [("page", 5_000, "word", 32), ("chapter", 100_000, "char", 64), ("book", 700_000, "bpe", 128)]
@@ -36,9 +36,9 @@ fn a_bare_path_gives_a_model_that_suits_the_text_and_says_why() {
         let chosen =
             [&format!("kind = \"{tokenizer}\"")[..], &format!("d_model = {d_model}"), "data.train has"];
         said.fails(0, &chosen);
-        let apart = if n_bytes < 20_000 { "nothing is evaluated" } else { "0.1 of data.train is set apart" };
+        let apart = if n_bytes < 20_000 { "nothing is evaluated" } else { "0.1 of data.train is held out" };
         said.fails(0, &[apart]);
-        // What was written down is all of it: the same run comes of it, and it goes on as it was begun.
+        // The resolved config is complete: it gives the same run, and resumes it.
         let written = place.read(&format!("runs/{name}/config.toml"));
         for key in
             ["n_layer", "n_kv_head", "d_head", "d_ff", "norm_eps", "positions", "init_std", "tied_head"]
@@ -54,7 +54,7 @@ fn a_bare_path_gives_a_model_that_suits_the_text_and_says_why() {
 }
 
 #[test]
-fn nothing_is_set_apart_where_the_config_says_so() {
+fn nothing_is_held_out_if_the_config_says_so() {
     let place = Place::new();
     place.write("mine.txt", text(50_000));
     place.write("mine.toml", "[data]\ntrain = \"mine.txt\"\nvalidation_fraction = 0\n");
@@ -63,7 +63,7 @@ fn nothing_is_set_apart_where_the_config_says_so() {
 }
 
 #[test]
-fn the_kind_of_data_follows_from_the_ending() {
+fn the_kind_of_data_follows_from_the_extension() {
     let place = Place::new();
     let rows: String = (0..40).map(|i| format!("\"a text of row {i}\",{}\n", ["yes", "no"][i % 2])).collect();
     place.write("rows.csv", format!("text,label\n{rows}"));
@@ -79,13 +79,13 @@ fn the_kind_of_data_follows_from_the_ending() {
     other(&["data.validation=rows.csv"]).fails(2, &["data.validation", "another kind than data.train"]);
 }
 
-/// What a built-in config needs and the project doesn't bring is said with the way to it.
+/// If a built-in config needs files that aren't included, the message says how to get them.
 #[test]
-fn what_is_missing_comes_with_the_way_to_it() {
+fn missing_data_is_reported_with_advice() {
     let place = Place::new();
     place
         .train(&["--config", "finetune"])
-        .fails(2, &["train.init_from: runs/llama-mini", "`train --config llama-mini` makes it"]);
+        .fails(2, &["train.init_from: runs/llama-mini", "`train --config llama-mini` creates it"]);
     place.train(&["--config", "llama-mini"]).fails(
         2,
         &[
@@ -94,8 +94,9 @@ fn what_is_missing_comes_with_the_way_to_it() {
         ],
     );
     let absent = place.train(&["--config", "fox", "--set", "data.train=absent.txt"]);
-    absent.fails(2, &["absent.txt: no such file", "data.train takes paths"]);
+    absent
+        .fails(2, &["absent.txt: no such file", "paths in data.train are relative to the current directory"]);
     let other = place.train(&["--config", "finetune", "--set", "train.init_from=runs/mine"]);
     other.fails(2, &["train.init_from: runs/mine"]);
-    assert!(!other.stderr.contains("makes it"), "{}", other.stderr);
+    assert!(!other.stderr.contains("creates it"), "{}", other.stderr);
 }

@@ -1,4 +1,4 @@
-//! Links are followed once and never deleted through, and no name in a folder leads out of it.
+//! Links are followed once, nothing is deleted through them, and no name in a folder leads out of it.
 
 use std::os::unix::fs::symlink;
 
@@ -25,7 +25,7 @@ fn resume_follows_a_linked_checkpoint_and_pruning_keeps_its_target() {
         [&resumed[..], &["--set", "train.keep_best=0", "--set", "schedule.total_steps=12"]].concat();
     assert_eq!(place.train(&resumed).succeeds().json()["digest"], digest);
     assert!(link.symlink_metadata().is_err(), "the link is pruned as a checkpoint is");
-    checkpoint::verify(&elsewhere).expect("what it led to is not");
+    checkpoint::verify(&elsewhere).expect("its target is not");
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn broken_links_and_links_in_checkpoints_are_damage() {
     symlink(&before, &before).expect("a link to itself");
     let said = place.train(&["--check", "runs/small"]);
     assert_eq!(said.code, 1);
-    for wanted in ["model.safetensors: is no plain file", "step-00000009", "step-00000006: whole"] {
+    for wanted in ["model.safetensors: is not a plain file", "step-00000009", "step-00000006: whole"] {
         assert!(said.stdout.contains(wanted), "{wanted}: {}", said.stdout);
     }
     place.train(&["--config", "small.toml", "--resume"]).fails(0, &["is damaged", "resuming after step 6"]);
@@ -59,13 +59,13 @@ fn manifest_refuses_outside_paths_and_oversized_files() {
         std::fs::write(folder.join("manifest.json"), forged).expect("written");
         let fault = Manifest::read(&folder).expect_err("refused");
         assert!(
-            fault.contains("is no plain file name") || fault.contains("not as it was written"),
+            fault.contains("is not a plain file name") || fault.contains("differs from what was written"),
             "{fault}"
         );
     }
-    // Files that claim to be large are not read into memory to find out what they hold.
+    // Files that claim to be large are not read into memory.
     std::fs::write(folder.join("manifest.json"), text).expect("written");
-    for (name, words) in [("manifest.json", "more than any manifest"), ("train_state.json", "instead of")] {
+    for (name, words) in [("manifest.json", "too long for a manifest"), ("train_state.json", "instead of")] {
         let good = std::fs::read(folder.join(name)).expect("a file");
         let file = std::fs::OpenOptions::new().write(true).open(folder.join(name)).expect("a file");
         file.set_len(1 << 40).expect("a file with a hole");
@@ -74,5 +74,5 @@ fn manifest_refuses_outside_paths_and_oversized_files() {
         assert!(name == "manifest.json" || checkpoint::read_state(&folder).is_err());
         std::fs::write(folder.join(name), good).expect("written");
     }
-    checkpoint::verify(&folder).expect("whole again");
+    checkpoint::verify(&folder).expect("intact again");
 }

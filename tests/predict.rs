@@ -1,4 +1,4 @@
-//! Labels, blanks and next words for single texts and for every row of a file, from the real programs.
+//! Labels, filled masks and next words for single texts and for every row of a file.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::repository::read;
 use crate::support::{Place, Said};
 
-/// A place with a classifier of five topics, trained for so many steps, and what training said.
+/// A place with a classifier of five topics, trained for a number of steps, and the output of training.
 fn trained(steps: u32) -> (Place, Said) {
     let place = Place::new();
     let steps = format!("train.steps={steps}");
@@ -27,7 +27,7 @@ fn topics() -> (Place, &'static Path) {
 }
 
 #[test]
-fn the_tip_after_training_asks_the_classifier_about_its_corpus() {
+fn the_suggested_command_classifies_a_text_of_the_corpus() {
     let tips = trained(2).1.stderr;
     let text = "\"The chef peels a basket of potatoes and tastes it with a spoon.\"\n";
     assert!(tips.contains(&format!("--model {TOPICS} --prompt {text}")), "{tips}");
@@ -50,7 +50,7 @@ fn lines(said: &Said) -> Vec<Value> {
 }
 
 #[test]
-fn a_classifier_says_label_and_probability() {
+fn a_classifier_prints_label_and_probability() {
     let (place, topics) = topics();
     let text = "A late frost was gone by noon and the temperature dropped to zero.";
     let best = sample(&place, topics, &[text]);
@@ -69,14 +69,14 @@ fn a_classifier_says_label_and_probability() {
             .json();
     assert_eq!(two["prompts"][1]["label"], "kitchen");
     sample(&place, topics, &[]).fails(2, &["--prompt TEXT"]);
-    sample(&place, topics, &[text, "--temp", "1"]).fails(2, &["gives labels"]);
+    sample(&place, topics, &[text, "--temp", "1"]).fails(2, &["is a classifier"]);
     sample(&place, topics, &[text, "-n", "4"]).fails(2, &["-n"]);
     let long = sample(&place, topics, &[&"snow ".repeat(90)]);
-    assert!(long.succeeds().stderr.contains("are cut off"), "{}", long.stderr);
+    assert!(long.succeeds().stderr.contains("are dropped"), "{}", long.stderr);
 }
 
 #[test]
-fn every_row_of_a_file_gets_the_label_that_it_gets_alone() {
+fn every_row_of_a_file_gets_the_same_label_as_alone() {
     let (place, topics) = topics();
     let rows: Vec<Value> =
         read("data/topics.val.jsonl").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -149,7 +149,7 @@ fn given_labels_are_scored_as_in_training() {
     let table = sample(&place, topics, &args);
     assert_eq!(cells(&table.succeeds().stdout)[0].last(), Some(&"given"));
     for words in [
-        "rows.jsonl:61: the label \"pets\" is none of the model's",
+        "rows.jsonl:61: unknown label \"pets\" (the model has ",
         "60 rows: accuracy",
         "macro-F1",
         "label    precision  recall      F1  support",
@@ -160,7 +160,7 @@ fn given_labels_are_scored_as_in_training() {
 }
 
 #[test]
-fn rows_that_can_not_be_used_are_said_with_their_line() {
+fn unusable_rows_are_reported_with_their_line() {
     let (place, topics) = topics();
     let long = "snow ".repeat(90);
     place
@@ -169,18 +169,16 @@ fn rows_that_can_not_be_used_are_said_with_their_line() {
     said.fails(
         0,
         &[
-            "rows.csv:3: the text is empty; the row is left out",
+            "rows.csv:3: the text is empty; row skipped",
             "cut to the context of 64 tokens: 2 rows, the first in line 6",
         ],
     );
     let rows: Vec<&str> = said.stdout.lines().filter_map(|line| line.split('\t').next()).collect();
     assert_eq!(rows, ["row", "1", "3", "of snow\"", "4", "5"], "{}", said.stdout);
-    assert!(
-        said.stdout.contains("\"Two\tlines\nof snow\""),
-        "a text stands as it was, in quotes where it must"
-    );
+    assert!(said.stdout.contains("\"Two\tlines\nof snow\""), "a text is unchanged, quoted if necessary");
     place.write("empty.csv", "text\n\"\"\n");
-    sample(&place, topics, &["--prompt-file", "empty.csv"]).fails(1, &["holds no row"]);
+    sample(&place, topics, &["--prompt-file", "empty.csv"])
+        .fails(1, &["has no row that this model can read"]);
     place.write("bad.jsonl", "{\"text\": \"snow\"}\nsnow\n");
     sample(&place, topics, &["--prompt-file", "bad.jsonl"]).fails(1, &["bad.jsonl:2"]);
 }
@@ -200,7 +198,7 @@ fn a_reader_that_leaves_early_is_no_error() {
 }
 
 #[test]
-fn rows_that_nobody_can_mean_are_refused() {
+fn unsuitable_row_flags_are_refused() {
     let (place, topics) = topics();
     place.write("rows.csv", "body\nsnow\n");
     place.write("rows.txt", "snow\n");
@@ -210,17 +208,17 @@ fn rows_that_nobody_can_mean_are_refused() {
     for (model, args, words) in [
         (topics, &["--prompt-file", "rows.csv"][..], "no column \"text\"; it has body"),
         (topics, &["--prompt-file", "rows.csv", "--text-column", "bod"], "no column \"bod\""),
-        (topics, &["--prompt-file", "rows.txt", "--text-column", "body"], "plain text, a line a row"),
+        (topics, &["--prompt-file", "rows.txt", "--text-column", "body"], "plain text, with a row per line"),
         (topics, &["--prompt-file", "rows.tsv"], "rows.tsv can't be read"),
         (topics, &["--prompt-file", "rows.csv.gz"], "gunzip"),
         (&bert, &["--prompt-file", "rows.csv.gz"], "gunzip"),
-        (topics, &["--prompt-file", "-", "--rows"], "not from standard input"),
+        (topics, &["--prompt-file", "-", "--rows"], "from standard input"),
         (topics, &["--rows", "--prompt", "snow"], "--prompt-file"),
         (topics, &["--label-column", "body", "snow"], "--prompt-file"),
         (
             &bert,
             &["--prompt-file", "rows.csv", "--label-column", "body"],
-            "--label-column goes with a classifier",
+            "--label-column requires a classifier",
         ),
         (&bert, &["--prompt-file", "rows.txt", "--rows", "--num-samples", "2"], "--num-samples"),
     ] {
@@ -236,7 +234,7 @@ fn masks_of_every_row_are_filled() {
     let texts = ["The quick [MASK] fox jumps", "The [MASK] fox [MASK] over", "The small fox"];
     place.write("rows.txt", texts.join("\n"));
     let said = sample(&place, &model, &["--prompt-file", "rows.txt", "--rows"]);
-    said.fails(0, &["rows.txt:3: the text has no mask to fill; the row is left out"]);
+    said.fails(0, &["rows.txt:3: the text has no mask to fill; row skipped"]);
     let found = cells(&said.stdout);
     assert_eq!((found.len(), &found[0][..]), (3, &["row", "filled", "text"][..]));
     for (cells, text) in found[1..].iter().zip(texts) {
@@ -246,13 +244,13 @@ fn masks_of_every_row_are_filled() {
     let tables = sample(&place, &model, &["--prompt-file", "rows.txt", "--rows", "--next", "2", "--json"]);
     let tables = lines(&tables);
     assert_eq!((tables[1]["masks"].as_array().map(Vec::len), tables.len()), (Some(2), 2));
-    // Without --rows a file is one prompt, as ever.
+    // Without --rows a file is one prompt.
     let one = sample(&place, &model, &["--prompt-file", "rows.txt"]);
     assert_eq!(one.succeeds().stdout.lines().count(), 1, "{}", one.stdout);
 }
 
 #[test]
-fn every_row_is_continued_as_it_is_alone() {
+fn every_row_is_continued_the_same_as_alone() {
     let place = Place::new();
     place.train(&["--config", "fox.toml", "--quiet", "--set", "train.steps=100"]).succeeds();
     let model = place.path("runs/fox");
@@ -267,8 +265,8 @@ fn every_row_is_continued_as_it_is_alone() {
     assert_eq!(alone.succeeds().stdout, format!("The lazy dog and the{}\n", found[3][1]));
     assert!(!said.stderr.contains("seed"), "{}", said.stderr);
     let chance = sample(&place, &model, &[&rows[..], &["-n", "1"]].concat());
-    assert!(chance.succeeds().stderr.contains("seed: "), "a seed that was drawn is told");
-    // The random numbers of a row are its own, whichever rows are continued with it.
+    assert!(chance.succeeds().stderr.contains("seed: "), "a generated seed is reported");
+    // A row's random numbers don't depend on the rows continued with it.
     let drawn = ["-n", "6", "--temp", "2", "--top-k", "0", "--seed", "3"];
     let all = sample(&place, &model, &[&rows[..], &drawn].concat());
     let all = cells(&all.succeeds().stdout);
@@ -286,7 +284,7 @@ fn every_row_is_continued_as_it_is_alone() {
     assert_eq!(table.succeeds().stdout.split_whitespace().collect::<Vec<_>>(), next[1][2..4]);
 }
 
-/// The kind of a file follows from its ending, whatever the model answers with.
+/// The kind of a file follows from its extension, for any kind of answer.
 #[test]
 fn rows_of_every_kind_of_file_are_continued_and_filled() {
     let place = Place::new();

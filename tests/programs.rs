@@ -1,4 +1,4 @@
-//! The programs as they are called: alone or through `vulpes`, with words in their places, with texts piped in.
+//! Calling the programs: alone or through `vulpes`, with positional arguments, with piped input.
 
 use std::fs::File;
 use std::io::Write;
@@ -41,7 +41,7 @@ fn with_fox() -> Place {
 }
 
 #[test]
-fn vulpes_says_the_same_help_as_the_programs() {
+fn vulpes_prints_the_same_help_as_the_programs() {
     let place = Place::new();
     for (name, path) in PROGRAMS {
         let alone = run(&place, path, &["--help"]);
@@ -60,7 +60,7 @@ fn vulpes_says_the_same_help_as_the_programs() {
 }
 
 #[test]
-fn vulpes_ends_as_the_programs_do() {
+fn vulpes_exits_as_the_programs_do() {
     let place = Place::new();
     for (name, args) in [
         ("train", &["--config", "nowhere.toml"][..]),
@@ -100,7 +100,7 @@ fn a_run_through_vulpes_is_the_same_run_and_its_tips_name_vulpes() {
     assert!(alone.stderr.contains("\n  sample --model alone --prompt"), "{}", alone.stderr);
 }
 
-/// The processes that `bench` starts are the program itself: through `vulpes` they need its word before theirs.
+/// `bench` starts itself as workers: through `vulpes` they need the subcommand first.
 #[test]
 fn bench_through_vulpes_starts_its_workers() {
     let place = Place::new();
@@ -110,7 +110,7 @@ fn bench_through_vulpes_starts_its_workers() {
 }
 
 #[test]
-fn completions_know_every_program_and_flag() {
+fn completions_have_every_program_and_flag() {
     let place = Place::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let script = vulpes(&place, &["completions", shell]);
@@ -142,7 +142,7 @@ fn manual_pages_have_every_flag() {
 }
 
 #[test]
-fn folder_and_texts_can_stand_in_their_places() {
+fn folder_and_texts_can_be_positional() {
     let place = with_fox();
     let next = ["--next", "3"];
     let typed =
@@ -158,7 +158,7 @@ fn folder_and_texts_can_stand_in_their_places() {
 }
 
 #[test]
-fn a_text_that_is_piped_in_is_the_prompt() {
+fn piped_text_is_the_prompt() {
     let place = with_fox();
     let wanted = sample(&place, &["runs/fox", "The quick brown", "--next", "3", "--json"]);
     let command = || program(&place, PROGRAMS[1].1, &["--model", "runs/fox", "--next", "3", "--json"]);
@@ -180,7 +180,7 @@ fn a_text_that_is_piped_in_is_the_prompt() {
 }
 
 #[test]
-fn nothing_on_standard_input_is_no_prompt() {
+fn empty_standard_input_is_no_prompt() {
     let place = with_fox();
     let own = sample(&place, &["runs/fox", "--next", "3", "--json"]);
     own.succeeds();
@@ -190,7 +190,7 @@ fn nothing_on_standard_input_is_no_prompt() {
     let said =
         Said::of(&command(&["runs/fox", "--next", "3", "--json"]).stdin(empty).output().expect("an end"));
     assert_eq!(said.succeeds().stdout, own.stdout);
-    // Sockets are inherited from servers and may stay silent for ever; so may a pipe, which a prompt leaves alone.
+    // Sockets inherited from servers may stay silent forever; so may a pipe, which isn't read if there is a prompt.
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a socket");
     let theirs = std::os::fd::OwnedFd::from(theirs);
     let said =
@@ -206,21 +206,21 @@ fn nothing_on_standard_input_is_no_prompt() {
 }
 
 #[test]
-fn notes_say_what_was_drawn_and_what_was_read_otherwise() {
+fn notes_report_generated_seeds_and_changed_settings() {
     let place = with_fox();
     let said = |args: &[&str]| sample(&place, &[&["runs/fox", "The", "-n", "4"], args].concat());
-    assert!(said(&[]).stderr.contains("seed: "), "a seed that was drawn is told");
-    assert!(said(&["--seed", "-1"]).stderr.contains("seed: "), "so is one that was asked to be drawn");
-    assert!(!said(&["--seed", "7"]).stderr.contains("seed"), "one that was typed is known");
-    assert!(!said(&["--temp", "0"]).stderr.contains("seed"), "nothing is drawn");
+    assert!(said(&[]).stderr.contains("seed: "), "a generated seed is reported");
+    assert!(said(&["--seed", "-1"]).stderr.contains("seed: "), "so is one requested with -1");
+    assert!(!said(&["--seed", "7"]).stderr.contains("seed"), "one given by flag is not");
+    assert!(!said(&["--temp", "0"]).stderr.contains("seed"), "nothing is sampled");
     let below = said(&["--temp", "-1"]);
-    assert!(below.stderr.contains("--temp -1 is read as 0"), "{}", below.stderr);
+    assert!(below.stderr.contains("--temp -1 is treated as 0"), "{}", below.stderr);
     assert_eq!(below.stdout, said(&["--temp", "0"]).stdout);
 }
 
-/// Both streams into one file, as a terminal shows them: the note begins a line.
+/// Both streams in one file, as on a terminal: the note begins a line.
 #[test]
-fn a_note_is_not_glued_to_the_text() {
+fn a_note_begins_on_a_new_line() {
     let place = with_fox();
     let both = File::create(place.path("both.txt")).expect("a file");
     let prompt = "the fox ".repeat(9);
@@ -231,7 +231,7 @@ fn a_note_is_not_glued_to_the_text() {
     assert!(shown.contains("\nnote: the text is longer than the context"), "{shown}");
 }
 
-/// An error is told in words, not in the program's own stack.
+/// An error is a message without a backtrace.
 #[test]
 fn errors_have_no_backtrace() {
     let place = Place::new();

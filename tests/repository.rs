@@ -1,4 +1,4 @@
-//! Where things lie in this repository, for the tests that look at it.
+//! Paths and files of this repository, for tests that read it.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Names in a folder, by its path from the root, sorted; without hidden ones.
+/// Names in a folder, by its path from the root, sorted, without hidden ones.
 pub(crate) fn names(folder: &str) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(root().join(folder))
         .unwrap_or_else(|error| panic!("{folder}: {error}"))

@@ -1,4 +1,4 @@
-//! A run that was stopped and resumed is the run that never stopped, to the bit.
+//! A stopped and resumed run is bit-identical to an uninterrupted one.
 
 use std::path::Path;
 use std::time::Duration;
@@ -38,6 +38,28 @@ fn resume_is_bit_exact_for_sgd_f64_masked_tokens_and_windows() {
     compare(&["optimizer.kind=sgd", "optimizer.lr=0.05", "train.dtype=float64"], &[vec![5]]);
     compare(&["model.family=bert", "objective.kind=masked_token"], &[vec![5]]);
     compare(&["data.rows=windows", "data.shuffle=false", "model.family=llama"], &[vec![7]]);
+}
+
+/// With ramps of momentum, weight decay, micro-batches and row length, and averaged weights.
+#[test]
+fn resume_is_bit_exact_while_everything_changes() {
+    let ways = [
+        "optimizer.kind=muon",
+        "optimizer.muon.momentum_from=0.8",
+        "optimizer.muon.momentum_steps=8",
+        "schedule.kind=wsd",
+        "schedule.decay_fraction=0.5",
+        "schedule.decay_shape=sqrt",
+        "schedule.weight_decay=follow_lr",
+        "train.accumulate_from=1",
+        "train.accumulate_ramp_steps=9",
+        "train.len_from=3",
+        "train.len_ramp_steps=8",
+        "data.rows=windows",
+        "train.ema=0.8",
+    ];
+    compare(&ways, &[vec![1], vec![4], vec![7, 9]]);
+    compare(&["train.ema=0.9", "train.dtype=float64", "train.freeze=[\"embedding.*\"]"], &[vec![5]]);
 }
 
 /// Every step of a run of 60.
@@ -96,7 +118,7 @@ fn survives(kills: u64) {
     while done < kills {
         let place = Place::new();
         std::fs::create_dir_all(place.path("runs/small")).expect("a folder");
-        // Each run is killed a few times on its way.
+        // Each run is killed a few times.
         for _ in 0..4 {
             let mut child = place.start(&[&args[..], &["--resume"]].concat());
             std::thread::sleep(length.mul_f64(moments.uniform_f64()));
@@ -104,7 +126,7 @@ fn survives(kills: u64) {
                 break;
             }
             kill("KILL", child.id());
-            // It may just have come to its end by itself.
+            // It may have just finished.
             match Place::wait(child).code {
                 137 => done += 1,
                 code => assert_eq!(code, 0),
@@ -124,7 +146,7 @@ fn kill_at_a_random_moment_changes_no_bit() {
 
 #[test]
 #[ignore = "long: some minutes"]
-fn two_hundred_kills_at_any_moment_change_nothing() {
+fn two_hundred_kills_at_any_moment_change_no_bit() {
     survives(200);
 }
 
@@ -138,7 +160,7 @@ fn changed_config_is_refused_unless_set_explicitly() {
         SMALL.replace("lr = 3e-3", "lr = 4e-3").replace("keep_last = 3", "keep_last = 5"),
     );
     place.train(&resume).fails(2, &["was started with another config", "optimizer.lr: 0.003 → 0.004"]);
-    // The rows of another seed come in another order: that is no other corpus.
+    // With another seed the rows come in another order: it is the same corpus.
     for (key, value) in [("train.seed", "7"), ("data.rows", "windows"), ("model.d_ff", "8")] {
         let (section, name) = key.split_once('.').expect("a section");
         let value = if value.parse::<u64>().is_ok() { value.to_owned() } else { format!("\"{value}\"") };
@@ -158,7 +180,7 @@ fn changed_config_is_refused_unless_set_explicitly() {
     said.fails(0, &["changed since the run began: optimizer.lr: 0.003 → 0.004", "train.keep_last: 3 → 5"]);
 }
 
-/// With other sizes the weights would be another model's, and with other heads the same numbers would mean something else.
+/// With other sizes the weights would belong to another model, and with other heads they would have another meaning.
 #[test]
 fn a_run_is_never_resumed_as_another_model() {
     let place = Place::new();
@@ -171,7 +193,7 @@ fn a_run_is_never_resumed_as_another_model() {
         assert_eq!(place.read("runs/small/config.toml"), written, "{set} was written down");
     }
     place.train(&["--check", "runs/small"]).fails(0, &[]);
-    // A hand that edits the run's config is found out by all that read it.
+    // A manual edit of the run's config is detected by everything that reads it.
     place.write("runs/small/config.toml", written.replace("n_head = 2", "n_head = 4"));
     let said = place.train(&["--check", "runs/small"]);
     assert_eq!(said.code, 1, "{}", said.stdout);
@@ -181,7 +203,7 @@ fn a_run_is_never_resumed_as_another_model() {
 }
 
 #[test]
-fn resuming_where_no_run_is_says_so() {
+fn resuming_without_a_run_is_reported() {
     let place = Place::new();
     place
         .train(&["--config", "small.toml", "--resume"])
@@ -190,7 +212,7 @@ fn resuming_where_no_run_is_says_so() {
     let said = place.train(&["--config", "small.toml", "--resume"]);
     said.fails(0, &["no run in runs/small yet: starting from the beginning"]);
     let again = place.train(&["--config", "small.toml", "--resume"]);
-    again.fails(0, &["nothing to do: all 12 steps were done before", "train.steps=24"]);
+    again.fails(0, &["nothing to do: all 12 steps are done", "train.steps=24"]);
     assert!(!again.stderr.contains("done: "), "{}", again.stderr);
 }
 
@@ -201,7 +223,7 @@ fn overwriting_keeps_the_old_run_until_the_new_one_has_a_checkpoint() {
     place.write("runs/small/notes.txt", "mine");
     let digest = place.train(&args).succeeds().json()["digest"].clone();
     let before = place.read("runs/small/metrics.jsonl");
-    // A run that comes to nothing: the first step fails, and the old run stands aside.
+    // A run without a checkpoint: the first step fails, and the old run is kept aside.
     let broken = [&args[..], &["--set", "optimizer.lr=0.5", "--set", "train.on_spike=stop"]].concat();
     let broken =
         [&broken[..], &["--set", "train.spike_after=1", "--set", "train.spike_factor=1.0000001"]].concat();
@@ -229,7 +251,7 @@ fn changed_corpus_is_refused_unless_set_explicitly() {
     place.write("small.toml", own("steps = 12"));
     place.write("own.txt", corpus.replace("The", "the"));
     let resume = ["--config", "small.toml", "--resume"];
-    place.train(&resume).fails(2, &["the corpus itself", "--set data.train"]);
+    place.train(&resume).fails(2, &["the corpus: its size or rows differ", "--set data.train"]);
     let insisted = place.train(&[&resume[..], &["--set", "data.train=own.txt"]].concat());
     insisted.fails(0, &["changed since the run began: the rows", "resuming after step 6"]);
 }
@@ -251,7 +273,7 @@ fn second_process_in_a_run_folder_is_refused() {
     while !place.path("runs/small/checkpoints/latest").exists() {
         std::thread::sleep(Duration::from_millis(2));
     }
-    let words = format!("in use by process {}, which began ", child.id());
+    let words = format!("in use by process {}, started ", child.id());
     place.train(&["--config", "small.toml", "--resume"]).fails(1, &[&words]);
     kill("INT", child.id());
     assert_eq!(Place::wait(child).code, 130);

@@ -1,4 +1,4 @@
-//! Runs the real programs, and the library as the programs do, in folders of their own.
+//! Helpers that run the real programs, and the library as the programs do, in temporary folders.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -45,17 +45,36 @@ keep_last = 3
 threads = 2
 "#;
 
-/// The model folders that lie in the repository.
+/// The model folders of the repository.
 pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
 }
+
+/// A small model of a family, trained on the fox corpus; it has no family yet.
+pub(crate) const FOX_BPE: &str = r#"
+[model]
+n_layer = 2
+n_head = 4
+d_model = 32
+context_len = 32
+[data]
+train = "data/fox.txt"
+[data.tokenizer]
+kind = "bpe"
+vocab_size = 300
+[optimizer]
+lr = 1e-2
+[train]
+steps = 40
+batch_rows = 8
+"#;
 
 /// A folder with `small.toml` in it, in which programs run.
 pub(crate) struct Place {
     dir: TempDir,
 }
 
-/// What a program said and how it ended.
+/// A program's output and exit code.
 pub(crate) struct Said {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -70,7 +89,7 @@ impl Said {
         Self { code, stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
 
-    /// The exit code and that stderr holds all of `wanted`.
+    /// Checks the exit code, and that standard error contains all of `wanted`.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32, wanted: &[&str]) {
         assert_eq!(self.code, code, "{}", self.stderr);
@@ -120,6 +139,23 @@ impl Place {
         command
     }
 
+    /// Runs a program in this folder to its end, with nothing on standard input.
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Said {
+        let mut command = Command::new(program);
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        Said::of(&command.output().expect("it runs"))
+    }
+
+    /// Trains a model into `runs/NAME`, with these keys overriding the config.
+    pub(crate) fn trained(&self, config: &str, name: &str, keys: &[&str]) -> String {
+        self.write("run.toml", config);
+        let out = format!("runs/{name}");
+        let mut args = vec!["--config", "run.toml", "--out", &out, "--quiet"];
+        keys.iter().for_each(|key| args.extend(["--set", key]));
+        self.train(&args).succeeds();
+        out
+    }
+
     /// Runs `train` to its end.
     pub(crate) fn train(&self, args: &[&str]) -> Said {
         Said::of(&self.command(args).output().expect("train runs"))
@@ -151,12 +187,12 @@ pub(crate) fn plan(dir: &Path, text: &str, overrides: &[&str]) -> Plan {
     Plan::new(config, &options, &()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Trains as the program does, until after step `stop_after`.
+/// Trains as the program does, up to step `stop_after`.
 pub(crate) fn train(plan: &Plan, resume: bool, stop_after: u64) -> vulpes_runs::Result<Summary> {
     train_on(plan, resume, stop_after, &Disk)
 }
 
-/// The same on other file operations.
+/// The same with other file operations.
 pub(crate) fn train_on(
     plan: &Plan,
     resume: bool,

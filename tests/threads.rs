@@ -1,11 +1,11 @@
-//! Neither threads, nor accumulation, nor padding decide what a run computes.
+//! The results of a run don't depend on threads, accumulation or padding.
 
 use vulpes_runs::Session;
 use vulpes_trainer::StepNumbers;
 
 use crate::support::{Place, SMALL, plan, train};
 
-/// The model that fifty steps with dropout and accumulation end in, byte for byte.
+/// The bytes of the model after fifty steps with dropout and accumulation.
 fn fifty_steps(threads: usize, settings: &[&str]) -> Vec<u8> {
     let dir = tempfile::tempdir().expect("a folder");
     let threads = format!("train.threads={threads}");
@@ -18,7 +18,7 @@ fn fifty_steps(threads: usize, settings: &[&str]) -> Vec<u8> {
 
 #[test]
 fn thread_count_changes_no_bit() {
-    // Shards on threads; one shard, with the threads inside operations large enough to be shared out.
+    // Shards on threads; one shard, with threads inside sufficiently large operations.
     let shards: &[&str] = &["train.batch_rows=8", "train.shards=5"];
     let inside: &[&str] = &["train.shards=1", "model.d_model=256", "model.n_head=4"];
     for settings in [shards, inside] {
@@ -65,7 +65,7 @@ fn two_steps(rows: usize) -> Vec<StepNumbers> {
         let lengths: Vec<usize> = batches.iter().map(|batch| batch.len).collect();
         assert!(rows > 2 || lengths.iter().any(|len| *len != lengths[0]), "the padding is unequal");
         session.training.state.cursor = cursor;
-        steps.push(session.training.advance(&batches).expect("a step").expect("sound numbers"));
+        steps.push(session.training.advance(&batches).expect("a step"));
     }
     steps
 }
@@ -83,7 +83,7 @@ fn accumulation_does_not_change_the_step() {
 }
 
 #[test]
-fn one_batch_is_overfitted() {
+fn one_batch_can_be_overfitted() {
     let place = Place::new();
     place.write(
         "one.txt",
@@ -104,7 +104,7 @@ fn one_batch_is_overfitted() {
     let settings: Vec<&str> = settings.iter().flat_map(|item| ["--set", item]).collect();
     let said = place.train(&[&["--config", "small.toml", "--json", "--quiet"][..], &settings].concat());
     let loss = said.succeeds().json()["loss"].as_f64().expect("a loss");
-    // Which of the two sentences it is can't be told before their first words: ln 2 for two of 21 targets.
+    // The first words of the two sentences are unpredictable: ln 2 for two of 21 targets.
     let least = 2.0 * 2f64.ln() / 21.0;
     assert!(loss > least && loss < least + 0.01, "{loss}");
 }

@@ -1,4 +1,4 @@
-//! What a run leaves to look at: metrics, event files, the loss picture, and what is kept of a step gone wrong.
+//! The outputs of a run: metrics, event files, the loss plot, and failed steps.
 
 use std::path::Path;
 use std::process::Command;
@@ -37,10 +37,10 @@ fn run_folder_has_metrics_plot_and_pointers() {
     }
 }
 
-/// The command that a failed run says does its step again, as a shell runs it.
+/// Runs the replay command of a failed run in a shell.
 fn replay(place: &Place, said: &Said) -> Said {
     let command =
-        said.stderr.lines().find_map(|line| line.split_once("done again with: ")).expect("a command").1;
+        said.stderr.lines().find_map(|line| line.split_once("replay the step with: ")).expect("a command").1;
     let programs = Path::new(env!("CARGO_BIN_EXE_train")).parent().expect("a folder");
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("PATH={}:$PATH; {command}", programs.display())]).current_dir(place.path("."));
@@ -54,19 +54,16 @@ fn failed_step_is_saved_and_replays_identically() {
         "small.toml",
         SMALL.replace("lr = 3e-3", "lr = 1e30\nweight_decay = 0.0").replace("clip = 0.5", "clip = 0"),
     );
-    // The last good checkpoint is that of the step before.
+    // The last good checkpoint is that of the previous step.
     let args = ["--config", "small.toml", "--out", "a run", "--set", "schedule.warmup_steps=0"];
     let said = place.train(&[&args[..], &["--set", "train.checkpoint_every=1"]].concat());
-    said.fails(
-        1,
-        &["not finite, and not applied", "first not finite: ", "train --verify \"a run/doctor/step-"],
-    );
+    said.fails(1, &["not finite, not applied", "first not finite: ", "train --verify \"a run/doctor/step-"]);
     let again = replay(&place, &said);
     assert_eq!(again.code, 1, "{}", again.stderr);
     let first_line = said.stderr.lines().find(|line| line.contains("not finite")).expect("words");
     assert_eq!(first_line.trim_start_matches("error: "), again.stdout.trim());
     assert!(place.train(&["--check", "a run"]).succeeds().stdout.contains("step-00000001: whole"));
-    // What was kept is checked as a checkpoint is.
+    // The kept step is verified like a checkpoint.
     let doctor =
         std::fs::read_dir(place.path("a run/doctor")).expect("a folder").next().expect("a step").expect("it");
     let batch = doctor.path().join("batch.json");
@@ -83,11 +80,11 @@ fn failed_step_is_saved_and_replays_identically() {
 #[test]
 fn loss_spikes_are_skipped_counted_and_resumed() {
     let place = Place::new();
-    let leapy =
+    let spiky =
         ["train.on_spike=skip", "train.spike_factor=1.0000001", "train.spike_after=1", "optimizer.lr=1.0"];
-    let leapy: Vec<&str> = leapy.iter().flat_map(|item| ["--set", item]).collect();
-    let args = [&["--config", "small.toml", "--json"][..], &leapy].concat();
-    // At such a rate the run may end as one that diverges; what it counts is the same.
+    let spiky: Vec<&str> = spiky.iter().flat_map(|item| ["--set", item]).collect();
+    let args = [&["--config", "small.toml", "--json"][..], &spiky].concat();
+    // At this learning rate the run may end as diverged; its counts are the same.
     let whole = place.train(&args).json();
     assert!(whole["skipped_steps"].as_u64().expect("a count") > 0, "{whole}");
     assert!(place.read("runs/small/metrics.jsonl").contains("\"skipped\":true"));
@@ -105,10 +102,10 @@ fn loss_spikes_are_skipped_counted_and_resumed() {
     place.train(&["--verify", "part"]).succeeds();
     let stop = [&args[..], &["--out", "stop", "--set", "train.on_spike=stop"]].concat();
     let said = place.train(&stop);
-    said.fails(1, &["the loss leapt to", "times the running mean"]);
+    said.fails(1, &["the loss spiked to", "times the running mean"]);
     let again = replay(&place, &said);
     assert_eq!(again.code, 1, "{}", again.stderr);
-    assert!(said.stderr.contains(again.stdout.trim()) && again.stdout.contains("leapt"), "{}", again.stdout);
+    assert!(said.stderr.contains(again.stdout.trim()) && again.stdout.contains("spiked"), "{}", again.stdout);
 }
 
 mod needs_tensorboard {
@@ -153,23 +150,23 @@ print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag 
     }
 }
 
-/// A run whose loss ends far above where it began has failed, whatever it wrote.
+/// A run whose loss ends far above its start has failed, whatever it wrote.
 #[test]
-fn a_run_that_diverges_is_no_success() {
+fn a_diverging_run_fails() {
     let place = Place::new();
     let args = ["--config", "small.toml", "--set", "optimizer.lr=10", "--set", "optimizer.clip=0"];
     let args = [&args[..], &["--set", "train.steps=60", "--json"]].concat();
     let said = place.train(&args);
-    said.fails(1, &["the training diverges", "ended, and learned nothing", "optimizer.lr"]);
+    said.fails(1, &["the training diverges", "ended without learning anything", "optimizer.lr"]);
     assert!(said.json()["diverged"].is_string() && !said.stderr.contains("try:"), "{}", said.stderr);
     assert!(said.stderr.lines().all(|line| line.len() < 400), "{}", said.stderr);
     let quiet = place.train(&[&args[..], &["--quiet", "--overwrite"]].concat());
     quiet.fails(1, &["error: the training diverges"]);
 }
 
-/// Nothing is allocated for a run that no machine can hold.
+/// Nothing is allocated for a run that doesn't fit the machine.
 #[test]
-fn a_run_beyond_the_memory_of_the_machine_is_refused_by_its_keys() {
+fn a_run_that_exceeds_the_memory_is_refused_and_names_keys() {
     let place = Place::new();
     let train = |set: &[&str]| {
         let sets = set.iter().flat_map(|set| ["--set", *set]);

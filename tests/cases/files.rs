@@ -1,13 +1,13 @@
-//! Files of a corpus that are not what they seem, and long ones.
+//! Corpus files with misleading contents, and long ones.
 
 use serde_json::json;
 
 use super::{PAIRS, edit, place};
 use crate::support::Place;
 
-/// Tables and texts that are not what they seem, each with the place and what it is.
+/// Misleading tables and texts, each reported with its location and actual content.
 #[test]
-fn faults_of_files_are_named_with_their_place() {
+fn faults_of_files_are_reported_with_their_location() {
     let place = Place::new();
     let words = "[model]\nfamily = \"gpt2\"\nn_layer = 1\nn_head = 1\nd_model = 8\ncontext_len = 8\n[train]\nsteps = 1\n";
     let labels =
@@ -51,10 +51,10 @@ fn faults_of_files_are_named_with_their_place() {
         .fails(2, &["t.gz is compressed with gzip", "gunzip"]);
 }
 
-/// One document of 12 MB under the splits of Llama 3, whose pattern a text may be cut at nowhere as far as is known.
+/// One document of 12 MB with the pre-tokenizer of Llama 3, whose pattern has no known safe split points.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_long_document_takes_little_memory() {
+fn a_long_document_needs_little_memory() {
     let place = place("gpt2", PAIRS);
     let pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     edit(&place, "tokenizer.json", |tokenizer| {

@@ -1,4 +1,4 @@
-//! What a folder states is honored, or refused by its name.
+//! A folder's settings are honored, or refused by name.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::{PAIRS, edit, further, place, sample};
 use crate::support::Place;
 
 #[test]
-fn settings_beside_a_folder_are_honored_or_refused() {
+fn settings_given_with_a_folder_are_honored_or_refused() {
     let place = place("gpt2", PAIRS);
     let refused = |sets: &[&str], code: i32, wanted: &str| further(&place, sets).fails(code, &[wanted]);
     refused(
@@ -14,7 +14,7 @@ fn settings_beside_a_folder_are_honored_or_refused() {
         2,
         "data.tokenizer.eos: the vocabulary has no token \"nonsense\"",
     );
-    refused(&["data.tokenizer.kind=char"], 2, "has no effect beside train.init_from = \"base/model\"");
+    refused(&["data.tokenizer.kind=char"], 2, "has no effect with train.init_from = \"base/model\"");
     further(&place, &["data.tokenizer.kind=word"]).fails(0, &["warning: [data.tokenizer] has no effect"]);
     refused(&["data.tokenizer.eos="], 2, "data.tokenizer.eos: the token is empty");
     refused(&["data.validation="], 2, "data.validation: a path is empty");
@@ -25,7 +25,7 @@ fn settings_beside_a_folder_are_honored_or_refused() {
     assert_eq!(config["n_positions"], 64, "the folder keeps its context");
     std::fs::rename(place.path("base/model/tokenizer.json"), place.path("base/model/spiece.model"))
         .expect("a file");
-    refused(&[], 2, "holds its tokenizer as spiece.model");
+    refused(&[], 2, "the folder's tokenizer is in spiece.model");
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn memory_is_counted_by_the_longest_row() {
 }
 
 #[test]
-fn what_a_folder_says_of_generation_stays() {
+fn generation_settings_of_a_folder_are_kept() {
     let place = place("llama", PAIRS);
     let stated = json!({"temperature": 0.6, "do_sample": true, "repetition_penalty": 1.1, "eos_token_id": [0, 4],
         "bos_token_id": 0, "pad_token_id": 1, "num_beams": 1});
@@ -57,7 +57,7 @@ fn what_a_folder_says_of_generation_stays() {
 }
 
 #[test]
-fn other_names_of_gpt2s_sizes_are_read() {
+fn alternative_names_of_gpt2_sizes_are_read() {
     let place = place("gpt2", PAIRS);
     let before =
         sample(&place, &["--model", "base", "--prompt", "The", "--next", "3"]).succeeds().stdout.clone();
@@ -81,7 +81,7 @@ fn other_names_of_gpt2s_sizes_are_read() {
     );
     edit(&place, "config.json", |config| config["n_embd"] = json!(8));
     sample(&place, &["--model", "base", "--prompt", "The"])
-        .fails(1, &["is a pointer of git-lfs", "git lfs pull"]);
+        .fails(1, &["is a git-lfs pointer", "git lfs pull"]);
 }
 
 #[test]

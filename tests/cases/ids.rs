@@ -1,11 +1,11 @@
-//! The same text is the same ids in training and in use.
+//! A text has the same ids in training and in use.
 
 use serde_json::{Value, json};
 
 use super::{LINES, PAIRS, edit, further, ids_of, place, put_bos, sample};
 use crate::support::Place;
 
-/// Loss of the first step, and the number of tokens that it reads: of documents, of their targets.
+/// Loss of the first step, and the number of tokens that it reads.
 fn first_step(place: &Place, sets: &[&str]) -> (f64, u64) {
     further(place, sets).succeeds();
     let metrics = place.read("run/metrics.jsonl");
@@ -27,29 +27,29 @@ fn by_hand(place: &Place, before: &[u64], after: &[u64]) -> (f64, u64) {
     place.write("rows.jsonl", rows);
     let sets = ["data.kind=ids", "data.train=rows.jsonl", "data.document=file"];
     let (loss, n_tokens) = first_step(place, &sets);
-    // The last token of a row of ids is read, though it asks nothing.
+    // The last token of a row of ids is read, although it has no target.
     (loss, n_tokens - LINES.lines().count() as u64)
 }
 
 #[test]
-fn a_document_without_a_frame_opens_and_ends_with_the_end_token() {
+fn a_document_without_a_frame_starts_and_ends_with_the_end_token() {
     let place = place("gpt2", PAIRS);
     let (loss, n_targets) = first_step(&place, &[]);
     assert_eq!((loss, n_targets), by_hand(&place, &[0], &[0]));
-    assert_eq!(ids_of(&place, ""), [0], "a text of its own starts as a document does");
+    assert_eq!(ids_of(&place, ""), [0], "an unprompted text starts as a document does");
     let typed = ids_of(&place, "The quick<|endoftext|>");
     assert_eq!((typed.last(), typed.len()), (Some(&0), ids_of(&place, "The quick").len() + 1));
 }
 
 #[test]
-fn documents_have_the_frame_that_prompts_have() {
+fn documents_have_the_same_frame_as_prompts() {
     let place = place("llama", PAIRS);
     edit(&place, "tokenizer.json", put_bos);
     assert_eq!(ids_of(&place, "")[..], [3]);
     assert_eq!(ids_of(&place, "The")[0], 3);
     let found = first_step(&place, &[]);
     assert_eq!(found, by_hand(&place, &[3], &[0]));
-    // In a stream, too: three documents of as many tokens.
+    // In a stream, too: three documents of equal length.
     let plan = |rows: &str| {
         let set = format!("data.rows={rows}");
         let args =
@@ -71,14 +71,14 @@ fn masked_words_over_a_stream_have_the_frame_too() {
 }
 
 #[test]
-fn special_tokens_are_those_that_the_folder_states_by_id() {
+fn special_tokens_are_those_that_the_folder_gives_by_id() {
     let place = place("llama", PAIRS);
     edit(&place, "config.json", |config| config["eos_token_id"] = json!([4, 0]));
     edit(&place, "generation_config.json", |config| config["bos_token_id"] = json!(3));
     assert_eq!(first_step(&place, &[]), by_hand(&place, &[3], &[4]));
     assert_eq!(ids_of(&place, ""), [3]);
     edit(&place, "tokenizer_config.json", |config| config["eos_token"] = json!("<|im_start|>"));
-    assert_eq!(first_step(&place, &[]), by_hand(&place, &[3], &[5]), "a name goes before an id");
+    assert_eq!(first_step(&place, &[]), by_hand(&place, &[3], &[5]), "a name takes precedence over an id");
     assert_eq!(first_step(&place, &["data.tokenizer.eos=<|stop|>"]), by_hand(&place, &[3], &[4]));
     edit(&place, "tokenizer.json", |tokenizer| {
         let text = tokenizer.to_string().replace("<|endoftext|>", "<|zero|>");
@@ -88,7 +88,7 @@ fn special_tokens_are_those_that_the_folder_states_by_id() {
     edit(&place, "config.json", |config| config["eos_token_id"] = Value::Null);
     edit(&place, "generation_config.json", |config| config["eos_token_id"] = Value::Null);
     let said = further(&place, &[]);
-    assert!(said.succeeds().stderr.contains("names no end token"), "{}", said.stderr);
+    assert!(said.succeeds().stderr.contains("has no end token"), "{}", said.stderr);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn tokens_that_only_the_tokenizer_config_names_are_added() {
 }
 
 #[test]
-fn text_that_the_tokenizer_cannot_say_is_spoken_of() {
+fn text_outside_the_vocabulary_is_reported() {
     let place = place("bert", "kind = \"word\"");
     place.write("cn.txt", "狐狸跳过懒狗\n快速的棕色狐狸\n");
     let further = |sets: &[&str]| further(&place, sets);
@@ -121,11 +121,11 @@ fn text_that_the_tokenizer_cannot_say_is_spoken_of() {
     assert!(said.succeeds().stderr.contains(wanted), "{}", said.stderr);
     place.write("marked.txt", format!("\u{feff}{LINES}"));
     let sets = ["data.train=marked.txt", "data.validation=lines.txt"];
-    assert!(!further(&sets).succeeds().stderr.contains("vocabulary"), "a byte order mark is no text");
+    assert!(!further(&sets).succeeds().stderr.contains("vocabulary"), "a byte order mark is not text");
 }
 
 #[test]
-fn a_mark_of_byte_order_is_no_text() {
+fn a_byte_order_mark_is_not_text() {
     let place = place("gpt2", PAIRS);
     let plain = first_step(&place, &[]);
     place.write("marked.txt", format!("\u{feff}{LINES}"));

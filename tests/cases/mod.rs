@@ -1,4 +1,4 @@
-//! Small inputs from public reports of bugs on which such programs fall short, each run on the real programs.
+//! Small inputs from public bug reports about similar programs, each run on the real programs.
 
 mod files;
 mod folders;
@@ -13,7 +13,7 @@ use crate::support::{Place, Said};
 
 const LINES: &str = "The quick brown fox jumps.\nA small red hen runs.\nThe old dog sleeps.\n";
 
-/// A place with `base/`, a model folder of one tiny layer with byte pairs, and `lines.txt`.
+/// A place with `base/`, a model folder of one tiny layer with BPE, and `lines.txt`.
 fn place(family: &str, tokenizer: &str) -> Place {
     let place = Place::new();
     place.write("lines.txt", LINES);
@@ -31,7 +31,7 @@ fn place(family: &str, tokenizer: &str) -> Place {
     place
 }
 
-/// Byte pairs with three special tokens more: ids 3, 4 and 5.
+/// BPE with three more special tokens: ids 3, 4 and 5.
 const PAIRS: &str = "kind = \"bpe\"\nspecial_tokens = [\"<s>\", \"<|stop|>\", \"<|im_start|>\"]";
 
 const FURTHER: &str = r#"
@@ -86,81 +86,75 @@ fn ids_of(place: &Place, prompt: &str) -> Vec<u64> {
     serde_json::from_value(said.succeeds().json()["prompt_ids"].clone()).expect("ids")
 }
 
-/// Each kind of case, and the tests that hold it: paths from `tests/`, without the ending.
+/// Each kind of case, and its tests: paths from `tests/`, without the extension.
 const ROWS: [(&str, &[&str]); 28] = [
     (
         "the frame of the tokenizer, in training as in use",
         &[
-            "cases/ids::documents_have_the_frame_that_prompts_have",
+            "cases/ids::documents_have_the_same_frame_as_prompts",
             "cases/ids::masked_words_over_a_stream_have_the_frame_too",
         ],
     ),
     (
         "the first word of a document is learned",
-        &["cases/ids::a_document_without_a_frame_opens_and_ends_with_the_end_token"],
+        &["cases/ids::a_document_without_a_frame_starts_and_ends_with_the_end_token"],
     ),
     (
         "rows shorter than the folder's context",
-        &["cases/folders::settings_beside_a_folder_are_honored_or_refused"],
+        &["cases/folders::settings_given_with_a_folder_are_honored_or_refused"],
+    ),
+    ("end tokens given by id", &["cases/ids::special_tokens_are_those_that_the_folder_gives_by_id"]),
+    ("memory of one long document", &["cases/files::a_long_document_needs_little_memory"]),
+    (
+        "special tokens in typed text",
+        &["cases/ids::a_document_without_a_frame_starts_and_ends_with_the_end_token"],
     ),
     (
-        "end tokens that are stated by id",
-        &["cases/ids::special_tokens_are_those_that_the_folder_states_by_id"],
+        "settings that contradict a folder",
+        &["cases/folders::settings_given_with_a_folder_are_honored_or_refused"],
     ),
-    ("memory that one long document takes", &["cases/files::a_long_document_takes_little_memory"]),
+    ("older tokenizer files", &["cases/folders::settings_given_with_a_folder_are_honored_or_refused"]),
+    ("an unclosed quote", &["cases/files::faults_of_files_are_reported_with_their_location"]),
+    ("a validation without a target", &["cases/ids::text_outside_the_vocabulary_is_reported"]),
+    ("a repetition penalty of transformers", &["cases/sampling::a_folders_penalty_covers_the_entire_text"]),
     (
-        "special tokens that were typed",
-        &["cases/ids::a_document_without_a_frame_opens_and_ends_with_the_end_token"],
-    ),
-    (
-        "settings beside a folder that decides them",
-        &["cases/folders::settings_beside_a_folder_are_honored_or_refused"],
-    ),
-    ("older files of tokenizers", &["cases/folders::settings_beside_a_folder_are_honored_or_refused"]),
-    ("a quote that is never closed", &["cases/files::faults_of_files_are_named_with_their_place"]),
-    ("a validation without a target", &["cases/ids::text_that_the_tokenizer_cannot_say_is_spoken_of"]),
-    ("a penalty of transformers", &["cases/sampling::a_folders_penalty_looks_at_the_whole_text"]),
-    (
-        "a folder's settings of generation after training",
-        &["cases/folders::what_a_folder_says_of_generation_stays"],
+        "a folder's generation settings after training",
+        &["cases/folders::generation_settings_of_a_folder_are_kept"],
     ),
     (
         "tokens that only tokenizer_config.json names",
         &["cases/ids::tokens_that_only_the_tokenizer_config_names_are_added"],
     ),
-    ("nothing to resume", &["resume::resuming_where_no_run_is_says_so"]),
-    ("an empty label", &["cases/files::faults_of_files_are_named_with_their_place"]),
-    ("a mark of byte order", &["cases/ids::a_mark_of_byte_order_is_no_text"]),
-    ("text beyond the vocabulary", &["cases/ids::text_that_the_tokenizer_cannot_say_is_spoken_of"]),
+    ("nothing to resume", &["resume::resuming_without_a_run_is_reported"]),
+    ("an empty label", &["cases/files::faults_of_files_are_reported_with_their_location"]),
+    ("a byte order mark", &["cases/ids::a_byte_order_mark_is_not_text"]),
+    ("text outside the vocabulary", &["cases/ids::text_outside_the_vocabulary_is_reported"]),
     ("pairs for a model without types", &["cases/folders::pairs_need_a_model_with_two_token_types"]),
-    ("memory beyond the machine", &["watch::a_run_beyond_the_memory_of_the_machine_is_refused_by_its_keys"]),
+    ("more memory than the machine has", &["watch::a_run_that_exceeds_the_memory_is_refused_and_names_keys"]),
     ("memory of short rows", &["cases/folders::memory_is_counted_by_the_longest_row"]),
     (
         "labels that are numbers, one label alone",
-        &["cases/files::faults_of_files_are_named_with_their_place"],
+        &["cases/files::faults_of_files_are_reported_with_their_location"],
     ),
-    ("lines that are no rows", &["cases/files::faults_of_files_are_named_with_their_place"]),
-    ("empty keys", &["cases/folders::settings_beside_a_folder_are_honored_or_refused"]),
-    ("other names of a config's keys", &["cases/folders::other_names_of_gpt2s_sizes_are_read"]),
+    ("lines that aren't rows", &["cases/files::faults_of_files_are_reported_with_their_location"]),
+    ("empty keys", &["cases/folders::settings_given_with_a_folder_are_honored_or_refused"]),
+    ("alternative names of config keys", &["cases/folders::alternative_names_of_gpt2_sizes_are_read"]),
+    ("values in a special form", &["cases/sampling::generation_settings_have_the_meaning_of_transformers"]),
     (
-        "values in a form of their own",
-        &["cases/sampling::settings_of_generation_mean_what_transformers_means"],
-    ),
-    (
-        "files that stand for others, or are packed",
+        "links and compressed files",
         &[
-            "cases/files::faults_of_files_are_named_with_their_place",
-            "cases/folders::other_names_of_gpt2s_sizes_are_read",
-            "predict::rows_that_nobody_can_mean_are_refused",
+            "cases/files::faults_of_files_are_reported_with_their_location",
+            "cases/folders::alternative_names_of_gpt2_sizes_are_read",
+            "predict::unsuitable_row_flags_are_refused",
         ],
     ),
     ("the smallest temperature", &["cases/sampling::the_smallest_temperature_is_the_greedy_choice"]),
     (
-        "looks",
+        "readable output",
         &[
-            "cases/sampling::a_word_after_an_unknown_prompt_stands_apart",
-            "cases/sampling::words_and_numbers_are_a_persons",
-            "cases/ids::documents_have_the_frame_that_prompts_have",
+            "cases/sampling::a_word_after_an_unknown_prompt_is_separated",
+            "cases/sampling::messages_and_numbers_are_readable",
+            "cases/ids::documents_have_the_same_frame_as_prompts",
         ],
     ),
 ];

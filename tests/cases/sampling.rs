@@ -1,4 +1,4 @@
-//! What is drawn and shown.
+//! Sampling settings and output.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use super::{PAIRS, place, sample};
 use crate::support::Said;
 
 #[test]
-fn a_word_after_an_unknown_prompt_stands_apart() {
+fn a_word_after_an_unknown_prompt_is_separated() {
     let place = place("gpt2", "kind = \"word\"");
     let said = sample(&place, &["--model", "base", "--prompt", "plugh", "-n", "1", "--temp", "0"]);
     let text = said.succeeds().stdout.trim_end();
@@ -16,15 +16,15 @@ fn a_word_after_an_unknown_prompt_stands_apart() {
     assert!(after.is_empty() || after.starts_with([' ', '.']), "{text}");
 }
 
-/// What transformers' files call by names that mean something else elsewhere, or write in a form of their own.
+/// Names in transformers' files that mean something else elsewhere, or have a special form.
 #[test]
-fn settings_of_generation_mean_what_transformers_means() {
+fn generation_settings_have_the_meaning_of_transformers() {
     let place = place("gpt2", PAIRS);
     let said = |config: &str, args: &[&str]| {
         place.write("base/model/generation_config.json", config);
         sample(&place, &[&["base", "The quick", "-n", "4", "--seed", "1"], args].concat())
     };
-    // None, and a whole number as Python may write it.
+    // None, and an integer as Python may write it.
     let plain = said("{}", &[]).succeeds().stdout.clone();
     assert_eq!(said("{\"eos_token_id\": -1}", &[]).succeeds().stdout, plain);
     let whole = said("{\"top_k\": 5.0}", &[]).succeeds().stdout.clone();
@@ -38,9 +38,9 @@ fn settings_of_generation_mean_what_transformers_means() {
     }
 }
 
-/// A penalty of transformers looks at the whole text, one of llama.cpp at the last 64 tokens.
+/// A repetition penalty of transformers covers the entire text, one of llama.cpp the last 64 tokens.
 #[test]
-fn a_folders_penalty_looks_at_the_whole_text() {
+fn a_folders_penalty_covers_the_entire_text() {
     let place = place("gpt2", PAIRS);
     let wide = place.read("tiny.toml").replace("context_len = 64", "context_len = 256");
     place.write("tiny.toml", wide);
@@ -51,7 +51,7 @@ fn a_folders_penalty_looks_at_the_whole_text() {
         said.succeeds().json()["samples"][0]["tokens"][0]["id"].clone()
     };
     let likely = greedy(&["10"; 80].join(","), &[]);
-    // The likeliest token stands far back; only who looks at all of the text makes it less likely.
+    // The most likely token is far back; only a penalty over the entire text reduces its probability.
     let far = [vec![likely.to_string()], vec!["10".to_owned(); 79]].concat().join(",");
     let found = greedy(&far, &[]);
     place.write("base/model/generation_config.json", "{\"repetition_penalty\": 1000.0}");
@@ -75,14 +75,14 @@ fn the_smallest_temperature_is_the_greedy_choice() {
     }
 }
 
-/// What a person reads has no sign before a zero, no type of Rust, and no reason twice.
+/// Messages have no negative zero, no Rust types, and no repeated causes.
 #[test]
-fn words_and_numbers_are_a_persons() {
+fn messages_and_numbers_are_readable() {
     let place = place("gpt2", PAIRS);
     let heads = place.read("tiny.toml").replace("n_head = 1", "n_head = 2");
     place.write("tiny.toml", heads);
     place.train(&["--config", "tiny.toml", "--out", "base", "--quiet", "--overwrite"]).succeeds();
-    // The first token sees itself alone: its entropy is nothing.
+    // The first token sees only itself: its entropy is 0.
     let mut command = Command::new(env!("CARGO_BIN_EXE_explain"));
     let said = command.args(["base", "--ids", "7"]).current_dir(place.path("")).output().expect("it runs");
     let page = Said::of(&said).succeeds().stdout.clone();
@@ -101,7 +101,7 @@ fn words_and_numbers_are_a_persons() {
             assert!(!said.stderr.contains(word), "{word} in\n{}", said.stderr);
         }
     }
-    // A folder in the place of a file is something that nobody can read, whoever asks.
+    // A folder instead of a file can't be read by any user.
     std::fs::remove_file(place.path("base/model/config.json")).expect("a file");
     std::fs::create_dir(place.path("base/model/config.json")).expect("a folder");
     let said = sample(&place, &["base", "The"]);

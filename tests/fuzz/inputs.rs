@@ -1,12 +1,11 @@
-//! What a reader is fed: sound inputs with some of their bytes changed, and inputs made up from bytes that the format is
-//! fond of. Each is drawn from a keyed stream, so one that fails can be drawn again by its number.
+//! Fuzz inputs: mutated valid inputs, and random inputs from bytes typical of the format, reproducible by number.
 
 use vulpes_random::{Key, Stream};
 
-/// More than any of these inputs (a kilobyte or ten) can need: what takes more has believed a number in a header.
+/// More than any of these inputs (up to ten kilobytes) needs: a reader that takes more trusted a number in a header.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// What readers make sizes, places and counts from.
+/// Numbers that readers use as sizes, offsets and counts.
 const NUMBERS: &[&str] = &[
     "0",
     "1",
@@ -23,7 +22,7 @@ const NUMBERS: &[&str] = &[
     "0.5",
 ];
 
-/// Calls `read` with `n` inputs made from `seeds`, and checks that no memory was taken on an input's word.
+/// Calls `read` with `n` inputs made from `seeds`, and checks that no memory was allocated for a claimed size.
 pub(super) fn feed(
     target: &str,
     n: u64,
@@ -59,7 +58,7 @@ impl Drop for Told<'_> {
     }
 }
 
-/// The most memory that this process has held so far; 0 where the system doesn't say.
+/// The peak memory of this process; 0 if unknown.
 fn memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -94,7 +93,7 @@ fn mutated(seeds: &[Vec<u8>], draw: &mut Stream) -> Vec<u8> {
     bytes
 }
 
-/// Puts another number in the place of the first one from `at` on.
+/// Replaces the first number from `at` on by another.
 fn number(bytes: &mut Vec<u8>, at: usize, draw: &mut Stream) {
     let rest = bytes.get(at..).unwrap_or_default();
     let Some(start) = rest.iter().position(u8::is_ascii_digit).map(|start| at + start) else { return };

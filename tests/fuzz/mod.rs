@@ -1,4 +1,4 @@
-//! Arbitrary bytes to every reader: no panic, and no memory taken on a header's word.
+//! Fuzzing of every reader: no panic, and no memory allocated for a size claimed in a header.
 
 mod inputs;
 
@@ -50,7 +50,7 @@ fn tokenizers(n: u64) {
     });
 }
 
-/// A checkpoint of the smallest model, one file of which is exchanged again and again.
+/// A checkpoint of the smallest model, one file of which is replaced repeatedly.
 struct Folder {
     _dir: TempDir,
     path: PathBuf,
@@ -90,7 +90,7 @@ fn model_configs(n: u64) {
         .into_iter()
         .map(|name| std::fs::read(fixtures.join(name).join("config.json")).expect("a file"))
         .collect();
-    // Those that fit the tensors get further.
+    // Inputs that fit the tensors get further.
     seeds.extend(vec![folder.read("config.json"); 4]);
     folder.feed(n, "config.json", &seeds, JSON, |dir| drop(folder::load(dir)));
 }
@@ -113,7 +113,7 @@ fn states(n: u64) {
     });
 }
 
-/// Rows of text, rows with a label and rows of ids, read as far as a batch of them.
+/// Rows of text, rows with a label and rows of ids, read up to a batch.
 fn rows(n: u64) {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("rows.jsonl");
@@ -128,16 +128,21 @@ fn rows(n: u64) {
         (config(DataKind::Jsonl), ObjectiveConfig::default()),
         (DataConfig { pair_column: Some("n".to_owned()), ..config(DataKind::Jsonl) }, classify),
         (config(DataKind::Ids), ObjectiveConfig::default()),
+        (
+            DataConfig { template: Some("plain".to_owned()), ..config(DataKind::Chat) },
+            ObjectiveConfig::default(),
+        ),
     ];
     let options = OpenOptions { tokenizer: Some(&tokenizer), ..OpenOptions::new(8, 1) };
     let seeds = [
         format!("{{\"text\": \"{TEXT}\"}}\n{{\"text\": \"a b c d\", \"n\": 1}}\n"),
         "{\"text\": \"The fox\", \"n\": \"quick\", \"label\": 0}\n{\"text\": \"dog\", \"n\": \"\", \"label\": \"1\"}\n".to_owned(),
         "{\"input_ids\": [1, 2, 3, 4], \"labels\": [2, -100, 4, 0], \"attention_mask\": [1, 1, 1, 0]}\n".to_owned(),
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}\n".to_owned(),
     ];
     feed("rows.jsonl", n, &seeds.map(String::into_bytes), b"{}\":,text ab\n\\u00[]1", |input, number| {
         std::fs::write(&path, input).expect("written");
-        let (data, objective) = &ways[(number % 3) as usize];
+        let (data, objective) = &ways[(number % 4) as usize];
         if let Ok(dataset) = Dataset::open(data, objective, &options) {
             let _ = dataset.batch(vulpes_data::Cursor::default(), 2);
         }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A corpus through `encode_batch` of Python's tokenizers: what `bench --data` times beside its own tokenization.
+"""Encodes a corpus with `encode_batch` of Python's tokenizers, for comparison in `bench --data`.
 
 Takes one JSON object as its argument and prints one: {"name", "seconds", "tokens", "peak_rss_mib"}. The clock runs
 from the first byte read to the last token counted; imports and loading the tokenizer are left out. Documents go

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The training step and the generation of a pre-norm GPT in PyTorch, as a worker that `bench` times beside its own.
+"""Training steps and generation of a pre-norm GPT in PyTorch, as a worker for comparison in `bench`.
 
 Started with the sizes of the model, it answers each line of standard input with one line of JSON:
 
   step N        N training steps: {"ms": [...], "peak_rss_mib": ...}
   generate N    N tokens one at a time with a key/value cache, greedily: {"ms": [per token], "peak_rss_mib": ...}
 
-A step is what Vulpes does in one: forward (learned positions, tanh GELU, tied head, causal attention through
-scaled_dot_product_attention), cross-entropy, backward, gradient norm clipped to 1, fused AdamW on made-up ids, all in
+A step matches Vulpes's: forward (learned positions, tanh GELU, tied head, causal attention through
+scaled_dot_product_attention), cross-entropy, backward, gradient norm clipped to 1, fused AdamW on synthetic ids, all in
 float32 or, with --bf16, under autocast to bfloat16. Needs torch 2 and nothing else.
 """
 import argparse

@@ -1,10 +1,10 @@
-//! A config's faults as a person reads them: the line at fault, a caret under the value, and what to do.
+//! Draws config faults: the line at fault, a caret under the value, and what to do.
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{Annotation, AnnotationKind, Level, Renderer, Snippet};
 use vulpes_runs::config::{FaultSpan, Faults, LocatedFault};
 
-/// Draws all faults, in the order of their places, with colors where `color` says so.
+/// Draws all faults, in the order of their locations, in color if `color` is set.
 pub fn draw(faults: &Faults, color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
     let (told, n_more) = faults.told();
@@ -23,7 +23,7 @@ fn draw_one(fault: &LocatedFault, all: &Faults, renderer: &Renderer) -> String {
     for FaultSpan { text: number, .. } in &fault.spans {
         let Some(text) = all.texts.get(*number).filter(|_| !drawn.contains(number)) else { continue };
         drawn.push(*number);
-        // All places of one text go into one snippet; the first of all is what the caret stands under.
+        // All spans of one text go into one snippet; the first span gets the caret.
         let here = fault.spans.iter().enumerate().filter(|(_, span)| span.text == *number);
         let marks = here.map(|(i, span)| {
             let kind = if i == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
@@ -49,19 +49,19 @@ mod tests {
     }
 
     #[test]
-    fn a_caret_stands_under_the_key_or_value_at_fault() {
+    fn the_caret_is_under_the_key_or_value_at_fault() {
         let key = drawn("[train]\nsteps = 100\nbatch_row = 4\n");
         for part in [
             "error: unknown key `train.batch_row`",
             "--> x.toml:3:1",
-            "3 | batch_row = 4\n  | ^^^^^^^^^ not known",
+            "3 | batch_row = 4\n  | ^^^^^^^^^ unknown",
             "help: the nearest known key is `batch_rows`",
         ] {
             assert!(key.contains(part), "{part} is not in\n{key}");
         }
         let value = drawn("[train]\nsteps = \"many\"\n");
         assert!(
-            value.contains("2 | steps = \"many\"\n  |         ^^^^^^ wanted a whole number, 0 or more"),
+            value.contains("2 | steps = \"many\"\n  |         ^^^^^^ expected an integer, 0 or more"),
             "{value}"
         );
         let section = drawn("[data]\ntokenizer = \"char\"\n");
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_told_before_consequences_and_no_more_than_ten() {
+    fn causes_come_before_consequences_and_at_most_ten_faults_are_drawn() {
         let both = drawn(
             "[data]\ntrain = \"a.txt\"\n[optimizer]\nlr = -1\n[train]\nsteps = 0\n[schedule]\nwarmup_steps = 5\n",
         );
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_a_config_made_in_code_are_titles_and_help() {
+    fn faults_of_a_config_built_in_code_have_titles_and_help() {
         let mut config = RunConfig::default();
         config.train.steps = 0;
         let all = draw(&config.check().expect_err("a fault"), false);

@@ -1,4 +1,4 @@
-//! How a program ends: its message on stderr and its exit code.
+//! How a program ends: its message on standard error and its exit code.
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use anstream::ColorChoice;
 
 use crate::carets;
 
-/// Exit code of what went wrong on the way.
+/// Exit code of failed work.
 const FAILED: u8 = 1;
 /// Exit code of bad usage and of a bad config.
 const USAGE: u8 = 2;
@@ -15,12 +15,12 @@ const USAGE: u8 = 2;
 /// Why a program ended without its result.
 pub(crate) struct Failure {
     code: u8,
-    /// `None` where the reader of standard output has left, which is no failure.
+    /// `None` if the reader of standard output is gone, which is not a failure.
     message: Option<String>,
 }
 
 impl Failure {
-    /// What was typed can't be used: exit code 2.
+    /// A usage error: exit code 2.
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self { code: USAGE, message: Some(format!("error: {}", told(&error.into()))) }
     }
@@ -28,6 +28,17 @@ impl Failure {
     /// The work failed: exit code 1.
     pub(crate) fn failed(error: impl Into<anyhow::Error>) -> Self {
         Self { code: FAILED, message: Some(format!("error: {}", told(&error.into()))) }
+    }
+
+    /// Reports the failure and continues, unless the reader of standard output is gone.
+    pub(crate) fn tell(self) -> Result<(), Self> {
+        match &self.message {
+            Some(message) => {
+                say(message);
+                Ok(())
+            }
+            None => Err(self),
+        }
     }
 
     fn of_training(error: &vulpes_runs::Error) -> Self {
@@ -54,7 +65,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// An error with its causes, each said once: many an error has its cause's words in its own.
+/// An error with its causes, each shown once: many errors include their cause's message.
 fn told(error: &anyhow::Error) -> String {
     let mut words = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -67,7 +78,7 @@ fn told(error: &anyhow::Error) -> String {
     words
 }
 
-/// Whether what was typed is at fault: a prompt, a setting, a path that leads nowhere.
+/// Whether the input is at fault: a prompt, a setting, a path that doesn't exist.
 fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
     use vulpes_data::Error as Data;
     use vulpes_generate::Error as Generate;
@@ -93,7 +104,7 @@ fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
     generate || inspect || data || export || folder
 }
 
-/// Ends a program with the code of its result, or says what went wrong.
+/// Ends a program with the exit code of its result, or reports its failure.
 pub(crate) fn end(result: Result<u8, Failure>) -> ExitCode {
     let code = result.unwrap_or_else(|failure| {
         failure.message.iter().for_each(|message| say(message));
@@ -102,12 +113,12 @@ pub(crate) fn end(result: Result<u8, Failure>) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Whether stderr takes colors.
+/// Whether standard error supports colors.
 fn in_color() -> bool {
     anstream::AutoStream::choice(&std::io::stderr()) != ColorChoice::Never
 }
 
-/// Writes a line to stderr; nobody may be listening.
+/// Writes a line to standard error, ignoring errors.
 pub(crate) fn say(message: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{message}");
 }
@@ -117,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exit_codes_are_those_of_the_contract() {
+    fn exit_codes_follow_the_contract() {
         let code = |failure: Failure| (failure.code, failure.message.unwrap_or_default());
         let gone = std::io::Error::from(ErrorKind::BrokenPipe);
         assert_eq!(code(gone.into()), (0, String::new()));

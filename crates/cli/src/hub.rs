@@ -1,10 +1,10 @@
-//! A model that is named as on the hub: fetched where this program can and it isn't here, with a bar on stderr.
+//! Downloads a model named as on the hub if it isn't cached, with a progress bar.
 
 use std::path::Path;
 
-/// The path itself, once the model that it may name on the hub is in the cache.
+/// Returns the path, after downloading the model that it may name on the hub.
 ///
-/// A path that leads somewhere is no name; nor is one whose first part is a folder here: it is a mistyped path.
+/// An existing path is not a name; nor is one whose first part is a local folder: that is a mistyped path.
 #[cfg(feature = "hub")]
 pub(crate) fn fetched(path: &Path, quiet: bool) -> anyhow::Result<&Path> {
     use vulpes_model::hub::{Hub, Name};
@@ -22,7 +22,7 @@ pub(crate) fn fetched(path: &Path, quiet: bool) -> anyhow::Result<&Path> {
     Ok(path)
 }
 
-/// The path itself: this program was built without what fetches.
+/// Returns the path: this program was built without downloads.
 #[cfg(not(feature = "hub"))]
 pub(crate) fn fetched(path: &Path, _quiet: bool) -> anyhow::Result<&Path> {
     Ok(path)
@@ -37,10 +37,10 @@ mod bar {
 
     use crate::ending::say;
 
-    /// The time between two plain lines, where stderr is no terminal.
+    /// The interval of plain lines, if standard error is not a terminal.
     const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
-    /// A bar for one file after the other.
+    /// A progress bar for one file after the other.
     pub(super) struct Shown {
         quiet: bool,
         file: String,

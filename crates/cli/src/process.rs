@@ -1,4 +1,4 @@
-//! What a process settles before anything else: its allocator, and how many threads candle may start.
+//! Process-wide settings made first: the allocator, candle's thread pool, backtraces.
 #![allow(unsafe_code)]
 
 use clap::ArgMatches;
@@ -7,26 +7,26 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// `mi_option_purge_delay` of mimalloc's header, a number of its stable interface that `libmimalloc_sys` doesn't name.
+/// `mi_option_purge_delay` of mimalloc's header: a stable constant that `libmimalloc_sys` doesn't define.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// Lets the allocator keep freed memory for the next step rather than return it to the system.
+/// Makes the allocator keep freed memory for the next step instead of returning it to the system.
 ///
-/// A training step frees everything that it allocates and the next one asks for the same again; by default mimalloc
-/// returns freed memory within milliseconds, and the system clears each page before it hands it out once more.
-/// The process stays at its largest size instead.
+/// A training step frees everything that it allocates, and the next one allocates the same again; by default mimalloc
+/// returns freed memory within milliseconds, and the system zeroes each page before reuse. With this setting, the
+/// process stays at its largest size.
 ///
 /// # Safety
 /// No other thread may exist: call it at the start of `main`.
 unsafe fn keep_freed_memory() {
-    // SAFETY: the function takes two plain numbers; the caller promises that no other thread allocates meanwhile.
+    // SAFETY: the function takes two integers; the caller promises that no other thread allocates meanwhile.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) }
 }
 
 /// Keeps candle's own CPU pool to one thread.
 ///
-/// That pool spins while it waits, beside threads that work: half of all CPU time can go there. Whoever set
-/// `CANDLE_NUM_THREADS` knows better, and is left alone.
+/// That pool spins while it waits and competes with working threads: it can take half of all CPU time. An existing
+/// `CANDLE_NUM_THREADS` is respected.
 ///
 /// # Safety
 /// No other thread may exist: call it at the start of `main`.
@@ -38,7 +38,7 @@ unsafe fn candle_on_one_thread() {
     }
 }
 
-/// Keeps candle from adding the program's own stack to the message of an error.
+/// Keeps candle from adding a backtrace to error messages.
 ///
 /// # Safety
 /// No other thread may exist: call it at the start of `main`.
@@ -50,7 +50,7 @@ unsafe fn errors_without_backtraces() {
     }
 }
 
-/// What a program settles that reads a model.
+/// The settings of a program that reads a model.
 ///
 /// # Safety
 /// No other thread may exist: call it at the start of `main`.
@@ -62,7 +62,21 @@ pub(crate) unsafe fn for_reading(_: &ArgMatches) {
     }
 }
 
-/// What a program settles that trains.
+/// The settings of `explain`, which reads a model, and trains with `--teachers`.
+///
+/// # Safety
+/// No other thread may exist: call it at the start of `main`.
+pub(crate) unsafe fn for_explaining(matches: &ArgMatches) {
+    // SAFETY: the caller promises that there is no other thread.
+    unsafe {
+        match matches.contains_id("teachers") {
+            true => for_training(matches),
+            false => for_reading(matches),
+        }
+    }
+}
+
+/// The settings of a program that trains.
 ///
 /// # Safety
 /// No other thread may exist: call it at the start of `main`.
@@ -75,7 +89,7 @@ pub(crate) unsafe fn for_training(_: &ArgMatches) {
     }
 }
 
-/// What a program settles that times steps: as for training, but for a step in plain candle.
+/// The settings of a program that times steps: as for training, except for a step in plain candle.
 ///
 /// # Safety
 /// No other thread may exist: call it at the start of `main`.

@@ -1,6 +1,6 @@
-//! Stopping on request: the first SIGINT or SIGTERM asks for a checkpoint, the second leaves at once.
+//! Stopping on signals: the first SIGINT or SIGTERM requests a checkpoint, the second exits at once.
 //!
-//! Leaving at once breaks nothing: a checkpoint is whole or absent at every moment.
+//! Exiting at once breaks nothing: a checkpoint is complete or absent at every moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use signal_hook::consts::SIGXFSZ;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// What was asked for by signal.
+/// The stop request by signal.
 #[derive(Clone, Default)]
 pub(crate) struct Signals {
     number: Arc<AtomicUsize>,
@@ -25,18 +25,18 @@ impl Signals {
         let signals = Self::default();
         let asked = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds `asked` unset and sets it, the second finds it set and leaves.
+            // In this order: the first signal finds `asked` unset and sets it, the second finds it set and exits.
             flag::register_conditional_shutdown(signal, 128 + signal, asked.clone())?;
             flag::register(signal, asked.clone())?;
             flag::register_usize(signal, signals.number.clone(), signal as usize)?;
         }
-        // A file beyond the limit of `ulimit -f` shall be an error of that write, not the end of the process.
+        // Exceeding the limit of `ulimit -f` is an error of that write, and doesn't end the process.
         #[cfg(unix)]
         flag::register(SIGXFSZ, Arc::default())?;
         Ok(signals)
     }
 
-    /// The exit code of the signal that came, 130 or 143; `None` where none came.
+    /// The exit code of the received signal, 130 or 143; `None` if there was none.
     pub(crate) fn exit_code(&self) -> Option<u8> {
         match self.number.load(Ordering::Relaxed) {
             0 => None,

@@ -1,7 +1,7 @@
-//! The pages of `explain` in a real browser: what a person clicks, types and reads.
+//! The pages of `explain` in a real browser: clicks, typing and displayed values.
 //!
-//! Chromium opens the page headless, a script acts in it as a person would, and what it saw is compared with what
-//! `explain --json` says of the same model.
+//! Chromium opens the page headless, a script acts in it as a person would, and what it reads is compared with
+//! `explain --json` for the same model.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -14,7 +14,7 @@ use support::{Folder, TEXT};
 use vulpes_model::Head;
 use vulpes_model::config::Family;
 
-/// A number read in the page and the running model's own: the same to 1e-6.
+/// Checks that a number on the page equals the running model's to 1e-6.
 #[track_caller]
 fn close(ours: &Value, exact: &Value) {
     match (ours.as_array(), exact.as_array()) {
@@ -44,7 +44,7 @@ mod needs_chromium {
             let folder = Folder::heads(&format!("page-{name}"), family, head);
             let page = folder.0.join("page.html");
             let value = folder.json(&["--text", text, "--target", "jumps", "--html", page.to_str().unwrap()]);
-            // What the page says of the asked word first, then a cell of a head.
+            // First what the page shows for the queried word, then a cell of a head.
             let script = "const first={next:document.querySelector('#next td').textContent,\
             logits:Array.from($$('#logits td[data-value]'),td=>Number(td.dataset.value)),\
             flow:Array.from($$('#gradient tbody td:first-child'),td=>td.textContent),\
@@ -63,7 +63,7 @@ mod needs_chromium {
             let weight = value["attentions"][1][2][3][1].as_f64().unwrap();
             assert_eq!(r["map"], format!("{weight:.2}"), "{name}");
             assert_eq!(r["next"], value["next"][0]["text"], "{name}");
-            // One update, as the running model did it.
+            // One update, as done by the running model.
             let outputs = value["update"]["outputs"].as_array().unwrap();
             assert_eq!(r["update"].as_array().unwrap().len(), outputs.len(), "{name}");
             for (row, pair) in r["update"].as_array().unwrap().iter().zip(outputs) {
@@ -99,6 +99,36 @@ mod needs_chromium {
 
     #[test]
     #[ignore = "needs Chromium"]
+    fn a_score_is_split_over_its_sources_and_heads_have_measurements() {
+        let browser = browser();
+        for (family, head) in [(Family::Gpt2, Head::NextToken), (Family::Llama, Head::NextToken)] {
+            let folder = Folder::heads(&format!("page-origins-{family:?}"), family, head);
+            let page = folder.0.join("page.html");
+            let typed = ["--text", TEXT, "--layer", "1", "--head", "2", "--cell", "3,1"];
+            let value = folder.json(&[&typed[..], &["--html", page.to_str().unwrap()]].concat());
+            let script = "document.getElementById('cell-3-1').click();\
+            return {score:v('origins-score'),title:document.getElementById('origins-title').textContent,\
+            cells:Array.from($$('#parts tbody tr:not(.total)'),tr=>Array.from(tr.querySelectorAll('.part'),td=>td.textContent)),\
+            sources:Array.from($$('#parts tbody th'),th=>th.textContent),heads:$$('#habit-table tbody tr').length,\
+            taught:document.getElementById('taught-section').hidden};";
+            let r = in_browser(browser, &page, script);
+            let parts = value["cell"]["parts"].as_array().unwrap();
+            close(&r["score"], &value["scores"][1][2][3][1]);
+            let sources = value["cell"]["sources"].as_array().unwrap();
+            assert_eq!(r["sources"].as_array().unwrap()[..sources.len()], sources[..]);
+            for (row, exact) in r["cells"].as_array().unwrap().iter().zip(parts) {
+                for (shown, exact) in row.as_array().unwrap().iter().zip(exact.as_array().unwrap()) {
+                    let number: f64 = shown.as_str().unwrap().replace('−', "-").parse().unwrap();
+                    assert!((number - exact.as_f64().unwrap()).abs() < 6e-5, "{shown} and {exact}");
+                }
+            }
+            assert_eq!((&r["heads"], &r["taught"]), (&json!(8), &json!(true)));
+            assert!(r["title"].as_str().unwrap().contains("quick"), "{r}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs Chromium"]
     fn page_is_usable_by_keyboard() {
         let browser = browser();
         let folder = Folder::heads("page-keys", Family::Gpt2, Head::NextToken);
@@ -112,10 +142,10 @@ mod needs_chromium {
         unnamed:Array.from($$('button,[tabindex]')).filter(e=>!e.textContent&&!e.getAttribute('aria-label')).length};";
         let r = in_browser(browser, &page, script);
         assert_eq!((&r["head"], &r["cell"]), (&json!("open-1-1"), &json!("cell-2-2")));
-        // To the right of the diagonal the mask forbids: the keys stay.
+        // To the right of the diagonal is masked: the keys don't move there.
         assert_eq!(r["edge"], "cell-2-2");
         close(&r["weight"], &value["attentions"][1][1][2][2]);
-        // Heads and cells are one stop of the tab key each.
+        // Heads and cells have one tab stop each.
         assert_eq!((&r["stops"], &r["unnamed"]), (&json!(2), &json!(0)));
     }
 

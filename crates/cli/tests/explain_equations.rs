@@ -1,4 +1,4 @@
-//! The sums that `explain`'s page writes out, read in a real browser as a person reads them: the numbers shown add up.
+//! The sums on the page of `explain`, read in a real browser: the displayed numbers add up.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -17,7 +17,7 @@ const heads=$$('#heads button');const each=()=>Array.from($$('#map td.heat')).fo
 if(heads.length>1){Array.from(heads).forEach(h=>{h.click();each();});}else each();\
 return Object.values(all);";
 
-/// What the text between the first and the last `=` comes to: sums of products and quotients, brackets, `exp(..)`.
+/// Evaluates the text between the first and the last `=`: sums of products and quotients, parentheses, `exp(..)`.
 fn read(text: &str) -> f64 {
     let plain = text.replace(" × ", "*").replace(" / ", "/").replace(" + ", "+").replace(" − ", "~");
     let plain: Vec<char> = plain.replace('−', "-").replace(' ', "").chars().collect();
@@ -70,7 +70,7 @@ fn number(text: &[char], at: &mut usize) -> f64 {
     rest[..n].parse().unwrap_or_else(|_| panic!("no number: {rest}"))
 }
 
-/// All numbers as they are, and as they are shown.
+/// All numbers, exact and as displayed.
 fn check(name: &str, sums: &Value) {
     let sums = sums.as_array().unwrap();
     assert!(sums.len() > 20, "{name}: only {} sums", sums.len());
@@ -88,13 +88,13 @@ fn check(name: &str, sums: &Value) {
         let (_, shown_terms) = left.split_once(" = ").unwrap();
         let (again, shown) = (read(shown_terms), read(shown));
         assert!((shown - result).abs() < 6e-5 * (1.0 + result.abs()), "{name}: {text}");
-        // Each number shown is off by 5e-5 at most, before it is multiplied.
+        // Each displayed number is off by at most 5e-5, before it is multiplied.
         assert!((again - shown).abs() < 2e-3 * (1.0 + shown.abs()), "{name}: {text} comes to {again}");
     }
 }
 
 #[test]
-fn sums_are_read_as_they_are_written() {
+fn sums_are_parsed_correctly() {
     assert!((read("0.5000 × (−2.0000) + 3.0000 − 1.0000") - 1.0).abs() < 1e-12);
     assert!((read("(1.0000 − (−2.0000)) / 1.5000 × 2.0000") - 4.0).abs() < 1e-12);
     assert!((read("exp(1.0000 − 1.0000) × 2.00e−5") - 2e-5).abs() < 1e-12);
@@ -105,7 +105,7 @@ mod needs_chromium {
 
     #[test]
     #[ignore = "needs Chromium"]
-    fn every_sum_on_the_page_adds_up_as_shown() {
+    fn every_displayed_sum_adds_up() {
         let browser = browser();
         for (name, family, head, text) in [
             ("gpt2", Family::Gpt2, Head::NextToken, TEXT),
@@ -151,9 +151,9 @@ mod needs_chromium {
         assert!((r["logit"].as_f64().unwrap() - greatest).abs() < 1e-5);
         let step4 = r["step4"].as_str().unwrap();
         assert!(step4.contains("z of “quick”") && !step4.contains("z of “fox”"), "{step4}");
-        // The loss of that word is told; the gradients, which are of another, are said to be.
+        // The loss of that word is shown; the gradients are labeled as those of another.
         let step6 = r["step6"].as_str().unwrap();
-        assert!(step6.contains("“brown”: the text goes on with it") && step6.contains("for “fox” alone"));
+        assert!(step6.contains("“brown”: the text goes on with it") && step6.contains("only for “fox”"));
         let formulas = r["formulas"].as_array().unwrap();
         assert!(formulas.iter().any(|formula| formula == "Q = Wq @ norm(x) + bq"), "{formulas:?}");
     }

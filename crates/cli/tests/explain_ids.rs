@@ -1,5 +1,4 @@
-//! The program `explain` on model folders without a tokenizer: all logits and attention weights as transformers has them,
-//! and the embedding of a text.
+//! `explain` without a tokenizer: logits and attention weights of transformers, and text embeddings.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -42,7 +41,7 @@ fn close(ours: &[f64], theirs: &[f64], tolerance: f64) {
 }
 
 #[test]
-fn logits_and_attention_of_ids_are_those_of_transformers() {
+fn logits_and_attention_of_ids_match_transformers() {
     for name in ["gpt2-relu2", "llama-stretched"] {
         let dir = fixture(name);
         let golden = candle_core::safetensors::load(dir.join("golden.safetensors"), &Device::Cpu).unwrap();
@@ -55,27 +54,27 @@ fn logits_and_attention_of_ids_are_those_of_transformers() {
             close(&numbers(&said["attentions"][layer]), &values(&theirs), 1e-5);
         }
         assert_eq!(said["tokens"][0].as_str(), Some(ids[0].as_str()));
-        // The last of the hidden states, after the final norm, is what is averaged.
+        // The last hidden states, after the final norm, are averaged.
         let hidden = golden["hidden_states.2"].get(0).unwrap().to_dtype(DType::F64).unwrap();
         close(&numbers(&said["embedding"]), &values(&hidden.mean(0).unwrap()), 1e-5);
     }
 }
 
-/// What is shown of a pair is what the model says of its ids with their types.
+/// The output for a pair equals the model's for its ids with their types.
 #[test]
 fn token_types_reach_the_model_and_wrong_ones_are_refused() {
-    use vulpes_model::{Input, Run, folder};
+    use vulpes_model::{Input, Pass, folder};
     let dir = fixture("bert-mlm");
     let ids = ["--ids", "8,44,11,46", "--json"];
     let said = json(&dir, &[&ids[..], &["--all-logits", "--token-types", "0,0,1,1"]].concat());
     let model = folder::load(&dir).unwrap().transformer;
     let input =
         Input::new(&[8, 44, 11, 46], 1, &Device::Cpu).unwrap().with_token_types(&[0, 0, 1, 1]).unwrap();
-    let hidden = model.forward(&input, &mut Run::inference()).unwrap();
-    let logits = model.logits(&hidden, &mut Run::inference()).unwrap();
+    let hidden = model.forward(&input, &mut Pass::inference()).unwrap();
+    let logits = model.logits(&hidden, &mut Pass::inference()).unwrap();
     close(&numbers(&said["logits"]), &values(&logits.get(0).unwrap()), 1e-5);
     assert_ne!(said["logits"], json(&dir, &[&ids[..], &["--all-logits"]].concat())["logits"]);
-    for (types, words) in [("0,1", "2 token types for 4 ids"), ("0,0,9,9", "token type 9 is unknown")] {
+    for (types, words) in [("0,1", "2 token types for 4 ids"), ("0,0,9,9", "token type 9 is out of range")] {
         let output = explain(&dir, &[&ids[..], &["--token-types", types]].concat());
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(2) && stderr.contains(words), "{stderr}");

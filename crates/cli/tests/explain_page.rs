@@ -1,4 +1,4 @@
-//! `explain` on small models: the JSON, the terminal, pictures, and what is refused.
+//! `explain` on small models: JSON, terminal output, SVG, and refusals.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
@@ -8,7 +8,7 @@ use vulpes_model::Head;
 use vulpes_model::config::Family;
 
 #[test]
-fn json_has_the_shape_that_others_build_on() {
+fn json_has_the_documented_shape() {
     let folder = Folder::heads("json", Family::Llama, Head::NextToken);
     let value = folder.json(&["--text", TEXT, "--all-logits"]);
     assert_eq!(value["tokens"], serde_json::json!(["The", "quick", "brown", "fox"]));
@@ -32,7 +32,7 @@ fn json_has_the_shape_that_others_build_on() {
 }
 
 #[test]
-fn the_terminal_shows_every_step_of_one_head_and_all_heads_in_brief() {
+fn the_terminal_shows_every_step_of_one_head_and_a_summary_of_all() {
     let output = Folder::fox("terminal").explain(&["--text", TEXT]);
     let text = String::from_utf8(output.stdout).unwrap();
     let order =
@@ -48,16 +48,16 @@ fn the_terminal_shows_every_step_of_one_head_and_all_heads_in_brief() {
         String::from_utf8(folder.explain(&["--text", TEXT, "--layer", "1", "--head", "3"]).stdout).unwrap();
     assert!(one.contains("Layer 1, head 3") && one.contains("Context vector"), "{one}");
     // What stands before Q in this model, a norm and a bias, is said.
-    assert!(one.contains("x is what layer 0 hands on") && one.contains("Q = Wq @ norm(x) + bq"), "{one}");
+    assert!(one.contains("x is the output of layer 0") && one.contains("Q = Wq @ norm(x) + bq"), "{one}");
     assert!(one.contains("attention = Wo @ contexts + bo") && one.contains("y = x + attention"), "{one}");
     let flow = folder.explain(&["--text", TEXT, "--target", "jumps", "--gradients"]);
     let flow = String::from_utf8(flow.stdout).unwrap();
-    assert!(flow.contains("block 1: attention") && flow.contains("What \"jumps\" hangs on"), "{flow}");
+    assert!(flow.contains("block 1: attention") && flow.contains("What \"jumps\" depends on"), "{flow}");
     assert!(flow.contains("Q = Wq @ norm(x) + bq") && !flow.contains("Wq @ embedding"), "{flow}");
 }
 
 #[test]
-fn a_narrow_terminal_and_none_get_whole_lines_without_colour() {
+fn a_narrow_terminal_or_none_gets_complete_lines_without_color() {
     let folder = Folder::heads("narrow", Family::Gpt2, Head::NextToken);
     let text = "The quick brown fox jumps over";
     for args in [&[][..], &["--layer", "1", "--head", "2"], &["--target", "the", "--gradients"]] {
@@ -92,11 +92,32 @@ fn json_names_every_equation_of_every_layer() {
 }
 
 #[test]
+fn json_splits_a_score_and_names_heads() {
+    let folder = Folder::heads("cell", Family::Gpt2, Head::NextToken);
+    let value = folder.json(&["--text", TEXT, "--layer", "1", "--head", "2", "--cell", "3,1"]);
+    let (cell, number) = (&value["cell"], |value: &serde_json::Value| value.as_f64().unwrap());
+    let parts = cell["parts"].as_array().unwrap();
+    let sum: f64 = parts.iter().flat_map(|row| row.as_array().unwrap()).map(number).sum();
+    assert!((sum - number(&value["scores"][1][2][3][1])).abs() < 1e-4, "{cell}");
+    assert_eq!((&cell["sources"][2], &cell["sources"][7]), (&"head 0.0".into(), &"biases".into()));
+    assert_eq!((parts.len(), &cell["query"], &cell["key"]), (8, &3.into(), &1.into()));
+    let heads = value["heads"].as_array().unwrap();
+    assert_eq!((heads.len(), &heads[6]["layer"], &heads[6]["head"]), (8, &1.into(), &2.into()));
+    assert!(number(&heads[6]["spread_out"]) > 0.0);
+    let page = folder.explain(&["--text", TEXT, "--layer", "1", "--head", "2", "--cell", "3,1"]);
+    let page = String::from_utf8(page.stdout).unwrap();
+    assert!(page.contains("Why \"fox\" looks at \"quick\"") && page.contains("the other 52"), "{page}");
+}
+
+#[test]
 fn unsupported_requests_are_refused() {
     let folder = Folder::heads("refused", Family::Gpt2, Head::NextToken);
     for (args, word) in [
         (&["--text", TEXT, "--layer", "2"][..], "0 to 1"),
         (&["--text", TEXT, "--head", "4"], "0 to 3"),
+        (&["--text", TEXT, "--cell", "4,0"], "0 to 3"),
+        (&["--text", TEXT, "--target", "jumps", "--teachers", "0"], "at least 1"),
+        (&["--text", TEXT, "--target", "jumps", "--teachers", "2"], "config.toml"),
         (&["--ids", "99"], "99"),
         (&["--ids", "1,1,1,1,1,1,1,1,1"], "at most 8"),
         (&["--text", TEXT, "--target", "zebra"], "zebra"),
@@ -109,7 +130,7 @@ fn unsupported_requests_are_refused() {
 }
 
 #[test]
-fn gradients_are_whole_and_knock_outs_are_real() {
+fn gradient_shares_sum_to_one_and_knockouts_are_computed() {
     let folder = Folder::heads("flow", Family::Gpt2, Head::NextToken);
     let value = folder.json(&["--text", TEXT, "--target", "jumps", "--gradients"]);
     let flow = &value["gradients"];
@@ -122,7 +143,7 @@ fn gradients_are_whole_and_knock_outs_are_real() {
     let knockouts = value["knockouts"].as_array().unwrap();
     assert_eq!(knockouts.len(), 3);
     assert!(knockouts.iter().all(|k| k["change"].as_f64().unwrap().abs() > 1e-9));
-    // The lens of the last block is the model itself.
+    // The logit lens of the last block is the model itself.
     let lens = value["lens"].as_array().unwrap();
     assert_eq!(lens.len(), 3);
     assert!(
@@ -132,7 +153,7 @@ fn gradients_are_whole_and_knock_outs_are_real() {
 }
 
 #[test]
-fn a_classifier_is_asked_about_its_first_token_and_has_a_head_of_its_own() {
+fn a_classifier_is_explained_at_its_first_token_with_its_own_head() {
     let folder = Folder::heads("classify", Family::Bert, Head::Classify { n_labels: 3 });
     let value = folder.json(&["--text", TEXT, "--target", "LABEL_1", "--gradients"]);
     assert_eq!((&value["position"], value["next"].as_array().unwrap().len()), (&0.into(), 3));

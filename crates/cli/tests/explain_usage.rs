@@ -1,4 +1,4 @@
-//! The program `explain`: the walkthrough as anyone sees it, and what it refuses.
+//! The program `explain`: the walkthrough in a terminal and as JSON, and refusals.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::process::{Command, Output};
@@ -8,7 +8,7 @@ fn explain(args: &[&str], environment: &[(&str, &str)]) -> Output {
 }
 
 #[test]
-fn the_walkthrough_is_told_in_order_without_colour_and_within_the_width() {
+fn the_walkthrough_is_in_order_without_color_and_within_the_width() {
     let output = explain(&["--walkthrough"], &[("COLUMNS", "60")]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && !text.contains('\u{1b}'));
@@ -23,7 +23,7 @@ fn the_walkthrough_is_told_in_order_without_colour_and_within_the_width() {
 }
 
 #[test]
-fn the_walkthrough_as_json_has_the_shape_that_others_build_on() {
+fn the_walkthrough_as_json_has_the_documented_shape() {
     let output = explain(&["--walkthrough", "--json"], &[]);
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let first = &value["examples"][0];
@@ -36,7 +36,7 @@ fn the_walkthrough_as_json_has_the_shape_that_others_build_on() {
 }
 
 #[test]
-fn bad_usage_and_a_missing_model_end_in_2_with_nothing_on_stdout() {
+fn bad_usage_and_a_missing_model_exit_2_with_nothing_on_stdout() {
     for (args, code, word) in [
         (&[][..], 2, "--walkthrough"),
         (&["--model", "nowhere"], 2, "--text"),

@@ -1,4 +1,4 @@
-//! The program `sample` on model folders without a tokenizer: ids in, ids out, the tokens that transformers generates.
+//! `sample` without a tokenizer: ids in, ids out, the tokens that transformers generates.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ fn sample(model: &Path, args: &[&str]) -> Output {
 }
 
 #[test]
-fn greedy_tokens_are_those_of_transformers() {
+fn greedy_tokens_match_transformers() {
     for name in ["gpt2-one", "gpt2-relu2", "llama-plain", "llama-stretched"] {
         let dir = fixture(name);
         let golden: Value = serde_json::from_slice(&std::fs::read(dir.join("golden.json")).unwrap()).unwrap();
@@ -31,7 +31,7 @@ fn greedy_tokens_are_those_of_transformers() {
             let said: Value = serde_json::from_slice(&output.stdout).unwrap();
             let tokens = said["samples"][0]["tokens"].as_array().unwrap();
             let ids: Vec<String> = tokens.iter().map(|token| token["id"].to_string()).collect();
-            // transformers was asked for this many tokens whatever they are; a text ends with its end token.
+            // transformers generated this many tokens regardless of end tokens; our text ends at its end token.
             assert!(!ids.is_empty() && new.starts_with(&ids), "{name}: {ids:?} is not {new:?}");
             let text = said["samples"][0]["text"].as_str().unwrap();
             assert!(text.split_whitespace().eq(ids.iter().take(text.split_whitespace().count())), "{text}");

@@ -1,6 +1,6 @@
-//! A real trained model through the program `sample`: its texts letter for letter, one by one and as a batch.
+//! A real trained model through `sample`: exact texts, one by one and as a batch.
 //!
-//! The model is looked for in the folder that `VULPES_SHARED` names, else in `../shared` beside the repository.
+//! The model is expected in the folder that `VULPES_SHARED` names, else in `../shared` next to the repository.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// The folder of the model, which must be there.
+/// The folder of the model, which must exist.
 fn stories() -> PathBuf {
     let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared"));
     let path =
@@ -55,7 +55,7 @@ mod needs_shared {
                 text(golden)
             );
         }
-        // And a long one from nothing but the beginning of a text.
+        // And a long one from only the start of a text.
         let long = &golden["greedy_from_bos_256"];
         let n = (long["ids"].as_array().unwrap().len() - 1).to_string();
         let ours = sample(&folder, &["--ids", "1", "-n", &n, "--temp", "0"]);

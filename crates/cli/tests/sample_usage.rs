@@ -1,4 +1,4 @@
-//! The program `sample` on folders that are no model, and on words that it doesn't know.
+//! `sample` on bad usage, folders that aren't models, and unknown words.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ fn sample(args: &[&str]) -> Output {
 }
 
 #[test]
-fn bad_usage_and_a_missing_model_end_in_2_with_nothing_on_stdout() {
+fn bad_usage_and_a_missing_model_exit_2_with_nothing_on_stdout() {
     for (args, code, word) in [
         (&["--prompt", "fox"][..], 2, "--model"),
         (&["--model", "nowhere", "--colour"], 2, "--colour"),
@@ -136,7 +136,7 @@ fn the_table_the_text_and_the_trace_agree() {
 }
 
 #[test]
-fn batched_prompts_give_the_same_as_alone() {
+fn batched_prompts_give_the_same_texts_as_alone() {
     let path = folder("several", Family::Llama, Head::NextToken);
     let model = path.to_str().unwrap();
     let prompts = ["The quick brown", "fox", "The lazy dog jumps over"];
@@ -152,7 +152,7 @@ fn batched_prompts_give_the_same_as_alone() {
             "{prompt}"
         );
     }
-    // Drawn texts differ from sample to sample, and come in the order of the prompts.
+    // Sampled texts differ from sample to sample, and come in the order of the prompts.
     let drawn = ["--model", model, "-n", "3", "--seed", "1", "--num-samples", "2", "--temp", "2"];
     let text = String::from_utf8(sample(&[&drawn[..], &all].concat()).stdout).unwrap();
     let texts: Vec<&str> = text.split("---\n").collect();
@@ -177,7 +177,10 @@ fn unknown_words_truncation_and_stops_are_reported() {
 
     let long = sample(&["--model", model, "--prompt", &"fox ".repeat(11), "--next", "1"]);
     let stderr = String::from_utf8(long.stderr).unwrap();
-    assert!(long.status.success() && stderr.contains("11 tokens") && stderr.contains("slide"), "{stderr}");
+    assert!(
+        long.status.success() && stderr.contains("11 tokens") && stderr.contains("are dropped"),
+        "{stderr}"
+    );
 
     let full = json(&["--model", model, "--prompt", "The", "-n", "6", "--temp", "0", "--json"]);
     let text = full["samples"][0]["text"].as_str().unwrap();
@@ -191,7 +194,7 @@ fn unknown_words_truncation_and_stops_are_reported() {
     );
     assert!(!stopped["text"].as_str().unwrap().contains(word));
 
-    // Without --json the text is the prompt and what follows it.
+    // Without --json the text is the prompt and its continuation.
     let plain = sample(&["--model", model, "--prompt", "The", "-n", "6", "--temp", "0"]);
     assert_eq!(String::from_utf8(plain.stdout).unwrap(), format!("The{text}\n"));
     for (args, word) in
@@ -222,7 +225,7 @@ fn generate_refuses_full_mask_models() {
     let model = path.to_str().unwrap();
     let output = sample(&["--model", model, "--prompt", text, "-n", "3"]);
     assert!(output.status.code() == Some(2) && output.stdout.is_empty());
-    assert!(String::from_utf8(output.stderr).unwrap().contains("full mask"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("full attention"));
     assert!(sample(&["--model", model, "--prompt", text, "--next", "3"]).status.success());
     std::fs::remove_dir_all(path).unwrap();
 }
@@ -239,5 +242,42 @@ fn a_masked_model_fills_its_masks() {
     let none = sample(&["--model", model, "--prompt", "The quick fox", "--next", "5"]);
     assert_eq!(none.status.code(), Some(2));
     assert!(String::from_utf8(none.stderr).unwrap().contains("[MASK]"));
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+#[test]
+fn a_dtype_of_the_weights_works_for_continuing_texts_only() {
+    let path = folder("typed", Family::Llama, Head::NextToken);
+    let model = path.to_str().unwrap();
+    let text = "The quick brown fox jumps over";
+    let ask = |more: &[&str]| {
+        let output =
+            sample(&[&["--model", model, "--prompt", text, "--temp", "0", "-n", "6"], more].concat());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && !output.stdout.is_empty(), "{more:?}: {stderr}");
+        (output.stdout, stderr)
+    };
+    let right = ask(&[]).0;
+    // The folder is float32; rows that aren't multiples of a block stay so, and this is reported.
+    assert!(ask(&["--dtype", "auto"]).0 == right && ask(&["--dtype", "f32", "--lookup"]).0 == right);
+    let (text, said) = ask(&["--dtype", "q8_0"]);
+    assert!(text == right && said.contains("not a multiple of 32"), "{said}");
+    assert_eq!(ask(&["--dtype", "bf16"]).0, ask(&["--dtype", "bf16", "--lookup", "--threads", "3"]).0);
+    let next = ["--model", model, "--prompt", "The quick", "--next", "3", "--dtype", "bf16"];
+    assert!(sample(&next).status.success());
+    std::fs::remove_dir_all(path).unwrap();
+
+    let path = folder("typed-bert", Family::Bert, Head::MaskedToken);
+    let model = path.to_str().unwrap();
+    for (more, word) in [
+        (&["--dtype", "q8_0"][..], "--dtype q8_0 works for models that continue a text"),
+        (&["--lookup"], "--lookup works for models that continue a text"),
+        (&["--dtype", "q9"], "q9"),
+    ] {
+        let output = sample(&[&["--model", model, "--prompt", "The [MASK] fox"], more].concat());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(word) && output.stdout.is_empty(), "{stderr}");
+    }
     std::fs::remove_dir_all(path).unwrap();
 }

@@ -1,4 +1,4 @@
-//! One process, which has nobody to talk to.
+//! The group of a single process, without communication.
 
 use crate::error::{Error, Result};
 use crate::group::Group;

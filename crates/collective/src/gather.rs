@@ -1,15 +1,15 @@
-//! Small things that all processes must know alike: what each of them has to say, and what follows from it.
+//! Collective operations on small values: gather, barrier, broadcast, sums.
 
 use vulpes_ops::fold_tree;
 
 use crate::error::{Error, Result};
 use crate::processes::Processes;
 
-/// Bytes of a length that goes before what it is of.
+/// The number of bytes of a length prefix.
 const LENGTH: usize = size_of::<u64>();
 
 impl Processes {
-    /// What each process says, in their order, the same on all.
+    /// The bytes of each process, in order of rank, the same on all.
     ///
     /// Up a tree of processes to the first, and down again: `2 log₂ N` messages one after the other.
     ///
@@ -20,7 +20,7 @@ impl Processes {
         let mut all = Vec::new();
         append(&mut all, own);
         let mut step = 1;
-        // What this process has heard so far is that of `rank..rank + step`.
+        // So far this process has the bytes of `rank..rank + step`.
         while step < size && rank & step == 0 {
             if rank + step < size {
                 let heard = self.receive(rank + step)?;
@@ -41,7 +41,7 @@ impl Processes {
         split(&all, size)
     }
 
-    /// Waits until all processes have come here.
+    /// Waits until all processes have called it.
     ///
     /// # Errors
     /// As [`Processes::exchange`].
@@ -49,7 +49,7 @@ impl Processes {
         if self.is_alone() { Ok(()) } else { self.gather(&[]).map(|_| ()) }
     }
 
-    /// What the first process says, on all.
+    /// The bytes of the first process, on all.
     ///
     /// # Errors
     /// As [`Processes::exchange`].
@@ -61,7 +61,7 @@ impl Processes {
         Ok(said.into_iter().next().unwrap_or_default())
     }
 
-    /// Whether any process says so.
+    /// Whether `own` is true on any process.
     ///
     /// # Errors
     /// As [`Processes::exchange`].
@@ -69,18 +69,18 @@ impl Processes {
         Ok(self.sum_whole(&[u64::from(own)])?[0] > 0)
     }
 
-    /// The first process that has anything to say, such as that it failed, and its words.
+    /// The first process that has a message, such as that it failed, with the message.
     ///
     /// # Errors
     /// As [`Processes::exchange`].
     pub fn first_said(&self, own: Option<&str>) -> Result<Option<(usize, String)>> {
-        // A byte before the words, for there may be none.
+        // A byte before the message, to distinguish an empty one from none.
         let said = own.map_or_else(Vec::new, |words| [b"!", words.as_bytes()].concat());
         let first = self.gather(&said)?.into_iter().enumerate().find(|(_, said)| !said.is_empty());
         Ok(first.map(|(rank, said)| (rank, String::from_utf8_lossy(&said[1..]).into_owned())))
     }
 
-    /// The sums of whole numbers, place by place, as many on each process.
+    /// The elementwise sums of integers, as many on each process.
     ///
     /// # Errors
     /// As [`Processes::exchange`].
@@ -99,7 +99,7 @@ impl Processes {
         Ok(sums)
     }
 
-    /// Numbers that lie one after the other over the processes, any number on each.
+    /// The concatenation of the processes' values, any number on each.
     ///
     /// # Errors
     /// As [`Processes::exchange`].
@@ -112,7 +112,7 @@ impl Processes {
         Ok(joined.collect::<Result<Vec<Vec<f64>>>>()?.concat())
     }
 
-    /// The sum by the fixed tree of leaves that lie one after the other over the processes; 0 of none.
+    /// The sum along the fixed tree of leaves that are distributed consecutively over the processes; 0 without leaves.
     ///
     /// # Errors
     /// As [`Processes::exchange`].
@@ -140,7 +140,7 @@ fn append(all: &mut Vec<u8>, one: &[u8]) {
     all.extend_from_slice(one);
 }
 
-/// What [`append`] has put together.
+/// Splits the result of [`append`].
 fn split(all: &[u8], size: usize) -> Result<Vec<Vec<u8>>> {
     let mut rest = all;
     let mut parts = Vec::with_capacity(size);
@@ -167,7 +167,7 @@ mod tests {
     use crate::threads::threads;
 
     #[test]
-    fn all_hear_the_same_from_all() {
+    fn all_processes_gather_the_same() {
         for size in 1..=9 {
             let heard: Vec<_> = std::thread::scope(|scope| {
                 let running = threads(size).into_iter().map(|processes| {
@@ -202,10 +202,10 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_is_missed() {
+    fn an_ended_process_is_reported() {
         let mut all = threads(3);
         drop(all.remove(1));
         let error = all[0].exchange(1, &[], &mut [0]).unwrap_err().to_string();
-        assert_eq!(error, "process 1 of 3 has ended before its time");
+        assert_eq!(error, "process 1 of 3 ended unexpectedly");
     }
 }

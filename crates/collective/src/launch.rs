@@ -1,30 +1,30 @@
-//! Which launcher has started this process, and as which of how many: what its environment says.
+//! Detects the launcher that started this process from its environment, and joins its processes.
 
 use crate::error::{Error, Result};
 use crate::processes::Processes;
 
-/// What a launcher says of a process that it has started.
+/// The launcher's information about a process that it has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launched {
     /// The launcher's name.
     pub launcher: &'static str,
-    /// How many processes it has started.
+    /// The number of processes started.
     pub size: usize,
-    /// The number of this process on its machine, where the launcher says it.
+    /// The rank of this process on its machine, if the launcher sets it.
     pub local_rank: Option<usize>,
-    /// How many processes there are on this machine, where the launcher says it.
+    /// The number of processes on this machine, if the launcher sets it.
     pub local_size: Option<usize>,
 }
 
-/// Launchers with the variables that they set: the number of processes, and of this machine the process's own number
-/// and how many there are.
+/// Launchers with the variables that they set: the number of processes, and the local rank and local number of
+/// processes.
 const LAUNCHERS: &[(&str, [&str; 3])] = &[
     ("mpirun", ["OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"]),
     ("mpiexec", ["PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"]),
     ("srun", ["SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ""]),
 ];
 
-/// The launcher that has started this process; none where the environment knows none, or one that started no other.
+/// The launcher that started this process; `None` if the environment shows none, or if it started no other process.
 pub fn launched() -> Option<Launched> {
     launched_by(&|name| std::env::var(name).ok())
 }
@@ -38,13 +38,14 @@ fn launched_by(variable: &dyn Fn(&str) -> Option<String>) -> Option<Launched> {
     found.into_iter().find(|launched| launched.size > 1)
 }
 
-/// The processes that this one was started with; alone, where there is no other.
+/// The processes that were started together with this one; a group of one if there are no others.
 ///
-/// `on_loss` hears of a process that has ended before its time while this one waited for it; then all are ended, with
-/// exit code 1.
+/// `on_loss` is called with the error if a process ends unexpectedly while this one waits for it; then all are ended,
+/// with exit code 1.
 ///
 /// # Errors
-/// [`Error::NotBuilt`] where others were started, and the program was built without the feature `mpi`; those of MPI.
+/// Returns [`Error::NotBuilt`] if others were started but the program was built without the feature `mpi`, or an error
+/// of MPI.
 pub fn start(on_loss: fn(&Error)) -> Result<Processes> {
     let Some(launched) = launched() else { return Ok(Processes::default()) };
     with_engine(launched, on_loss)
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn launchers_are_told_by_what_they_set() {
+    fn launchers_are_detected_by_their_variables() {
         let of = |set: &[(&str, &str)]| {
             launched_by(&|name| {
                 set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())

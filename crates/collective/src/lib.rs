@@ -1,9 +1,5 @@
-//! One sum over many processes, the same bits for any number of them.
-//!
-//! a process's leaves → its nodes of the fixed tree → [`sum`] over the [`Processes`] → each owns a slice of the total →
-//! [`share`] → all have all of it. [`start`] finds the processes that a launcher has started.
-//!
-//! Knows buffers of numbers ([`Numbers`]), nothing of models and data. The crate's README derives why the bits are equal.
+//! One sum over many processes, bit-identical for any number of them.
+#![doc = include_str!("../README.md")]
 
 mod alone;
 mod error;

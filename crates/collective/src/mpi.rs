@@ -1,4 +1,4 @@
-//! The group over MPI: messages between two processes, and nothing else of it.
+//! A group over MPI, of which only messages between two processes are used.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -14,36 +14,36 @@ use crate::error::{Error, Result};
 use crate::group::Group;
 use crate::processes::Processes;
 
-/// The most bytes of one message: MPI counts them in 31 bits.
+/// The maximum number of bytes in one message: MPI counts them in 31 bits.
 const LONGEST: usize = 1 << 30;
 
-/// How long a process that waits asks again and again before it begins to sleep in between, …
+/// The time that a waiting process polls without pause before it sleeps in between, …
 const EAGER: Duration = Duration::from_millis(2);
-/// … and how long it sleeps.
+/// … and the length of that sleep.
 const NAP: Duration = Duration::from_micros(50);
-/// How often it looks whether the others of its machine still live.
+/// The interval at which it checks whether the other processes of its machine are alive.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// All processes that the launcher started.
+/// All processes started by the launcher.
 struct Mpi {
     rank: usize,
     size: usize,
-    /// The processes of this machine: their ranks and the system's numbers.
+    /// The other processes of this machine: ranks and process ids.
     neighbors: OnceLock<Vec<(usize, u32)>>,
     on_loss: fn(&Error),
-    /// Ends MPI when it is dropped.
+    /// Finalizes MPI when it is dropped.
     _universe: Universe,
 }
 
 /// Joins the processes of the launcher.
 ///
 /// # Errors
-/// When MPI can't be started, or can't be called from several threads in turn.
+/// Returns an error if MPI can't be started, or can't be called from several threads in turn.
 pub(crate) fn start(on_loss: fn(&Error)) -> Result<Processes> {
     let wanted = Threading::Serialized;
     let engine = |words: &str| Error::Engine(words.to_owned());
     let (universe, found) =
-        initialize_with_threading(wanted).ok_or_else(|| engine("it was started before"))?;
+        initialize_with_threading(wanted).ok_or_else(|| engine("it was already started"))?;
     if found < wanted {
         return Err(engine(
             "this one can't be called from several threads; use one with MPI_THREAD_SERIALIZED",
@@ -53,7 +53,7 @@ pub(crate) fn start(on_loss: fn(&Error)) -> Result<Processes> {
     let (rank, size) = (world.rank() as usize, world.size() as usize);
     let mpi = Mpi { rank, size, neighbors: OnceLock::new(), on_loss, _universe: universe };
     let processes = Processes::new_with(mpi, |mpi, processes| {
-        // Processes see each other's numbers where kernel and name space are the same.
+        // Processes see each other's ids if they share kernel and namespace.
         let mut hasher = DefaultHasher::new();
         let seen_in = std::fs::read_link("/proc/self/ns/pid").ok();
         let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
@@ -74,13 +74,13 @@ pub(crate) fn start(on_loss: fn(&Error)) -> Result<Processes> {
 }
 
 impl Mpi {
-    /// A process of this machine that has ended, if one has.
+    /// A process of this machine that has ended, if any.
     fn lost(&self) -> Option<usize> {
         if !cfg!(target_os = "linux") {
             return None;
         }
         let has_ended = |id: u32| match std::fs::read_to_string(format!("/proc/{id}/stat")) {
-            // Behind the name, in parentheses, the state: a zombie is one that its parent hasn't noticed yet.
+            // The state follows the name in parentheses: a zombie is a process whose end its parent hasn't noticed yet.
             Ok(stat) => stat
                 .rsplit_once(')')
                 .is_some_and(|(_, rest)| matches!(rest.trim_start().chars().next(), Some('Z' | 'X'))),
@@ -89,7 +89,7 @@ impl Mpi {
         self.neighbors.get()?.iter().find(|(_, id)| has_ended(*id)).map(|(rank, _)| *rank)
     }
 
-    /// Waits until `done`; where another process has ended meanwhile, that ends this one.
+    /// Waits until `done`; ends this process if another one ends meanwhile.
     fn wait(&self, mut done: impl FnMut() -> bool) {
         let began = Instant::now();
         let mut looked = began;
@@ -102,7 +102,7 @@ impl Mpi {
             if now - looked >= LOOK {
                 looked = now;
                 if let Some(rank) = self.lost() {
-                    // A message that is half sent can't be taken back: there is no way on from here.
+                    // A partly sent message can't be withdrawn: there is no way to continue.
                     (self.on_loss)(&Error::Gone { rank, size: self.size });
                     self.abort(1);
                 }

@@ -1,33 +1,33 @@
-//! Numbers that lie in one row, wherever their memory is.
+//! Flat arrays of values, independent of their location in memory.
 
 use std::ops::AddAssign;
 
 use crate::error::Result;
 
-/// A number that is summed and sent.
+/// A type of values that are summed and sent.
 pub trait Number: bytemuck::Pod + AddAssign + Send + Sync {}
 
 impl Number for f32 {}
 impl Number for f64 {}
 
-/// A row of numbers that can be read and written part by part.
+/// A flat array that can be read and written in parts.
 pub trait Numbers<T: Number> {
-    /// Copies the numbers from `start` on into `out`.
+    /// Copies the values from `start` on into `out`.
     ///
     /// # Errors
-    /// [`crate::Error::Numbers`].
+    /// Returns [`crate::Error::Numbers`] if the values can't be accessed.
     fn read(&self, start: usize, out: &mut [T]) -> Result<()>;
 
-    /// Copies `values` to the places from `start` on.
+    /// Copies `values` to the elements from `start` on.
     ///
     /// # Errors
-    /// [`crate::Error::Numbers`].
+    /// Returns [`crate::Error::Numbers`] if the values can't be accessed.
     fn write(&mut self, start: usize, values: &[T]) -> Result<()>;
 
-    /// Adds `values` to the numbers from `start` on.
+    /// Adds `values` to the elements from `start` on.
     ///
     /// # Errors
-    /// [`crate::Error::Numbers`].
+    /// Returns [`crate::Error::Numbers`] if the values can't be accessed.
     fn add(&mut self, start: usize, values: &[T]) -> Result<()>;
 }
 

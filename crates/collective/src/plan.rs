@@ -1,4 +1,4 @@
-//! Who makes which leaves, who owns which slice, and who sends what to whom: decided by numbers alone.
+//! The static plan of a sum: which process computes which leaves, owns which slice and sends what to whom.
 
 use std::ops::Range;
 
@@ -6,16 +6,15 @@ use vulpes_ops::tree_nodes;
 
 use crate::error::{Error, Result};
 
-/// The leaves of process `rank` of `size`: as even as can be, in order.
+/// The leaves of process `rank` of `size`: divided as evenly as possible, in order.
 pub fn leaves_of(rank: usize, size: usize, n_leaves: usize) -> Range<usize> {
     rank * n_leaves / size..(rank + 1) * n_leaves / size
 }
 
-/// The slice of each process, as even as the `cuts` allow at which a row may be cut (the first is 0, the last its
-/// length).
+/// The slice of each process, as even as the permitted `cuts` of an array allow (the first is 0, the last its length).
 ///
-/// Where the number of processes is a power of two, slices lie in the order that recursive halving leaves them in: that
-/// of the ranks' bits read backwards.
+/// If the number of processes is a power of two, slices are in the order in which recursive halving leaves them: that
+/// of the ranks' reversed bits.
 pub fn slices(cuts: &[usize], size: usize) -> Vec<Range<usize>> {
     let len = cuts.last().copied().unwrap_or(0);
     let bound = |part: usize| {
@@ -29,7 +28,7 @@ pub fn slices(cuts: &[usize], size: usize) -> Vec<Range<usize>> {
     (0..size).map(|rank| bounds[place(rank, size)]..bounds[place(rank, size) + 1]).collect()
 }
 
-/// The place of a rank's slice in the row.
+/// The index of a rank's slice in the array.
 pub(crate) fn place(rank: usize, size: usize) -> usize {
     if size.is_power_of_two() && size > 1 {
         rank.reverse_bits() >> (usize::BITS - size.ilog2())
@@ -38,11 +37,11 @@ pub(crate) fn place(rank: usize, size: usize) -> usize {
     }
 }
 
-/// How a row is summed by the processes: whose leaves make which nodes, and which slice belongs to whom.
+/// How processes sum an array: whose leaves form which nodes, and who owns which slice.
 #[derive(Clone, Debug)]
 pub struct SumPlan {
     n_leaves: usize,
-    /// Of each process, its nodes of the tree, in order.
+    /// The nodes of each process in the tree, in order.
     nodes: Vec<Vec<Range<usize>>>,
     slices: Vec<Range<usize>>,
 }
@@ -51,7 +50,7 @@ impl SumPlan {
     /// The plan for `n_leaves` leaves, with the processes' slices ([`slices`]).
     ///
     /// # Errors
-    /// [`Error::TooMany`] where there are more processes than leaves: one without a leaf would do nothing but wait.
+    /// Returns [`Error::TooMany`] if there are more processes than leaves: one without a leaf would only wait.
     pub fn new(n_leaves: usize, slices: &[Range<usize>]) -> Result<Self> {
         let size = slices.len();
         if size > n_leaves {
@@ -61,30 +60,30 @@ impl SumPlan {
         Ok(Self { n_leaves, nodes, slices: slices.to_vec() })
     }
 
-    /// The leaves of the tree.
+    /// The number of leaves of the tree.
     pub(crate) fn n_leaves(&self) -> usize {
         self.n_leaves
     }
 
-    /// Of each process, its nodes of the tree.
+    /// The nodes of each process in the tree.
     pub(crate) fn nodes(&self) -> &[Vec<Range<usize>>] {
         &self.nodes
     }
 
-    /// Of each process, its slice of the row.
+    /// The slice of each process.
     pub fn slices(&self) -> &[Range<usize>] {
         &self.slices
     }
 
-    /// Whether recursive halving makes this very tree: each process has one whole node, all of one size, and they pair
-    /// up all the way.
+    /// Whether recursive halving yields this very tree: each process has one complete node, all of one size, and they
+    /// pair up at every level.
     pub(crate) fn is_halving(&self) -> bool {
         let size = self.slices.len();
         let len = self.n_leaves / size;
         size.is_power_of_two() && len.is_power_of_two() && len * size == self.n_leaves
     }
 
-    /// Bytes that process `rank` sends for the sum of a row, at `width` bytes a number.
+    /// The bytes that process `rank` sends for the sum of an array, at `width` bytes per element.
     pub fn bytes_sent(&self, rank: usize, width: usize) -> u64 {
         let others = self.slices.iter().enumerate().filter(|(peer, _)| *peer != rank);
         let numbers: usize = others.map(|(_, slice)| slice.len()).sum();
@@ -97,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slices_cover_the_row_once_at_cuts() {
+    fn slices_cover_the_array_once_at_cuts() {
         let cuts: Vec<usize> = [0, 3, 16, 40, 41, 42, 43, 90, 100].into();
         for size in 1..=20 {
             let mut all = slices(&cuts, size);
@@ -116,14 +115,14 @@ mod tests {
     #[test]
     fn more_processes_than_leaves_are_refused() {
         let error = SumPlan::new(2, &slices(&[0, 9], 3)).unwrap_err().to_string();
-        assert_eq!(error, "3 processes are too many: a step has 2 parts to share out");
+        assert_eq!(error, "3 processes are too many: a step has only 2 parts");
     }
 
     #[test]
     fn halving_is_for_powers_of_two() {
         let halving = |n_leaves, size| SumPlan::new(n_leaves, &slices(&[0, 99], size)).unwrap().is_halving();
         assert!(halving(8, 2) && halving(8, 8) && halving(4, 4) && halving(1, 1) && halving(64, 4));
-        // Of six leaves the tree's halves are four and two.
+        // The halves of six leaves in the tree are four and two.
         assert!(!halving(6, 2) && !halving(8, 3) && !halving(12, 4) && !halving(9, 8));
     }
 }

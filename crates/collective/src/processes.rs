@@ -1,19 +1,20 @@
-//! The processes of a run, as whoever works in one of them holds them.
+//! A handle to the processes of a run, with counters of the traffic.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::alone::Alone;
 use crate::error::Result;
 use crate::group::Group;
 
-/// A group that can be handed on, and what was sent through it.
+/// A shareable group, with counters of what was sent through it.
 #[derive(Clone)]
 pub struct Processes {
     group: Arc<dyn Group>,
     counted: Arc<Counted>,
+    ending: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -23,12 +24,12 @@ struct Counted {
     nanos: AtomicU64,
 }
 
-/// What one process has sent.
+/// The traffic of one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Bytes sent.
     pub bytes: u64,
-    /// Exchanges, each of at most a message in either direction.
+    /// Exchanges, each with at most one message in either direction.
     pub messages: u64,
     /// The time in exchanges: sending, receiving, and waiting for the others.
     pub time: Duration,
@@ -47,47 +48,47 @@ impl fmt::Debug for Processes {
 }
 
 impl Processes {
-    /// The processes of a group.
+    /// A handle to a group.
     pub fn new(group: impl Group + 'static) -> Self {
-        Self { group: Arc::new(group), counted: Arc::default() }
+        Self { group: Arc::new(group), counted: Arc::default(), ending: Arc::default() }
     }
 
-    /// The processes of a group that must hear from them before it is complete.
+    /// A handle to a group that must exchange messages before it is complete.
     #[cfg(feature = "mpi")]
     pub(crate) fn new_with<G: Group + 'static>(
         group: G,
         complete: impl FnOnce(&G, &Self) -> Result<()>,
     ) -> Result<Self> {
         let group = Arc::new(group);
-        let processes = Self { group: group.clone(), counted: Arc::default() };
+        let processes = Self { group: group.clone(), counted: Arc::default(), ending: Arc::default() };
         complete(&group, &processes)?;
         Ok(processes)
     }
 
-    /// The number of this process, from 0.
+    /// The rank of this process, from 0.
     pub fn rank(&self) -> usize {
         self.group.rank()
     }
 
-    /// How many there are.
+    /// The number of processes.
     pub fn size(&self) -> usize {
         self.group.size()
     }
 
-    /// Whether this is the process that shows and writes: the first.
+    /// Whether this is the process that prints and writes: the first.
     pub fn is_first(&self) -> bool {
         self.rank() == 0
     }
 
-    /// Whether there is no other.
+    /// Whether this is the only process.
     pub fn is_alone(&self) -> bool {
         self.size() == 1
     }
 
-    /// [`Group::exchange`].
+    /// See [`Group::exchange`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`Group::exchange`].
     pub fn exchange(&self, peer: usize, send: &[u8], receive: &mut [u8]) -> Result<()> {
         let began = Instant::now();
         let done = self.group.exchange(peer, send, receive);
@@ -97,12 +98,22 @@ impl Processes {
         done
     }
 
-    /// Ends all processes at once, this one among them where the engine can.
+    /// Notes that all processes know why they end: none waits for another, so each can end by itself.
+    pub fn set_ending(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all processes know why they end.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Ends all processes at once, including this one, if the engine can.
     pub fn abort(&self, code: u8) {
         self.group.abort(code);
     }
 
-    /// What this process has sent so far.
+    /// The traffic of this process so far.
     pub fn traffic(&self) -> Traffic {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let Counted { bytes, messages, nanos } = &*self.counted;

@@ -1,4 +1,4 @@
-//! Each process's slice, handed round to all.
+//! Distributes each process's slice to all (all-gather).
 
 use std::ops::Range;
 
@@ -7,10 +7,10 @@ use crate::numbers::{Number, Numbers};
 use crate::processes::Processes;
 use crate::sum::CHUNK;
 
-/// Hands round the slices: each process has its own of `slices` in `row`, and afterwards all of them.
+/// Distributes the slices: each process has its own of `slices` in `row`, and afterwards all of them.
 ///
 /// # Errors
-/// As [`Processes::exchange`], and those of the numbers.
+/// As [`Processes::exchange`], and those of `row`.
 pub fn share<T: Number>(
     processes: &Processes,
     slices: &[Range<usize>],

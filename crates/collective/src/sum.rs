@@ -1,4 +1,4 @@
-//! The sum of all leaves by the fixed tree, each process ending with its slice of it.
+//! Sums all leaves along the fixed tree; each process ends with its slice of the total (reduce-scatter).
 
 use vulpes_ops::TreeSum;
 
@@ -7,17 +7,17 @@ use crate::numbers::{Number, Numbers};
 use crate::plan::{SumPlan, place};
 use crate::processes::Processes;
 
-/// Numbers of one message: small enough to stay in a processor's cache between packing and sending.
+/// The number of elements in one message: small enough to stay in a processor's cache between packing and sending.
 pub(crate) const CHUNK: usize = 1 << 18;
 
-/// Numbers that are held at one time while a slice is made of many nodes.
+/// The number of elements held at a time while a slice is computed from many nodes.
 const HELD: usize = 1 << 24;
 
-/// Sums up the nodes of all processes along the tree. `nodes` are this process's, in order; afterwards the first holds
-/// the whole sum in this process's slice, and what it holds elsewhere means nothing.
+/// Sums the nodes of all processes along the tree. `nodes` are this process's, in order; afterwards the first contains
+/// the total in this process's slice, and arbitrary values elsewhere.
 ///
 /// # Errors
-/// As [`Processes::exchange`], and those of the numbers.
+/// As [`Processes::exchange`], and those of `nodes`.
 pub fn sum<T: Number>(
     processes: &Processes,
     plan: &SumPlan,
@@ -32,8 +32,8 @@ pub fn sum<T: Number>(
     }
 }
 
-/// Recursive halving, neighbors first: of two processes each gives the half of what they still share that the other will
-/// own, and adds what it gets. `a + b` is `b + a` to the bit, so both have made the node above their two.
+/// Recursive halving, neighbors first: each of two processes sends the half of their common range that the other will
+/// own, and adds what it receives. `a + b` is bit-identical to `b + a`, so both have computed the node above their two.
 fn halving<T: Number>(processes: &Processes, plan: &SumPlan, row: &mut dyn Numbers<T>) -> Result<()> {
     let (rank, size) = (processes.rank(), processes.size());
     let mut bounds: Vec<usize> = vec![0; size + 1];
@@ -66,8 +66,8 @@ fn halving<T: Number>(processes: &Processes, plan: &SumPlan, row: &mut dyn Numbe
     Ok(())
 }
 
-/// The static plan: every process sends each other its nodes' numbers of that one's slice, and the owner of a slice makes
-/// the nodes above them.
+/// The static plan: every process sends each other its nodes' elements in that one's slice, and the owner of a slice
+/// computes the nodes above them.
 fn by_plan<T: Number>(
     processes: &Processes,
     plan: &SumPlan,
@@ -91,7 +91,7 @@ fn by_plan<T: Number>(
             let each = out.chunks_mut(part.len().max(1));
             nodes.iter().zip(each).try_for_each(|(node, out)| node.read(part.start, out))
         };
-        // In each of `size` rounds the processes whose numbers add up to the round's talk to each other.
+        // In each of `size` rounds the processes whose ranks add up to the round's number exchange messages.
         for round in 0..size {
             let peer = (round + size - rank) % size;
             if peer == rank {
@@ -129,7 +129,7 @@ mod tests {
     use crate::share::share;
     use crate::threads::threads;
 
-    /// Numbers of very different sizes, so that every order of adding them has its own bits.
+    /// Values of very different magnitudes, so that every order of addition yields different bits.
     fn leaf(leaf: usize, len: usize) -> Vec<f32> {
         let value = |i: usize| ((leaf * 31 + i * 7919) % 1013) as f32 - 500.0;
         (0..len).map(|i| value(i) * 10f32.powi(((leaf * 5 + i) % 9) as i32 - 4)).collect()
@@ -162,12 +162,12 @@ mod tests {
                 threads(size).into_iter().map(|own| scope.spawn(move || one(&own))).collect();
             running.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        assert!(found.iter().all(|row| *row == found[0]), "the processes differ among themselves");
+        assert!(found.iter().all(|row| *row == found[0]), "the processes' results differ");
         found[0].clone()
     }
 
     #[test]
-    fn any_number_of_processes_gives_the_same_bits() {
+    fn any_number_of_processes_is_bit_identical() {
         for n_leaves in [1, 2, 3, 4, 6, 7, 8, 12, 13, 16] {
             let one = by(1, n_leaves, 100);
             for size in 2..=n_leaves.min(9) {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_many_messages_and_of_fewer_numbers_than_processes() {
+    fn arrays_of_many_messages_and_with_fewer_elements_than_processes() {
         let len = 2 * CHUNK + 5;
         let one = by(1, 6, len);
         for size in [2, 3, 4] {

@@ -1,4 +1,4 @@
-//! A group between threads of one process: for tests, and to try a plan without a launcher.
+//! A group of threads in one process: for tests, and to try a plan without a launcher.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,14 +10,14 @@ use crate::processes::Processes;
 /// One thread's end of the channels to all others.
 struct Thread {
     rank: usize,
-    /// To each thread.
+    /// The sender to each thread.
     to: Vec<Mutex<Sender<Vec<u8>>>>,
-    /// From each thread.
+    /// The receiver from each thread.
     from: Vec<Mutex<Receiver<Vec<u8>>>>,
 }
 
-/// A group of `size` processes that are threads; each takes one of them. Who drops his own leaves the group, and the
-/// others hear of it.
+/// A group of `size` processes that are threads; each takes one of them. A thread that drops its own leaves the group,
+/// and the others get an error.
 pub fn threads(size: usize) -> Vec<Processes> {
     let mut to: Vec<Vec<_>> = (0..size).map(|_| Vec::new()).collect();
     let mut from: Vec<Vec<_>> = (0..size).map(|_| Vec::new()).collect();

@@ -1,19 +1,19 @@
-//! The place in the data: all the state that a resume needs.
+//! The position in the data: all the state that a resume needs.
 
 use serde::{Deserialize, Serialize};
 
-/// The next row to be handed out: its epoch and its place in the epoch's order.
+/// The next row to be read: its epoch and its index in the epoch's order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cursor {
-    /// How many times all rows were handed out before.
+    /// The number of completed epochs.
     pub epoch: u64,
-    /// How many rows of this epoch were handed out before.
+    /// The number of rows of this epoch that were read before.
     pub index: u64,
 }
 
 impl Cursor {
-    /// The place `rows` further on, in a set of `n_rows` an epoch.
+    /// The position `rows` further on, in a set with epochs of `n_rows`.
     #[must_use]
     pub fn advance(self, rows: u64, n_rows: u64) -> Self {
         let n_rows = n_rows.max(1);

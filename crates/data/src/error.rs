@@ -1,4 +1,4 @@
-//! What can go wrong with data, each with the place and what to do about it.
+//! Errors of data: what went wrong, where, and what to do about it.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ pub enum Error {
         /// The offset of the first bad byte, from 0.
         offset: u64,
     },
-    /// A file that is no text.
+    /// A file that is not text.
     #[error("{path} {message}")]
     Foreign {
         /// The file.
@@ -49,24 +49,24 @@ pub enum Error {
         /// What it is and what to do.
         message: String,
     },
-    /// There is nothing to learn from.
-    #[error("{what} holds no text; give files with at least one document in them")]
+    /// A corpus without text.
+    #[error("{what} holds no text; give files with at least one document")]
     Empty {
         /// Which corpus: the section's key and its paths.
         what: String,
     },
     /// A corpus that doesn't fill one window.
     #[error(
-        "{what} holds {n_tokens} tokens, and one window takes {needed}; give more text, or a smaller {key}"
+        "{what} holds {n_tokens} tokens, and one window needs {needed}; give more text or a smaller {key}"
     )]
     TooShort {
         /// Which corpus.
         what: String,
         /// How many tokens it has.
         n_tokens: u64,
-        /// How many one window takes.
+        /// How many one window needs.
         needed: u64,
-        /// The key that decides how many those are.
+        /// The key that sets the length of a window.
         key: &'static str,
     },
     /// A column that the file doesn't have.
@@ -74,11 +74,11 @@ pub enum Error {
     Column {
         /// The file.
         path: PathBuf,
-        /// The line, from 1, where each row names its columns.
+        /// The line, from 1, if each row names its columns.
         line: Option<u64>,
-        /// The column asked for.
+        /// The missing column.
         column: String,
-        /// The columns that there are.
+        /// The columns of the file.
         known: Vec<String>,
     },
     /// A row that can't be read or used.
@@ -111,10 +111,18 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
+    /// A chat template that can't be read, or a conversation that it can't render.
+    #[error("chat template {what}: {message}")]
+    Template {
+        /// The template: its folder, file or name.
+        what: String,
+        /// What is wrong, in the template's own message if it raised an exception.
+        message: String,
+    },
     /// A config value that only the data shows to be wrong.
     #[error("{key}: {message}")]
     Config {
-        /// The key, as `data.rows`.
+        /// The key, such as `data.rows`.
         key: String,
         /// What is wrong and what was wanted.
         message: String,
@@ -127,17 +135,18 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A document that would have to be held in memory as a whole.
+    /// A document that would have to be in memory as a whole.
     #[error(
-        "{path}: a document of more than {limit_mb} MB, and this tokenizer doesn't allow to cut it; split the text into documents (data.document = \"line\" or a marker)"
+        "{path}: a document of more than {limit_mb} MB, and this tokenizer can't encode it in parts; split \
+         the text into documents (data.document = \"line\" or a marker)"
     )]
     TooLong {
         /// The file.
         path: PathBuf,
-        /// The most megabytes that a document may have.
+        /// The largest document allowed, in megabytes.
         limit_mb: u64,
     },
-    /// A file that is no longer what it was when it was opened or listed.
+    /// A file that changed after it was opened or listed.
     #[error("{path} changed while it was used: {message}; start again")]
     Changed {
         /// The file.
@@ -147,7 +156,7 @@ pub enum Error {
     },
 }
 
-/// Names for a person to read: the first of them, where they are many.
+/// Names for a person to read, cut short if there are many.
 fn listed(names: &[String]) -> String {
     const MOST: usize = 20;
     match names.len() {
@@ -174,7 +183,7 @@ impl Error {
         Self::Cache { path: path.into(), source }
     }
 
-    /// The error of reading `path`, told apart by kind.
+    /// The error of reading `path`, by kind.
     pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
         Self::io("read", path, source)
     }
@@ -183,7 +192,7 @@ impl Error {
         match source.kind() {
             std::io::ErrorKind::NotFound => Self::Missing {
                 path: path.into(),
-                hint: "check the path; it is taken from the folder that the program runs in".into(),
+                hint: "check the path; it is relative to the current directory".into(),
             },
             _ => Self::Io { action, path: path.into(), source },
         }

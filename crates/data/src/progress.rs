@@ -1,6 +1,6 @@
-//! How far a long preparation has come: the library tells, the program shows.
+//! Progress reports of long preparations; the program shows them.
 
-/// What is being done.
+/// A stage of the preparation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
@@ -8,9 +8,9 @@ pub enum Stage {
     Digest,
     /// Counting words to train a tokenizer.
     TrainTokenizer,
-    /// Turning text into tokens.
+    /// Tokenizing text.
     Tokenize,
-    /// Another process prepares the same corpus, and this one waits for it.
+    /// Waiting for another process that prepares the same corpus.
     Wait,
 }
 
@@ -20,18 +20,18 @@ impl std::fmt::Display for Stage {
             Self::Digest => "reading the corpus",
             Self::TrainTokenizer => "training the tokenizer",
             Self::Tokenize => "tokenizing",
-            Self::Wait => "waiting for another process, which prepares this corpus",
+            Self::Wait => "waiting for another process that prepares this corpus",
         })
     }
 }
 
-/// Hears how far a stage has come: first with 0 bytes done, last with all; of a wait only that it begins.
+/// Receives the progress of a stage: first with 0 bytes done, last with all. A wait reports its beginning only.
 pub trait Progress: Sync {
-    /// `done` of `total` bytes of the corpus are through this stage.
+    /// `done` of `total` bytes of the corpus have passed this stage.
     fn report(&self, stage: Stage, done: u64, total: u64);
 }
 
-/// Hears nothing.
+/// Ignores all reports.
 impl Progress for () {
     fn report(&self, _: Stage, _: u64, _: u64) {}
 }

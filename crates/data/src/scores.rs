@@ -1,10 +1,10 @@
-//! How well predicted labels meet those that were given.
+//! Classification scores: accuracy, precision, recall, F1 and the confusion matrix.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// How often each label was given, and what was predicted then. Labels are numbers.
+/// How often each label was true and which was predicted then. Labels are numbers.
 ///
 /// # Examples
 /// ```
@@ -16,31 +16,31 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scores {
     n_labels: usize,
-    /// The pairs of given and predicted that were seen: of many labels few pairs are.
+    /// Counts by pair of true and predicted label; sparse, as few of the pairs of many labels occur.
     counts: BTreeMap<(usize, usize), u64>,
 }
 
-/// The scores of one label; each is absent where it would be a fraction of nothing.
+/// The scores of one label; `None` for a fraction with denominator 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LabelScores {
-    /// The share of the rows predicted so that were given so.
+    /// The share of rows with this predicted label whose true label it is.
     pub precision: Option<f64>,
-    /// The share of the rows given so that were predicted so.
+    /// The share of rows with this true label that were predicted so.
     pub recall: Option<f64>,
     /// `2 both / (given + predicted)`, the harmonic mean of the two
     /// ([van Rijsbergen 1979](https://www.dcs.gla.ac.uk/Keith/Preface.html), ch. 7).
     pub f1: Option<f64>,
-    /// How many rows were given so.
+    /// The number of rows with this true label.
     pub support: u64,
 }
 
 impl Scores {
-    /// Nothing counted yet, for `n_labels` labels.
+    /// Empty counts for `n_labels` labels.
     pub fn new(n_labels: usize) -> Self {
         Self { n_labels, counts: BTreeMap::new() }
     }
 
-    /// Counts one row; a number that is no label's counts for nothing.
+    /// Counts one row; numbers that are not labels are ignored.
     pub fn count(&mut self, given: usize, predicted: usize) {
         self.count_rows([given, predicted, 1]);
     }
@@ -57,19 +57,19 @@ impl Scores {
         self.counts.iter().map(|(&(given, predicted), &n)| [given, predicted, n as usize])
     }
 
-    /// Counts the rows that `other` counted.
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Self) {
         for (pair, n) in &other.counts {
             *self.counts.entry(*pair).or_default() += n;
         }
     }
 
-    /// How many rows were counted.
+    /// The number of rows counted.
     pub fn n_rows(&self) -> u64 {
         self.counts.values().sum()
     }
 
-    /// How often label i was given and label j predicted, `[i][j]`.
+    /// The confusion matrix: how often label i was true and label j predicted, `[i][j]`.
     pub fn confusion(&self) -> Vec<Vec<u64>> {
         let mut table = vec![vec![0; self.n_labels]; self.n_labels];
         for (&(given, predicted), &n) in &self.counts {
@@ -78,13 +78,13 @@ impl Scores {
         table
     }
 
-    /// The share of rows whose label was predicted; absent where there is no row.
+    /// The share of rows whose label was predicted; `None` without rows.
     pub fn accuracy(&self) -> Option<f64> {
         let right = self.counts.iter().filter(|((given, predicted), _)| given == predicted);
         share(right.map(|(_, n)| n).sum(), self.n_rows())
     }
 
-    /// The mean of F1 over the labels that were given or predicted; absent where there is no row.
+    /// The mean of F1 over the labels that were true or predicted; `None` without rows.
     pub fn macro_f1(&self) -> Option<f64> {
         let seen: Vec<f64> = self.of_labels().iter().filter_map(|label| label.f1).collect();
         (!seen.is_empty()).then(|| seen.iter().sum::<f64>() / seen.len() as f64)
@@ -119,7 +119,7 @@ mod tests {
 
     /// scikit-learn's example of `precision_recall_fscore_support`: its macro averages are 2/9, 1/3 and 4/15.
     #[test]
-    fn scores_are_those_of_the_textbook() {
+    fn scores_equal_scikit_learn() {
         let mut halves = [Scores::new(4), Scores::new(4)];
         let pairs = [(0, 0), (1, 2), (2, 1), (0, 0), (1, 0), (2, 1), (9, 0)];
         pairs.iter().enumerate().for_each(|(i, &(given, predicted))| halves[i % 2].count(given, predicted));
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!((owl.precision, owl.recall, owl.f1, owl.support), (None, None, None, 0));
         assert!(
             (scores.macro_f1().unwrap() - 0.8 / 3.0).abs() < 1e-12,
-            "labels that nobody saw count for nothing"
+            "labels that never occur are ignored"
         );
         assert_eq!((scores.accuracy(), scores.n_rows()), (Some(1.0 / 3.0), 6));
         assert_eq!((Scores::new(0).accuracy(), Scores::new(0).macro_f1()), (None, None));

@@ -1,4 +1,4 @@
-//! Tokenizers in the files of before `tokenizer.json`: the same ids as transformers gives, in their frame and back.
+//! Tokenizers without `tokenizer.json`: ids, frames and decoded texts equal those of transformers.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ fn json(path: &Path) -> Value {
 }
 
 #[test]
-fn every_kind_gives_the_ids_of_transformers() {
+fn older_tokenizers_equal_transformers() {
     let mut folders: Vec<PathBuf> =
         std::fs::read_dir(old()).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
@@ -35,7 +35,7 @@ fn every_kind_gives_the_ids_of_transformers() {
         let special = |key: &str| golden["special"][key].as_u64().map(|id| id as u32);
         assert_eq!(tokenizer.pad_id(), special("pad_token"), "{what}");
         assert_eq!(tokenizer.mask_id(), special("mask_token"), "{what}");
-        // What is written is one file, and the same tokenizer.
+        // It is saved as one file that holds the same tokenizer.
         let out = tempfile::tempdir().unwrap();
         tokenizer.save(out.path().join("tokenizer.json")).unwrap();
         let again = Tokenizer::from_folder(out.path()).unwrap();
@@ -44,7 +44,7 @@ fn every_kind_gives_the_ids_of_transformers() {
 }
 
 #[test]
-fn a_class_that_is_not_read_is_named() {
+fn unsupported_tokenizer_class_is_reported() {
     let out = tempfile::tempdir().unwrap();
     for file in ["vocab.json", "merges.txt"] {
         std::fs::copy(old().join("gpt2").join(file), out.path().join(file)).unwrap();
@@ -56,7 +56,7 @@ fn a_class_that_is_not_read_is_named() {
     };
     assert!(refused("CLIPTokenizer").contains("tokenizer_class = \"CLIPTokenizer\" is not read from it"));
     assert!(refused("BertTokenizer").contains("BertTokenizer and MPNetTokenizer are read from vocab.txt"));
-    // Without its merges a vocabulary is no tokenizer.
+    // A vocabulary without merges is not a tokenizer.
     std::fs::remove_file(out.path().join("merges.txt")).unwrap();
     assert_eq!(Tokenizer::older_in(out.path()), Some("vocab.json"));
     assert!(!Tokenizer::is_in(out.path()));

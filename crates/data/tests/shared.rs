@@ -1,7 +1,7 @@
-//! Against what Python's tokenizers say: tricky strings under small tokenizers in `tests/fixtures`, and under larger
-//! ones and with a whole corpus beside the repository.
+//! Comparison with Python's tokenizers: tricky strings under small and large tokenizers, and a corpus.
 //!
-//! The larger ones are looked for in the folder that `VULPES_SHARED` names, else in `../shared` beside the repository.
+//! The small ones are in `tests/fixtures`; the larger ones are read from the folder that `VULPES_SHARED` names, else
+//! from `../shared` next to the repository.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -29,7 +29,7 @@ fn numbers<T: serde::de::DeserializeOwned>(value: &Value) -> T {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-/// All that the golden rows say of a text, against what the tokenizer makes of it.
+/// Checks a tokenizer against the golden rows of a text.
 fn check(tokenizer: &Tokenizer, rows: &Value, framed: bool) {
     let rows = rows.as_array().unwrap();
     assert!(rows.len() >= 5);
@@ -57,7 +57,7 @@ fn check(tokenizer: &Tokenizer, rows: &Value, framed: bool) {
     }
 }
 
-/// The strings of `rows`, twice, as a corpus in shards: the tokens are those of the rows.
+/// Checks that the strings of `rows`, twice, have the tokens of the rows in shard files.
 fn check_in_shards(folder: &Path, rows: &str) {
     let tokenizer = Tokenizer::from_folder(folder).unwrap();
     let golden = read(folder.join(rows));
@@ -90,7 +90,7 @@ fn check_in_shards(folder: &Path, rows: &str) {
     assert_eq!(found, wanted[..wanted.len() - 1], "{}", folder.display());
 }
 
-/// Pairs of texts, framed: ids and types are those of the rows.
+/// Checks that framed pairs of texts have the ids and types of the rows.
 fn check_pairs(folder: &Path, rows: &str) {
     let tokenizer = Tokenizer::from_folder(folder).unwrap();
     for row in read(folder.join(rows)).as_array().unwrap() {
@@ -118,7 +118,7 @@ fn tricky_strings_are_equal_under_small_tokenizers() {
     }
 }
 
-/// The same strings by the way that a corpus takes: cut into pieces, each looked up or encoded, all of them twice.
+/// The same strings as a corpus: cut into pieces, each looked up or encoded, all of them twice.
 #[test]
 fn tricky_strings_become_the_same_tokens_in_shards_of_small_tokenizers() {
     for (name, rows) in [("bpe", "encodings.json"), ("word", "encodings.json"), ("wordpiece", "framed.json")]
@@ -171,7 +171,7 @@ mod needs_shared {
 
     #[test]
     #[ignore = "needs ../shared"]
-    fn sharded_corpus_has_the_tokens_of_the_whole_text() {
+    fn sharded_corpus_has_the_tokens_of_the_text() {
         let (text, folder) = (shared("corpora/tinyshakespeare.txt"), shared("tokenizers/bpe512"));
         let cache = tempfile::tempdir().unwrap();
         let data = DataConfig {
@@ -201,7 +201,7 @@ mod needs_shared {
 
     #[test]
     #[ignore = "needs ../shared"]
-    fn learned_merges_equal_the_tokenizers_packages() {
+    fn trained_merges_equal_the_tokenizers_package() {
         let text = shared("corpora/tinyshakespeare.txt");
         let golden = shared("tokenizers/bpe512/tokenizer.json");
         let text = std::fs::read_to_string(text).unwrap();
@@ -217,7 +217,7 @@ mod needs_shared {
 mod needs_tokenizers {
     use super::*;
 
-    /// Each kind's `tokenizer.json` in Python: the same ids, the same text.
+    /// Python reads each kind's `tokenizer.json`: same ids, same text.
     #[test]
     #[ignore = "needs VULPES_PYTHON with tokenizers"]
     fn tokenizers_package_reads_what_we_train() {

@@ -1,9 +1,9 @@
-//! The types that a model's matrices can be written in.
+//! The dtypes that a model's matrices can be written in.
 
 use candle_core::DType;
 use candle_core::quantized::GgmlDType;
 
-/// The type of a model's matrices.
+/// The dtype of a model's matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {
     /// float32.
@@ -12,9 +12,9 @@ pub enum Dtype {
     Bf16,
     /// float16.
     F16,
-    /// Blocks of 32 whole numbers from −127 to 127 with one scale in float16.
+    /// Blocks of 32 integers from −127 to 127 with one float16 scale.
     Q8_0,
-    /// Blocks of 32 whole numbers from −8 to 7 with one scale in float16.
+    /// Blocks of 32 integers from −8 to 7 with one float16 scale.
     Q4_0,
 }
 
@@ -30,7 +30,7 @@ impl Dtype {
         }
     }
 
-    /// The type of a folder's tensors.
+    /// The dtype of a folder's tensors.
     pub(crate) fn of(stored: DType) -> Self {
         match stored {
             DType::BF16 => Self::Bf16,
@@ -39,7 +39,7 @@ impl Dtype {
         }
     }
 
-    /// candle's name for it as a plain type; `None` for blocks.
+    /// candle's name for it as a plain dtype; `None` for blocks.
     pub(crate) fn plain(self) -> Option<DType> {
         match self {
             Self::F32 => Some(DType::F32),
@@ -60,7 +60,7 @@ impl Dtype {
         }
     }
 
-    /// What `general.file_type` calls a file of such matrices (`llama_ftype` of llama.h).
+    /// The value of `general.file_type` for a file of such matrices (`llama_ftype` of llama.h).
     pub(crate) fn file_type(self) -> u32 {
         match self {
             Self::F32 => 0,
@@ -71,12 +71,12 @@ impl Dtype {
         }
     }
 
-    /// The largest size of a number that it can hold; beyond it a number turns infinite.
+    /// The largest magnitude that it can represent; larger values become infinite.
     pub(crate) fn largest(self) -> f32 {
         const F16: f32 = 65_504.0;
         match self {
             Self::F32 => f32::MAX,
-            // Beyond it float32 rounds up to infinity.
+            // Larger float32 values round to infinity.
             Self::Bf16 => 3.389_531_3e38,
             Self::F16 => F16,
             Self::Q8_0 => F16 * 127.0,

@@ -1,4 +1,4 @@
-//! What can keep a model from being exported, each with what to do about it.
+//! Errors of exporting a model, each with what to do about it.
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// What was to be made is there already.
-    #[error("{} is there already, and nothing is written over: remove it, or name another path", path.display())]
+    /// The output exists already.
+    #[error("{} exists already and is not overwritten; remove it or choose another path", path.display())]
     Exists {
         /// The file or folder.
         path: PathBuf,
@@ -22,7 +22,7 @@ pub enum Error {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A file could not be read.
@@ -30,46 +30,47 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The form has no word for a model of this kind.
-    #[error("{form} can't say what this model is: {}", reasons.join("; "))]
+    /// The format can't represent a model of this kind.
+    #[error("{form} can't represent this model: {}", reasons.join("; "))]
     Architecture {
-        /// The form: an architecture of llama.cpp, or transformers.
+        /// The format: an architecture of llama.cpp, or transformers.
         form: String,
-        /// Everything that it has no word for.
+        /// Everything that it can't represent.
         reasons: Vec<String>,
     },
-    /// GGUF has no form for a tokenizer.
+    /// GGUF has no representation for a tokenizer.
     #[error(
-        "GGUF has no form for this tokenizer: {reason}. Leave it out with --no-tokenizer; ids then go in and come out"
+        "GGUF can't represent this tokenizer: {reason}. Leave it out with --no-tokenizer; the file then \
+         reads and writes ids"
     )]
     Tokenizer {
         /// What it is, and what is wanted.
         reason: String,
     },
-    /// A type that only the other form has.
+    /// A dtype that only GGUF files have.
     #[error("{} is a type of GGUF files; a folder's weights are f32, bf16 or f16", dtype.name())]
     NotInFolders {
         /// The type.
         dtype: Dtype,
     },
-    /// A number that the type can't hold.
+    /// A value out of the dtype's range.
     #[error(
-        "{tensor} holds {value:e}, which is beyond {} (at most {:e}): take f32 or bf16",
+        "{tensor} holds {value:e}, which is beyond {} (at most {:e}); use f32 or bf16",
         dtype.name(),
         dtype.largest()
     )]
     Range {
         /// The tensor.
         tensor: String,
-        /// The number.
+        /// The value.
         value: f32,
-        /// The type.
+        /// The dtype.
         dtype: Dtype,
     },
-    /// It was asked to stop.
+    /// The export was stopped.
     #[error("stopped; nothing was written")]
     Stopped,
     /// The model folder is wrong.

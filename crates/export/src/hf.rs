@@ -1,4 +1,4 @@
-//! A model folder as transformers reads it, its weights in another type, and all else of it as it was.
+//! A model folder for transformers, with its weights in another dtype and everything else unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,9 +13,11 @@ use crate::error::{Error, Result};
 use crate::gguf::check_range;
 use crate::{Exported, Request, output};
 
-/// Files that say how far a run came, and would be wrong of another folder.
+/// Files with the state of a run, which would be wrong in another folder.
 const OF_RUNS: &[&str] = &["manifest.json", "train_state.json", "train_state.safetensors"];
-/// Endings of files with weights: those that are written anew, and other forms of the same.
+/// Files that describe an adapter, which is merged, or belong to its base model's card.
+const OF_ADAPTERS: &[&str] = &["adapter_config.json", "labels.json"];
+/// Extensions of files with weights: those that are written anew, and other formats of the same.
 const WEIGHTS: &[&str] = &[
     ".safetensors",
     ".safetensors.index.json",
@@ -31,17 +33,17 @@ const WEIGHTS: &[&str] = &[
 /// Writes the folder.
 ///
 /// # Errors
-/// As [`crate::export`].
+/// As for [`crate::export`].
 pub(crate) fn write(request: &Request) -> Result<Exported> {
-    let found = folder::describe(request.model)?;
+    let found = folder::describe_sources(request.model)?;
     let dtype = request.dtype.unwrap_or(Dtype::of(found.dtype));
     let Some(plain) = dtype.plain() else { return Err(Error::NotInFolders { dtype }) };
     let mut notes = found.warnings;
     let Some(config) = folder::in_transformers(&found.config) else {
-        let reason = "no class of it has these layers; Vulpes itself reads the folder as it is";
+        let reason = "no class of it has these layers; Vulpes itself can read the folder";
         return Err(Error::Architecture { form: "transformers".into(), reasons: vec![reason.into()] });
     };
-    let loaded = folder::load(request.model)?;
+    let loaded = crate::load(request.model)?;
     let mut parameters = BTreeMap::new();
     for (name, parameter) in loaded.transformer.parameters().iter() {
         if (request.stop)() {
@@ -59,7 +61,7 @@ pub(crate) fn write(request: &Request) -> Result<Exported> {
     let mut n_bytes = 0;
     output::folder(request.out, request.stop, |dir| {
         folder::save(dir, &transformer, &loaded.extra)?;
-        keep_keys(request.model, dir)?;
+        keep_keys(&request.model.model, dir)?;
         notes.extend(copy_rest(request, dir)?);
         for entry in std::fs::read_dir(dir).map_err(Error::read(dir))?.flatten() {
             n_bytes += entry.metadata().map_or(0, |found| found.len());
@@ -81,7 +83,7 @@ fn architecture(config: &ModelConfig) -> String {
     word.and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Adds to the `config.json` that was written the keys that only the model's own has, where both are of one type.
+/// Adds to the written `config.json` the keys that only the model's own has, if both have one model type.
 fn keep_keys(model: &Path, dir: &Path) -> Result<()> {
     let read = |dir: &Path| -> Result<Map<String, Value>> {
         let path = dir.join("config.json");
@@ -100,13 +102,26 @@ fn keep_keys(model: &Path, dir: &Path) -> Result<()> {
     std::fs::write(&path, format!("{:#}\n", Value::Object(written))).map_err(Error::write(&path))
 }
 
-/// Copies what else the folder holds: its tokenizer, its card, its settings for generation, and the modules of a sentence
-/// encoder; what was left aside.
+/// Copies the rest of the folder: its tokenizer, its card, its settings for generation, and the modules of a sentence
+/// encoder; returns what was left out.
 fn copy_rest(request: &Request, dir: &Path) -> Result<Vec<String>> {
     let mut aside = Vec::new();
-    let modules = std::fs::read_to_string(request.model.join("modules.json")).unwrap_or_default();
+    // An adapter's files take precedence over those of its base model.
+    let folders = [Some(request.model.model.as_path()), request.model.adapter.as_deref()];
+    for folder in folders.into_iter().flatten() {
+        aside.extend(copy_from(folder, request, dir)?);
+    }
+    aside.sort();
+    let words = (!aside.is_empty()).then(|| format!("folders left out: {}", aside.join(", ")));
+    Ok(words.into_iter().collect())
+}
+
+/// Copies the rest of `folder`; returns the names of the folders in it that were left out.
+fn copy_from(folder: &Path, request: &Request, dir: &Path) -> Result<Vec<String>> {
+    let mut aside = Vec::new();
+    let modules = std::fs::read_to_string(folder.join("modules.json")).unwrap_or_default();
     let modules: Vec<Value> = serde_json::from_str(&modules).unwrap_or_default();
-    for entry in std::fs::read_dir(request.model).map_err(Error::read(request.model))?.flatten() {
+    for entry in std::fs::read_dir(folder).map_err(Error::read(folder))?.flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_weights = WEIGHTS.iter().any(|ending| name.ends_with(ending));
@@ -118,6 +133,7 @@ fn copy_rest(request: &Request, dir: &Path) -> Result<Vec<String>> {
             }
         } else if !is_weights
             && name != "config.json"
+            && !OF_ADAPTERS.contains(&name.as_str())
             && !name.starts_with('.')
             && !OF_RUNS.contains(&name.as_str())
             && (request.with_tokenizer || !of_tokenizer)
@@ -125,9 +141,7 @@ fn copy_rest(request: &Request, dir: &Path) -> Result<Vec<String>> {
             std::fs::copy(&path, dir.join(&name)).map_err(Error::write(&path))?;
         }
     }
-    aside.sort();
-    let words = (!aside.is_empty()).then(|| format!("folders left aside: {}", aside.join(", ")));
-    Ok(words.into_iter().collect())
+    Ok(aside)
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {

@@ -1,9 +1,5 @@
-//! A model folder in the form of others: a GGUF file for llama.cpp, or a folder for transformers in another type.
-//!
-//! model folder → [`export`]: the model's architecture there, its keys, tensors and vocabulary → a file of another name →
-//! the name that was asked for, once it is whole.
-//!
-//! Knows nothing of runs or terminals.
+//! Exports a model folder: a GGUF file for llama.cpp, or a transformers folder in another dtype.
+#![doc = include_str!("../README.md")]
 
 mod dtype;
 mod error;
@@ -13,33 +9,37 @@ mod output;
 
 use std::path::{Path, PathBuf};
 
+use vulpes_model::folder::{self, LoadOptions, Loaded, Sources};
+
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 
-/// The form that a model is written in.
+/// The format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// A folder as transformers reads it.
+    /// A folder for transformers.
     Hf,
-    /// One [GGUF](https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) file, as llama.cpp reads it.
+    /// One [GGUF](https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) file for llama.cpp.
     Gguf,
+    /// One GGUF file with only the adapter, which llama.cpp applies to its base model.
+    GgufAdapter,
 }
 
 /// What is to be exported, and how.
 pub struct Request<'a> {
-    /// The model folder.
-    pub model: &'a Path,
-    /// What the model is called.
+    /// The model's folder, and that of the adapter that is merged into it.
+    pub model: &'a Sources,
+    /// The model's name.
     pub name: String,
-    /// The form that it is written in.
+    /// The format of the output.
     pub format: Format,
-    /// The type of the matrices; absent = as the folder has them.
+    /// The dtype of the matrices; `None` = that of the folder.
     pub dtype: Option<Dtype>,
-    /// Whether the tokenizer goes along.
+    /// Whether the tokenizer is exported.
     pub with_tokenizer: bool,
-    /// The file or folder that is to be made.
+    /// The file or folder to be made.
     pub out: &'a Path,
-    /// Asked again and again whether to stop; what was begun is then removed.
+    /// Called repeatedly to ask whether to stop; the unfinished output is then removed.
     pub stop: &'a dyn Fn() -> bool,
 }
 
@@ -48,27 +48,35 @@ pub struct Request<'a> {
 pub struct Exported {
     /// The file or folder.
     pub path: PathBuf,
-    /// What the form calls the model's architecture.
+    /// The architecture's name in the format.
     pub architecture: String,
-    /// The type of the matrices.
+    /// The dtype of the matrices.
     pub dtype: Dtype,
     /// The number of tensors.
     pub n_tensors: usize,
     /// The size of what was written, in bytes.
     pub n_bytes: u64,
-    /// What was left aside or is otherwise than was asked for: one sentence each, for a person.
+    /// What was left out or differs from the request: one sentence each, for a person.
     pub notes: Vec<String>,
 }
 
-/// Writes a model folder in the form of others. Nothing that exists is written over, and nothing half is left.
+/// Exports a model folder. Existing files are never overwritten, and no partial output remains.
 ///
 /// # Errors
-/// If the folder can't be read, the form can't say what the model or its tokenizer is, a number is beyond the type, or the
+/// Returns an error if the folder can't be read, the format can't represent the model or its tokenizer, a value is
+/// out of the dtype's range, or the file can't be written.
 /// file can't be written.
 pub fn export(request: &Request) -> Result<Exported> {
     output::check_free(request.out)?;
     match request.format {
         Format::Hf => hf::write(request),
         Format::Gguf => gguf::write(request),
+        Format::GgufAdapter => gguf::write_adapter(request),
     }
+}
+
+/// Loads the model, with an adapter merged.
+fn load(sources: &Sources) -> Result<Loaded> {
+    let options = LoadOptions { adapter: sources.adapter.clone(), ..LoadOptions::default() };
+    Ok(folder::load_with(&sources.model, &options)?)
 }

@@ -1,4 +1,4 @@
-//! What is made appears under its name when it is whole, or not at all.
+//! Atomic output: a file or folder appears under its name when it is complete, or not at all.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -8,13 +8,13 @@ use tempfile::Builder;
 
 use crate::error::{Error, Result};
 
-/// What unfinished files and folders are called at first.
+/// The prefix of unfinished files and folders.
 const PREFIX: &str = ".unfinished-";
 
-/// Whether nothing stands where `out` is to be made.
+/// Checks that `out` doesn't exist.
 ///
 /// # Errors
-/// If something does, be it a link that leads nowhere.
+/// Returns an error if it does, even as a broken link.
 pub(crate) fn check_free(out: &Path) -> Result<()> {
     match out.symlink_metadata() {
         Ok(_) => Err(Error::Exists { path: out.to_path_buf() }),
@@ -22,14 +22,14 @@ pub(crate) fn check_free(out: &Path) -> Result<()> {
     }
 }
 
-/// The folder that `out` is to stand in, which is made if it isn't there.
+/// The parent folder of `out`, created if necessary.
 fn parent(out: &Path) -> Result<PathBuf> {
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(Error::write(parent))?;
     Ok(parent.to_path_buf())
 }
 
-/// Makes the file `out` of what `write` writes; its size.
+/// Makes the file `out` from what `write` writes, and returns its size.
 ///
 /// # Errors
 /// Those of `write`, and of the file system.
@@ -59,7 +59,7 @@ pub(crate) fn file(
     Ok(n_bytes)
 }
 
-/// Makes the folder `out` of what `fill` puts into it.
+/// Makes the folder `out` from what `fill` puts into it.
 ///
 /// # Errors
 /// Those of `fill`, and of the file system.
@@ -81,7 +81,7 @@ pub(crate) fn folder(
     std::fs::rename(unfinished.path(), out).map_err(Error::write(out))
 }
 
-/// A file that takes no more bytes once it is asked to stop.
+/// A file that accepts no more bytes once the export is stopped.
 pub(crate) struct Stoppable<'a> {
     inner: BufWriter<&'a File>,
     stop: &'a dyn Fn() -> bool,
@@ -105,7 +105,7 @@ impl Seek for Stoppable<'_> {
         self.inner.seek(place)
     }
 
-    /// Without writing out what is buffered, as [`BufWriter`] has it.
+    /// Without flushing the buffer, as [`BufWriter`] does.
     fn stream_position(&mut self) -> std::io::Result<u64> {
         self.inner.stream_position()
     }

@@ -11,21 +11,21 @@ use vulpes_export::{Dtype, Format};
 use vulpes_model::config::{Family, LayerOverride, RopeScaling, ScalingKind};
 use vulpes_model::{Head, ModelConfig, ModelSection, Transformer};
 
-/// Rows of a matrix or vector by number.
+/// Rows of a matrix or vector by index.
 fn rows(tensor: &Tensor, numbers: &[usize]) -> Vec<f32> {
     let flat: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
     let width = flat.len() / tensor.dim(0).unwrap();
     numbers.iter().flat_map(|row| flat[row * width..(row + 1) * width].to_vec()).collect()
 }
 
-/// In what order llama.cpp has the rows of queries or keys whose channels 2i and 2i + 1 it turns together: channels i and
-/// i + k/2 of ours.
+/// The order in which llama.cpp has the rows of queries or keys, whose channels 2i and 2i + 1 it rotates together:
+/// channels i and i + k/2 of ours.
 fn neighbors(n_head: usize, d_head: usize) -> Vec<usize> {
     let place = |head: usize, channel: usize| head * d_head + channel % 2 * (d_head / 2) + channel / 2;
     (0..n_head).flat_map(|head| (0..d_head).map(move |channel| place(head, channel))).collect()
 }
 
-/// The tensors that a model's file must have, by name, with their numbers.
+/// The tensors that a model's file must have, by name, with their values.
 fn wanted(name: &str, config: &ModelConfig, model: &Transformer) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
     let mut wanted = BTreeMap::new();
     let get = |ours: &str| model.parameters().get(ours).ok().map(|var| var.as_tensor().clone());
@@ -103,7 +103,7 @@ fn wanted(name: &str, config: &ModelConfig, model: &Transformer) -> BTreeMap<Str
 }
 
 #[test]
-fn every_architecture_has_its_tensors_and_their_numbers() {
+fn every_architecture_exports_its_tensors() {
     for (name, config) in models() {
         let place = Place::new(&config);
         let (exported, mut read) = place.gguf(None);
@@ -121,9 +121,9 @@ fn every_architecture_has_its_tensors_and_their_numbers() {
     }
 }
 
-/// What all have, and what each has beyond it.
+/// The keys that all have, and those of each.
 #[test]
-fn every_architecture_has_its_keys() {
+fn every_architecture_exports_its_keys() {
     for (name, config) in models() {
         let place = Place::new(&config);
         let (_, read) = place.gguf(None);
@@ -173,7 +173,7 @@ fn every_architecture_has_its_keys() {
                 assert_eq!(key("rope.freq_base_swa"), f(500.0));
                 assert_eq!(key("final_logit_softcapping"), f(2.0));
             }
-            // To both sides together: 3 tokens before and 3 after.
+            // Both sides together: 3 tokens before and 3 after.
             "modern-bert" => assert_eq!(key("attention.sliding_window"), u(6)),
             "granite" => {
                 assert_eq!(key("attention.scale"), f(0.3));
@@ -188,7 +188,7 @@ fn every_architecture_has_its_keys() {
 }
 
 #[test]
-fn stretched_positions_are_told() {
+fn rope_scaling_is_exported() {
     let with = |scaling| ModelSection { rope_scaling: Some(scaling), ..small(Family::Llama) };
     let place = Place::new(&with(RopeScaling::linear(4.0)).resolve(N_IDS, Head::NextToken));
     let (_, read) = place.gguf(None);
@@ -205,7 +205,8 @@ fn stretched_positions_are_told() {
     let place = Place::new(&with(scaling).resolve(N_IDS, Head::NextToken));
     let (_, mut read) = place.gguf(None);
     let factors: Vec<f32> = read.tensor("rope_freqs.weight").to_vec1().unwrap();
-    // Wavelengths 2π 10000^(i/8): 6, 20, 63, 199, 628, … tokens; those below 32 are kept, those above 128 slowed in full.
+    // Wavelengths 2π 10000^(i/8): 6, 20, 63, 199, 628, … tokens; those below 32 are kept, those above 128 scaled
+    // fully.
     assert_eq!(factors.len(), 8);
     assert_eq!(factors[..2], [1.0, 1.0]);
     assert_eq!(factors[3..], [8.0; 5]);
@@ -213,9 +214,9 @@ fn stretched_positions_are_told() {
     assert!((factors[2] - 2.3391).abs() < 1e-3, "{factors:?}");
 }
 
-/// The folder's own type is kept where none is asked for.
+/// The folder's own dtype is kept by default.
 #[test]
-fn every_type_is_written_and_noted() {
+fn every_dtype_is_written_and_noted() {
     let section = ModelSection { d_ff: Some(80), ..small(Family::Llama) };
     let place = Place::new(&section.resolve(N_IDS, Head::NextToken));
     for (dtype, matrix, file_type) in [
@@ -254,7 +255,7 @@ fn every_type_is_written_and_noted() {
 }
 
 #[test]
-fn what_llama_cpp_cannot_say_is_refused_by_name() {
+fn models_beyond_llama_cpp_are_refused_with_the_reason() {
     let near = LayerOverride { window: Some(2), ..LayerOverride::default() };
     let mixed = Some(vec![near, LayerOverride::default()]);
     let cases = [
@@ -292,7 +293,7 @@ fn what_llama_cpp_cannot_say_is_refused_by_name() {
 }
 
 #[test]
-fn a_scale_that_was_written_out_is_the_usual_one() {
+fn an_explicit_default_scale_is_accepted() {
     let section = ModelSection { attention_scale: Some(0.25), ..small(Family::Llama) };
     Place::new(&section.resolve(N_IDS, Head::NextToken)).gguf(None);
 }

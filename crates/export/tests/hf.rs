@@ -1,4 +1,4 @@
-//! A folder's weights in another type, and all else of it as it was; and what holds for both forms.
+//! A folder's weights in another dtype with everything else unchanged, and what holds for both formats.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod support;
@@ -17,7 +17,7 @@ fn llama() -> Place {
 }
 
 #[test]
-fn every_number_is_the_nearest_of_its_type() {
+fn every_value_is_rounded_to_nearest() {
     for (name, config) in models() {
         let place = Place::new(&config);
         for (dtype, plain, word) in [
@@ -44,7 +44,7 @@ fn every_number_is_the_nearest_of_its_type() {
 }
 
 #[test]
-fn the_rest_of_the_folder_goes_along() {
+fn the_rest_of_the_folder_is_copied() {
     let place = Place::new(&small(Family::Llama).resolve(N_IDS, Head::Hidden { pooler: false }));
     let config = place.folder().join("config.json");
     let mut own: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
@@ -89,19 +89,19 @@ fn the_rest_of_the_folder_goes_along() {
     let read = |name: &str| std::fs::read_to_string(exported.path.join(name)).unwrap();
     assert_eq!(read("generation_config.json"), "{\"temperature\": 0.7}");
     let written: Value = serde_json::from_str(&read("config.json")).unwrap();
-    assert_eq!(written["transformers_version"], "4.40.0", "keys that nobody here knows stay");
+    assert_eq!(written["transformers_version"], "4.40.0", "unknown keys are kept");
     assert_eq!(written["dtype"], "bfloat16");
-    assert_eq!(exported.notes, ["folders left aside: onnx"]);
+    assert_eq!(exported.notes, ["folders left out: onnx"]);
     assert_eq!(
         place.export(Format::Hf, None, "c").unwrap().dtype,
         Dtype::F32,
-        "the weights' own type, not what is said of it"
+        "the weights' own dtype, not that in config.json"
     );
 }
 
-/// A family of ours that another one's folder says as well goes there.
+/// A family that has no class of its own is exported as another one that represents it.
 #[test]
-fn a_folder_of_our_own_goes_to_transformers_where_a_class_fits() {
+fn custom_models_are_exported_if_a_transformers_class_fits() {
     let gpt2 = small(Family::Gpt2).resolve(N_IDS, Head::NextToken);
     let place = Place::new(&vulpes_model::ModelConfig { family: Family::Fox, ..gpt2.clone() });
     let own = std::fs::read_to_string(place.folder().join("config.json")).unwrap();
@@ -112,11 +112,11 @@ fn a_folder_of_our_own_goes_to_transformers_where_a_class_fits() {
 
     let fox = Place::new(&small(Family::Fox).resolve(N_IDS, Head::NextToken));
     let error = fox.export(Format::Hf, None, "a").unwrap_err().to_string();
-    assert!(error.contains("transformers can't say what this model is"), "{error}");
+    assert!(error.contains("transformers can't represent this model"), "{error}");
 }
 
 #[test]
-fn nothing_is_written_over() {
+fn existing_files_are_not_overwritten() {
     let place = llama();
     for format in [Format::Hf, Format::Gguf] {
         let there = place.dir.path().join("there");
@@ -127,13 +127,13 @@ fn nothing_is_written_over() {
         let nowhere = place.dir.path().join("link");
         let _ = std::os::unix::fs::symlink("nothing", &nowhere);
         let error = support::exported(&place.folder(), format, None, &nowhere).unwrap_err();
-        assert!(matches!(error, Error::Exists { .. }), "a link that leads nowhere: {error}");
+        assert!(matches!(error, Error::Exists { .. }), "a broken link: {error}");
     }
 }
 
-/// Asked to stop at any of the moments at which it looks, it leaves nothing behind.
+/// Stopped at any point at which it checks, it leaves nothing behind.
 #[test]
-fn stopped_at_any_moment_it_leaves_nothing() {
+fn a_stopped_export_leaves_nothing() {
     let place = llama();
     let folder = place.folder();
     let out = place.out("model");
@@ -146,7 +146,7 @@ fn stopped_at_any_moment_it_leaves_nothing() {
                 asked.get() > after
             };
             let request = Request {
-                model: &folder,
+                model: &folder.as_path().into(),
                 name: String::new(),
                 format,
                 dtype: None,
@@ -162,13 +162,13 @@ fn stopped_at_any_moment_it_leaves_nothing() {
             assert!(!left.exists() || std::fs::read_dir(left).unwrap().count() == 0, "after {after}");
             after += 1;
         }
-        assert!(after > 3, "it was never asked");
+        assert!(after > 3, "it never checked");
         let _ = std::fs::remove_dir_all(&out).or_else(|_| std::fs::remove_file(&out));
     }
 }
 
 #[test]
-fn blocks_are_no_type_of_folders_and_files_have_common_rights() {
+fn block_dtypes_are_refused_for_folders_and_files_have_default_permissions() {
     let place = llama();
     let error = place.export(Format::Hf, Some(Dtype::Q8_0), "a").unwrap_err().to_string();
     assert!(error.contains("q8_0 is a type of GGUF files"), "{error}");
@@ -186,7 +186,7 @@ fn blocks_are_no_type_of_folders_and_files_have_common_rights() {
 }
 
 #[test]
-fn a_number_beyond_the_type_is_named() {
+fn values_out_of_range_are_reported() {
     let place = Place::new(
         &ModelSection { n_layer: Some(1), ..small(Family::Llama) }.resolve(N_IDS, Head::NextToken),
     );

@@ -1,4 +1,4 @@
-//! Tokenizers as GGUF has them: the three kinds that there are, and those that there are not.
+//! Tokenizers in GGUF: the supported kinds and the unsupported ones.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod support;
@@ -20,7 +20,7 @@ fn place(family: Family, n_ids: usize) -> Place {
     Place::new(&small(family).resolve(n_ids, head))
 }
 
-/// The file of a model with this `tokenizer.json`, and what was noted.
+/// The file of a model with this `tokenizer.json`, and its notes.
 fn with(family: Family, tokenizer: &Value) -> Result<(Gguf, Vec<String>), String> {
     let place = place(family, N_IDS).with("tokenizer.json", tokenizer.to_string());
     let exported = place.export(Format::Gguf, None, "a.gguf").map_err(|error| error.to_string())?;
@@ -32,13 +32,13 @@ fn special(id: usize, content: &str) -> Value {
            "special": true})
 }
 
-/// A whole file about a model.
+/// A complete file around a model.
 fn whole(added: &[Value], normalizer: Value, splitter: Value, frame: Value, model: Value) -> Value {
     json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": normalizer,
            "pre_tokenizer": splitter, "post_processor": frame, "decoder": null, "model": model})
 }
 
-/// A byte-level BPE over "a", "b" and a blank, cut as `splitter` says.
+/// A byte-level BPE over "a", "b" and a space, split as in `splitter`.
 fn bytes(normalizer: Value, splitter: Value, whole_words_first: bool) -> Value {
     let model = json!({"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
         "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": whole_words_first,
@@ -51,7 +51,7 @@ fn byte_level(use_regex: bool) -> Value {
 }
 
 #[test]
-fn a_byte_level_bpe_has_its_tokens_and_merges() {
+fn byte_level_bpe_exports_tokens_and_merges() {
     let json: Value = serde_json::from_slice(&std::fs::read(fixture("bpe/tokenizer.json")).unwrap()).unwrap();
     let vocabulary = json["model"]["vocab"].as_object().unwrap();
     let n = vocabulary.len();
@@ -83,14 +83,14 @@ fn a_byte_level_bpe_has_its_tokens_and_merges() {
     );
     assert_eq!(merges[0], first);
     assert_eq!(read.key("tokenizer.ggml.eos_token_id"), "U32(0)");
-    // config.json's own, as the folder of a trained model has it.
+    // config.json's own, as in the folder of a trained model.
     assert_eq!(read.key("tokenizer.ggml.bos_token_id"), "U32(1)");
     assert_eq!(read.key("tokenizer.ggml.add_bos_token"), "Bool(false)");
     assert_eq!(read.key("tokenizer.chat_template"), "String(\"{{ messages }}\")");
 }
 
 #[test]
-fn the_ways_to_cut_words_have_llama_cpps_names() {
+fn splitters_have_llama_cpps_names() {
     let split = |pattern: &str| {
         let split =
             json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
@@ -118,8 +118,8 @@ fn the_ways_to_cut_words_have_llama_cpps_names() {
         json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
     for (splitter, words) in [
         (split(r"\w+"), r#""Regex":"\\w+""#),
-        (blank, "blank before a text"),
-        (Value::Null, "not at all"),
+        (blank, "space before a text"),
+        (Value::Null, "splitter: none"),
         (json!({"type": "Whitespace"}), "Whitespace"),
     ] {
         let error = with(Family::Llama, &bytes(Value::Null, splitter, false)).err().unwrap();
@@ -159,7 +159,7 @@ fn pieces(merges: &[[&str; 2]], splitter: Value) -> Value {
 const MERGES: &[[&str; 2]] = &[["▁", "a"], ["a", "b"], ["▁a", "b"], ["▁", "ab"]];
 
 #[test]
-fn sentence_pieces_have_scores_in_the_order_of_their_merges() {
+fn sentencepiece_scores_follow_the_order_of_merges() {
     let (read, notes) = with(Family::Llama, &pieces(MERGES, Value::Null)).unwrap();
     assert_eq!(notes, Vec::<String>::new());
     assert_eq!(read.key("tokenizer.ggml.model"), "String(\"llama\")");
@@ -189,11 +189,11 @@ fn sentence_pieces_have_scores_in_the_order_of_their_merges() {
     let (_, notes) = with(Family::Llama, &pieces(&MERGES[..3], Value::Null)).unwrap();
     assert!(notes[0].contains("\"▁\" + \"ab\" = \"▁ab\""), "{notes:?}");
     let error = with(Family::Llama, &pieces(MERGES, json!({"type": "Whitespace"}))).err().unwrap();
-    assert!(error.contains("no such step before its pieces") && error.contains("Whitespace"), "{error}");
+    assert!(error.contains("this step before its pieces") && error.contains("Whitespace"), "{error}");
 }
 
 #[test]
-fn word_pieces_are_marked_where_a_word_begins() {
+fn wordpieces_at_the_beginning_of_words_are_marked() {
     let file = fixture("wordpiece/tokenizer.json");
     let json: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
     let n_ids = json["model"]["vocab"].as_object().unwrap().len();
@@ -221,9 +221,9 @@ fn word_pieces_are_marked_where_a_word_begins() {
     assert_eq!(n_types, "U32(2)");
 }
 
-/// The files of before `tokenizer.json` go there as well.
+/// Tokenizers without `tokenizer.json` are exported as well.
 #[test]
-fn older_files_go_there_too() {
+fn older_tokenizers_are_exported() {
     for (folder, family, model) in
         [("bert", Family::Bert, "bert"), ("gpt2", Family::Gpt2, "gpt2"), ("qwen2", Family::Gpt2, "gpt2")]
     {
@@ -241,19 +241,19 @@ fn older_files_go_there_too() {
 }
 
 #[test]
-fn a_tokenizer_without_a_form_is_refused_or_left_out() {
+fn unsupported_tokenizers_are_refused_or_left_out() {
     let word: Value =
         serde_json::from_slice(&std::fs::read(fixture("word/tokenizer.json")).unwrap()).unwrap();
     let place = place(Family::Gpt2, 4000).with("tokenizer.json", word.to_string());
     let error = place.export(Format::Gguf, None, "a.gguf").unwrap_err().to_string();
-    for words in ["GGUF has no form", "WordLevel", "data.tokenizer.kind = \"bpe\"", "--no-tokenizer"] {
+    for words in ["GGUF can't represent", "WordLevel", "data.tokenizer.kind = \"bpe\"", "--no-tokenizer"] {
         assert!(error.contains(words), "{error}");
     }
     assert!(!place.out("a.gguf").exists());
     let out = place.out("a.gguf");
     let folder = place.folder();
     let request = Request {
-        model: &folder,
+        model: &folder.as_path().into(),
         name: "a".into(),
         format: Format::Gguf,
         dtype: None,
@@ -262,13 +262,13 @@ fn a_tokenizer_without_a_form_is_refused_or_left_out() {
         stop: &|| false,
     };
     let exported = export(&request).unwrap();
-    assert_eq!(exported.notes, Vec::<String>::new(), "who asks for it need not be told");
+    assert_eq!(exported.notes, Vec::<String>::new(), "no note if requested");
     assert_eq!(Gguf::open(&out).key("tokenizer.ggml.model"), "String(\"none\")");
 }
 
-/// XLM-RoBERTa's kind: log-probabilities as they are, the table of letters as bytes, words cut at blanks first.
+/// XLM-RoBERTa's kind: log-probabilities unchanged, the table of letters as bytes, words split at whitespace first.
 #[test]
-fn unigrams_go_with_their_scores_and_their_table_of_letters() {
+fn unigrams_are_exported_with_scores_and_charsmap() {
     let unigram = |fallback: bool| {
         json!({"type": "Unigram", "unk_id": 1, "byte_fallback": fallback,
             "vocab": [["<s>", 0.0], ["<unk>", 0.0], ["\u{2581}a", -1.5], ["b", -2.25]]})
@@ -294,8 +294,8 @@ fn unigrams_go_with_their_scores_and_their_table_of_letters() {
     let (read, _) = of(&Value::Null, &metaspace, false).unwrap();
     assert_eq!(read.key("tokenizer.ggml.remove_extra_whitespaces"), "Bool(false)");
     for (normalizer, splitter, fallback, wanted) in [
-        (&json!({"type": "Lowercase"}), &words, false, "no such step before its unigrams"),
-        (&Value::Null, &json!({"type": "WhitespaceSplit"}), false, "blanks stay blanks"),
+        (&json!({"type": "Lowercase"}), &words, false, "this step before its unigrams"),
+        (&Value::Null, &json!({"type": "WhitespaceSplit"}), false, "spaces stay spaces"),
         (&Value::Null, &words, true, "falls back to bytes"),
     ] {
         let error = of(normalizer, splitter, fallback).err().unwrap();
@@ -303,9 +303,9 @@ fn unigrams_go_with_their_scores_and_their_table_of_letters() {
     }
 }
 
-/// Letters go there as bytes that are joined to letters.
+/// Letters are exported as bytes that are joined to letters.
 #[test]
-fn a_vocabulary_of_letters_is_a_byte_level_bpe() {
+fn a_vocabulary_of_letters_becomes_a_byte_level_bpe() {
     let model = |vocabulary: Value| {
         json!({"type": "BPE", "dropout": null, "unk_token": "<?>", "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
@@ -319,9 +319,9 @@ fn a_vocabulary_of_letters_is_a_byte_level_bpe() {
     assert_eq!(read.key("tokenizer.ggml.model"), "String(\"gpt2\")");
     assert_eq!(read.texts("tokenizer.ggml.tokens")[..6], ["<?>", "a", "Ġ", "Ċ", "Ã©", "çĭĲ"]);
     assert_eq!(read.texts("tokenizer.ggml.merges"), ["Ã ©", "ç ĭ", "çĭ Ĳ", "À Á"]);
-    assert!(notes[0].contains("passes over letters") && notes[0].contains("<?>"), "{notes:?}");
+    assert!(notes[0].contains("skips letters") && notes[0].contains("<?>"), "{notes:?}");
     let error = of(json!({"<?>": 0, "ab": 1}), Value::Null).err().unwrap();
     assert!(error.contains("no merges that make \"ab\""), "{error}");
     let error = of(letters, json!({"type": "Whitespace"})).err().unwrap();
-    assert!(error.contains("single letters and has a pre_tokenizer"), "{error}");
+    assert!(error.contains("single letters and a pre_tokenizer"), "{error}");
 }

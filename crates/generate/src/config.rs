@@ -1,12 +1,12 @@
-//! `[sample]`: how the next token is chosen, in llama.cpp's words, with its defaults and its off-values.
+//! `[sample]`: sampling settings with llama.cpp's names, defaults and neutral values.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How tokens are chosen, and how many.
+/// Sampling settings.
 ///
-/// The chain runs in llama.cpp's order: penalties, top-k, top-p, min-p, temperature, draw. Each filter has a value that
-/// switches it off, named at its field.
+/// The chain runs in llama.cpp's order: penalties, top-k, top-p, min-p, temperature, draw. Each filter has a neutral
+/// value, which switches it off.
 ///
 /// # Examples
 /// ```
@@ -17,21 +17,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SampleConfig {
-    /// New tokens at most; -1 = until the end token.
+    /// The maximum number of new tokens; -1 = until the end token.
     pub n: i64,
-    /// Temperature: logits are divided by it; 0 = greedy, 1 = as the model says.
+    /// Temperature: logits are divided by it; 0 = greedy, 1 = the model's own distribution.
     pub temp: f64,
-    /// Keep the `top_k` likeliest tokens; 0 = all.
+    /// Keep the `top_k` most likely tokens; 0 = all.
     pub top_k: i64,
-    /// Keep the likeliest tokens that together reach this probability; 1 = all.
+    /// Keep the most likely tokens that together reach this probability; 1 = all.
     pub top_p: f64,
-    /// Keep tokens at least this fraction as likely as the likeliest; 0 = all.
+    /// Keep tokens at least this fraction as likely as the most likely one; 0 = all.
     pub min_p: f64,
-    /// Logits of recent tokens are divided by it where positive, multiplied where negative; 1 = off.
+    /// Positive logits of recent tokens are divided by it, negative ones multiplied; 1 = off.
     pub repeat_penalty: f64,
-    /// How many recent tokens the penalty looks at; 0 = off, -1 = the whole context.
+    /// How many recent tokens the penalty applies to; 0 = off, -1 = the entire context.
     pub repeat_last_n: i64,
-    /// Texts that end a sample where they appear; they are not part of it.
+    /// Stop strings: each ends a sample, and is not part of it.
     pub stop: Vec<String>,
 }
 
@@ -50,9 +50,9 @@ impl Default for SampleConfig {
     }
 }
 
-/// One value of a [`SampleConfig`] that can't be used.
+/// An invalid value of a [`SampleConfig`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct InvalidSetting {
     /// The field, as in the `[sample]` section.
     pub key: &'static str,
     /// What is wrong with it, and what was wanted.
@@ -60,17 +60,17 @@ pub struct Problem {
 }
 
 impl SampleConfig {
-    /// Whether the likeliest token is always taken, without a draw.
+    /// Whether the most likely token is always taken, without a draw.
     pub fn is_greedy(&self) -> bool {
         self.temp <= 0.0
     }
 
-    /// Every value out of its range; empty where the config can be used.
-    pub fn problems(&self) -> Vec<Problem> {
+    /// All values out of range; empty if the config is valid.
+    pub fn problems(&self) -> Vec<InvalidSetting> {
         let mut problems = Vec::new();
         let mut check = |key, fine: bool, value: String, wanted: &str| {
             if !fine {
-                problems.push(Problem { key, message: format!("is {value}; wanted {wanted}") });
+                problems.push(InvalidSetting { key, message: format!("is {value}; wanted {wanted}") });
             }
         };
         let in_unit = |value: f64| (0.0..=1.0).contains(&value);
@@ -86,13 +86,13 @@ impl SampleConfig {
             "repeat_last_n",
             last_n,
             self.repeat_last_n.to_string(),
-            "-1 (whole context), 0 (off) or a count",
+            "-1 (entire context), 0 (off) or a count",
         );
         check(
             "stop",
             self.stop.iter().all(|text| !text.is_empty()),
             "an empty text".into(),
-            "texts to stop at",
+            "stop strings that are not empty",
         );
         problems
     }

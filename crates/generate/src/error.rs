@@ -1,4 +1,4 @@
-//! What can go wrong between a model folder and its text.
+//! Errors of reading a model folder and generating text.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A logit from which no probability follows.
+    /// A NaN or infinite logit.
     #[error("the model's logit of token {id} is {logit}: its weights or its input are broken")]
     Logit {
         /// The token.
@@ -28,12 +28,20 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The film of a run can't be written.
+    /// A file of a model folder can't be written.
+    #[error("{path}: can't be written: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+    /// The snapshots of a run can't be written.
     #[error("{path}: can't be written: {source}")]
     Film {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A setting out of its range.
@@ -53,6 +61,9 @@ pub enum Error {
     /// The model lacks a part.
     #[error(transparent)]
     Model(#[from] vulpes_model::Error),
+    /// A model folder can't be read.
+    #[error(transparent)]
+    Folder(#[from] Box<vulpes_model::folder::Error>),
     /// The tokenizer failed.
     #[error(transparent)]
     Data(#[from] vulpes_data::Error),

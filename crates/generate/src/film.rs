@@ -1,9 +1,9 @@
-//! The film of a run: at chosen steps, what the model makes of a few sentences.
+//! Snapshots of a run (`film.jsonl`): at chosen steps, what the model predicts for probe sentences.
 //!
-//! Each probe is a sentence whose last word is the answer: the model reads the words before it, or the sentence with
-//! its last word masked. A frame holds attention maps, entropies of heads, the likeliest words, and how far the hidden
-//! state has turned towards the answer's row of the vocabulary head. One JSON object a line: the probes first, then
-//! the frames.
+//! The last word of each probe is the answer: the model reads the words before it, or the sentence with its last word
+//! masked. A frame holds attention weights, the entropy of each head, the most likely words, and the angle between
+//! the hidden state and the answer's row of the vocabulary head. One JSON object per line: the probes first, then the
+//! frames.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use vulpes_data::Tokenizer;
-use vulpes_model::{Head, Input, Recorder, Run, Site, Transformer};
+use vulpes_model::{Head, Input, Pass, Recorder, Site, Transformer};
 
 use crate::error::Error;
 use crate::next::{NextToken, next_tokens};
@@ -22,7 +22,7 @@ use crate::sampler::normalizer;
 /// The file's name in a run folder.
 const FILE: &str = "film.jsonl";
 
-/// A film that is being made.
+/// The writer of a run's snapshots.
 #[derive(Debug)]
 pub struct Film {
     path: PathBuf,
@@ -34,10 +34,10 @@ pub struct Film {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Probe {
     text: String,
-    /// What the model reads.
+    /// The input of the model.
     ids: Vec<u32>,
     tokens: Vec<String>,
-    /// The token that is asked.
+    /// The position of the predicted token.
     position: usize,
     target: u32,
     answer: String,
@@ -49,7 +49,7 @@ struct Opening {
     probes: Vec<Probe>,
 }
 
-/// What the model makes of the probes at one step.
+/// The model's predictions for the probes at one step.
 #[derive(Serialize)]
 struct Frame {
     step: u64,
@@ -57,28 +57,27 @@ struct Frame {
     probes: Vec<Seen>,
 }
 
-/// What the model makes of one probe.
+/// The model's prediction for one probe.
 #[derive(Serialize)]
 struct Seen {
     /// `[layer][head][query][key]`, to four decimals.
     attentions: Vec<Vec<Vec<Vec<f32>>>>,
-    /// Entropy in nats of what the asked token looks at, `[layer][head]`.
+    /// Entropy in nats of the attention weights at the predicted position, `[layer][head]`.
     entropies: Vec<Vec<f32>>,
     next: Vec<NextToken>,
-    /// Of the answer.
+    /// The probability of the answer.
     probability: f64,
-    /// Between hidden state and the answer's row of the vocabulary head, in degrees.
+    /// The angle between the hidden state and the answer's row of the vocabulary head, in degrees.
     angle: Option<f64>,
     /// The hidden state's Euclidean norm.
     length: f64,
 }
 
 impl Film {
-    /// Opens `film.jsonl` of a run folder; `step` is where the run stands: later frames, which a run to be resumed may
-    /// have left, are cut off.
+    /// Opens `film.jsonl` of a run folder at `step`: later frames, which a resumed run may have left, are cut off.
     ///
     /// # Errors
-    /// Where the file can't be written, or a probe has fewer than two tokens or more than the model reads.
+    /// Returns an error if the file can't be written, or a probe has fewer than two tokens or more than the model reads.
     pub fn open(
         run: &Path,
         probes: &[String],
@@ -96,13 +95,13 @@ impl Film {
             let at = serde_json::from_str::<serde_json::Value>(frame)
                 .ok()
                 .and_then(|frame| frame["step"].as_u64());
-            // A line that was cut short by a crash is no frame.
+            // A line truncated by a crash is not a frame.
             if at.is_some_and(|at| at <= step) {
                 kept += frame;
                 kept.push('\n');
             }
         }
-        // Frames take a run's time to make: a crash here must not cost them.
+        // Frames take a run's time to make: a crash here must not lose them.
         let unfinished = run.join(".tmp-film.jsonl");
         let replace = || {
             std::fs::write(&unfinished, kept)?;
@@ -116,7 +115,7 @@ impl Film {
     /// Adds the frame of a step.
     ///
     /// # Errors
-    /// Where the file can't be written, or the model fails.
+    /// Returns an error if the file can't be written, or the model fails.
     pub fn record(
         &self,
         model: &Transformer,
@@ -132,7 +131,7 @@ impl Film {
     }
 }
 
-/// Adds a line to a file, or nothing of it.
+/// Appends a line to a file completely or not at all.
 fn append(mut file: &File, line: &[u8]) -> std::io::Result<()> {
     let before = file.metadata()?.len();
     file.write_all(line).inspect_err(|_| {
@@ -160,7 +159,7 @@ fn probe(text: &str, tokenizer: &Tokenizer, model: &Transformer) -> Result<Probe
     let (Some(&target), true) = (ids.last(), ids.len() >= 2 && ids.len() <= context + 1) else {
         let n = ids.len();
         return Err(Error::Prompt(format!(
-            "the probe {text:?} has {n} tokens; wanted 2 to {}: words to read, and the answer as the last",
+            "the probe {text:?} has {n} tokens; wanted 2 to {}: the input and, last, the answer",
             context + 1
         )));
     };
@@ -184,15 +183,15 @@ fn probe(text: &str, tokenizer: &Tokenizer, model: &Transformer) -> Result<Probe
 
 fn look(probe: &Probe, model: &Transformer, tokenizer: &Tokenizer) -> Result<Seen, Error> {
     let n_layer = model.config().n_layer;
-    let mut recorder = Recorder::of(&(0..n_layer).map(Site::Weights).collect::<Vec<_>>());
+    let mut recorder = Recorder::of(&(0..n_layer).map(Site::AttentionWeights).collect::<Vec<_>>());
     let hidden_btd =
-        model.forward(&Input::new(&probe.ids, 1, model.device())?, &mut Run::probed(&mut recorder))?;
+        model.forward(&Input::new(&probe.ids, 1, model.device())?, &mut Pass::probed(&mut recorder))?;
     let asked = hidden_btd.narrow(1, probe.position, 1)?;
     let logits: Vec<f32> =
-        model.logits(&asked, &mut Run::inference())?.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+        model.logits(&asked, &mut Pass::inference())?.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
     let mut attentions = Vec::new();
     for layer in 0..n_layer {
-        if let Some(weights) = recorder.get(Site::Weights(layer)) {
+        if let Some(weights) = recorder.get(Site::AttentionWeights(layer)) {
             attentions.push(weights.squeeze(0)?.to_dtype(DType::F32)?.to_vec3::<f32>()?);
         }
     }
@@ -217,7 +216,7 @@ fn look(probe: &Probe, model: &Transformer, tokenizer: &Tokenizer) -> Result<See
     })
 }
 
-/// The angle between the hidden state and a token's row of the vocabulary head; none where a layer stands between them.
+/// The angle between the hidden state and a token's row of the vocabulary head; `None` if a layer is between them.
 fn angle(model: &Transformer, target: u32, hidden: &[f32]) -> Result<Option<f64>, Error> {
     if model.config().head != Head::NextToken {
         return Ok(None);
@@ -237,7 +236,7 @@ mod tests {
     use vulpes_model::{ModelSection, config::Family};
 
     #[test]
-    fn frames_are_added_and_those_after_the_step_of_a_resume_are_cut() {
+    fn frames_after_the_step_of_a_resume_are_dropped() {
         let text = "The quick brown fox jumps over the lazy dog .";
         let tokenizer = Tokenizer::train(&TokenizerConfig::default(), [text]).unwrap();
         let section =
@@ -265,7 +264,7 @@ mod tests {
         let seen = &lines[1]["probes"][0];
         assert_eq!(seen["attentions"][0][0].as_array().unwrap().len(), 4);
         assert!(seen["angle"].as_f64().unwrap() > 0.0 && seen["probability"].as_f64().unwrap() > 0.0);
-        // Another film is not continued.
+        // Snapshots of other probes are not continued.
         Film::open(&run, &["The lazy dog".to_owned()], &tokenizer, &model, 50).unwrap();
         assert_eq!(std::fs::read_to_string(run.join(FILE)).unwrap().lines().count(), 1);
         assert!(Film::open(&run, &["fox".to_owned()], &tokenizer, &model, 0).is_err());

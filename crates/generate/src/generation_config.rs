@@ -1,17 +1,18 @@
-//! `generation_config.json`: the defaults that a model folder brings, under transformers' names.
+//! `generation_config.json`: the defaults of a model folder, with transformers' names.
 
 use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use vulpes_data::Tokenizer;
 
 use crate::config::SampleConfig;
 use crate::error::Error;
 
 const FILE: &str = "generation_config.json";
 
-/// The file's key for each field of [`SampleConfig`] that it has a word for.
+/// The file's key for each field of [`SampleConfig`] that has one.
 const KEYS: [(&str, &str); 7] = [
     ("n", "max_new_tokens"),
     ("temp", "temperature"),
@@ -22,12 +23,12 @@ const KEYS: [(&str, &str); 7] = [
     ("repeat_last_n", "repeat_last_n"),
 ];
 
-/// The defaults for generation that lie beside a model's weights.
+/// The defaults for generation stored with a model's weights.
 ///
-/// Absent keys leave the built-in default; keys that concern other ways of generating (beams and so on) are left alone.
+/// Absent keys keep the built-in default; keys of other generation methods (such as beam search) are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct GenerationConfig {
-    /// `false` means greedy, whatever the temperature says.
+    /// `false` means greedy, for any temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub do_sample: Option<bool>,
     /// [`SampleConfig::temp`].
@@ -45,8 +46,8 @@ pub struct GenerationConfig {
     /// [`SampleConfig::repeat_penalty`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repetition_penalty: Option<f64>,
-    /// [`SampleConfig::repeat_last_n`], a key of Vulpes' own. Where it is absent, the penalty looks at the whole text, as
-    /// transformers' does.
+    /// [`SampleConfig::repeat_last_n`], a key that only Vulpes has. If absent, the penalty applies to the entire
+    /// text, as in transformers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat_last_n: Option<i64>,
     /// [`SampleConfig::n`].
@@ -57,7 +58,7 @@ pub struct GenerationConfig {
     pub eos_token_id: Option<OneOrMany>,
 }
 
-/// An id, or a list of them: both are written in the wild.
+/// An id or a list of ids: both occur in published folders.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum OneOrMany {
@@ -68,10 +69,11 @@ pub enum OneOrMany {
 }
 
 impl GenerationConfig {
-    /// Reads `generation_config.json` of a model folder; the empty config where the folder has none.
+    /// Reads `generation_config.json` of a model folder; returns an empty config if there is none.
     ///
     /// # Errors
-    /// Where the file can't be read, is not a JSON object, or a key has another type or is out of its range.
+    /// Returns an error if the file can't be read, is not a JSON object, or a key has another type or is out of
+    /// range.
     pub fn read(folder: &Path) -> Result<Self, Error> {
         Self::parse(folder, &read_object(folder)?.unwrap_or_default())
     }
@@ -79,12 +81,12 @@ impl GenerationConfig {
     fn parse(folder: &Path, object: &Map<String, Value>) -> Result<Self, Error> {
         let fail = |reason: String| Error::GenerationConfig { path: folder.join(FILE), reason };
         let number = |key: &str| typed(object, key, "a number", Value::as_f64).map_err(fail);
-        // 50.0 is as whole as 50.
+        // 50.0 counts as the integer 50.
         let whole = |value: &Value| {
             let number = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() < 1e15);
             value.as_i64().or(number.map(|number| number as i64))
         };
-        let count = |key: &str| typed(object, key, "a whole number", whole).map_err(fail);
+        let count = |key: &str| typed(object, key, "an integer", whole).map_err(fail);
         let config = Self {
             do_sample: typed(object, "do_sample", "true or false", Value::as_bool).map_err(fail)?,
             temperature: number("temperature")?,
@@ -123,9 +125,9 @@ impl GenerationConfig {
         }
     }
 
-    /// The sampler's settings: these defaults laid over `config`.
+    /// The sampler's settings: `config`, overridden by these defaults.
     pub fn over(&self, config: SampleConfig) -> SampleConfig {
-        // The key is transformers', and there its penalty looks at all of the text.
+        // The key is transformers', whose penalty applies to the entire text.
         let of_all = self.repetition_penalty.filter(|penalty| *penalty != 1.0).map(|_| -1);
         let temp = if self.do_sample == Some(false) { Some(0.0) } else { self.temperature };
         SampleConfig {
@@ -140,8 +142,8 @@ impl GenerationConfig {
         }
     }
 
-    /// The file's content for a model that was trained further: what its `folder` said, with `[sample]` = `config` over it
-    /// in the keys that were `given` there.
+    /// The file's content for a further trained model: that of its `folder`, overridden by those keys of `[sample]` =
+    /// `config` that were `given`.
     pub fn laid_over(
         folder: &Map<String, Value>,
         config: &SampleConfig,
@@ -162,6 +164,11 @@ impl GenerationConfig {
         object
     }
 
+    /// All tokens that end a text: those of this file, of the folder's `config.json`, and the tokenizer's.
+    pub fn end_ids(&self, of_folder: &[u32], tokenizer: &Tokenizer) -> Vec<u32> {
+        self.eos_ids().iter().chain(of_folder).copied().chain(tokenizer.eos_id()).collect()
+    }
+
     /// The ids of the tokens that end a text.
     pub fn eos_ids(&self) -> &[u32] {
         match &self.eos_token_id {
@@ -172,10 +179,10 @@ impl GenerationConfig {
     }
 }
 
-/// The JSON object of a folder's `generation_config.json`; `None` where there is none.
+/// The JSON object of a folder's `generation_config.json`; `None` if there is none.
 ///
 /// # Errors
-/// Where the file can't be read, or is not a JSON object.
+/// Returns an error if the file can't be read, or is not a JSON object.
 pub fn read_object(folder: &Path) -> Result<Option<Map<String, Value>>, Error> {
     let path = folder.join(FILE);
     let fail = |reason: String| Error::GenerationConfig { path: path.clone(), reason };
@@ -202,7 +209,7 @@ fn typed<T>(
     }
 }
 
-/// The end tokens; a negative id stands for none.
+/// The end tokens; a negative id means none.
 fn ids(value: &Value) -> Option<Option<OneOrMany>> {
     let id = |value: &Value| match value.as_i64()? {
         negative if negative < 0 => Some(None),
@@ -226,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_from_sample_writes_reads_back() {
+    fn written_settings_are_read_back() {
         let config =
             SampleConfig { n: 7, temp: 0.0, top_k: 3, repeat_penalty: 1.1, ..SampleConfig::default() };
         let file = serde_json::to_string(&GenerationConfig::from_sample(&config, Some(4))).unwrap();
@@ -236,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn transformers_own_files_are_read() {
+    fn files_of_transformers_are_read() {
         let file = r#"{"_from_model_config": true, "bos_token_id": 1, "eos_token_id": [2, 3], "temperature": 0.6,
                        "top_p": 0.9, "transformers_version": "5.0.0"}"#;
         let read = parsed(file).unwrap();
@@ -246,16 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_the_file_has_no_defaults_and_a_broken_one_is_named() {
+    fn a_missing_file_means_no_defaults_and_a_broken_one_is_reported() {
         let folder = std::env::temp_dir().join(format!("vulpes-generation-config-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         assert_eq!(GenerationConfig::read(&folder).unwrap(), GenerationConfig::default());
         std::fs::write(folder.join(FILE), "{\"top_k\": \"many\"}").unwrap();
         let error = GenerationConfig::read(&folder).unwrap_err().to_string();
-        assert!(
-            error.contains(FILE) && error.contains("top_k is \"many\"; wanted a whole number"),
-            "{error}"
-        );
+        assert!(error.contains(FILE) && error.contains("top_k is \"many\"; wanted an integer"), "{error}");
         std::fs::write(folder.join(FILE), "{\"top_k\": 3,").unwrap();
         let error = GenerationConfig::read(&folder).unwrap_err().to_string();
         assert!(error.contains(FILE) && error.contains("line 1"), "{error}");
@@ -263,13 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_as_meant_and_faults_name_the_key() {
+    fn invalid_values_are_reported_with_their_key() {
         let read = parsed(r#"{"top_k": 50.0, "eos_token_id": -1, "top_p": null}"#).unwrap();
         assert_eq!((read.top_k, read.eos_ids(), read.top_p), (Some(50), &[][..], None));
         assert_eq!(parsed(r#"{"eos_token_id": [3, -1]}"#).unwrap().eos_ids(), [3]);
         for (file, wanted) in [
             (r#"{"top_p": 1.5}"#, "generation_config.json: top_p is 1.5; wanted 0 to 1"),
-            (r#"{"top_k": 1.5}"#, "top_k is 1.5; wanted a whole number"),
+            (r#"{"top_k": 1.5}"#, "top_k is 1.5; wanted an integer"),
             (r#"{"repetition_penalty": 0}"#, "repetition_penalty is 0; wanted a number above 0"),
             (r#"{"eos_token_id": "</s>"}"#, "eos_token_id is \"</s>\"; wanted a token's id"),
             (r#"{"do_sample": 1}"#, "do_sample is 1; wanted true or false"),
@@ -280,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_penalty_of_transformers_looks_at_the_whole_text_and_one_of_ours_as_far_as_it_says() {
+    fn repeat_last_n_limits_the_penalty_and_defaults_to_the_entire_text() {
         let last_n = |file: &str| parsed(file).unwrap().over(SampleConfig::default()).repeat_last_n;
         assert_eq!(last_n(r#"{"repetition_penalty": 1.2}"#), -1);
         assert_eq!(last_n(r#"{"repetition_penalty": 1.2, "repeat_last_n": 8}"#), 8);
@@ -288,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_folder_said_stays_but_for_what_was_given() {
+    fn given_keys_override_those_of_the_folder() {
         let folder =
             r#"{"temperature": 0.6, "top_p": 0.9, "do_sample": true, "pad_token_id": 3, "num_beams": 1}"#;
         let folder: Map<String, Value> = serde_json::from_str(folder).unwrap();

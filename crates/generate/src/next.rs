@@ -1,4 +1,4 @@
-//! The table of the likeliest tokens.
+//! Tables of the most likely tokens.
 
 use serde::Serialize;
 
@@ -12,16 +12,16 @@ pub struct NextToken {
     pub id: u32,
     /// The token's text.
     pub text: String,
-    /// Its probability: `exp(logit) / Σ exp`, over the whole vocabulary.
+    /// Its probability: `exp(logit) / Σ exp`, over the entire vocabulary.
     pub probability: f64,
     /// Its logit.
     pub logit: f32,
 }
 
-/// The `n` likeliest tokens by `logits`, greatest first, equal ones by id.
+/// The `n` most likely tokens by `logits`, largest first, ties by id.
 ///
 /// # Errors
-/// Where no probabilities follow from the logits.
+/// Returns an error if the logits yield no probabilities.
 ///
 /// # Examples
 /// ```
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_the_softmax_greatest_first() {
+    fn the_table_is_the_softmax_largest_first() {
         // The first example of the walkthrough: fox 0.288, jumps 0.269.
         let table = next_tokens(&[0.435, 0.381, 0.672, 0.6045], 9, &|id| id.to_string()).unwrap();
         assert_eq!(table.iter().map(|line| line.id).collect::<Vec<_>>(), [2, 3, 0, 1]);

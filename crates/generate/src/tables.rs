@@ -1,52 +1,58 @@
-//! What a model says of a prompt as it stands: the likeliest next tokens, or those for each mask.
+//! Next-token and fill-mask distributions of a prompt.
 
 use serde::Serialize;
 use vulpes_data::Tokenizer;
-use vulpes_model::{Head, Input, Run, Transformer};
+use vulpes_model::{Head, Input, ModelConfig, Pass, Transformer};
 
 use crate::engine::to_rows;
 use crate::error::Error;
 use crate::next::{NextToken, next_tokens};
 use crate::prompt::token_text;
 use crate::sampler::{Choice, Sampler};
+use crate::source::{Hand, Source, read_whole};
 
-/// The likeliest tokens for one mask.
+/// The most likely tokens for one mask.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MaskTable {
-    /// The mask's place in the prompt, from 0.
+    /// The mask's position in the prompt, from 0.
     pub position: usize,
-    /// The table, greatest first.
+    /// The table, largest first.
     pub next: Vec<NextToken>,
 }
 
-/// The end of `ids` that the context has room for, and how many tokens were left out before it.
-pub fn last_window<'a>(model: &Transformer, ids: &'a [u32]) -> (&'a [u32], usize) {
-    let n_left_out = ids.len().saturating_sub(model.config().context_len);
+/// The end of `ids` that fits into the context, and how many tokens were left out before it.
+pub fn last_window<'a>(config: &ModelConfig, ids: &'a [u32]) -> (&'a [u32], usize) {
+    let n_left_out = ids.len().saturating_sub(config.context_len);
     (&ids[n_left_out..], n_left_out)
 }
 
-/// The `n` likeliest tokens after `ids`.
+/// The `n` most likely tokens after `ids`.
 ///
 /// # Errors
-/// Where the model predicts no next token, or an operation fails.
-pub fn next_table(
-    model: &Transformer,
+/// Returns an error if the model predicts no next token, or an operation fails.
+pub fn next_table<'m>(
+    model: impl Into<Source<'m>>,
     tokenizer: &Tokenizer,
     ids: &[u32],
     n: usize,
 ) -> Result<Vec<NextToken>, Error> {
-    if model.config().head != Head::NextToken {
+    let source = model.into();
+    if source.head() != Head::NextToken {
         return Err(Error::Prompt("this model does not predict the next token".into()));
     }
-    let (window, _) = last_window(model, ids);
-    let logits = logits_of(model, window)?;
-    next_tokens(logits.last().map_or(&[], Vec::as_slice), n, &|id| token_text(tokenizer, id))
+    let window = &ids[ids.len().saturating_sub(source.context_len())..];
+    let logits = match source {
+        Source::Tensors(model) => logits_of(model, window)?.pop().unwrap_or_default(),
+        Source::Packed(decoder) => Hand::Lent(decoder).read_prompt(window)?.1,
+        Source::Own(model) => read_whole(model, window)?,
+    };
+    next_tokens(&logits, n, &|id| token_text(tokenizer, id))
 }
 
-/// The `n` likeliest tokens for each mask of `ids`.
+/// The `n` most likely tokens for each mask of `ids`.
 ///
 /// # Errors
-/// Where the model fills no masks, the prompt has none or is longer than the context, or an operation fails.
+/// Returns an error if the model fills no masks, the prompt has none or is longer than the context, or an operation fails.
 pub fn mask_tables(
     model: &Transformer,
     tokenizer: &Tokenizer,
@@ -62,10 +68,11 @@ pub fn mask_tables(
     masks.iter().map(table).collect()
 }
 
-/// Fills the masks of `ids` from left to right, each seeing those filled before it; the filled ids and the choices.
+/// Fills the masks of `ids` from left to right, each conditioned on those filled before it; returns the filled ids
+/// and the choices.
 ///
 /// # Errors
-/// As [`mask_tables`].
+/// As for [`mask_tables`].
 pub fn fill_masks(
     model: &Transformer,
     tokenizer: &Tokenizer,
@@ -99,13 +106,13 @@ fn masks(model: &Transformer, tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<
     if places.is_empty() {
         let mask = tokenizer.id_to_token(mask).unwrap_or_default();
         return fail(format!(
-            "this model fills masks, but the prompt has none: write {mask} for a word to be found"
+            "this model fills masks, but the prompt has none: write {mask} for each missing word"
         ));
     }
     let context = model.config().context_len;
     if ids.len() > context {
         return fail(format!(
-            "the prompt has {} tokens, the model reads at most {context}: shorten it",
+            "the prompt has {} tokens, but the model reads at most {context}; shorten it",
             ids.len()
         ));
     }
@@ -115,6 +122,6 @@ fn masks(model: &Transformer, tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<
 /// The logits at every position.
 fn logits_of(model: &Transformer, ids: &[u32]) -> Result<Vec<Vec<f32>>, Error> {
     let input = Input::new(ids, 1, model.device())?;
-    let hidden = model.forward(&input, &mut Run::inference())?;
-    Ok(to_rows(&model.logits(&hidden, &mut Run::inference())?.squeeze(0)?)?)
+    let hidden = model.forward(&input, &mut Pass::inference())?;
+    Ok(to_rows(&model.logits(&hidden, &mut Pass::inference())?.squeeze(0)?)?)
 }

@@ -1,4 +1,4 @@
-//! What can go wrong while a model is looked at.
+//! Errors of explaining a model.
 
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -10,19 +10,19 @@ pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
-    /// The model can't be put together.
+    /// The model is incomplete.
     #[error(transparent)]
     Model(#[from] vulpes_model::Error),
     /// The tokenizer failed.
     #[error(transparent)]
     Data(#[from] vulpes_data::Error),
     /// A quantity that the loss should depend on got no gradient.
-    #[error("no gradient reached {0}: an operation before the loss has no backward")]
+    #[error("no gradient reached {0}: an operation before the loss has no backward pass")]
     NoGradient(String),
-    /// A place of the model that the probe was to see has no value.
-    #[error("the model showed nothing at {0}")]
+    /// A site of the model that the probe should record has no value.
+    #[error("the model recorded nothing at {0}")]
     NotSeen(String),
-    /// A text, or a part of the model to look at, that can't be used.
+    /// A text, or a part of the model to inspect, that can't be used.
     #[error("{0}")]
     Text(String),
     /// A file can't be read or written.
@@ -30,16 +30,16 @@ pub enum Error {
     File {
         /// The file.
         path: std::path::PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A run that was not filmed.
+    /// A run without snapshots.
     #[error("{run} has no film: set train.film = true and train.probes = [\"a sentence\"] in its config and train it", run = run.display())]
     NoFilm {
         /// The run's folder.
         run: std::path::PathBuf,
     },
-    /// A film that is not what the training program writes.
+    /// A `film.jsonl` that is not what the training program writes.
     #[error("{path}, line {line}: {what}", path = path.display())]
     Film {
         /// The file.

@@ -1,30 +1,39 @@
-//! Who learns from a prediction: the gradient of its loss, by the part that each matrix plays in attention, by block,
-//! and by parameter.
+//! The gradient norms of one prediction's loss, by role in attention, by block and by parameter.
 
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 use vulpes_generate::NextToken;
-use vulpes_model::{Head, Location, Part, Role, Run, Transformer, parameter_specs};
+use vulpes_model::{Head, Location, Part, Pass, Role, Transformer, parameter_specs};
 use vulpes_ops::{self as ops, CrossEntropyOptions, Gradients};
 
 use crate::error::Error;
 use crate::explanation::{Explanation, Subject, softmax};
 
-/// The gradient of the loss by every parameter.
+/// One backward pass: a loss, and its gradient with respect to every parameter.
+#[derive(Debug)]
+pub struct LossGradients {
+    /// The true token.
+    pub(crate) target: u32,
+    /// Its cross-entropy at the target position, in nats.
+    pub(crate) loss: f64,
+    pub(crate) gradients: Gradients,
+}
+
+/// The gradient of the loss with respect to every parameter, as norms.
 #[derive(Clone, Debug, Serialize)]
 pub struct GradientFlow {
     /// The true token.
     pub target: NextToken,
-    /// Cross-entropy at the asked token, in nats.
+    /// Cross-entropy at the target position, in nats.
     pub loss: f64,
     /// The norm of all gradients together.
     pub norm: f64,
-    /// By the part that a parameter plays, over all blocks, in the order in which the loss reaches them: Wout, the
+    /// By the role of a parameter, over all blocks, in the order in which the loss reaches them: Wout, the
     /// feed-forward layers, Wo, Wv, Wq, Wk, norms, embeddings.
     pub roles: Vec<Flow>,
-    /// The parts of the model in its order: embedding, blocks, head.
+    /// By part of the model in forward order: embedding, blocks, head.
     pub parts: Vec<Flow>,
     /// Every parameter.
     pub parameters: Vec<Flow>,
@@ -37,21 +46,22 @@ pub struct Flow {
     pub name: String,
     /// The gradient's Euclidean norm.
     pub norm: f64,
-    /// Its share in the squared norm of all.
+    /// Its share of the squared norm of all.
     pub share: f64,
 }
 
-/// The gradients of the loss that `target` has at the asked token; `model` is the subject's, with autograd.
+/// The gradient norms of the loss; `model` is the subject's, with autograd.
 ///
 /// # Errors
-/// Where the model has no loss, or an operation fails.
+/// Returns an error if an operation fails.
 pub fn gradient_flow(
     subject: &Subject,
     model: &Transformer,
     explanation: &Explanation,
-    target: u32,
+    of_loss: &LossGradients,
 ) -> Result<GradientFlow, Error> {
-    let (gradients, loss) = backward(model, explanation, target)?;
+    let LossGradients { target, loss, gradients } = of_loss;
+    let target = *target;
     let asked = explanation.position.min(explanation.logits.len() - 1);
     let square = |tensor: &Tensor| -> Result<f64, Error> {
         Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()?)
@@ -61,7 +71,7 @@ pub fn gradient_flow(
         squares.push((name.to_owned(), gradient.map_or(Ok(0.0), square)?));
     }
     let total: f64 = squares.iter().map(|(_, square)| square).sum();
-    // A prediction that is certain has no gradient at all, and nobody a share in it.
+    // A prediction that is certain has no gradient at all, so all shares are 0.
     let share = |square: f64| if total > 0.0 { square / total } else { 0.0 };
     let flow = |(name, square): (String, f64)| Flow { name, norm: square.sqrt(), share: share(square) };
     let roles: BTreeMap<String, Role> =
@@ -83,7 +93,7 @@ pub fn gradient_flow(
             probability: softmax(logits)[target as usize],
             logit: logits[target as usize],
         },
-        loss,
+        loss: *loss,
         norm: total.sqrt(),
         roles,
         parts,
@@ -91,27 +101,30 @@ pub fn gradient_flow(
     })
 }
 
-/// The gradients of the loss that `target` has at the asked token, and that loss.
-pub(crate) fn backward(
+/// The gradients of the loss of `target` at the target position; `model` is the subject's, with autograd.
+///
+/// # Errors
+/// Returns an error if the model has no loss, or an operation fails.
+pub fn loss_gradients(
     model: &Transformer,
     explanation: &Explanation,
     target: u32,
-) -> Result<(Gradients, f64), Error> {
+) -> Result<LossGradients, Error> {
     let input = explanation.input(model)?;
-    let hidden = model.forward(&input, &mut Run::inference())?;
+    let hidden = model.forward(&input, &mut Pass::inference())?;
     let hidden = model.read_by_head(&hidden, &input)?;
     let asked = explanation.position.min(explanation.logits.len() - 1);
     let mut targets = vec![-100; explanation.logits.len()];
     targets[asked] = i64::from(target);
-    let loss = model.loss(&hidden, &targets, &CrossEntropyOptions::default(), &Run::inference())?.sum;
+    let loss = model.loss(&hidden, &targets, &CrossEntropyOptions::default(), &Pass::inference())?.sum;
     let named: Vec<_> = model.parameters().iter().map(|(name, var)| (name.to_owned(), var.clone())).collect();
     let mut gradients = Gradients::new(&named)?;
     ops::backward(&loss, &mut gradients)?;
-    Ok((gradients, loss.to_dtype(DType::F64)?.to_scalar()?))
+    Ok(LossGradients { target, loss: loss.to_dtype(DType::F64)?.to_scalar()?, gradients })
 }
 
-/// The name of a parameter's part in attention, with a number that puts the parts in the order in which the loss reaches
-/// them.
+/// The name of a parameter's role in attention, with a number that sorts the roles in the order in which the loss
+/// reaches them.
 ///
 /// A tied vocabulary head is the embeddings' own matrix: its gradient is the sum of both uses.
 fn group_of(role: &Role, tied: bool) -> (usize, String) {
@@ -124,12 +137,12 @@ fn group_of(role: &Role, tied: bool) -> (usize, String) {
         Part::Key => (5, "Wk"),
         Part::Norm => (6, "norms"),
         Part::Token if tied => (7, "embeddings, Wout too"),
-        Part::Token | Part::Position | Part::TokenType => (7, "embeddings"),
+        Part::Token | Part::Position | Part::TokenType | Part::Pair => (7, "embeddings"),
     };
     (order, name.to_owned())
 }
 
-/// Where in the model a parameter is, with a number that puts the places in forward order.
+/// Where in the model a parameter is, with a number that sorts the locations in forward order.
 fn location_of(role: &Role) -> (usize, String) {
     match role.location {
         Location::Embedding => (0, "embedding".into()),
@@ -148,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_parameter_is_filed_under_its_part_in_attention() {
+    fn every_parameter_has_its_role() {
         let section = ModelSection { family: Some(Family::Bert), ..ModelSection::default() };
         let specs = parameter_specs(&section.resolve(20, Head::MaskedToken));
         let role = |name: &str| specs.iter().find(|spec| spec.name == name).expect(name).role;

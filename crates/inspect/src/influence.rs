@@ -1,5 +1,4 @@
-//! What a prediction hangs on: how it forms layer by layer, what it loses without each token, and which rows of
-//! the head make its logits.
+//! The logit lens, attention knockouts and the head's projection of one prediction.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,41 +6,41 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 use vulpes_generate::NextToken;
-use vulpes_model::{Head, HeadLayer, Recorder, Run, Site};
+use vulpes_model::{Head, HeadLayer, Pass, Recorder, Site};
 
 use crate::error::Error;
 use crate::explanation::Explanation;
 use crate::explanation::{Subject, next_tokens, seen, softmax};
 use crate::way::kept;
 
-/// What the model would say if it ended after some layer.
+/// The prediction that the model would make if it ended after some layer.
 #[derive(Clone, Debug, Serialize)]
 pub struct LensLayer {
-    /// After what: `embedding`, `block 0`, ….
+    /// The layer: `embedding`, `block 0`, ….
     pub after: String,
-    /// The likeliest tokens there, through the final norm and the vocabulary head.
+    /// The most likely tokens there, through the final norm and the vocabulary head.
     pub next: Vec<NextToken>,
-    /// The probability there of what the whole model finds likeliest.
+    /// The probability there of the complete model's most likely output.
     pub probability: f64,
 }
 
-/// What the asked token loses when attention to one token is cut off, in every layer and head.
+/// The target's loss when attention to one token is cut off, in every layer and head.
 #[derive(Clone, Debug, Serialize)]
 pub struct Knockout {
-    /// The place of the token that nobody may look at.
+    /// The position of the token that is hidden.
     pub position: usize,
     /// The change in the target's log-probability, in nats: below 0 the token was needed.
     pub change: f64,
 }
 
-/// The head's last matrix, as far as it leads to the likeliest outputs: `logit = row · vector [+ bias]`.
+/// The rows of the head's last matrix for the most likely outputs: `logit = row · vector [+ bias]`.
 #[derive(Clone, Debug)]
 pub struct Projection {
     /// The outputs, words or labels, each once.
     pub ids: Vec<u32>,
-    /// How wide a row is.
+    /// The width of a row.
     pub width: usize,
-    /// The row of each output, `[n][d]`; of wide ones the first numbers.
+    /// The row of each output, `[n][d]`; of wide ones the first values.
     pub rows: Vec<Vec<f32>>,
     /// The bias of each output, `[n]`.
     pub bias: Option<Vec<f32>>,
@@ -49,11 +48,11 @@ pub struct Projection {
     pub is_tied: bool,
 }
 
-/// The logit lens ([nostalgebraist 2020](https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru)): the stream after each
-/// block, read out as if the model ended there.
+/// The logit lens ([nostalgebraist 2020](https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru)): the residual stream
+/// after each block, decoded as if the model ended there.
 ///
 /// # Errors
-/// Where an operation fails.
+/// Returns an error if an operation fails.
 pub fn logit_lens(subject: &Subject, explanation: &Explanation) -> Result<Vec<LensLayer>, Error> {
     let model = subject.model;
     let (Head::NextToken | Head::MaskedToken, Some(top)) = (model.config().head, explanation.next.first())
@@ -68,11 +67,11 @@ pub fn logit_lens(subject: &Subject, explanation: &Explanation) -> Result<Vec<Le
     let mut layers = Vec::new();
     for site in sites {
         let stream = seen(&recorder, site)?.narrow(1, explanation.position, 1)?;
-        // A bare block's stream can be narrower than the embedding: what the head can't read has no lens.
+        // A bare block's stream can be narrower than the embedding: if the head can't read it, there is no lens.
         if stream.dim(2)? != model.config().d_hidden() {
             continue;
         }
-        let logits = model.logits(&model.read_out(&stream)?, &mut Run::inference())?;
+        let logits = model.logits(&model.read_out(&stream)?, &mut Pass::inference())?;
         let logits: Vec<f32> = logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
         layers.push(LensLayer {
             after: match site {
@@ -86,12 +85,12 @@ pub fn logit_lens(subject: &Subject, explanation: &Explanation) -> Result<Vec<Le
     Ok(layers)
 }
 
-/// Cuts attention to each token in turn, and sees what the asked token makes of `target` then.
+/// Cuts attention to each token in turn, and measures the effect on `target`.
 ///
-/// The asked token itself is left alone.
+/// The target position itself is never cut.
 ///
 /// # Errors
-/// Where an operation fails.
+/// Returns an error if an operation fails.
 pub fn knockouts(subject: &Subject, explanation: &Explanation, target: u32) -> Result<Vec<Knockout>, Error> {
     let (n, position) = (explanation.ids.len(), explanation.position);
     let asked = position.min(explanation.logits.len() - 1);
@@ -100,8 +99,8 @@ pub fn knockouts(subject: &Subject, explanation: &Explanation, target: u32) -> R
     let cut: Vec<usize> = (0..n).filter(|&j| j != position && (!causal || j < position)).collect();
     let mut knockouts = Vec::new();
     for &j in &cut {
-        let keep: Arc<[u8]> = (0..n).map(|i| u8::from(i != j)).collect();
-        let input = explanation.input(subject.model)?.with_keep(keep);
+        let padding_mask: Arc<[u8]> = (0..n).map(|i| u8::from(i != j)).collect();
+        let input = explanation.input(subject.model)?.with_padding_mask(padding_mask);
         let logits = subject.run(&input, &mut Recorder::of(&[]))?;
         let without = softmax(&logits[asked])[target as usize].ln();
         knockouts.push(Knockout { position: j, change: without - whole });
@@ -109,10 +108,10 @@ pub fn knockouts(subject: &Subject, explanation: &Explanation, target: u32) -> R
     Ok(knockouts)
 }
 
-/// What makes the logits of the `n` likeliest outputs of every token; `None` for a model without a head.
+/// The rows of the head's matrix for the `n` most likely outputs of every token; `None` for a model without a head.
 ///
 /// # Errors
-/// Where an operation fails.
+/// Returns an error if an operation fails.
 pub fn projection(
     subject: &Subject,
     explanation: &Explanation,
@@ -120,7 +119,7 @@ pub fn projection(
 ) -> Result<Option<Projection>, Error> {
     let layers = subject.model.layers();
     let (weight, bias, is_tied) = match &layers.head {
-        // What a cap makes of them is no product.
+        // Capped logits are not a plain product.
         HeadLayer::Vocabulary { softcap: Some(_), .. } => return Ok(None),
         HeadLayer::Vocabulary { weight, bias, .. } => {
             (weight.as_ref().unwrap_or(&layers.embedding.token), bias.as_ref(), weight.is_none())

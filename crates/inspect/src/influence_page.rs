@@ -1,4 +1,4 @@
-//! What a prediction hangs on, as a page for a terminal.
+//! What a prediction depends on, printed to a terminal.
 
 use std::io::Result;
 
@@ -10,16 +10,16 @@ use crate::influence::{Knockout, LensLayer};
 use crate::terminal::{Cell, Paper, fixed, shown};
 use crate::update::Update;
 
-/// Writes how the prediction forms layer by layer.
+/// Prints how the prediction forms layer by layer.
 ///
 /// # Errors
-/// Where the page can't be written.
+/// Returns an error if the page can't be written.
 pub fn print_lens(lens: &[LensLayer], explanation: &Explanation, paper: &mut Paper) -> Result<()> {
     if lens.is_empty() {
         return Ok(());
     }
     paper.heading("How the prediction forms, layer by layer")?;
-    paper.note("What the model would say if it ended there (logit lens).")?;
+    paper.note("What the model would predict if it ended there (logit lens).")?;
     let n_top = paper.words_beside(26);
     let rows: Vec<Vec<Cell>> = lens
         .iter()
@@ -40,19 +40,20 @@ pub fn print_lens(lens: &[LensLayer], explanation: &Explanation, paper: &mut Pap
     paper.table(&["after", "probability", "likeliest"], &rows)
 }
 
-/// Writes what the prediction loses without each token.
+/// Prints what the prediction loses without each token.
 ///
 /// # Errors
-/// Where the page can't be written.
+/// Returns an error if the page can't be written.
 pub fn print_knockouts(
     knockouts: &[Knockout],
     target: &str,
     explanation: &Explanation,
     paper: &mut Paper,
 ) -> Result<()> {
-    paper.heading(&format!("What \"{}\" hangs on", shown(target)))?;
+    paper.heading(&format!("What \"{}\" depends on", shown(target)))?;
     paper.note(
-        "The change in its log-probability when nobody may look at a word, in any layer. Below 0: the word is needed.",
+        "The change in its log-probability when a word is hidden from all others, in every layer. Below 0: \
+         the word is needed.",
     )?;
     let signed = |change: f64| match fixed(change, 4) {
         below if below.starts_with('-') => below,
@@ -62,18 +63,19 @@ pub fn print_knockouts(
         .iter()
         .map(|k| vec![shown(&explanation.pieces[k.position]).into(), signed(k.change).into()])
         .collect();
-    paper.table(&["cut off", "change"], &rows)
+    paper.table(&["hidden", "change"], &rows)
 }
 
-/// Writes the backward pass: the loss, and the gradient of every part of the model; of every parameter where they are
+/// Prints the backward pass: the loss, and the gradient of every part of the model; of every parameter if they are
 /// few.
 ///
 /// # Errors
-/// Where the page can't be written.
+/// Returns an error if the page can't be written.
 pub fn print_gradients(flow: &GradientFlow, explanation: &Explanation, paper: &mut Paper) -> Result<()> {
-    paper.heading("Backward pass: where the model learns from this")?;
+    paper.heading("Backward pass: where the gradient goes")?;
     paper.text(&format!(
-        "1. Compute loss. The true word is \"{}\"; the model gave it {:.4}, so the loss is -ln({:.4}) = {:.4}.",
+        "1. Compute loss. The true word is \"{}\"; the model's probability for it is {:.4}, so the loss is \
+         -ln({:.4}) = {:.4}.",
         shown(&flow.target.text),
         flow.target.probability,
         flow.target.probability,
@@ -81,8 +83,8 @@ pub fn print_gradients(flow: &GradientFlow, explanation: &Explanation, paper: &m
     ))?;
     paper.text(
         "2. Backpropagate through the output projection, the context vector, the V vectors and the attention scores. \
-         Each part learns as much as it contributed to the prediction error: its gradient's norm, and its share in the \
-         squared norm of all.",
+         Each part learns as much as it contributed to the prediction error: its gradient's norm, and its \
+         share of the squared norm of all.",
     )?;
     paper.blank()?;
     table("part", &flow.roles, paper)?;
@@ -107,12 +109,12 @@ pub fn print_gradients(flow: &GradientFlow, explanation: &Explanation, paper: &m
     Ok(())
 }
 
-/// Writes what one update does: the rate, the loss and the likeliest outputs, before and after.
+/// Prints the effect of one update: the rate, the loss and the most likely outputs, before and after.
 ///
 /// # Errors
-/// Where the page can't be written.
+/// Returns an error if the page can't be written.
 pub fn print_update(update: &Update, explanation: &Explanation, paper: &mut Paper) -> Result<()> {
-    paper.heading("One update: what the model would say after it")?;
+    paper.heading("One update: the prediction after it")?;
     let truth = shown(&explanation.piece(&update.truth));
     let supposed = match update.is_supposed {
         true => format!("Suppose that \"{truth}\", the second choice, had been the true answer. "),
@@ -128,7 +130,8 @@ pub fn print_update(update: &Update, explanation: &Explanation, paper: &mut Pape
     ))?;
     let [value, gradient, after] = update.one_number;
     paper.text(&format!(
-        "One number of them all, the first of its row in Wout: {value:.4} - {} × ({gradient:.4}) = {after:.4}.",
+        "One of the parameters, the first of its row in Wout: {value:.4} - {} × ({gradient:.4}) = \
+         {after:.4}.",
         update.learning_rate
     ))?;
     paper.blank()?;
@@ -139,7 +142,7 @@ pub fn print_update(update: &Update, explanation: &Explanation, paper: &mut Pape
     paper.table(&["", "before", "after"], &update.outputs.iter().map(row).collect::<Vec<_>>())
 }
 
-/// How Q, K and V are made.
+/// How Q, K and V are computed.
 fn projections(explanation: &Explanation) -> String {
     let of_first = explanation.formulas.first().into_iter().flatten();
     let made = of_first.filter(|formula| formula.contains(" = W") && formula.starts_with(['Q', 'K', 'V']));

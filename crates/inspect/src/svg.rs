@@ -1,20 +1,20 @@
-//! Attention maps as SVG, for papers and readmes: one head with its tokens, or all heads as a grid.
+//! Attention maps as SVG, for papers and READMEs: one head with its tokens, or all heads as a grid.
 
 use std::fmt::Write;
 
 use crate::explanation::Explanation;
 use crate::terminal::shown;
 
-/// From weight 0 to 1, as on the page: one hue that darkens evenly, readable by the colour-blind and in print.
+/// From weight 0 to 1, as on the page: one hue that darkens evenly, readable by the color-blind and in print.
 const RAMP: [[f64; 3]; 2] = [[237.0, 241.0, 247.0], [11.0, 61.0, 145.0]];
 
-/// The map of one head: rows are queries, columns keys, with the tokens beside them and the numbers where they fit.
+/// The map of one head: rows are queries, columns keys, with tokens at the margins and the weights if they fit.
 pub fn head_svg(explanation: &Explanation, layer: usize, head: usize) -> String {
     let (n, cell) = (explanation.tokens.len(), 34);
     let names: Vec<String> = explanation.pieces.iter().map(|token| escaped(&shown(token))).collect();
     let margin =
         20 + 8 * explanation.pieces.iter().map(|token| shown(token).chars().count()).max().unwrap_or(0);
-    // The caption is to fit below a map of few tokens, too.
+    // The caption must fit below a map of few tokens, too.
     let (width, height) = ((margin + n * cell + 12).max(340), margin + n * cell + 74);
     let mut svg = open(width, height, &format!("Attention weights of layer {layer}, head {head}"));
     for (place, name) in names.iter().enumerate() {
@@ -31,16 +31,16 @@ pub fn head_svg(explanation: &Explanation, layer: usize, head: usize) -> String 
     scale(&mut svg, 8, height - 54);
     let _ = write!(
         svg,
-        r#"<text x="8" y="{}" class="note">layer {layer}, head {head}: rows ask, columns answer, rows sum to 1</text></svg>"#,
+        r#"<text x="8" y="{}" class="note">layer {layer}, head {head}: rows are queries, columns keys, rows sum to 1</text></svg>"#,
         height - 12
     );
     svg
 }
 
-/// The maps of all heads: a row for each layer, a column for each head, the tokens on both axes, a scale.
+/// The maps of all heads: a row per layer, a column per head, the tokens on both axes, a color scale.
 pub fn grid_svg(explanation: &Explanation) -> String {
     let n = explanation.tokens.len();
-    // Of many tokens the names would be too small to read; their places stand then.
+    // The names of many tokens would be too small to read; their positions are shown instead.
     let cell = (112 / n.max(1)).clamp(7, 28);
     let names: Vec<String> = explanation.pieces.iter().map(|token| escaped(&shown(token))).collect();
     let size = (cell + 2).clamp(7, 11);
@@ -83,13 +83,13 @@ pub fn grid_svg(explanation: &Explanation) -> String {
     scale(&mut svg, 8, height - 46);
     let _ = write!(
         svg,
-        r#"<text x="8" y="{}" class="note">rows ask, columns answer, rows sum to 1</text></svg>"#,
+        r#"<text x="8" y="{}" class="note">rows are queries, columns keys, rows sum to 1</text></svg>"#,
         height - 8
     );
     svg
 }
 
-/// What the colors stand for.
+/// The color scale.
 fn scale(svg: &mut String, x: usize, y: usize) {
     let _ = write!(svg, r#"<text x="{x}" y="{}" class="note">weight</text>"#, y + 12);
     for (place, weight) in [0.0, 0.01, 0.1, 0.25, 0.5, 1.0].into_iter().enumerate() {
@@ -154,7 +154,7 @@ fn map(
     }
 }
 
-/// How strongly a weight of 0 to 1 is drawn: small ones are seen, too.
+/// How strongly a weight from 0 to 1 is drawn: small ones are visible, too.
 fn level(weight: f64) -> f64 {
     weight.clamp(0.0, 1.0).powf(0.6)
 }
@@ -165,7 +165,7 @@ fn color(weight: f64) -> String {
     format!("#{:02x}{:02x}{:02x}", part(0), part(1), part(2))
 }
 
-/// A text as XML may hold it.
+/// A text escaped for XML.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,4 +1,4 @@
-//! One update: a single step of gradient descent on one prediction, and what the model says after it.
+//! One update: a single step of gradient descent on one prediction, and the prediction after it.
 
 use candle_core::{DType, Tensor};
 use serde::Serialize;
@@ -7,55 +7,57 @@ use vulpes_model::{HeadLayer, Recorder, Transformer};
 
 use crate::error::Error;
 use crate::explanation::{Explanation, Subject, next_tokens, softmax};
-use crate::gradients::backward;
+use crate::gradients::{LossGradients, loss_gradients};
 
 /// The learning rates that are tried, smallest first: 0.001 and its doubles, up to 16.384.
 const RATES: std::ops::RangeInclusive<i32> = 0..=14;
-/// How many outputs are listed before and after.
+/// The number of outputs listed before and after.
 const LISTED: usize = 5;
 
 /// One step of plain gradient descent on every parameter: `θ ← θ − η · ∂loss/∂θ`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Update {
-    /// What is taught, as likely as it was before.
+    /// The target, with its probability before the update.
     pub truth: NextToken,
-    /// Whether nobody named it: the model's own answer can't teach it anything, so its second choice is taken for the
-    /// truth.
+    /// Whether the target was not named: the model's own answer can't teach it anything, so its second choice is
+    /// used.
     pub is_supposed: bool,
-    /// η: the smallest of 0.001, 0.002, 0.004, … with which the truth becomes the model's answer; where it is the answer
-    /// already, with which its loss is at most half; where none does, the one with which the loss is least.
+    /// η: the smallest of 0.001, 0.002, 0.004, … with which the target becomes the model's answer; if it is the
+    /// answer already, with which its loss is at most half; if none does, the one with the smallest loss.
     pub learning_rate: f64,
-    /// Whether the rate does what it was looked for.
+    /// Whether the rate achieves that goal.
     pub is_enough: bool,
-    /// The loss of the truth before and after, in nats.
+    /// The loss of the target before and after, in nats.
     pub loss: [f64; 2],
-    /// The outputs that were likeliest before or are after, in the order of before: as they were, and as they are.
+    /// The most likely outputs before or after, in the order of before: each before and after the update.
     pub outputs: Vec<[NextToken; 2]>,
-    /// The update of one number: the first of the truth's row in the head's last matrix. Before, gradient, after.
+    /// The update of one parameter, the first of the target's row in the head's last matrix: before, gradient, after.
     pub one_number: [f64; 3],
 }
 
 impl Update {
-    /// Why this learning rate.
+    /// The reason for this learning rate.
     pub fn why(&self) -> &'static str {
         match (self.is_enough, self.outputs.first().is_some_and(|first| first[0].id == self.truth.id)) {
-            (true, false) => "the smallest of 0.001 and its doubles that turns the answer",
+            (true, false) => "the smallest of 0.001 and its doubles that changes the answer",
             (true, true) => "the smallest of 0.001 and its doubles that halves the loss",
-            (false, _) => "of 0.001 and its doubles the one that leaves the least loss",
+            (false, _) => "the one of 0.001 and its doubles with the smallest loss",
         }
     }
 }
 
-/// Teaches `model` one prediction, looks at what it says then, and puts its parameters back; `model` is the subject's,
-/// with autograd. `None` for a model of one output, which can't be taught another.
+/// Updates `model` on one prediction, records its new predictions, and restores its parameters; `model` is the
+/// subject's, with autograd. `target` is the named target; `known` are existing gradients, used if they are those of
+/// the target. `None` for a model of one output, which can't be taught another.
 ///
 /// # Errors
-/// Where an operation fails.
+/// Returns an error if an operation fails.
 pub fn one_update(
     subject: &Subject,
     model: &Transformer,
     explanation: &Explanation,
     target: Option<u32>,
+    known: Option<&LossGradients>,
 ) -> Result<Option<Update>, Error> {
     let asked = explanation.position.min(explanation.logits.len() - 1);
     let Some(truth) = target.or_else(|| explanation.next.get(1).map(|second| second.id)) else {
@@ -63,7 +65,15 @@ pub fn one_update(
     };
     let is_answer = |logits: &[f32]| logits.iter().all(|logit| *logit <= logits[truth as usize]);
     let before = &explanation.logits[asked];
-    let (gradients, loss) = backward(model, explanation, truth)?;
+    let own;
+    let LossGradients { loss, gradients, .. } = match known.filter(|known| known.target == truth) {
+        Some(known) => known,
+        None => {
+            own = loss_gradients(model, explanation, truth)?;
+            &own
+        }
+    };
+    let loss = *loss;
     let mut taught = Vec::new();
     for (name, gradient) in gradients.iter() {
         if let Some(gradient) = gradient {
@@ -86,7 +96,7 @@ pub fn one_update(
         let logits = tried(rate)?;
         let after = loss_of(&logits);
         is_enough = if is_answer(before) { after <= loss / 2.0 } else { is_answer(&logits) };
-        // Not a number is no better than anything.
+        // NaN is never better.
         if is_enough || best.as_ref().is_none_or(|(_, least)| after < loss_of(least)) {
             best = Some((rate, logits));
         }
@@ -134,7 +144,7 @@ fn line(subject: &Subject, logits: &[f32], id: u32) -> NextToken {
     NextToken { id, text: subject.output(id), probability, logit }
 }
 
-/// The likeliest before, then those that have come among the likeliest after.
+/// The most likely outputs before, then those that became most likely after.
 fn listed(before: &[f32], after: &[f32]) -> Vec<u32> {
     let likeliest = |logits: &[f32]| -> Vec<u32> {
         next_tokens(logits, LISTED, &|_| String::new()).into_iter().map(|next| next.id).collect()
@@ -174,10 +184,10 @@ mod tests {
     }
 
     #[test]
-    fn an_update_turns_the_answer_and_leaves_the_model_as_it_was() {
+    fn an_update_changes_the_answer_and_restores_the_model() {
         for family in [Family::Fox, Family::Gpt2, Family::Llama] {
             with_model(family, |subject, model, explanation| {
-                let update = one_update(subject, model, explanation, None).unwrap().unwrap();
+                let update = one_update(subject, model, explanation, None, None).unwrap().unwrap();
                 assert_eq!(update.truth.id, explanation.next[1].id);
                 assert!(update.is_supposed && update.is_enough, "{family:?}");
                 assert!(update.loss[1] < update.loss[0]);
@@ -186,7 +196,7 @@ mod tests {
                     update.outputs.iter().map(line).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap().1
                 };
                 assert_eq!((best(0), best(1)), (explanation.next[0].id, update.truth.id));
-                // One number by hand, and the parameters are those of before.
+                // One parameter by hand, and the parameters are those of before.
                 let [value, gradient, after] = update.one_number;
                 assert!((value - update.learning_rate * gradient - after).abs() < 1e-12);
                 let again = explain(subject, &explanation.ids, &[]).unwrap();
@@ -196,14 +206,24 @@ mod tests {
     }
 
     #[test]
-    fn the_model_after_an_update_says_what_the_page_says() {
+    fn updated_predictions_equal_those_of_the_page() {
         with_model(Family::Gpt2, |subject, model, explanation| {
             let target = explanation.next[3].id;
-            let update = one_update(subject, model, explanation, Some(target)).unwrap().unwrap();
+            let known = loss_gradients(model, explanation, target).unwrap();
+            let other = loss_gradients(model, explanation, explanation.next[1].id).unwrap();
+            let taught =
+                |known| one_update(subject, model, explanation, Some(target), known).unwrap().unwrap();
+            let update = taught(Some(&known));
             assert!(!update.is_supposed);
+            // Existing gradients change nothing, and those of another target are not used.
+            for known in [None, Some(&other)] {
+                assert_eq!(
+                    serde_json::to_value(taught(known)).unwrap(),
+                    serde_json::to_value(&update).unwrap()
+                );
+            }
             // The same step, taken by hand.
-            let (gradients, _) = backward(model, explanation, target).unwrap();
-            for (name, gradient) in gradients.iter() {
+            for (name, gradient) in known.gradients.iter() {
                 let var = model.parameters().get(name).unwrap();
                 let step = gradient.unwrap().affine(update.learning_rate, 0.0).unwrap();
                 var.set(&(var.as_tensor() - step).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Which device a model runs on.
+//! The device that a model runs on.
 
 use candle_core::Device;
 
@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// present.
 ///
 /// # Errors
-/// When the device is not compiled in or not present. A device that was asked for by name is never replaced by
+/// Returns an error if the device is not compiled in or not present. A device requested by name is never replaced by
 /// another.
 ///
 /// # Examples
@@ -48,7 +48,7 @@ pub fn name(device: &Device) -> String {
     }
 }
 
-/// Why [`parse`] chooses the CPU where no device is named, in a program that is built for a GPU; `None` if it doesn't.
+/// Why [`parse`] falls back to the CPU in a program built for a GPU when no device is named; `None` if it doesn't.
 pub fn fallback() -> Option<String> {
     let error = gpu()?.err()?;
     Some(format!("no GPU can be used ({}); computing on the CPU, as `--device cpu` does", cause(&error)))
@@ -58,7 +58,7 @@ fn best() -> Device {
     gpu().and_then(|gpu| gpu.ok()).unwrap_or(Device::Cpu)
 }
 
-/// The first GPU of the kind that is compiled in, if one is.
+/// The first GPU of the compiled-in kind, if any is compiled in.
 fn gpu() -> Option<candle_core::Result<Device>> {
     if cfg!(feature = "cuda") {
         Some(Device::new_cuda(0))
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_is_named_or_refused() {
+    fn unknown_or_unavailable_devices_are_refused() {
         assert_eq!(name(&parse(Some("cpu")).unwrap()), "cpu");
         for wrong in ["gpu", "cpu:1", "cuda:x", "metal:0", ""] {
             assert!(parse(Some(wrong)).unwrap_err().to_string().contains("unknown"), "{wrong}");

@@ -1,4 +1,4 @@
-//! From the vectors of a text's tokens to one vector for the text, and the loss that brings the vectors of a pair together.
+//! From the vectors of a text's tokens to one vector for the text, and the contrastive loss of pairs.
 
 use candle_core::{D, Result, Tensor};
 use vulpes_ops::{CrossEntropyOptions, Loss, cross_entropy, linear};
@@ -9,7 +9,7 @@ use crate::pool::{first_vectors, last_vectors, max_pooled, mean_pooled, normaliz
 /// How the vectors of a text's tokens become one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TextPooling {
-    /// That of the first token.
+    /// The first token's vector.
     Cls,
     /// Their mean.
     #[default]
@@ -19,9 +19,9 @@ pub enum TextPooling {
     /// Their mean, token i (from 1) weighing i
     /// ([Muennighoff 2022](https://arxiv.org/abs/2202.08904), eq. 2).
     WeightedMean,
-    /// The greatest value of each channel.
+    /// The largest value of each channel.
     Max,
-    /// That of the last token.
+    /// The last token's vector.
     Last,
 }
 
@@ -30,7 +30,7 @@ impl TextPooling {
     pub const ALL: [Self; 6] =
         [Self::Cls, Self::Mean, Self::MeanSqrtLen, Self::WeightedMean, Self::Max, Self::Last];
 
-    /// What sentence-transformers calls it.
+    /// Its name in sentence-transformers.
     pub fn word(self) -> &'static str {
         match self {
             Self::Cls => "cls",
@@ -42,44 +42,42 @@ impl TextPooling {
         }
     }
 
-    /// What it takes of the tokens' vectors, in words.
+    /// A description, for users.
     pub fn about(self) -> &'static str {
         match self {
             Self::Cls => "the first token's last vector",
             Self::Mean => "the mean of its tokens' last vectors",
-            Self::MeanSqrtLen => "the sum of its tokens' last vectors over the root of their number",
-            Self::WeightedMean => {
-                "the mean of its tokens' last vectors, each weighing as much as its place counts"
-            }
-            Self::Max => "the greatest value of each channel of its tokens' last vectors",
+            Self::MeanSqrtLen => "the sum of its tokens' last vectors over the square root of their number",
+            Self::WeightedMean => "the mean of its tokens' last vectors, weighted by position",
+            Self::Max => "the largest value of each channel of its tokens' last vectors",
             Self::Last => "the last token's last vector",
         }
     }
 }
 
-/// What makes one vector of a text, the sentence embedding of
-/// [Reimers and Gurevych 2019](https://arxiv.org/abs/1908.10084), sec. 3: pooling, then length 1 if wanted.
+/// Makes one vector of a text, the sentence embedding of [Reimers and Gurevych 2019](https://arxiv.org/abs/1908.10084),
+/// sec. 3: pooling, then optional normalization to length 1.
 ///
-/// The default is the mean, as long as it comes.
+/// The default is the mean, not normalized.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Embedder {
     /// How the vectors of the tokens become one.
     pub pooling: TextPooling,
-    /// Whether that one is then divided by its length.
+    /// Whether the result is normalized to length 1.
     pub normalize: bool,
 }
 
 impl Embedder {
-    /// The vector of each row; padding has no part in it.
+    /// The vector of each row; padding is ignored.
     ///
     /// # Shape
     /// Hidden `[b, t, d]` to `[b, d]`.
     ///
     /// # Gradient
-    /// For the hidden states; of the greatest value where it is first reached.
+    /// For the hidden states; of the largest value where it first occurs.
     ///
     /// # Errors
-    /// When `hidden` is not that of `input`.
+    /// Returns an error if `hidden` doesn't belong to `input`.
     pub fn embed(self, hidden: &Tensor, input: &Input) -> Result<Tensor> {
         let pooled = match self.pooling {
             TextPooling::Cls => first_vectors(hidden, input)?.squeeze(1)?,
@@ -98,11 +96,11 @@ impl Embedder {
     }
 }
 
-/// Cross-entropy of cosines: of n pairs, `Σ_i −log softmax_j(scale · cos(a_i, b_j))[i]`, each b but its own being a
-/// negative of a ([Henderson et al. 2017](https://arxiv.org/abs/1705.00652), sec. 4.4; in sentence-transformers
-/// `MultipleNegativesRankingLoss`).
+/// Cross-entropy of cosines: of n pairs, `Σ_i −log softmax_j(scale · cos(a_i, b_j))[i]`, where each b other than a's
+/// partner is a negative of a ([Henderson et al. 2017](https://arxiv.org/abs/1705.00652), sec. 4.4; in
+/// sentence-transformers `MultipleNegativesRankingLoss`).
 ///
-/// The rows of `a_nd` may be some of the pairs, from number `first` on; those of `b_md` are all.
+/// The rows of `a_nd` may be a part of the pairs, from index `first` on; the rows of `b_md` are all partners.
 ///
 /// # Shape
 /// `[n, d]` and `[m, d]`, vectors of any length, to a scalar and n.
@@ -111,7 +109,7 @@ impl Embedder {
 /// For both.
 ///
 /// # Errors
-/// Where a row has no partner, and those of the operations.
+/// Returns an error if a row has no partner, or an operation fails.
 pub fn contrastive(
     a_nd: &Tensor,
     b_md: &Tensor,
@@ -124,8 +122,8 @@ pub fn contrastive(
     cross_entropy(&logits_nm, &targets, options)
 }
 
-/// Loss and right first choices of pairs as [`contrastive`] has them: how many rows of `a_nd` are nearer to their own
-/// partner than to any other's. Not differentiable.
+/// The loss of [`contrastive`], and the number of rows of `a_nd` that are nearer to their own partner than to any
+/// other. Not differentiable.
 ///
 /// # Errors
 /// As [`contrastive`].

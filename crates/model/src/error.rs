@@ -1,9 +1,9 @@
-//! What can go wrong with a model.
+//! The errors of building and reading models.
 
 /// The result of this crate's functions that read or build models.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong with a model, apart from the arithmetic.
+/// An error in building or reading a model, apart from its arithmetic.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -12,21 +12,21 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
     /// The config contradicts itself.
     #[error("the model's config contradicts itself: {}", .0.iter().map(|f| f.message.as_str()).collect::<Vec<_>>().join("; "))]
-    Config(Vec<crate::config::Fault>),
-    /// A parameter that the config asks for is not there.
+    Config(Vec<crate::config::InvalidKey>),
+    /// A parameter that the config needs is missing.
     #[error("parameter `{0}` is missing")]
     MissingParameter(String),
-    /// A parameter has another shape than the config gives it.
-    #[error("parameter `{name}` has the shape {found:?}; the config wants {wanted:?}")]
+    /// A parameter's shape differs from the config's.
+    #[error("parameter `{name}` has the shape {found:?}; the config requires {wanted:?}")]
     ParameterShape {
         /// Its name.
         name: String,
-        /// The shape that it has.
+        /// The shape found.
         found: Vec<usize>,
-        /// The shape that the config gives it.
+        /// The shape by the config.
         wanted: Vec<usize>,
     },
-    /// The device asked for can't be used.
+    /// The requested device can't be used.
     #[error("{0}")]
     Device(String),
 }

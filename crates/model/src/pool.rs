@@ -1,4 +1,4 @@
-//! One vector for a whole row, made of its tokens' hidden states.
+//! Pooling: one vector per row, computed from its tokens' hidden states.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -7,7 +7,7 @@ use crate::Input;
 /// The mean of the hidden states of each row's real tokens, the sentence embedding of
 /// [Reimers and Gurevych 2019](https://arxiv.org/abs/1908.10084), sec. 3: `Σ_t keep_t h_t / Σ_t keep_t`.
 ///
-/// A row of padding alone gives zeros.
+/// A row with only padding yields zeros.
 ///
 /// # Shape
 /// Hidden `[b, t, d]` to `[b, d]`.
@@ -16,15 +16,15 @@ use crate::Input;
 /// For the hidden states.
 ///
 /// # Errors
-/// When `hidden` is not that of `input`.
+/// Returns an error if `hidden` doesn't belong to `input`.
 pub fn mean_pooled(hidden: &Tensor, input: &Input) -> Result<Tensor> {
-    if input.keep.is_none() {
+    if input.padding_mask.is_none() {
         return hidden.mean(1);
     }
     weighted_sums(hidden, input, &|n| vec![(n.max(1) as f64).recip(); n])
 }
 
-/// `Σ_i w_i h_i` over the real tokens of each row; `weights` gives them for so many.
+/// `Σ_i w_i h_i` over the real tokens of each row; `weights(n)` returns the weights of n tokens.
 ///
 /// # Shape
 /// Hidden `[b, t, d]` to `[b, d]`.
@@ -33,7 +33,7 @@ pub fn mean_pooled(hidden: &Tensor, input: &Input) -> Result<Tensor> {
 /// For the hidden states.
 ///
 /// # Errors
-/// When `hidden` is not that of `input`.
+/// Returns an error if `hidden` doesn't belong to `input`.
 pub(crate) fn weighted_sums(
     hidden: &Tensor,
     input: &Input,
@@ -51,28 +51,33 @@ pub(crate) fn weighted_sums(
     shares.matmul(&hidden.contiguous()?)?.squeeze(1)
 }
 
-/// Which tokens are no padding, row after row.
+/// Which tokens are not padding, row after row.
 fn real_tokens(hidden: &Tensor, input: &Input) -> Result<Vec<bool>> {
     let (b, t, _) = hidden.dims3()?;
-    match &input.keep {
+    match &input.padding_mask {
         None => Ok(vec![true; b * t]),
-        Some(keep) if keep.len() == b * t => Ok(keep.iter().map(|real| *real != 0).collect()),
-        Some(keep) => {
-            candle_core::bail!("pooling: {} marks of padding for {b} rows of {t} tokens", keep.len())
+        Some(padding_mask) if padding_mask.len() == b * t => {
+            Ok(padding_mask.iter().map(|real| *real != 0).collect())
+        }
+        Some(padding_mask) => {
+            candle_core::bail!(
+                "pooling: a padding mask of {} entries for {b} rows of {t} tokens",
+                padding_mask.len()
+            )
         }
     }
 }
 
-/// The greatest value of each channel over the real tokens of each row.
+/// The largest value of each channel over the real tokens of each row.
 ///
 /// # Shape
 /// Hidden `[b, t, d]` to `[b, d]`.
 ///
 /// # Gradient
-/// For the hidden states: for the first that is greatest.
+/// For the hidden states: of the largest value where it first occurs.
 ///
 /// # Errors
-/// When `hidden` is not that of `input`.
+/// Returns an error if `hidden` doesn't belong to `input`.
 pub(crate) fn max_pooled(hidden: &Tensor, input: &Input) -> Result<Tensor> {
     let (b, t, d) = hidden.dims3()?;
     let real = real_tokens(hidden, input)?;
@@ -102,13 +107,13 @@ pub(crate) fn max_pooled(hidden: &Tensor, input: &Input) -> Result<Tensor> {
 /// For the hidden states.
 ///
 /// # Errors
-/// When `hidden` is not that of `input`.
+/// Returns an error if `hidden` doesn't belong to `input`.
 pub(crate) fn first_vectors(hidden: &Tensor, input: &Input) -> Result<Tensor> {
     let real = real_tokens(hidden, input)?;
     vectors_at(hidden, &real, |real| real.iter().position(|real| *real))
 }
 
-/// The vector of one place of each row, of `[b, t, d]`: `[b, 1, d]`.
+/// The vector at one position of each row of `[b, t, d]`: `[b, 1, d]`.
 fn vectors_at(hidden: &Tensor, real: &[bool], pick: impl Fn(&[bool]) -> Option<usize>) -> Result<Tensor> {
     let (b, t, d) = hidden.dims3()?;
     let place = |(row, real): (usize, &[bool])| (row * t + pick(real).unwrap_or(0)) as u32;
@@ -117,8 +122,8 @@ fn vectors_at(hidden: &Tensor, real: &[bool], pick: impl Fn(&[bool]) -> Option<u
     hidden.reshape((b * t, d))?.index_select(&rows, 0)?.unsqueeze(1)
 }
 
-/// The hidden state of each row's last real token: the last whose id is not `pad_id`, where one is known (as transformers'
-/// classifiers on decoders have it), else the last that the input keeps.
+/// The hidden state of each row's last real token: the last whose id is not `pad_id`, if that is set (as in
+/// transformers' classifiers on decoders), else the last that the padding mask keeps.
 ///
 /// # Shape
 /// Hidden `[b, t, d]` to `[b, 1, d]`.
@@ -127,11 +132,11 @@ fn vectors_at(hidden: &Tensor, real: &[bool], pick: impl Fn(&[bool]) -> Option<u
 /// For the hidden states.
 ///
 /// # Errors
-/// When `hidden` is not that of `input`.
+/// Returns an error if `hidden` doesn't belong to `input`.
 pub(crate) fn last_vectors(hidden: &Tensor, input: &Input, pad_id: Option<u32>) -> Result<Tensor> {
     let (b, t, _) = hidden.dims3()?;
     if input.ids.dims() != [b, t] {
-        candle_core::bail!("the last of {t} tokens of {b} rows, but the ids are {:?}", input.ids.dims());
+        candle_core::bail!("pooling: {b} rows of {t} tokens, but the ids are {:?}", input.ids.dims());
     }
     let real: Vec<bool> = match pad_id {
         Some(pad_id) => {
@@ -143,13 +148,13 @@ pub(crate) fn last_vectors(hidden: &Tensor, input: &Input, pad_id: Option<u32>) 
     vectors_at(hidden, &real, |real| real.iter().rposition(|real| *real))
 }
 
-/// Vectors of length 1 in the same directions, so that products are cosines.
+/// Vectors of length 1 in the same directions, whose products are cosines.
 ///
 /// # Shape
 /// `[b, d]` to the same.
 ///
 /// # Errors
-/// Those of the device.
+/// Returns an error if an operation fails.
 pub fn normalized(x_bd: &Tensor) -> Result<Tensor> {
     let norm = x_bd.sqr()?.sum_keepdim(1)?.sqrt()?.maximum(1e-12)?;
     x_bd.broadcast_div(&norm)

@@ -1,73 +1,77 @@
-//! Named places inside the running model, and what looks at them.
+//! Named sites inside the running model, and probes that see the values there.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use candle_core::Tensor;
 
-/// A place inside a transformer whose value can be looked at; it prints as `blocks.3.attention.weights`.
+/// A site inside a transformer whose value can be inspected; it is displayed as `blocks.3.attention.weights`.
 ///
 /// Legend: `b` rows, `t` query positions, `s` key positions, `d` model width, `h` query heads, `g` key/value heads,
 /// `k` head width, `v` vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Site {
-    /// The vectors of the tokens themselves: `[b, t, d]`.
+    /// Token embeddings: `[b, t, d]`.
     TokenVector,
-    /// The vectors of their positions, where those are learned: `[b, t, d]`.
+    /// Learned position embeddings, if any: `[b, t, d]`.
     PositionVector,
-    /// The vectors of their types, where there are some: `[b, t, d]`.
+    /// Token type embeddings, if any: `[b, t, d]`.
     TypeVector,
+    /// Bigram embeddings, if any: `[b, t, d]`.
+    PairVector,
     /// The sum of the embeddings, before their norm: `[b, t, d]`.
     EmbeddingSum,
-    /// The sum of the embeddings (after their norm, where there is one): `[b, t, d]`.
+    /// The sum of the embeddings (after their norm, if there is one): `[b, t, d]`.
     Embedding,
-    /// What queries, keys and values are made of: the stream, through the norm where it stands before: `[b, t, d]`.
+    /// The input of the query, key and value projections: the residual stream, after a pre-norm if there is one:
+    /// `[b, t, d]`.
     AttentionInput(usize),
-    /// The cosines of the tokens' rotary angles, one for each pair that is turned: `[b, t, k/2]`.
+    /// The cosines of the tokens' rotary angles, one for each rotated pair: `[b, t, k/2]`.
     Cosines(usize),
     /// Their sines: `[b, t, k/2]`.
     Sines(usize),
-    /// Queries before their norm, where they have one: `[b, t, h, k]`.
+    /// Queries before their norm, if they have one: `[b, t, h, k]`.
     UnnormedQuery(usize),
-    /// Keys before their norm, where they have one: `[b, t, g, k]`.
+    /// Keys before their norm, if they have one: `[b, t, g, k]`.
     UnnormedKey(usize),
-    /// Queries before rotation, where they are rotated: `[b, t, h, k]`.
-    UnturnedQuery(usize),
-    /// Keys before rotation, where they are rotated: `[b, t, g, k]`.
-    UnturnedKey(usize),
+    /// Queries before rotation, if they are rotated: `[b, t, h, k]`.
+    UnrotatedQuery(usize),
+    /// Keys before rotation, if they are rotated: `[b, t, g, k]`.
+    UnrotatedKey(usize),
     /// Queries, after rotation: `[b, t, h, k]`.
     Query(usize),
     /// Keys, after rotation: `[b, s, g, k]`.
     Key(usize),
     /// Values: `[b, s, g, k]`.
     Value(usize),
-    /// q·k · scale, with the bias where there is one, before the mask: `[b, h, t, s]`.
+    /// q·k · scale, with the relative position bias if there is one, before the mask: `[b, h, t, s]`.
     Scores(usize),
     /// Attention weights after mask and softmax: `[b, h, t, s]`.
-    Weights(usize),
+    AttentionWeights(usize),
     /// Context vectors, the weighted sums of values: `[b, t, h, k]`.
     Context(usize),
-    /// What the attention sublayer computes: `[b, t, d]`.
+    /// The output of the attention sublayer: `[b, t, d]`.
     AttentionOutput(usize),
-    /// What it adds to the stream, where a norm or a factor makes another thing of that: `[b, t, d]`.
+    /// What attention adds to the stream, if a norm or factor changes its output: `[b, t, d]`.
     AttentionBranch(usize),
-    /// The stream with that added, before the norm of the sum (in a bare block the contexts alone): `[b, t, d]`.
+    /// The stream after that addition, before the norm of the sum (in a bare block only the context vectors):
+    /// `[b, t, d]`.
     AttentionSum(usize),
     /// The stream between the two sublayers: `[b, t, d]`.
     Middle(usize),
-    /// What the feed-forward reads: the stream, through the norm where it stands before: `[b, t, d]`.
+    /// The feed-forward's input: the residual stream, after a pre-norm if there is one: `[b, t, d]`.
     FeedForwardInput(usize),
-    /// Its gate before the activation, where it has one: `[b, t, f]`.
+    /// Its gate before the activation, if it has one: `[b, t, f]`.
     FeedForwardGate(usize),
-    /// Its wider layer, before the activation where there is no gate: `[b, t, f]`.
+    /// Its wider layer, before the activation if there is no gate: `[b, t, f]`.
     FeedForwardUp(usize),
     /// Its wider layer after activation and gate: `[b, t, f]`.
     FeedForwardInner(usize),
-    /// What the feed-forward computes: `[b, t, d]`.
+    /// The output of the feed-forward sublayer: `[b, t, d]`.
     FeedForwardOutput(usize),
-    /// What it adds to the stream, where a norm, a factor or another stream is between: `[b, t, d]`.
+    /// What the feed-forward adds to the stream, if that differs from its output: `[b, t, d]`.
     FeedForwardBranch(usize),
-    /// The stream with that added, before the norm of the sum: `[b, t, d]`.
+    /// The stream after that addition, before the norm of the sum: `[b, t, d]`.
     FeedForwardSum(usize),
     /// The stream after the block: `[b, t, d]`.
     Block(usize),
@@ -75,11 +79,11 @@ pub enum Site {
     Hidden,
     /// The vector of each row that a classifier reads: `[b, d]`.
     HeadRow,
-    /// The head's own dense layer, before its activation: `[b, t, d]`; a classifier's `[b, d]`.
+    /// The head's dense layer, before its activation: `[b, t, d]`; a classifier's `[b, d]`.
     HeadDense,
     /// The same after its activation, before its norm: `[b, t, d]`.
     HeadActivated,
-    /// What the head's last matrix reads: `[b, t, d]`; a classifier's `[b, d]`.
+    /// The input of the head's last projection: `[b, t, d]`; a classifier's `[b, d]`.
     HeadInput,
     /// The logits: `[b, t, v]`.
     Logits,
@@ -91,6 +95,7 @@ impl fmt::Display for Site {
             Site::TokenVector => write!(f, "embedding.token"),
             Site::PositionVector => write!(f, "embedding.position"),
             Site::TypeVector => write!(f, "embedding.token_type"),
+            Site::PairVector => write!(f, "embedding.bigram"),
             Site::EmbeddingSum => write!(f, "embedding.sum"),
             Site::Embedding => write!(f, "embedding"),
             Site::AttentionInput(n) => write!(f, "blocks.{n}.attention.input"),
@@ -98,13 +103,13 @@ impl fmt::Display for Site {
             Site::Sines(n) => write!(f, "blocks.{n}.attention.sines"),
             Site::UnnormedQuery(n) => write!(f, "blocks.{n}.attention.query.unnormed"),
             Site::UnnormedKey(n) => write!(f, "blocks.{n}.attention.key.unnormed"),
-            Site::UnturnedQuery(n) => write!(f, "blocks.{n}.attention.query.unturned"),
-            Site::UnturnedKey(n) => write!(f, "blocks.{n}.attention.key.unturned"),
+            Site::UnrotatedQuery(n) => write!(f, "blocks.{n}.attention.query.unrotated"),
+            Site::UnrotatedKey(n) => write!(f, "blocks.{n}.attention.key.unrotated"),
             Site::Query(n) => write!(f, "blocks.{n}.attention.query"),
             Site::Key(n) => write!(f, "blocks.{n}.attention.key"),
             Site::Value(n) => write!(f, "blocks.{n}.attention.value"),
             Site::Scores(n) => write!(f, "blocks.{n}.attention.scores"),
-            Site::Weights(n) => write!(f, "blocks.{n}.attention.weights"),
+            Site::AttentionWeights(n) => write!(f, "blocks.{n}.attention.weights"),
             Site::Context(n) => write!(f, "blocks.{n}.attention.context"),
             Site::AttentionOutput(n) => write!(f, "blocks.{n}.attention.output"),
             Site::AttentionBranch(n) => write!(f, "blocks.{n}.attention.branch"),
@@ -128,18 +133,18 @@ impl fmt::Display for Site {
     }
 }
 
-/// Looks at a running model.
+/// An observer of a running model.
 ///
-/// A value that no probe wants is not computed where the model can do without it (attention weights are never held
-/// whole in training).
+/// A value that no probe wants is not computed unless the model needs it (training never materializes the attention
+/// weights).
 pub trait Probe {
     /// Whether the value at `site` is wanted.
     fn wants(&self, site: Site) -> bool;
-    /// Takes the value at `site`, a tensor of the running model itself.
+    /// Receives the value at `site`, a tensor of the running model itself.
     fn record(&mut self, site: Site, value: &Tensor);
 }
 
-/// A probe that keeps every value of the places that it is asked to watch.
+/// A probe that keeps the values of the sites that it watches.
 #[derive(Default)]
 pub struct Recorder {
     sites: Option<Vec<Site>>,
@@ -157,7 +162,7 @@ impl Recorder {
         Self { sites: Some(sites.to_vec()), values: BTreeMap::new() }
     }
 
-    /// The value seen at `site`, `None` where the model has no such place or wasn't run.
+    /// The value seen at `site`; `None` if the model has no such site or hasn't been run.
     pub fn get(&self, site: Site) -> Option<&Tensor> {
         self.values.get(&site)
     }

@@ -5,8 +5,8 @@ use vulpes_ops::RotaryTables;
 
 use crate::config::{ModelConfig, Rope};
 
-/// `cos(p θ_i)` and `sin(p θ_i)` for every position p and channel pair i, `θ_i = rope_theta^(-2i / r)`
-/// (Su et al. 2021, eq. 15; our r, the channels of a head that are turned, is their d).
+/// `cos(p θ_i)` and `sin(p θ_i)` for every position p and channel pair i, `θ_i = rope_theta^(-2i / r)` (Su et al. 2021,
+/// eq. 15; our r, the number of rotated channels of a head, is their d).
 #[derive(Clone, Debug)]
 pub(crate) struct Rotary {
     cos: Tensor,

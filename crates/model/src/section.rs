@@ -4,12 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    ActivationKind, BlockKind, ClassifierKind, Family, Fault, FeedForwardKind, Head, LayerOverride, MaskKind,
-    ModelConfig, NormKind, Pooling, Positions, QkNorm, RopeScaling,
+    ActivationKind, BlockKind, ClassifierKind, Family, FeedForwardKind, Head, InvalidKey, LayerOverride,
+    MaskKind, ModelConfig, NormKind, Pooling, Positions, QkNorm, RopeScaling,
 };
 use crate::families;
 
-/// What a config file says of the model: the family, and whatever is to differ from its preset.
+/// The model in a config file: the family, and the settings that differ from its preset.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[expect(missing_docs, reason = "each field is the Option of ModelConfig's field of that name")]
@@ -97,10 +97,20 @@ pub struct ModelSection {
     pub dropout: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_std: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_init: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_init: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch_init: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_embeddings: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bigrams: Option<bool>,
 }
 
 impl ModelSection {
-    /// The complete config: this section over its family's preset (GPT-2's where none is named).
+    /// The complete config: this section over its family's preset (GPT-2's by default).
     ///
     /// `vocab_size` is the tokenizer's; a `vocab_size` in the section takes precedence and may be larger. The result may
     /// still contradict itself: see [`ModelConfig::faults`].
@@ -148,6 +158,11 @@ impl ModelSection {
             logit_softcap,
             dropout,
             init_std,
+            embedding_init,
+            head_init,
+            branch_init,
+            value_embeddings,
+            bigrams,
         } = self;
         let preset = families::of(family.unwrap_or(Family::Gpt2)).preset();
         let d_model = d_model.unwrap_or(preset.d_model);
@@ -175,7 +190,7 @@ impl ModelSection {
             feed_forward,
             mask: mask.unwrap_or(preset.mask),
             window: window.or(preset.window),
-            // A preset's pattern goes as far as there are layers.
+            // A preset's pattern is cut to the number of layers.
             layers: layers.clone().unwrap_or_else(|| match n_layer {
                 Some(n_layer) => preset.layers.into_iter().take(*n_layer).collect(),
                 None => preset.layers,
@@ -187,7 +202,7 @@ impl ModelSection {
             feed_forward_bias: feed_forward_bias.unwrap_or(preset.feed_forward_bias),
             residual_multiplier: residual_multiplier.unwrap_or(preset.residual_multiplier),
             embedding_scale: embedding_scale.unwrap_or_else(|| match preset.embedding_scale {
-                // The root of the width goes with the width.
+                // An embedding scale of √d_model follows the width.
                 root if root == (preset.d_model as f64).sqrt() => (d_model as f64).sqrt(),
                 factor => factor,
             }),
@@ -205,12 +220,17 @@ impl ModelSection {
             head,
             dropout: dropout.unwrap_or(preset.dropout),
             init_std: init_std.unwrap_or(preset.init_std),
+            embedding_init: embedding_init.unwrap_or(preset.embedding_init),
+            head_init: head_init.unwrap_or(preset.head_init),
+            branch_init: branch_init.or(preset.branch_init),
+            value_embeddings: value_embeddings.unwrap_or(preset.value_embeddings),
+            bigrams: bigrams.unwrap_or(preset.bigrams),
         }
         .canonical()
     }
 
-    /// Faults that only the written section shows: `d_head` left to a division that doesn't come out even.
-    pub fn faults(&self) -> Vec<Fault> {
+    /// Faults that only the written section shows: a derived `d_head` that is not an integer.
+    pub fn faults(&self) -> Vec<InvalidKey> {
         let preset = families::of(self.family.unwrap_or(Family::Gpt2)).preset();
         let (d_model, n_head) =
             (self.d_model.unwrap_or(preset.d_model), self.n_head.unwrap_or(preset.n_head));
@@ -218,7 +238,7 @@ impl ModelSection {
             let message = format!(
                 "model.n_head = {n_head} does not divide model.d_model = {d_model}; or set model.d_head"
             );
-            return vec![Fault { path: "model.n_head".into(), message }];
+            return vec![InvalidKey { path: "model.n_head".into(), message }];
         }
         Vec::new()
     }
@@ -271,6 +291,11 @@ impl From<&ModelConfig> for ModelSection {
             head: _,
             dropout,
             init_std,
+            embedding_init,
+            head_init,
+            branch_init,
+            value_embeddings,
+            bigrams,
         } = config;
         Self {
             family: Some(*family),
@@ -294,7 +319,7 @@ impl From<&ModelConfig> for ModelSection {
             feed_forward: Some(*feed_forward),
             mask: Some(*mask),
             window: *window,
-            // An empty list takes a preset's pattern away.
+            // An empty list removes a preset's pattern.
             layers: (!layers.is_empty() || !families::of(*family).preset().layers.is_empty())
                 .then(|| layers.clone()),
             attention_scale: *attention_scale,
@@ -317,6 +342,11 @@ impl From<&ModelConfig> for ModelSection {
             logit_softcap: *logit_softcap,
             dropout: Some(*dropout),
             init_std: Some(*init_std),
+            embedding_init: Some(*embedding_init).filter(|factor| *factor != 1.0),
+            head_init: Some(*head_init).filter(|factor| *factor != 1.0),
+            branch_init: *branch_init,
+            value_embeddings: Some(*value_embeddings).filter(|every| *every > 0),
+            bigrams: Some(*bigrams).filter(|is_on| *is_on),
         }
     }
 }
@@ -326,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_preset_is_sound_and_survives_the_way_back() {
+    fn every_preset_is_valid_and_round_trips() {
         for family in families::FAMILIES.iter().map(|definition| definition.preset().family) {
             let section = ModelSection { family: Some(family), ..ModelSection::default() };
             let config = section.resolve(100, Head::NextToken);
@@ -336,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_uneven_division_is_named() {
+    fn an_n_head_that_does_not_divide_d_model_is_refused() {
         let section = ModelSection { d_model: Some(128), n_head: Some(5), ..ModelSection::default() };
         assert_eq!(section.faults()[0].path, "model.n_head");
         assert!(section.faults()[0].message.contains("model.n_head = 5 does not divide model.d_model = 128"));

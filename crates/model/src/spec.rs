@@ -1,10 +1,10 @@
-//! What a parameter is before it has values: name, shape, initialization, and the role that it plays.
+//! The spec of a parameter: name, shape, initialization and role.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rayon::prelude::*;
 use vulpes_random::Key;
 
-/// How a parameter is initialized.
+/// The initialization of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     /// Draws from N(0, std²), keyed by the seed and the parameter's name.
@@ -12,22 +12,27 @@ pub enum Init {
         /// The standard deviation.
         std: f64,
     },
+    /// Draws from a uniform distribution between −bound and bound, keyed likewise.
+    Uniform {
+        /// The bound.
+        bound: f64,
+    },
     /// All zeros: biases.
     Zeros,
     /// All ones: the scale of a norm.
     Ones,
 }
 
-/// What kind of parameter it is, whichever part of the model it belongs to.
+/// The kind of a parameter, in whichever part of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A table with one row per id: rows are looked up, not multiplied.
     Embedding,
-    /// The weight of a projection, `[out, in]`: the matrix of a matrix product.
+    /// The weight of a projection, `[out, in]`: used in a matrix product.
     Matrix,
     /// The scale of a norm.
     Scale,
-    /// What a projection or a norm adds.
+    /// The bias of a projection or a norm.
     Bias,
 }
 
@@ -40,7 +45,9 @@ pub enum Part {
     Position,
     /// The token-type embedding.
     TokenType,
-    /// A norm, wherever it stands.
+    /// The bigram embedding.
+    Pair,
+    /// A norm, at any location.
     Norm,
     /// The query projection.
     Query,
@@ -52,23 +59,23 @@ pub enum Part {
     AttentionOutput,
     /// A projection of a feed-forward sublayer: gate, up or down.
     FeedForward,
-    /// The head: what stands between the last hidden state and the logits.
+    /// The head: everything between the last hidden state and the logits.
     Head,
 }
 
-/// Where in the model a parameter is.
+/// The location of a parameter in the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Location {
     /// Between ids and the first block.
     Embedding,
     /// The attention sublayer of a block.
     Attention {
-        /// The block's number, from 0.
+        /// The block's index, from 0.
         layer: usize,
     },
     /// The feed-forward sublayer of a block.
     FeedForward {
-        /// The block's number, from 0.
+        /// The block's index, from 0.
         layer: usize,
     },
     /// The norm after the last block.
@@ -77,20 +84,22 @@ pub enum Location {
     Head,
 }
 
-/// What a parameter is for. Optimizers, gradient tables and counts of operations decide by it, never by names or ranks.
+/// The role of a parameter. Optimizers, gradient tables and FLOP counts go by it, never by names or ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Role {
-    /// Where it is.
+    /// Its location.
     pub location: Location,
-    /// The part that it belongs to.
+    /// Its part of the model.
     pub part: Part,
     /// Table, matrix, scale or bias.
     pub kind: Kind,
 }
 
 impl Role {
-    /// Whether weight decay acts on it: on tables and matrices. A norm's scale or a bias has no reason to be small
-    /// ([Radford et al. 2018](https://cdn.openai.com/research-covers/language-unsupervised/language_understanding_paper.pdf), sec. 4.1).
+    /// Whether weight decay applies to it: to tables and matrices, but not to norms' scales and biases, which have no
+    /// reason to be small
+    /// ([Radford et al. 2018](https://cdn.openai.com/research-covers/language-unsupervised/language_understanding_paper.pdf),
+    /// sec. 4.1).
     pub fn decays(&self) -> bool {
         match self.kind {
             Kind::Embedding | Kind::Matrix => true,
@@ -98,27 +107,58 @@ impl Role {
         }
     }
 
-    /// Whether it is the matrix of a product inside a block: what matrix rules such as Muon are made for.
+    /// Whether it is a matrix inside a block, as optimizers such as Muon require.
     pub fn is_block_matrix(&self) -> bool {
         self.kind == Kind::Matrix
             && matches!(self.location, Location::Attention { .. } | Location::FeedForward { .. })
     }
 }
 
-/// One parameter as the config describes it.
+/// One parameter of a config.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterSpec {
-    /// Its name, as `blocks.0.attention.query.weight`.
+    /// Its name, such as `blocks.0.attention.query.weight`.
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// How it is initialized.
+    /// Its initialization.
     pub init: Init,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
 }
 
 impl ParameterSpec {
+    /// A table of `rows` vectors of `width`, drawn from N(0, 0.02²).
+    pub fn embedding(name: &str, rows: usize, width: usize) -> Self {
+        let role = Role { location: Location::Embedding, part: Part::Token, kind: Kind::Embedding };
+        Self { name: name.into(), shape: vec![rows, width], init: Init::Normal { std: 0.02 }, role }
+    }
+
+    /// The weight of a projection inside block `layer`, `[out, in]`, drawn from N(0, 0.02²).
+    pub fn matrix(name: &str, layer: usize, [out, inner]: [usize; 2]) -> Self {
+        let role =
+            Role { location: Location::FeedForward { layer }, part: Part::FeedForward, kind: Kind::Matrix };
+        Self { name: name.into(), shape: vec![out, inner], init: Init::Normal { std: 0.02 }, role }
+    }
+
+    /// The scale of a norm of `width` channels, all ones.
+    pub fn scale(name: &str, width: usize) -> Self {
+        let role = Role { location: Location::FinalNorm, part: Part::Norm, kind: Kind::Scale };
+        Self { name: name.into(), shape: vec![width], init: Init::Ones, role }
+    }
+
+    /// A bias of `width` channels, all zeros.
+    pub fn bias(name: &str, width: usize) -> Self {
+        let role = Role { location: Location::FinalNorm, part: Part::Norm, kind: Kind::Bias };
+        Self { name: name.into(), shape: vec![width], init: Init::Zeros, role }
+    }
+
+    /// The same parameter with another initialization.
+    #[must_use]
+    pub fn with_init(self, init: Init) -> Self {
+        Self { init, ..self }
+    }
+
     /// The number of its elements.
     pub fn numel(&self) -> usize {
         self.shape.iter().product()
@@ -133,9 +173,16 @@ impl ParameterSpec {
         let tensor = match self.init {
             Init::Zeros => Tensor::zeros(shape, dtype, device)?,
             Init::Ones => Tensor::ones(shape, dtype, device)?,
+            Init::Uniform { bound } => {
+                let mut stream = Key::new(seed, "init").with(self.name.as_str()).stream();
+                let draw = || (2.0 * stream.uniform_f64() - 1.0) * bound;
+                let drawn: Vec<f64> = std::iter::repeat_with(draw).take(self.numel()).collect();
+                Tensor::from_vec(drawn, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?
+            }
             Init::Normal { std } => {
                 let key = Key::new(seed, "init").with(self.name.as_str());
-                // What is trained as float32 is rounded as it is drawn: a large table would take three times its size.
+                // float32 parameters are rounded as they are drawn: a large table would otherwise take three times its
+                // size.
                 let drawn = match dtype {
                     DType::F64 => {
                         Tensor::from_vec(normals(&key, self.numel(), |x| std * x), shape, &Device::Cpu)?
@@ -152,7 +199,7 @@ impl ParameterSpec {
     }
 }
 
-/// `n` draws from N(0, 1) under one key, each seen through `f`: the same numbers on any number of threads.
+/// `f` of `n` draws from N(0, 1) under one key: the same values on any number of threads.
 fn normals<T: Copy + Default + Send>(key: &Key, n: usize, f: impl Fn(f64) -> T + Sync) -> Vec<T> {
     const CHUNK: usize = 64 * 1024;
     let mut values = vec![T::default(); n];

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor};
 use vulpes_ops::{CrossEntropyOptions, Loss, Mask};
 
+use crate::adapter::AdapterSpec;
 use crate::config::{LayerKind, MaskKind, ModelConfig, Pooling, Positions};
 use crate::error::Error;
 use crate::input::Input;
-use crate::layers::{Context, HeadLayer, Layers, biases};
+use crate::layers::{Context, HeadLayer, Layers, adapted_specs, biases};
 use crate::parameters::Parameters;
+use crate::pass::Pass;
 use crate::pool::{last_vectors, mean_pooled};
 use crate::probe::Site;
 use crate::rotary::Rotary;
-use crate::run::Run;
+use crate::spec::ParameterSpec;
 
 /// A transformer of any family.
 ///
@@ -23,6 +25,7 @@ use crate::run::Run;
 #[derive(Clone, Debug)]
 pub struct Transformer {
     config: ModelConfig,
+    adapter: Option<Arc<AdapterSpec>>,
     parameters: Parameters,
     layers: Layers<Tensor>,
     /// The rotary table of each kind of layer.
@@ -30,33 +33,45 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// A fresh model, its parameters drawn from streams keyed by `seed` and their names.
+    /// A newly initialized model, its parameters drawn from streams keyed by `seed` and their names.
     ///
     /// # Errors
-    /// When the config contradicts itself or the device has no room.
+    /// Returns an error if the config contradicts itself or the device has no room.
     ///
     /// # Examples
     /// ```
     /// use candle_core::{DType, Device};
-    /// use vulpes_model::{Head, Input, ModelSection, Run, Transformer, config::Family};
+    /// use vulpes_model::{Head, Input, ModelSection, Pass, Transformer, config::Family};
     ///
     /// let section = ModelSection { family: Some(Family::Fox), ..ModelSection::default() };
     /// let model = Transformer::init(&section.resolve(10, Head::NextToken), 42, DType::F32, &Device::Cpu)?;
     /// let input = Input::new(&[1, 2, 3, 4], 1, &Device::Cpu)?;
-    /// let hidden = model.forward(&input, &mut Run::inference())?;
-    /// assert_eq!(model.logits(&hidden, &mut Run::inference())?.dims(), [1, 4, 10]);
+    /// let hidden = model.forward(&input, &mut Pass::inference())?;
+    /// assert_eq!(model.logits(&hidden, &mut Pass::inference())?.dims(), [1, 4, 10]);
     /// # Ok::<(), vulpes_model::Error>(())
     /// ```
     pub fn init(config: &ModelConfig, seed: u64, dtype: DType, device: &Device) -> crate::Result<Self> {
         Self::from_parameters(config, Parameters::init(config, seed, dtype, device)?)
     }
 
-    /// The model on parameters that exist already; all of them are trainable.
+    /// A model on existing parameters; all of them are trainable.
     ///
     /// # Errors
-    /// When the config contradicts itself, or a parameter is missing.
+    /// Returns an error if the config contradicts itself, or a parameter is missing.
     pub fn from_parameters(config: &ModelConfig, parameters: Parameters) -> crate::Result<Self> {
-        Self::build(config, parameters, &|_| true)
+        Self::build(config, None, parameters, &|_| true)
+    }
+
+    /// A model with an adapter on existing parameters, including the adapter's; all of them are trainable.
+    ///
+    /// # Errors
+    /// As [`Transformer::from_parameters`].
+    pub fn adapted(
+        config: &ModelConfig,
+        adapter: AdapterSpec,
+        parameters: Parameters,
+    ) -> crate::Result<Self> {
+        Self::build(config, Some(Arc::new(adapter)), parameters, &|_| true)
     }
 
     /// The same model on the same weights, of which only those that `trainable` names get gradients.
@@ -64,10 +79,19 @@ impl Transformer {
     /// # Errors
     /// As [`Transformer::from_parameters`].
     pub fn with_trainable(&self, trainable: &dyn Fn(&str) -> bool) -> crate::Result<Self> {
-        Self::build(&self.config, self.parameters.clone(), trainable)
+        Self::build(&self.config, self.adapter.clone(), self.parameters.clone(), trainable)
     }
 
-    /// The same model on the same weights without autograd: nothing is recorded, nothing kept.
+    /// The same model, including its adapter, on other parameters of the same names and shapes; all of them are
+    /// trainable.
+    ///
+    /// # Errors
+    /// As [`Transformer::from_parameters`].
+    pub(crate) fn on(&self, parameters: Parameters) -> crate::Result<Self> {
+        Self::build(&self.config, self.adapter.clone(), parameters, &|_| true)
+    }
+
+    /// The same model on the same weights without autograd: nothing is recorded or kept.
     ///
     /// # Errors
     /// As [`Transformer::from_parameters`].
@@ -77,6 +101,7 @@ impl Transformer {
 
     fn build(
         config: &ModelConfig,
+        adapter: Option<Arc<AdapterSpec>>,
         parameters: Parameters,
         trainable: &dyn Fn(&str) -> bool,
     ) -> crate::Result<Self> {
@@ -84,34 +109,45 @@ impl Transformer {
         if !faults.is_empty() {
             return Err(Error::Config(faults));
         }
-        let layers = Layers::of(config).try_map(&mut |spec| {
-            let var = parameters.get(&spec.name)?;
-            if var.dims() != spec.shape {
+        let layers = Layers::adapted(config, adapter.as_deref()).try_map(&mut |spec| {
+            let value = parameters.value(&spec.name)?;
+            if value.dims() != spec.shape {
                 return Err(Error::ParameterShape {
                     name: spec.name.clone(),
-                    found: var.dims().to_vec(),
+                    found: value.dims().to_vec(),
                     wanted: spec.shape.clone(),
                 });
             }
-            Ok(if trainable(&spec.name) { var.as_tensor().clone() } else { var.as_detached_tensor() })
+            let is_learned = trainable(&spec.name) && value.dtype() != DType::U8;
+            Ok(if is_learned { parameters.get(&spec.name)?.as_tensor().clone() } else { value })
         })?;
         let token = &layers.embedding.token;
+        // A frozen table may be held in fewer bits than the computation's dtype.
+        let is_narrow = matches!(token.dtype(), DType::BF16 | DType::U8) && token.device().is_cpu();
+        let dtype = if is_narrow { DType::F32 } else { token.dtype() };
         let table = |kind: &LayerKind| {
-            kind.rope
-                .as_ref()
-                .map(|rope| Rotary::new(config, rope, token.dtype(), token.device()))
-                .transpose()
+            kind.rope.as_ref().map(|rope| Rotary::new(config, rope, dtype, token.device())).transpose()
         };
         let rotary = layers.kinds.iter().map(table).collect::<Result<_>>()?;
-        Ok(Self { config: config.clone(), parameters, layers, rotary })
+        Ok(Self { config: config.clone(), adapter, parameters, layers, rotary })
     }
 
-    /// What the model is made of.
+    /// The model's adapter, if it has one that isn't merged.
+    pub fn adapter(&self) -> Option<&AdapterSpec> {
+        self.adapter.as_deref()
+    }
+
+    /// Every parameter, including an adapter's, in forward order.
+    pub fn specs(&self) -> Vec<ParameterSpec> {
+        adapted_specs(&self.config, self.adapter())
+    }
+
+    /// The model's config.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// The model's layers, on the tensors that they compute with.
+    /// The model's layers with their tensors.
     pub fn layers(&self) -> &Layers<Tensor> {
         &self.layers
     }
@@ -126,19 +162,20 @@ impl Transformer {
         self.layers.embedding.token.device()
     }
 
-    /// From token ids to the hidden states that the head reads.
+    /// Computes the hidden states that the head reads from token ids.
     ///
     /// # Shape
     /// `[b, t]` ids to `[b, t, d]`.
     ///
     /// # Gradient
-    /// For every trainable parameter but the head's.
+    /// For every trainable parameter except the head's.
     ///
     /// # Errors
-    /// An id outside the vocabulary; a row (with what is cached before it) longer than the context.
-    pub fn forward(&self, input: &Input, run: &mut Run) -> Result<Tensor> {
+    /// Returns an error if an id is outside the vocabulary, or a row (with its cached tokens) is longer than the
+    /// context.
+    pub fn forward(&self, input: &Input, pass: &mut Pass) -> Result<Tensor> {
         let (rows, len) = input.ids.dims2()?;
-        let n_seen = run.cache.as_ref().map_or(0, |cache| cache.n_seen());
+        let n_seen = pass.cache.as_ref().map_or(0, |cache| cache.n_seen());
         if n_seen + len > self.config.context_len {
             candle_core::bail!(
                 "a row of {} tokens is longer than the context of {}",
@@ -146,10 +183,8 @@ impl Transformer {
                 self.config.context_len
             );
         }
-        if run.cache.is_some() && self.config.mask == MaskKind::Full {
-            candle_core::bail!(
-                "a model whose tokens see those after them can't be read piece by piece with a cache"
-            );
+        if pass.cache.is_some() && self.config.mask == MaskKind::Full {
+            candle_core::bail!("a model whose tokens see later tokens can't use a KV cache");
         }
         let positions = match &input.positions {
             Some(positions) => positions.clone(),
@@ -158,55 +193,57 @@ impl Transformer {
                 .broadcast_as((rows, len))?
                 .contiguous()?,
         };
-        let contexts = self.contexts(input, &positions, run)?;
+        pass.adapter_dropout = self.adapter.as_ref().map_or(0.0, |adapter| adapter.dropout);
+        let contexts = self.contexts(input, &positions, pass)?;
         let places = match (self.config.positions, self.config.pad_id) {
             (Positions::Counted, Some(pad_id)) => counted(input, &positions, pad_id, n_seen)?,
             _ => positions.clone(),
         };
-        let mut x = self.layers.embedding.forward(input, &places, run)?;
-        run.record(Site::Embedding, &x);
+        let mut x = self.layers.embedding.forward(input, &places, pass)?;
+        pass.record(Site::Embedding, &x);
         for block in &self.layers.blocks {
             let context = &contexts[block.kind];
-            x = match run.recompute && run.probe.is_none() && run.cache.is_none() {
-                true => block.recomputed(&x, context, run)?,
-                false => block.forward(&x, context, run)?,
+            x = match pass.recompute && pass.probe.is_none() && pass.cache.is_none() {
+                true => block.recomputed(&x, context, pass)?,
+                false => block.forward(&x, context, pass)?,
             };
         }
         x = self.read_out(&x)?;
-        run.record(Site::Hidden, &x);
+        pass.record(Site::Hidden, &x);
         Ok(x)
     }
 
-    /// What the blocks of each kind share in a pass over `input`.
-    fn contexts<'a>(&'a self, input: &Input, positions: &'a Tensor, run: &Run) -> Result<Vec<Context<'a>>> {
+    /// The state that the blocks of each kind share in a pass over `input`.
+    fn contexts<'a>(&'a self, input: &Input, positions: &'a Tensor, pass: &Pass) -> Result<Vec<Context<'a>>> {
         let context = |(number, rotary): (usize, &'a Option<Rotary>)| {
-            // A windowed layer's cache holds fewer tokens than were read: masks count those, positions count all.
+            // A windowed layer's cache holds fewer tokens than were read: masks count those held, positions count all.
             let first = self.layers.first_of(number);
-            let past = run.cache.as_ref().map_or(0, |cache| cache.len_of(first));
+            let past = pass.cache.as_ref().map_or(0, |cache| cache.len_of(first));
             let mask = self.mask(input, first, past)?;
             let len = input.ids.dim(1)?;
             let table = self.layers.relative_bias.as_ref();
             let bias = table.map(|table| biases(table, len, past + len, past)).transpose()?;
-            Ok(Context { mask, rotary: rotary.as_ref().map(|rotary| rotary.tables(positions)), bias })
+            let ids = input.ids.clone();
+            Ok(Context { ids, mask, rotary: rotary.as_ref().map(|rotary| rotary.tables(positions)), bias })
         };
         self.rotary.iter().enumerate().map(context).collect()
     }
 
-    /// What the head reads of a stream: its final norm, where the model has one.
+    /// The head's input for a residual stream: its final norm, if the model has one.
     ///
-    /// Of the stream after an earlier block it gives the logit lens: what the model would say if it ended there.
+    /// Applied to the stream after an earlier block, it yields the logit lens: the prediction if the model ended there.
     ///
     /// # Shape
     /// `[b, t, d]` to the same.
     ///
     /// # Errors
-    /// Where the width is not the model's.
+    /// Returns an error if the width is not the model's.
     pub fn read_out(&self, x: &Tensor) -> Result<Tensor> {
         self.layers.norm.as_ref().map_or_else(|| Ok(x.clone()), |norm| norm.apply(x))
     }
 
-    /// Of hidden states those that the head reads: of a classifier that reads the last token or the mean, one vector a row;
-    /// else all.
+    /// The hidden states that the head reads: for a classifier on the last token or the mean, one vector per row; else
+    /// all.
     ///
     /// # Shape
     /// `[b, t, d]` to the same, or to `[b, 1, d]`.
@@ -215,7 +252,7 @@ impl Transformer {
     /// For the hidden states.
     ///
     /// # Errors
-    /// When `hidden` is not that of `input`.
+    /// Returns an error if `hidden` doesn't belong to `input`.
     pub fn read_by_head(&self, hidden: &Tensor, input: &Input) -> Result<Tensor> {
         match &self.layers.head {
             HeadLayer::Labels { pooling: Pooling::Last, pad_id, .. } => last_vectors(hidden, input, *pad_id),
@@ -232,10 +269,10 @@ impl Transformer {
     /// `[b, t, d]` to `[b, t, v]`; a classifier's to `[b, n_labels]`; without a head the hidden states themselves.
     ///
     /// # Errors
-    /// When `hidden` has another width than the model.
-    pub fn logits(&self, hidden: &Tensor, run: &mut Run) -> Result<Tensor> {
-        let logits = self.layers.head.logits(hidden, &self.layers.embedding.token, run)?;
-        run.record(Site::Logits, &logits);
+    /// Returns an error if `hidden` has another width than the model.
+    pub fn logits(&self, hidden: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let logits = self.layers.head.logits(hidden, &self.layers.embedding.token, pass)?;
+        pass.record(Site::Logits, &logits);
         Ok(logits)
     }
 
@@ -245,27 +282,27 @@ impl Transformer {
     /// `[b, t, d]` to `[b, d]`.
     ///
     /// # Errors
-    /// When `hidden` has another width than the model.
+    /// Returns an error if `hidden` has another width than the model.
     pub fn pooled(&self, hidden: &Tensor) -> Result<Option<Tensor>> {
         self.layers.head.pooled(hidden)
     }
 
-    /// The summed cross-entropy of hidden states ([`Transformer::read_by_head`]) against `targets`, and how many targets
-    /// count.
+    /// The summed cross-entropy of hidden states ([`Transformer::read_by_head`]) against `targets`, and the number of
+    /// targets that count.
     ///
     /// # Shape
     /// `hidden` `[b, t, d]`; `targets` `[b · t]`, a classifier's `[b]`.
     ///
     /// # Errors
-    /// A target outside the vocabulary; a model without a head.
+    /// Returns an error if a target is outside the vocabulary, or the model has no head.
     pub fn loss(
         &self,
         hidden: &Tensor,
         targets: &[i64],
         options: &CrossEntropyOptions,
-        run: &Run,
+        pass: &Pass,
     ) -> Result<Loss> {
-        self.layers.head.loss(hidden, &self.layers.embedding.token, targets, options, run)
+        self.layers.head.loss(hidden, &self.layers.embedding.token, targets, options, pass)
     }
 
     /// Cosines and sines of the rotary angles of each kind of layer, `[context_len, k/2]` each; `None` for a kind that
@@ -274,10 +311,21 @@ impl Transformer {
         self.rotary.iter().map(|rotary| rotary.as_ref().map(Rotary::table))
     }
 
-    /// Who may look at whom in layer `layer` when `input` is read after `past` tokens that the layer's cache holds.
+    /// The learned bias of each head on its scores, for a text of `n` tokens; `None` if the model has none.
+    ///
+    /// # Shape
+    /// `[h, n, n]`.
     ///
     /// # Errors
-    /// Returns an error if the ids are no matrix.
+    /// Returns an error if the device has no room.
+    pub fn relative_bias(&self, n: usize) -> Result<Option<Tensor>> {
+        self.layers.relative_bias.as_ref().map(|table| biases(table, n, n, 0)).transpose()
+    }
+
+    /// The attention mask of layer `layer` when `input` is read after `past` tokens that the layer's cache holds.
+    ///
+    /// # Errors
+    /// Returns an error if the ids are not a matrix.
     pub fn mask(&self, input: &Input, layer: usize, past: usize) -> Result<Mask> {
         let (rows, len) = input.ids.dims2()?;
         let mut mask = match self.config.mask {
@@ -287,8 +335,8 @@ impl Transformer {
         if let Some(window) = self.config.layer_kind(layer).window {
             mask = mask.window(window);
         }
-        if let Some(keep) = &input.keep {
-            mask = mask.keep(rows, past + len, last_of_rows(keep, rows, past + len));
+        if let Some(padding_mask) = &input.padding_mask {
+            mask = mask.padding(rows, past + len, last_of_rows(padding_mask, rows, past + len));
         }
         if let Some(segments) = &input.segments {
             mask = mask.segments(rows, past + len, last_of_rows(segments, rows, past + len));
@@ -297,10 +345,10 @@ impl Transformer {
     }
 }
 
-/// Places that count the tokens that are not padding, from `pad_id + 1` on; padding has place `pad_id`
-/// ([Liu et al. 2019](https://arxiv.org/abs/1907.11692), as transformers' RoBERTa has it).
+/// Positions that count the tokens that are not padding, from `pad_id + 1` on; padding has position `pad_id`
+/// ([Liu et al. 2019](https://arxiv.org/abs/1907.11692), as in transformers' RoBERTa).
 ///
-/// Places that the input brings, or that go on from a cache, are moved by as much.
+/// Positions from the input, or continuing after a cache, are shifted by the same amount.
 fn counted(input: &Input, positions: &Tensor, pad_id: u32, n_seen: usize) -> Result<Tensor> {
     if input.positions.is_some() || n_seen > 0 {
         let offset = Tensor::full(pad_id + 1, positions.shape(), positions.device())?;
@@ -323,7 +371,7 @@ fn counted(input: &Input, positions: &Tensor, pad_id: u32, n_seen: usize) -> Res
 fn last_of_rows<T: Copy>(values: &Arc<[T]>, rows: usize, len: usize) -> Arc<[T]> {
     let held = values.len().checked_div(rows).unwrap_or(0);
     if held <= len || values.len() != rows * held {
-        // What doesn't cover the batch is refused where the mask is used.
+        // A mask that doesn't cover the batch is refused where it is used.
         return values.clone();
     }
     values.chunks_exact(held).flat_map(|row| &row[held - len..]).copied().collect()

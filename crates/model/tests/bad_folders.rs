@@ -1,4 +1,4 @@
-//! Model folders that are wrong: each is refused before anything is changed, and the message names what is wrong.
+//! Malformed model folders: each is refused before anything is changed, and the message says what is wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod common;
@@ -10,7 +10,7 @@ use serde_json::{Value, json as value};
 use tempfile::{TempDir, tempdir};
 use vulpes_model::folder;
 
-/// The complaint about a copy of `model` whose `config.json` was changed.
+/// The error message for a copy of `model` with a changed `config.json`.
 fn config_complaint(model: &str, change: impl FnOnce(&mut Value)) -> String {
     let (_keep, dir) = changed(model, change);
     complaint(&dir)
@@ -109,18 +109,18 @@ fn missing_unexpected_and_misshapen_tensors_are_reported_all_at_once() {
     for wanted in [
         "missing: model.norm.weight, lm_head.weight",
         "unexpected: model.layers.0.self_attn.q_norm.weight",
-        "model.layers.0.mlp.gate_proj.weight is [37, 40], config.json makes it [38, 40]",
-        "model.layers.1.mlp.down_proj.weight is [40, 37], config.json makes it [40, 38]",
+        "model.layers.0.mlp.gate_proj.weight is [37, 40], config.json requires [38, 40]",
+        "model.layers.1.mlp.down_proj.weight is [40, 37], config.json requires [40, 38]",
         "model.layers.0.self_attn.q_proj.weight is I64",
     ] {
         assert!(said.contains(wanted), "{said}");
     }
-    // More layers in the file than the config says.
+    // More layers in the file than in the config.
     let said = config_complaint("llama-plain", |config| config["num_hidden_layers"] = value!(1));
     assert!(said.contains("unexpected: model.layers.1."), "{said}");
 }
 
-/// A safetensors file of this header and this many bytes of numbers.
+/// A safetensors file with this header and this many bytes of values.
 fn file(header: &str, n_bytes: usize) -> Vec<u8> {
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend(header.as_bytes());
@@ -144,7 +144,7 @@ fn malformed_safetensors_are_reported_by_kind() {
         (whole[..100].to_vec(), "truncated"),
         (whole[..3].to_vec(), "truncated"),
         (Vec::new(), "truncated"),
-        ([whole.clone(), vec![0; 9]].concat(), "bytes of no tensor"),
+        ([whole.clone(), vec![0; 9]].concat(), "trailing bytes"),
         (header_of_a_terabyte, "more than 100 MB"),
         (file(&format!(r#"{{"a":{},"b":{}}}"#, tensor(0, 8), tensor(4, 12)), 12), "\"b\" overlap"),
         (file(&format!(r#"{{"a":{},"b":{}}}"#, tensor(0, 8), tensor(12, 16)), 16), "gap"),

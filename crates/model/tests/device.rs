@@ -1,11 +1,11 @@
-//! What another device computes is what the CPU computes; `.ci/cuda check` runs these with `VULPES_DEVICE=cuda`.
+//! Other devices compute the same as the CPU; `.ci/cuda check` runs these tests with `VULPES_DEVICE=cuda`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod support;
 
 use candle_core::{DType, Device, Tensor};
 use support::*;
-use vulpes_model::{Head, Input, ModelConfig, Run, Transformer};
+use vulpes_model::{Head, Input, ModelConfig, Pass, Transformer};
 use vulpes_ops::{CrossEntropyOptions, Dropout, Gradients, backward, dropout};
 use vulpes_random::Key;
 
@@ -14,19 +14,19 @@ fn pass(config: &ModelConfig, device: &Device) -> Vec<(String, Vec<f64>)> {
     let model: Transformer = shaken_on(config, DType::F32, device);
     let named: Vec<_> = model.parameters().iter().map(|(name, var)| (name.to_owned(), var.clone())).collect();
     let input = Input::new(&[1, 4, 2, 9, 7, 3, 5, 5, 10, 0], 2, device).unwrap();
-    let input = input.with_keep([1, 1, 1, 1, 1, 1, 1, 1, 1, 0].into());
-    let mut run = Run::training(Key::new(3, "dropout").with(&1u64), 0);
-    let hidden = model.forward(&input, &mut run).unwrap();
+    let input = input.with_padding_mask([1, 1, 1, 1, 1, 1, 1, 1, 1, 0].into());
+    let mut pass = Pass::training(Key::new(3, "dropout").with(&1u64), 0);
+    let hidden = model.forward(&input, &mut pass).unwrap();
     let targets: &[i64] = match config.head {
         Head::Classify { .. } => &[2, 0],
         _ => &[4, 2, 9, 7, -100, 5, 5, 10, 1, -100],
     };
-    let loss = model.loss(&hidden, targets, &CrossEntropyOptions::default(), &run).unwrap().mean().unwrap();
+    let loss = model.loss(&hidden, targets, &CrossEntropyOptions::default(), &pass).unwrap().mean().unwrap();
     let mut gradients = Gradients::new(&named).unwrap();
     backward(&loss, &mut gradients).unwrap();
     let mut found = vec![
         ("the loss".to_owned(), values(&loss)),
-        ("the logits".to_owned(), values(&model.logits(&hidden, &mut run).unwrap())),
+        ("the logits".to_owned(), values(&model.logits(&hidden, &mut pass).unwrap())),
     ];
     let gradient = |name: &str| values(gradients.get(name).unwrap_or_else(|| panic!("{name}: no gradient")));
     found.extend(named.iter().map(|(name, _)| (format!("the gradient of {name}"), gradient(name))));
@@ -38,7 +38,7 @@ mod needs_device {
 
     #[test]
     #[ignore = "needs VULPES_DEVICE"]
-    fn losses_logits_and_gradients_of_every_kind_of_model_are_the_cpus() {
+    fn losses_logits_and_gradients_match_the_cpu() {
         std::env::var("VULPES_DEVICE").expect("VULPES_DEVICE names the device to compare with the CPU");
         for config in [fox(), multihead(), llama(), windowed(), bert(), classifier()] {
             let config = ModelConfig { dropout: 0.2, ..config };
@@ -53,7 +53,7 @@ mod needs_device {
 
     #[test]
     #[ignore = "needs VULPES_DEVICE"]
-    fn dropout_draws_the_cpus_pattern() {
+    fn dropout_masks_match_the_cpu() {
         std::env::var("VULPES_DEVICE").expect("VULPES_DEVICE names the device to compare with the CPU");
         let pattern = Dropout { p: 0.3, key: Key::new(5, "pattern"), first_row: 7 };
         let drawn = |device: &Device| {

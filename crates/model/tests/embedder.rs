@@ -1,4 +1,4 @@
-//! One vector of a text: what torch says of each pooling, its gradients, and the folders of sentence-transformers.
+//! Text embeddings: torch's results of each pooling, gradients, and folders of sentence-transformers.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod common;
@@ -9,18 +9,18 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor, Var};
 use serde_json::{Value, json};
 use support::{input, shaken, small_encoder, values};
-use vulpes_model::{Embedder, Input, Run, TextPooling, contrastive, folder, normalized};
+use vulpes_model::{Embedder, Input, Pass, TextPooling, contrastive, folder, normalized};
 use vulpes_ops::{CrossEntropyOptions, Gradients, backward};
 
 /// The rows of a golden, padded on the right.
 fn golden_input(golden: &Value) -> Input {
     let rows: Vec<Vec<u32>> = serde_json::from_value(golden["ids"].clone()).unwrap();
     let ids: Vec<u32> = rows.concat();
-    let keep: Vec<u8> = ids.iter().map(|id| u8::from(*id != 0)).collect();
-    Input::new(&ids, rows.len(), &Device::Cpu).unwrap().with_keep(keep.into())
+    let padding_mask: Vec<u8> = ids.iter().map(|id| u8::from(*id != 0)).collect();
+    Input::new(&ids, rows.len(), &Device::Cpu).unwrap().with_padding_mask(padding_mask.into())
 }
 
-/// Numbers between −1 and 1, no two of which are alike within a row.
+/// Values between −1 and 1, distinct within a row.
 fn numbers(seed: usize, shape: &[usize]) -> Tensor {
     let n = shape.iter().product();
     let all: Vec<f64> = (0..n).map(|i| ((i * 37 + seed * 53 + 11) % 211) as f64 / 105.0 - 1.0).collect();
@@ -35,7 +35,7 @@ fn off(ours: &Tensor, theirs: &Value) -> f64 {
 }
 
 #[test]
-fn every_pooling_gives_torchs_vectors() {
+fn every_pooling_matches_torch() {
     let dir = common::fixtures().join("sentences/bert");
     let golden = common::json(&dir.join("golden.json"));
     let loaded = folder::load(&dir).unwrap();
@@ -43,7 +43,7 @@ fn every_pooling_gives_torchs_vectors() {
     assert_eq!(sentence.embedder, Embedder { pooling: TextPooling::Mean, normalize: true });
     assert_eq!(sentence.max_len, Some(12));
     let input = golden_input(&golden);
-    let hidden = loaded.transformer.forward(&input, &mut Run::inference()).unwrap();
+    let hidden = loaded.transformer.forward(&input, &mut Pass::inference()).unwrap();
     for pooling in TextPooling::ALL {
         for (normalize, kind) in [(false, "pooled"), (true, "normalized")] {
             let vectors = Embedder { pooling, normalize }.embed(&hidden, &input).unwrap();
@@ -53,15 +53,15 @@ fn every_pooling_gives_torchs_vectors() {
     }
 }
 
-/// Ids with padding on either side, and none.
+/// Ids with padding on either side, and without.
 #[test]
-fn padding_has_no_part_in_a_vector_on_either_side() {
+fn padding_on_either_side_does_not_change_a_vector() {
     let hidden = numbers(1, &[1, 3, 4]);
     let zero = Tensor::full(9.0, (1, 2, 4), &Device::Cpu).unwrap();
-    let at = |parts: &[&Tensor], keep: &[u8]| {
+    let at = |parts: &[&Tensor], padding_mask: &[u8]| {
         let hidden = Tensor::cat(parts, 1).unwrap();
-        let ids = vec![1; keep.len()];
-        (hidden, Input::new(&ids, 1, &Device::Cpu).unwrap().with_keep(keep.to_vec().into()))
+        let ids = vec![1; padding_mask.len()];
+        (hidden, Input::new(&ids, 1, &Device::Cpu).unwrap().with_padding_mask(padding_mask.to_vec().into()))
     };
     for pooling in TextPooling::ALL {
         let embedder = Embedder { pooling, normalize: false };
@@ -74,13 +74,14 @@ fn padding_has_no_part_in_a_vector_on_either_side() {
     }
 }
 
-/// Central differences of the pairs' loss in every number of the vectors, and through each pooling of the hidden states.
+/// Central differences of the pairs' loss in every element of the vectors, and through each pooling in the hidden
+/// states.
 #[test]
-fn the_gradients_of_poolings_and_pairs_are_true() {
+fn gradients_of_poolings_and_pairs_match_central_differences() {
     let options = CrossEntropyOptions { label_smoothing: 0.1, ..CrossEntropyOptions::default() };
     let ids: Vec<u32> = (0..24).map(|i| i % 7).collect();
-    let keep: Vec<u8> = (0..24).map(|i| u8::from(i % 4 != 3 || i < 12)).collect();
-    let read = Input::new(&ids, 6, &Device::Cpu).unwrap().with_keep(keep.into());
+    let padding_mask: Vec<u8> = (0..24).map(|i| u8::from(i % 4 != 3 || i < 12)).collect();
+    let read = Input::new(&ids, 6, &Device::Cpu).unwrap().with_padding_mask(padding_mask.into());
     let start = numbers(2, &[6, 4, 5]);
     for pooling in TextPooling::ALL {
         let loss = |hidden: &Tensor| {
@@ -106,7 +107,7 @@ fn the_gradients_of_poolings_and_pairs_are_true() {
 }
 
 #[test]
-fn a_part_of_the_pairs_has_its_part_of_the_loss() {
+fn parts_of_the_pairs_sum_to_the_loss() {
     let (a, b) = (numbers(3, &[5, 3]), numbers(4, &[5, 3]));
     let sum = |start: usize, n: usize| {
         let part = a.narrow(0, start, n).unwrap();
@@ -114,7 +115,7 @@ fn a_part_of_the_pairs_has_its_part_of_the_loss() {
         loss.sum.to_scalar::<f64>().unwrap()
     };
     assert!((sum(0, 2) + sum(2, 3) - sum(0, 5)).abs() < 1e-9);
-    // By hand: the first of two pairs whose vectors are axes, so that cosines are 1 and 0.
+    // By hand: the first of two pairs whose vectors are axes, so the cosines are 1 and 0.
     let axes = Tensor::new(&[[2f64, 0.0], [0.0, 3.0]], &Device::Cpu).unwrap();
     let loss = contrastive(&axes, &axes, 0, 1.0, &CrossEntropyOptions::default()).unwrap();
     let by_hand = -2.0 * (1f64.exp() / (1f64.exp() + 1.0)).ln();
@@ -122,7 +123,7 @@ fn a_part_of_the_pairs_has_its_part_of_the_loss() {
 }
 
 #[test]
-fn what_is_written_is_read_back() {
+fn written_files_are_read_back() {
     let model = shaken(&small_encoder());
     for pooling in TextPooling::ALL {
         for normalize in [false, true] {
@@ -140,7 +141,7 @@ fn what_is_written_is_read_back() {
     }
 }
 
-/// The fixture's folder with one file written over; why it can't be read.
+/// The error of reading the fixture's folder with one file overwritten.
 fn refused(file: &str, text: &str) -> String {
     let dir = common::fixtures().join("sentences/bert");
     let out = tempfile::tempdir().unwrap();
@@ -166,7 +167,7 @@ fn refused(file: &str, text: &str) -> String {
 }
 
 #[test]
-fn what_is_not_implemented_is_refused_by_its_name() {
+fn unimplemented_modules_and_settings_are_refused_by_name() {
     let modules = |kinds: &[&str]| {
         let module = |(idx, kind): (usize, &&str)| json!({ "idx": idx, "path": if idx == 0 { String::new() } else { format!("{idx}_{kind}") }, "type": format!("a.b.{kind}") });
         Value::from(kinds.iter().enumerate().map(module).collect::<Vec<_>>()).to_string()
@@ -208,7 +209,7 @@ fn what_is_not_implemented_is_refused_by_its_name() {
 }
 
 #[test]
-fn version_6_spells_it_otherwise() {
+fn version_6_spellings_are_read() {
     let dir = common::fixtures().join("sentences/bert");
     let out = tempfile::tempdir().unwrap();
     for folder in ["1_Pooling", "2_Normalize"] {
@@ -245,11 +246,11 @@ fn version_6_spells_it_otherwise() {
 }
 
 #[test]
-fn a_vector_hangs_on_no_other_row() {
+fn a_vector_does_not_depend_on_other_rows() {
     let model = shaken(&small_encoder());
     let vector = |ids: &[u32], rows: usize| {
         let input = input(ids, rows);
-        let hidden = model.forward(&input, &mut Run::inference()).unwrap();
+        let hidden = model.forward(&input, &mut Pass::inference()).unwrap();
         values(&normalized(&Embedder::default().embed(&hidden, &input).unwrap()).unwrap())
     };
     let (both, one) = (vector(&[1, 2, 3, 4, 5, 6], 2), vector(&[1, 2, 3], 1));
@@ -259,7 +260,7 @@ fn a_vector_hangs_on_no_other_row() {
 mod needs_shared {
     use super::*;
 
-    /// sentence-transformers' own words about a folder of its own.
+    /// sentence-transformers' results for its own folder.
     #[test]
     #[ignore = "needs ../shared"]
     fn sentence_transformers_vectors_match() {
@@ -270,7 +271,7 @@ mod needs_shared {
         let rows: Vec<Vec<u32>> = serde_json::from_value(golden["token_ids"].clone()).unwrap();
         for (row, wanted) in rows.iter().zip(golden["embeddings"].as_array().unwrap()) {
             let input = Input::new(row, 1, &Device::Cpu).unwrap();
-            let hidden = loaded.transformer.forward(&input, &mut Run::inference()).unwrap();
+            let hidden = loaded.transformer.forward(&input, &mut Pass::inference()).unwrap();
             let off = off(&embedder.embed(&hidden, &input).unwrap(), &json!([wanted]));
             assert!(off < 1e-5, "{off}");
         }

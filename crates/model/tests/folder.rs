@@ -1,4 +1,4 @@
-//! Model folders: everything that is written in the wild loads, and what was loaded saves to the same bytes.
+//! Model folders: all forms found in the wild load, and what was loaded saves to the same bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 #[macro_use]
@@ -18,7 +18,7 @@ fn load(dir: &Path) -> folder::Loaded {
 fn load_and_save_keep_every_tensor_byte_for_byte(dirs: Vec<PathBuf>) {
     for dir in dirs {
         let loaded = load(&dir);
-        assert_eq!((&loaded.warnings, &loaded.fresh), (&vec![], &vec![]), "{}", name(&dir));
+        assert_eq!((&loaded.warnings, &loaded.newly_initialized), (&vec![], &vec![]), "{}", name(&dir));
         let out = tempdir().unwrap();
         folder::save(out.path(), &loaded.transformer, &loaded.extra).unwrap();
         let (before, after) =
@@ -32,13 +32,13 @@ fn load_and_save_keep_every_tensor_byte_for_byte(dirs: Vec<PathBuf>) {
         let (had, has) = (json(&dir.join("config.json")), json(&out.path().join("config.json")));
         for key in had.as_object().unwrap().keys() {
             let same = match key.as_str() {
-                // Written where they had been null, or not written: summaries are another model's.
+                // Written where they had been null or absent: summaries belong to another model.
                 "n_inner" | "transformers_version" | "problem_type" => true,
-                // Said otherwise, to the same end.
+                // Another spelling of the same.
                 "max_window_layers" | "no_rope_layer_interval" => true,
                 // A window that no layer has.
                 "sliding_window" if has[key].is_null() => true,
-                // Of no part that is read: training's own, tokens that no arithmetic knows, another spelling of layer_types.
+                // Not part of the model: training settings, unused tokens, another spelling of layer_types.
                 "sparse_prediction" | "sparse_pred_ignore_index" | "deterministic_flash_attn" => true,
                 "initializer_cutoff_factor" | "cls_token_id" | "sep_token_id" | "_sliding_window_pattern" => {
                     true
@@ -86,7 +86,7 @@ fn unused_heads_are_reported_and_stale_buffers_are_not() {
 }
 
 #[test]
-fn head_stored_apart_with_other_values_is_not_tied() {
+fn head_stored_separately_with_other_values_is_not_tied() {
     let out = tempdir().unwrap();
     let dir = out.path().join("model");
     copy(&fixtures().join("gpt2-one"), &dir);
@@ -107,7 +107,7 @@ fn new_head_loads_what_fits_and_draws_the_rest_from_the_seed() {
     let loaded = folder::load_with(&dir, &options(3)).unwrap();
     assert_eq!(loaded.config.head, Head::Classify { n_labels: 4 });
     assert_eq!(
-        loaded.fresh,
+        loaded.newly_initialized,
         ["head.pooler.weight", "head.pooler.bias", "head.classifier.weight", "head.classifier.bias"]
     );
     assert!(loaded.warnings[0].contains("cls.predictions.transform.dense.weight"), "{:?}", loaded.warnings);
@@ -124,9 +124,9 @@ fn new_head_loads_what_fits_and_draws_the_rest_from_the_seed() {
     };
     assert_eq!(draw(3).unwrap(), draw(3).unwrap());
     assert_ne!(draw(3).unwrap(), draw(4).unwrap());
-    // A pooler that the folder has is kept.
+    // The folder's pooler is kept.
     let loaded = folder::load_with(&fixtures().join("bert-cls"), &options(0)).unwrap();
-    assert_eq!(loaded.fresh, ["head.classifier.weight", "head.classifier.bias"]);
+    assert_eq!(loaded.newly_initialized, ["head.classifier.weight", "head.classifier.bias"]);
 }
 
 #[test]
@@ -215,9 +215,9 @@ mod file_variants {
     }
 }
 
-/// The layout that a family has in transformers is used only where it says everything.
+/// transformers' layout of a family is used only if it can express everything.
 #[test]
-fn whatever_a_config_says_survives_its_folder() {
+fn every_config_setting_round_trips_through_its_folder() {
     use vulpes_model::config::{BlockKind, Family, FeedForwardKind, LayerOverride, MaskKind, Positions};
     use vulpes_model::{ModelConfig, ModelSection, Transformer};
     type Change = fn(&mut ModelConfig);
@@ -262,6 +262,9 @@ fn whatever_a_config_says_survives_its_folder() {
         ("reordered", |c| c.block = BlockKind::Reordered),
         ("sandwich", |c| c.block = BlockKind::Sandwich),
         ("scales above 1", |c| c.norm = NormKind::RmsPlusOne),
+        ("norms without a scale", |c| c.norm = NormKind::RmsBare),
+        ("vectors of pairs", |c| c.bigrams = true),
+        ("vectors for values", |c| c.value_embeddings = 2),
         ("relative", |c| c.relative_bias = Some(33)),
         ("counted", |c| (c.positions, c.pad_id) = (Positions::Counted, Some(2))),
         ("padding", |c| c.pad_id = Some(3)),
@@ -308,7 +311,7 @@ fn whatever_a_config_says_survives_its_folder() {
             let model = Transformer::init(&config, 1, candle_core::DType::F32, &cpu).unwrap();
             let out = tempdir().unwrap();
             folder::save(out.path(), &model, &folder::Extra::default()).unwrap();
-            // What a layer has of its own may be said in other words.
+            // A layer's overrides may be spelled differently.
             let config = ModelSection::from(&config).resolve(9, head);
             assert_eq!(load(out.path()).config, config, "{family:?}, {what}");
             let written = json(&out.path().join("config.json"))["model_type"].clone();

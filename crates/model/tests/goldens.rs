@@ -1,100 +1,23 @@
-//! Models of every family against what transformers and torch say of them: logits, hidden states, attention weights,
-//! gradients, a loss curve, greedy continuations, padding on both sides.
+//! Models of every family compared with transformers and torch: logits, hidden states, attention weights, gradients, a
+//! loss curve, greedy continuations, padding on both sides.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 #[macro_use]
 mod common;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor, Var};
+use common::golden::{Tensors, difference, floats, input, logits, loss, real, rows};
 use common::{copy, device, json, name, tensors};
-use vulpes_model::config::Head;
 use vulpes_model::folder::{self, LoadOptions};
-use vulpes_model::{Input, KvCache, Parameters, Recorder, Run, Site, Transformer};
-use vulpes_ops::{AdamwStep, CrossEntropyOptions, Gradients, adamw, backward, grad_norm};
-
-type Tensors = HashMap<String, Tensor>;
+use vulpes_model::{Input, KvCache, Parameters, Pass, Recorder, Site, Transformer};
+use vulpes_ops::{AdamwStep, Gradients, adamw, backward, grad_norm};
 
 fn load(dir: &Path) -> Transformer {
     let options = LoadOptions { device: device(), ..LoadOptions::default() };
     folder::load_with(dir, &options).unwrap_or_else(|error| panic!("{}: {error}", dir.display())).transformer
-}
-
-/// The ids of a golden batch, with its padding and token types, and places where `positions` says so.
-fn input(golden: &Tensors, positions: bool) -> Input {
-    let u32s = |name: &str| {
-        golden.get(name).map(|tensor| tensor.to_dtype(DType::U32).unwrap().to_device(&device()).unwrap())
-    };
-    let mut input = Input {
-        ids: u32s("input_ids").unwrap(),
-        positions: None,
-        token_types: u32s("token_type_ids"),
-        keep: Some(real(golden).into()),
-        segments: None,
-    };
-    if positions {
-        input.positions = u32s("position_ids");
-    }
-    input
-}
-
-/// 1 for a real token, 0 for padding.
-fn real(golden: &Tensors) -> Vec<u8> {
-    golden["attention_mask"].flatten_all().unwrap().to_dtype(DType::U8).unwrap().to_vec1().unwrap()
-}
-
-fn floats(tensor: &Tensor) -> Vec<f64> {
-    tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
-}
-
-/// The largest difference at rows of the leading dimensions (`[b, t, …]`) that hold real tokens.
-fn difference(ours: &Tensor, theirs: &Tensor, real: &[u8]) -> f64 {
-    assert_eq!(ours.dims(), theirs.dims());
-    let width = ours.elem_count() / real.len();
-    let (ours, theirs) = (floats(ours), floats(theirs));
-    let mut largest = 0.0;
-    for (i, _) in real.iter().enumerate().filter(|(_, real)| **real == 1) {
-        for at in i * width..(i + 1) * width {
-            let difference = (ours[at] - theirs[at]).abs();
-            assert!(!difference.is_nan());
-            largest = f64::max(largest, difference);
-        }
-    }
-    largest
-}
-
-fn logits(model: &Transformer, input: &Input) -> Tensor {
-    let hidden = model.forward(input, &mut Run::inference()).unwrap();
-    model.logits(&model.read_by_head(&hidden, input).unwrap(), &mut Run::inference()).unwrap()
-}
-
-/// The positions at which logits count: all real ones; every row of a classifier.
-fn rows(model: &Transformer, golden: &Tensors) -> Vec<u8> {
-    match model.config().head {
-        Head::Classify { .. } => vec![1; golden["input_ids"].dims()[0]],
-        _ => real(golden),
-    }
-}
-
-/// The targets of our loss: a causal model's labels moved by one, as transformers moves them inside.
-fn targets(model: &Transformer, golden: &Tensors) -> Vec<i64> {
-    let labels = &golden["labels"];
-    if model.config().head != Head::NextToken {
-        return labels.flatten_all().unwrap().to_vec1().unwrap();
-    }
-    let rows: Vec<Vec<i64>> = labels.to_vec2().unwrap();
-    rows.into_iter().flat_map(|row| row.into_iter().skip(1).chain([-100])).collect()
-}
-
-fn loss(model: &Transformer, golden: &Tensors) -> Tensor {
-    let run = &mut Run::inference();
-    let input = input(golden, false);
-    let hidden = model.forward(&input, run).unwrap();
-    let hidden = model.read_by_head(&hidden, &input).unwrap();
-    let options = CrossEntropyOptions::default();
-    model.loss(&hidden, &targets(model, golden), &options, run).unwrap().mean().unwrap()
 }
 
 fn logits_hidden_states_and_attention_match_transformers(dirs: Vec<PathBuf>) {
@@ -102,10 +25,10 @@ fn logits_hidden_states_and_attention_match_transformers(dirs: Vec<PathBuf>) {
         let (model, golden) = (load(&dir), tensors(&dir.join("golden.safetensors")));
         let (real, what) = (real(&golden), name(&dir));
         let mut recorder = Recorder::everything();
-        let mut run = Run::probed(&mut recorder);
+        let mut pass = Pass::probed(&mut recorder);
         let input = input(&golden, false);
-        let hidden = model.forward(&input, &mut run).unwrap();
-        let ours = model.logits(&model.read_by_head(&hidden, &input).unwrap(), &mut run).unwrap();
+        let hidden = model.forward(&input, &mut pass).unwrap();
+        let ours = model.logits(&model.read_by_head(&hidden, &input).unwrap(), &mut pass).unwrap();
         let off = difference(&ours, &golden["logits"], &rows(&model, &golden));
         assert!(off < 1e-4, "{what}: logits differ by {off}");
 
@@ -122,17 +45,17 @@ fn logits_hidden_states_and_attention_match_transformers(dirs: Vec<PathBuf>) {
             assert!(off < 1e-4, "{what}: hidden state {layer} differs by {off}");
         }
         for layer in 0..n_layer {
-            // [b, h, t, s] to [b, t, h, s]: queries at real positions count.
+            // [b, h, t, s] to [b, t, h, s]: queries at real positions are compared.
             let by_query = |weights: &Tensor| weights.transpose(1, 2).unwrap().contiguous().unwrap();
-            let ours = by_query(recorder.get(Site::Weights(layer)).unwrap());
-            // (The folder of the longest rows goes without.)
+            let ours = by_query(recorder.get(Site::AttentionWeights(layer)).unwrap());
+            // (The folder with the longest rows omits them.)
             let Some(theirs) = golden.get(&format!("attentions.{layer}")) else { continue };
             let off = difference(&ours, &by_query(theirs), &real);
             assert!(off < 2e-5, "{what}: attention of layer {layer} differs by {off}");
         }
-        // What is looked at is what is computed without looking, to the bit.
+        // Probing does not change a bit of the result.
         let off = difference(&logits(&model, &input), &ours, &rows(&model, &golden));
-        assert_eq!(off, 0.0, "{what}: looking changed the logits by {off}");
+        assert_eq!(off, 0.0, "{what}: probing changed the logits by {off}");
     }
 }
 
@@ -212,10 +135,10 @@ fn twenty_steps_of_adamw_match_torch_losses(dirs: Vec<PathBuf>) {
 
 /// The most likely next token of every row, from its last position.
 fn next(model: &Transformer, input: &Input, cache: Option<&mut KvCache>) -> Vec<u32> {
-    let run = &mut Run { cache, ..Run::inference() };
-    let hidden = model.forward(input, run).unwrap();
+    let pass = &mut Pass { cache, ..Pass::inference() };
+    let hidden = model.forward(input, pass).unwrap();
     let last = hidden.narrow(1, hidden.dim(1).unwrap() - 1, 1).unwrap();
-    model.logits(&last, run).unwrap().squeeze(1).unwrap().argmax(1).unwrap().to_vec1().unwrap()
+    model.logits(&last, pass).unwrap().squeeze(1).unwrap().argmax(1).unwrap().to_vec1().unwrap()
 }
 
 fn greedy_continuations_are_exact_with_and_without_a_cache(dirs: Vec<PathBuf>) {
@@ -227,7 +150,7 @@ fn greedy_continuations_are_exact_with_and_without_a_cache(dirs: Vec<PathBuf>) {
             };
             let (prompt, new) = (ids("prompt"), ids("new_tokens"));
             let mut row = prompt.clone();
-            // Of windowed layers it holds no more than the window.
+            // A windowed layer holds no more than its window.
             let mut cache = KvCache::of(model.config());
             let mut unread = prompt;
             for wanted in &new {
@@ -252,10 +175,12 @@ fn left_padding_does_not_change_logits_or_greedy_texts(dirs: Vec<PathBuf>) {
         // Batched greedy generation from prompts of different lengths, with a cache.
         let of = |name: &str| golden[&format!("gen_{name}")].to_dtype(DType::U32).unwrap();
         let new: Vec<Vec<u32>> = of("new_tokens").to_vec2().unwrap();
-        let mut keep: Vec<Vec<u32>> = of("attention_mask").to_vec2().unwrap();
-        let rows = keep.len();
-        let flat = |keep: &[Vec<u32>]| -> Vec<u8> { keep.iter().flatten().map(|&real| real as u8).collect() };
-        let places: Vec<u32> = keep
+        let mut padding_mask: Vec<Vec<u32>> = of("attention_mask").to_vec2().unwrap();
+        let rows = padding_mask.len();
+        let flat = |padding_mask: &[Vec<u32>]| -> Vec<u8> {
+            padding_mask.iter().flatten().map(|&real| real as u8).collect()
+        };
+        let places: Vec<u32> = padding_mask
             .iter()
             .flat_map(|row| {
                 row.iter().scan(0, |seen, real| {
@@ -266,25 +191,25 @@ fn left_padding_does_not_change_logits_or_greedy_texts(dirs: Vec<PathBuf>) {
                 })
             })
             .collect();
-        let mut lengths: Vec<u32> = keep.iter().map(|row| row.iter().sum()).collect();
+        let mut lengths: Vec<u32> = padding_mask.iter().map(|row| row.iter().sum()).collect();
         let ids: Vec<u32> = of("input_ids").flatten_all().unwrap().to_vec1().unwrap();
         let mut input = Input::new(&ids, rows, &device()).unwrap().with_positions(&places).unwrap();
-        input = input.with_keep(flat(&keep).into());
+        input = input.with_padding_mask(flat(&padding_mask).into());
         let mut cache = KvCache::new(model.config().n_layer);
         for step in 0..new[0].len() {
             let tokens = next(&model, &input, Some(&mut cache));
             let wanted: Vec<u32> = new.iter().map(|row| row[step]).collect();
             assert_eq!(tokens, wanted, "{what}: token {step}");
             input = Input::new(&tokens, rows, &device()).unwrap().with_positions(&lengths).unwrap();
-            keep.iter_mut().for_each(|row| row.push(1));
+            padding_mask.iter_mut().for_each(|row| row.push(1));
             lengths.iter_mut().for_each(|length| *length += 1);
-            input = input.with_keep(flat(&keep).into());
+            input = input.with_padding_mask(flat(&padding_mask).into());
         }
     }
 }
 
-/// What transformers 4 and 5 write of a model is read as the same model.
-fn both_spellings_of_a_config_say_the_same(dirs: Vec<PathBuf>) {
+/// The configs that transformers 4 and 5 write for a model are read as the same model.
+fn both_spellings_of_a_config_are_the_same_model(dirs: Vec<PathBuf>) {
     for dir in dirs {
         let (what, out) = (name(&dir), tempfile::tempdir().unwrap());
         copy(&dir, out.path());
@@ -303,7 +228,7 @@ fn every_file_variant_gives_the_expected_outputs(dirs: Vec<PathBuf>) {
         let own = dir.join("expect.safetensors");
         let own = if own.is_file() { tensors(&own) } else { Tensors::new() };
         if let Some(pooled) = own.get("pooler_output") {
-            let hidden = model.forward(&input(&golden, false), &mut Run::inference()).unwrap();
+            let hidden = model.forward(&input(&golden, false), &mut Pass::inference()).unwrap();
             let last = &golden[&format!("hidden_states.{}", model.config().n_layer)];
             let off = difference(&hidden, last, &real(&golden));
             assert!(off < 1e-4, "{what}: hidden states differ by {off}");
@@ -326,7 +251,7 @@ tests_of_folders! {
     twenty_steps_of_adamw_match_torch_losses(goldens);
     greedy_continuations_are_exact_with_and_without_a_cache(causal);
     left_padding_does_not_change_logits_or_greedy_texts(causal);
-    both_spellings_of_a_config_say_the_same(spelled_twice);
+    both_spellings_of_a_config_are_the_same_model(spelled_twice);
 }
 
 mod file_variants {

@@ -5,7 +5,7 @@ mod support;
 
 use candle_core::Tensor;
 use support::*;
-use vulpes_model::{Head, ModelConfig, Run, Transformer};
+use vulpes_model::{Head, ModelConfig, Pass, Transformer};
 use vulpes_ops::{CrossEntropyOptions, Gradients, backward};
 use vulpes_random::Key;
 
@@ -13,17 +13,17 @@ const STEP: f64 = 1e-5;
 
 fn loss(model: &Transformer) -> Tensor {
     let ids = [1, 4, 2, 9, 7, 3, 5, 5, 10, 0];
-    let mut keep = [1u8; 10];
-    keep[9] = 0;
-    let input = input(&ids, 2).with_keep(keep.into());
-    let mut run = Run::training(Key::new(3, "dropout").with(&1u64), 0);
-    let hidden = model.forward(&input, &mut run).unwrap();
+    let mut padding_mask = [1u8; 10];
+    padding_mask[9] = 0;
+    let input = input(&ids, 2).with_padding_mask(padding_mask.into());
+    let mut pass = Pass::training(Key::new(3, "dropout").with(&1u64), 0);
+    let hidden = model.forward(&input, &mut pass).unwrap();
     let hidden = model.read_by_head(&hidden, &input).unwrap();
     let targets: &[i64] = match model.config().head {
         Head::Classify { .. } => &[2, 0],
         _ => &[4, 2, 9, 7, -100, 5, 5, 10, 1, -100],
     };
-    model.loss(&hidden, targets, &CrossEntropyOptions::default(), &run).unwrap().mean().unwrap()
+    model.loss(&hidden, targets, &CrossEntropyOptions::default(), &pass).unwrap().mean().unwrap()
 }
 
 fn check(config: ModelConfig) {
@@ -47,8 +47,9 @@ fn check(config: ModelConfig) {
         }
         var.set(&start).unwrap();
         assert!(worst < 1e-6, "{name}: relative error {worst:e}");
-        // The softmax cancels what is added to every key, by its projection or by its norm: it adds the same to every score of a query. A position that only padding
-        // stood on, and a row of the vocabulary that no token used, have no gradient either.
+        // The softmax cancels what is added to every key, by its projection or by its norm: it adds the same to every
+        // score of a query. A position with only padding, and a row of the vocabulary that no token used, have no
+        // gradient either.
         let largest = gradient.iter().fold(0.0, |m: f64, g| m.max(g.abs()));
         assert!(
             largest > 1e-9 || name.ends_with("key.bias") || name.ends_with("key_norm.bias"),
@@ -105,7 +106,7 @@ fn gradients_of_every_family_match_central_differences() {
 }
 
 #[test]
-fn gradients_of_what_no_family_has_match_central_differences() {
+fn gradients_of_mixtures_match_central_differences() {
     for config in support::mixtures() {
         check(config);
     }

@@ -1,5 +1,4 @@
-//! Fetching from a hub that misbehaves: a server on this machine that cuts connections, gives wrong lengths and wrong
-//! bytes, and says no in every way that a hub does.
+//! Fetching from a faulty local hub: cut connections, wrong lengths, wrong bytes and refusals.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod server;
@@ -16,7 +15,7 @@ fn name(text: &str) -> Name {
     Name::of(Path::new(text)).unwrap()
 }
 
-/// A hub whose cache is empty.
+/// A hub with an empty cache.
 fn hub(server: &Server, cache: &Path) -> Hub {
     Hub {
         cache: cache.to_path_buf(),
@@ -27,7 +26,7 @@ fn hub(server: &Server, cache: &Path) -> Hub {
     }
 }
 
-/// A hub in a cache of its own.
+/// A hub with a separate cache.
 struct Place {
     dir: tempfile::TempDir,
     server: Server,
@@ -46,7 +45,7 @@ impl Place {
         self.hub().fetch(&name(NAME), &mut |_| {})
     }
 
-    /// Nothing in the cache counts as a file of a model that isn't what the hub has.
+    /// Every file in the cache that counts as a model's equals the hub's.
     fn check(&self) {
         let blobs = self.dir.path().join("models--org--small/blobs");
         for entry in std::fs::read_dir(blobs).into_iter().flatten() {
@@ -60,7 +59,7 @@ impl Place {
 }
 
 #[test]
-fn what_a_model_needs_is_fetched_once_and_read() {
+fn needed_files_are_fetched_once() {
     let place = Place::new();
     let mut told: Vec<(String, u64)> = Vec::new();
     let mut tell = |fetched: &Fetched| told.push((fetched.file.to_owned(), fetched.n_done));
@@ -71,11 +70,11 @@ fn what_a_model_needs_is_fetched_once_and_read() {
         let used = !["README.md", "pytorch_model.bin"].contains(&file.as_str());
         assert_eq!(std::fs::read(snapshot.join(&file)).ok(), used.then_some(content), "{file}");
     }
-    assert!(folder::load(&snapshot).is_ok(), "a model folder as any other");
+    assert!(folder::load(&snapshot).is_ok(), "the snapshot is a model folder");
     let weights = std::fs::metadata(snapshot.join("model.safetensors")).unwrap().len();
     assert_eq!(told.last().unwrap(), &("model.safetensors".to_owned(), weights));
 
-    // The token goes to the hub, and not to where it sends on to.
+    // The token goes to the hub, but not to the target of its redirect.
     let asked = place.server.asked();
     assert!(asked.iter().any(|line| line.starts_with("GET /cdn/")), "{asked:?}");
     for line in &asked {
@@ -84,7 +83,7 @@ fn what_a_model_needs_is_fetched_once_and_read() {
     let n_asked = asked.len();
     place.fetch().unwrap();
     let again = place.server.asked();
-    assert_eq!(again.len(), n_asked + 1, "the list of files alone: {:?}", &again[n_asked..]);
+    assert_eq!(again.len(), n_asked + 1, "only the list of files: {:?}", &again[n_asked..]);
 }
 
 #[test]
@@ -95,13 +94,13 @@ fn shards_and_revisions_are_fetched_too() {
     assert!(folder::load(&snapshot).is_ok());
     assert!(snapshot.join("model-00002-of-00002.safetensors").is_file());
     let found = hub(&server, dir.path()).snapshot(&name("org/small@v1/x"));
-    assert_eq!(found, Some(snapshot), "under the revision's name");
-    assert_eq!(hub(&server, dir.path()).snapshot(&name(NAME)), None, "and under no other");
+    assert_eq!(found, Some(snapshot), "under the revision");
+    assert_eq!(hub(&server, dir.path()).snapshot(&name(NAME)), None, "but under no other");
 }
 
-/// Cut after any number of bytes, again and again: each try takes up where the last one ended.
+/// Connections cut after any number of bytes: each try resumes where the last one ended.
 #[test]
-fn a_cut_connection_is_taken_up_again() {
+fn interrupted_downloads_resume() {
     let place = Place::new();
     let n_bytes = place.server.content("model.safetensors").len();
     let cuts: Vec<usize> = (1..8).map(|i| n_bytes * i / 9 + i).collect();
@@ -117,15 +116,15 @@ fn a_cut_connection_is_taken_up_again() {
     }
 }
 
-/// A process that ended in the middle left a part; the next one asks for the rest.
+/// A process that was interrupted left a part; the next one requests the rest.
 #[test]
-fn a_part_of_another_time_is_kept_and_completed() {
+fn a_part_from_an_earlier_process_is_resumed() {
     let place = Place::new();
     place.server.fault((0..5).map(|_| Fault::Cut(1000)));
     let error = place.fetch().unwrap_err();
     assert!(matches!(error, Error::Cut { n_done: 1000, .. }), "{error}");
-    assert!(error.to_string().contains("goes on from there"), "{error}");
-    assert_eq!(place.hub().snapshot(&name(NAME)), None, "no name stands for a part");
+    assert!(error.to_string().contains("resumes from there"), "{error}");
+    assert_eq!(place.hub().snapshot(&name(NAME)), None, "a partial snapshot has no reference");
     place.fetch().unwrap();
     let asked = place.server.asked();
     assert!(asked.last().unwrap().contains("range: bytes=1000-"), "{asked:?}");
@@ -133,16 +132,16 @@ fn a_part_of_another_time_is_kept_and_completed() {
 }
 
 #[test]
-fn a_server_without_ranges_gives_the_whole_again() {
+fn a_server_without_ranges_sends_the_file_again() {
     let place = Place::new();
     place.server.fault([Fault::Cut(1000), Fault::IgnoreRange]);
     place.fetch().unwrap();
     place.check();
 }
 
-/// A part that belongs to other content than the hub names is noticed, and fetched anew; a hub that stays wrong is refused.
+/// A part of different content is detected and fetched again; a hub that stays wrong is refused.
 #[test]
-fn wrong_bytes_never_count() {
+fn wrong_bytes_are_refused() {
     let place = Place::new();
     place.server.fault([Fault::Corrupt]);
     place.fetch().unwrap();
@@ -156,7 +155,7 @@ fn wrong_bytes_never_count() {
     assert_eq!(place.hub().snapshot(&name(NAME)), None);
     place.fetch().unwrap();
 
-    // Small files have their digest, too: git's.
+    // Small files have a digest, too: git's.
     let place = Place::new();
     place.server.fault_small([Fault::Corrupt, Fault::Corrupt]);
     let error = place.fetch().unwrap_err();
@@ -173,7 +172,7 @@ fn wrong_lengths_are_refused() {
         place.check();
         place.fetch().unwrap();
     }
-    // Without a length of its own an answer may end too early or never.
+    // An answer without a length may end too early or never.
     let place = Place::new();
     place.server.fault([Fault::Unsaid(-5), Fault::Unsaid(0)]);
     place.fetch().unwrap();
@@ -184,7 +183,7 @@ fn wrong_lengths_are_refused() {
 }
 
 #[test]
-fn every_no_says_what_to_do() {
+fn refusals_say_what_to_do() {
     for (fault, kind, words) in [
         (Fault::Status(404, "RepoNotFound"), "NotThere", &["no model org/small", "HF_TOKEN"][..]),
         (Fault::Status(401, "RepoNotFound"), "NotThere", &["status 401", "private"]),
@@ -200,7 +199,7 @@ fn every_no_says_what_to_do() {
         let error = place.fetch().unwrap_err();
         assert!(format!("{error:?}").starts_with(kind), "{error:?}");
         words.iter().for_each(|word| assert!(error.to_string().contains(word), "{word}: {error}"));
-        assert_eq!(place.server.asked().len(), 1, "a no is a no");
+        assert_eq!(place.server.asked().len(), 1, "a refusal is not retried");
     }
     let place = Place::new();
     place.server.fault_list([Fault::Status(404, "RevisionNotFound")]);
@@ -208,12 +207,12 @@ fn every_no_says_what_to_do() {
     assert!(error.contains("org/small has no revision v9"), "{error}");
     let place = Place::new();
     place.server.fault([Fault::Status(403, "GatedRepo")]);
-    assert!(matches!(place.fetch().unwrap_err(), Error::Gated { .. }), "a file may be gated alone");
+    assert!(matches!(place.fetch().unwrap_err(), Error::Gated { .. }), "a single file may be gated");
 }
 
-/// Too many requests, and a hub that stumbles: asked again, after the pause that it names.
+/// Too many requests and transient failures are retried, after the pause that the hub requests.
 #[test]
-fn what_passes_is_waited_for() {
+fn transient_failures_are_retried() {
     let place = Place::new();
     place.server.fault_list([Fault::Status(429, ""), Fault::Status(503, ""), Fault::Hangup]);
     place.server.fault([Fault::Status(429, ""), Fault::Status(500, ""), Fault::Hangup]);
@@ -231,7 +230,7 @@ fn what_passes_is_waited_for() {
 }
 
 #[test]
-fn what_is_no_hub_or_no_model_is_said() {
+fn unusable_hubs_and_models_are_reported() {
     let place = Place::new();
     place.server.fault_list([Fault::Page]);
     let error = place.fetch().unwrap_err().to_string();
@@ -249,13 +248,13 @@ fn what_is_no_hub_or_no_model_is_said() {
     assert!(matches!(gone.fetch(&name(NAME), &mut |_| {}).unwrap_err(), Error::Request { .. }));
 }
 
-/// Two at once fetch a file once.
+/// Concurrent fetches load a file once, and a file in place never disappears.
 #[test]
-fn two_processes_at_once_do_not_disturb_each_other() {
+fn concurrent_fetches_do_not_interfere() {
     let place = Place::new();
     std::thread::scope(|scope| {
-        let both = [(); 2].map(|()| scope.spawn(|| place.fetch()));
-        both.into_iter().for_each(|fetch| drop(fetch.join().unwrap().unwrap()));
+        let all = [(); 8].map(|()| scope.spawn(|| place.fetch()));
+        all.into_iter().for_each(|fetch| drop(fetch.join().unwrap().unwrap()));
     });
     place.check();
     assert!(folder::load(&place.hub().snapshot(&name(NAME)).unwrap()).is_ok());

@@ -1,4 +1,4 @@
-"""Loads model folders with transformers and prints, as JSON, what it thinks of each.
+"""Loads model folders with transformers and prints its report on each as JSON.
 
     python loads.py < [{"folder": ..., "auto_class": ..., "inputs": {"input_ids": [[...]], ...}}, ...]
 """

@@ -1,4 +1,4 @@
-//! Nothing leaks through a mask: not the future, not the padding, not another document.
+//! Nothing leaks through a mask: neither the future, nor padding, nor another document.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod support;
@@ -6,7 +6,7 @@ mod support;
 use support::*;
 use vulpes_model::config::MaskKind;
 use vulpes_model::config::{LayerOverride, Positions};
-use vulpes_model::{KvCache, ModelConfig, Run};
+use vulpes_model::{KvCache, ModelConfig, Pass};
 
 #[test]
 fn causal_mask_hides_the_future_bit_for_bit() {
@@ -40,8 +40,9 @@ fn right_padding_does_not_change_a_row() {
     for config in [fox(), multihead(), bert(), llama()] {
         let model = shaken(&config);
         let alone = logits(&model, &input(&[3, 1, 4], 1));
-        let keep = [1, 1, 1, 0, 0, 1, 1, 1, 1, 1];
-        let padded = logits(&model, &input(&[3, 1, 4, 0, 0, 9, 2, 6, 5, 3], 2).with_keep(keep.into()));
+        let padding_mask = [1, 1, 1, 0, 0, 1, 1, 1, 1, 1];
+        let padded =
+            logits(&model, &input(&[3, 1, 4, 0, 0, 9, 2, 6, 5, 3], 2).with_padding_mask(padding_mask.into()));
         assert_close(&at(&alone, 0, 0..3), &at(&padded, 0, 0..3), 1e-12);
     }
 }
@@ -51,17 +52,17 @@ fn left_padding_does_not_change_a_row() {
     for config in [multihead(), llama(), bert()] {
         let model = shaken(&config);
         let alone = logits(&model, &input(&[3, 1, 4], 1));
-        let padded = input(&[0, 0, 3, 1, 4], 1).with_keep([0, 0, 1, 1, 1].into());
+        let padded = input(&[0, 0, 3, 1, 4], 1).with_padding_mask([0, 0, 1, 1, 1].into());
         let padded = logits(&model, &padded.with_positions(&[0, 0, 0, 1, 2]).unwrap());
         assert_close(&at(&alone, 0, 0..3), &at(&padded, 0, 2..5), 1e-12);
     }
 }
 
 #[test]
-fn row_of_padding_alone_is_finite() {
+fn row_with_only_padding_is_finite() {
     for config in [fox(), multihead(), bert(), llama()] {
         let model = shaken(&config);
-        let all = logits(&model, &input(&[0, 0, 0], 1).with_keep([0, 0, 0].into()));
+        let all = logits(&model, &input(&[0, 0, 0], 1).with_padding_mask([0, 0, 0].into()));
         assert!(values(&all).iter().all(|value| value.is_finite()));
     }
 }
@@ -101,11 +102,11 @@ fn each_layer_has_its_own_window_and_positions() {
     assert_eq!(seen_from_the_last(&mixed()), (true, true), "the second layer sees all");
     let bag = LayerOverride { positions: unplaced, ..LayerOverride::default() };
     let bag = ModelConfig { layers: vec![bag], n_layer: 1, ..llama() };
-    assert_eq!(seen_from_the_last(&bag), (true, false), "without positions order is nothing");
+    assert_eq!(seen_from_the_last(&bag), (true, false), "without positions the order is lost");
     let turned = LayerOverride { rope_theta: theta, ..LayerOverride::default() };
     let (one, other) = (shaken(&llama()), shaken(&ModelConfig { layers: vec![turned], ..llama() }));
     let ids = input(&[1, 2, 3, 4, 5], 1);
-    assert_ne!(values(&logits(&one, &ids)), values(&logits(&other, &ids)), "the base counts");
+    assert_ne!(values(&logits(&one, &ids)), values(&logits(&other, &ids)), "the base matters");
 }
 
 #[test]
@@ -117,8 +118,8 @@ fn cache_does_not_change_logits() {
         let mut cache = KvCache::of(&config);
         let mut at_once = 0;
         for chunk in [&ids[..2], &ids[2..3], &ids[3..]] {
-            let hidden = model.forward(&input(chunk, 1), &mut Run::cached(&mut cache)).unwrap();
-            let part = model.logits(&hidden, &mut Run::inference()).unwrap();
+            let hidden = model.forward(&input(chunk, 1), &mut Pass::cached(&mut cache)).unwrap();
+            let part = model.logits(&hidden, &mut Pass::inference()).unwrap();
             let tokens = at_once..at_once + chunk.len();
             assert_close(&at(&whole, 0, tokens.clone()), &at(&part, 0, 0..chunk.len()), 1e-12);
             at_once = tokens.end;
@@ -132,13 +133,13 @@ fn cache_does_not_change_logits() {
 fn bidirectional_model_refuses_a_cache() {
     let model = shaken(&bert());
     let mut cache = KvCache::of(model.config());
-    assert!(model.forward(&input(&[1, 2], 1), &mut Run::cached(&mut cache)).is_err());
+    assert!(model.forward(&input(&[1, 2], 1), &mut Pass::cached(&mut cache)).is_err());
 }
 
 #[test]
 fn overlong_rows_and_unknown_ids_are_refused() {
     let model = shaken(&multihead());
-    let error = model.forward(&input(&[1; 9], 1), &mut Run::inference()).unwrap_err().to_string();
+    let error = model.forward(&input(&[1; 9], 1), &mut Pass::inference()).unwrap_err().to_string();
     assert!(error.contains("longer than the context of 8"), "{error}");
-    assert!(model.forward(&input(&[11], 1), &mut Run::inference()).is_err());
+    assert!(model.forward(&input(&[11], 1), &mut Pass::inference()).is_err());
 }

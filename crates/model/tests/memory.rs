@@ -1,4 +1,4 @@
-//! Loading takes little more memory than the model itself: a file is mapped, and its pages are given back.
+//! Loading takes little more memory than the model: files are mapped, and their pages are released.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
@@ -6,18 +6,18 @@ use candle_core::{DType, Device};
 use vulpes_model::config::Family;
 use vulpes_model::{Head, ModelSection, Transformer, folder};
 
-/// A number of `/proc/self/status`, in bytes.
+/// A value of `/proc/self/status`, in bytes.
 fn status(key: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(key)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
-/// Loads the folder that `VULPES_MEMORY_DIR` names, in a process of its own, and prints what it took.
+/// Loads the folder in `VULPES_MEMORY_DIR` in a separate process, and prints the memory and time.
 #[test]
 #[ignore = "started by loading_peaks_below_1_3_times_the_model"]
 fn load_and_measure() {
-    let dir = std::env::var_os("VULPES_MEMORY_DIR").expect("another test starts this one");
+    let dir = std::env::var_os("VULPES_MEMORY_DIR").expect("started by another test");
     let before = status("VmRSS");
     let start = std::time::Instant::now();
     let loaded = folder::load(dir.as_ref()).unwrap();
@@ -29,7 +29,7 @@ fn load_and_measure() {
     assert!(ratio < 1.3);
 }
 
-/// `VULPES_MEMORY_D` makes the model wider than the 512 of an ordinary run.
+/// `VULPES_MEMORY_D` makes the model wider than the default of 512.
 #[test]
 fn loading_peaks_below_1_3_times_the_model() {
     let d_model = std::env::var("VULPES_MEMORY_D").map_or(512, |d| d.parse().unwrap());

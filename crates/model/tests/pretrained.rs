@@ -1,4 +1,4 @@
-//! Real weights, which lie beside the repository or where an environment variable says.
+//! Pretrained weights, next to the repository or where an environment variable says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod common;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use candle_core::{DType, Device, Tensor};
 use common::{json, shared, tensors};
 use serde_json::Value;
-use vulpes_model::{Input, KvCache, Run, Transformer, folder, mean_pooled, normalized};
+use vulpes_model::{Input, KvCache, Pass, Transformer, folder, mean_pooled, normalized};
 use vulpes_ops::CrossEntropyOptions;
 
 fn ids(value: &Value) -> Vec<u32> {
@@ -29,15 +29,15 @@ fn stories() -> (Transformer, PathBuf) {
     (folder::load(&dir).unwrap().transformer.without_gradients().unwrap(), dir)
 }
 
-/// `n` tokens after `prompt`, the most likely one each time, read through a cache.
+/// `n` tokens after `prompt`, the most likely one each time, with a KV cache.
 fn greedy(model: &Transformer, prompt: &[u32], n: usize) -> Vec<u32> {
     let mut cache = KvCache::new(model.config().n_layer);
     let (mut unread, mut new) = (prompt.to_vec(), Vec::new());
     while new.len() < n {
-        let run = &mut Run::cached(&mut cache);
-        let hidden = model.forward(&Input::new(&unread, 1, &Device::Cpu).unwrap(), run).unwrap();
+        let pass = &mut Pass::cached(&mut cache);
+        let hidden = model.forward(&Input::new(&unread, 1, &Device::Cpu).unwrap(), pass).unwrap();
         let last = hidden.narrow(1, unread.len() - 1, 1).unwrap();
-        let logits = model.logits(&last, run).unwrap().flatten_all().unwrap();
+        let logits = model.logits(&last, pass).unwrap().flatten_all().unwrap();
         unread = vec![logits.argmax(0).unwrap().to_scalar().unwrap()];
         new.extend(&unread);
     }
@@ -70,8 +70,8 @@ mod needs_shared {
             let row: Vec<u32> =
                 of("input_ids").flatten_all().unwrap().to_dtype(DType::U32).unwrap().to_vec1().unwrap();
             let hidden =
-                model.forward(&Input::new(&row, 1, &Device::Cpu).unwrap(), &mut Run::inference()).unwrap();
-            let logits = model.logits(&hidden, &mut Run::inference()).unwrap();
+                model.forward(&Input::new(&row, 1, &Device::Cpu).unwrap(), &mut Pass::inference()).unwrap();
+            let logits = model.logits(&hidden, &mut Pass::inference()).unwrap();
             let off = largest_difference(&logits, of("logits_f64"));
             assert!(off < 1e-4, "prompt {prompt}: {off}");
         }
@@ -79,10 +79,10 @@ mod needs_shared {
         for text in json(&dir.join("golden.json"))["perplexity"].as_array().unwrap() {
             let mut encodings = encodings.as_array().unwrap().iter();
             let row = ids(&encodings.find(|encoding| encoding["text"] == text["text"]).unwrap()["ids"]);
-            let mut run = Run::inference();
-            let hidden = model.forward(&Input::new(&row, 1, &Device::Cpu).unwrap(), &mut run).unwrap();
+            let mut pass = Pass::inference();
+            let hidden = model.forward(&Input::new(&row, 1, &Device::Cpu).unwrap(), &mut pass).unwrap();
             let targets: Vec<i64> = row[1..].iter().map(|id| *id as i64).chain([-100]).collect();
-            let loss = model.loss(&hidden, &targets, &CrossEntropyOptions::default(), &run).unwrap();
+            let loss = model.loss(&hidden, &targets, &CrossEntropyOptions::default(), &pass).unwrap();
             let perplexity = (loss.mean().unwrap().to_scalar::<f32>().unwrap() as f64).exp();
             let off = (perplexity - text["perplexity"].as_f64().unwrap()).abs();
             assert!(off < 1e-3, "{}: {perplexity}, off by {off}", text["name"]);
@@ -111,10 +111,10 @@ mod needs_minilm {
             ids: u32s("input_ids"),
             positions: None,
             token_types: Some(u32s("token_type_ids")),
-            keep: Some(real.into()),
+            padding_mask: Some(real.into()),
             segments: None,
         };
-        let hidden = model.forward(&input, &mut Run::inference()).unwrap();
+        let hidden = model.forward(&input, &mut Pass::inference()).unwrap();
         let pooled = mean_pooled(&hidden, &input).unwrap();
         assert!(largest_difference(&pooled, &golden["mean_pooled"]) < 1e-5);
         let embedding = normalized(&pooled).unwrap();

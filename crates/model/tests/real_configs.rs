@@ -1,5 +1,4 @@
-//! The configs of models that people use: each describes the names, shapes and number of parameters that transformers
-//! writes for it, though the numbers themselves are nowhere here.
+//! Configs of popular models: each yields the names, shapes and number of parameters that transformers writes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod common;
@@ -12,7 +11,7 @@ use common::{json, shared};
 use serde_json::{Map, Value, json};
 use vulpes_model::{folder, n_parameters};
 
-/// A safetensors file of these names and shapes whose numbers are a hole in the disk: zeros that take no room.
+/// A safetensors file with these names and shapes whose values are a hole in a sparse file.
 fn write_hollow(path: &Path, tensors: &[(String, Vec<usize>)]) {
     let mut header = Map::new();
     let mut end = 0u64;
@@ -45,7 +44,7 @@ mod needs_shared {
             write_hollow(&out.path().join("model.safetensors"), &tensors);
             let found = folder::describe(out.path()).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(n_parameters(&found.config) as u64, about["n_params"].as_u64().unwrap(), "{name}");
-            // And under these names it would be written again.
+            // The model would be saved under the same names.
             let ours: BTreeSet<String> = folder::stored_names(&found.config).into_values().collect();
             let theirs: BTreeSet<String> = tensors.into_iter().map(|(name, _)| name).collect();
             assert_eq!(ours, theirs, "{name}");

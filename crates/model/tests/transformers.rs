@@ -1,7 +1,7 @@
-//! The way to transformers and back: every family and head, trained a few steps from scratch, is loaded by the real
-//! thing, which must find every tensor, none too many, and compute the same.
+//! Round trip through transformers: every family and head, trained a few steps, loads without a missing or unexpected
+//! tensor and computes the same.
 //!
-//! Runs where `VULPES_PYTHON` names a Python that has torch and transformers (4 or 5).
+//! Runs if `VULPES_PYTHON` names a Python with torch and transformers (4 or 5).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod tried;
@@ -13,24 +13,29 @@ use std::process::{Command, Stdio};
 use candle_core::{DType, Device, Var};
 use serde_json::{Value, json};
 use tried::{VOCABULARY, models};
-use vulpes_model::{Head, Input, ModelConfig, Run, Transformer, folder};
+use vulpes_model::{Head, Input, ModelConfig, Pass, Transformer, folder};
 use vulpes_ops::{AdamwStep, CrossEntropyOptions, Gradients, adamw, backward};
 
 const ROWS: usize = 3;
 const LEN: usize = 11;
 
-/// Three rows, the second of 5 tokens and the third of 1, filled up on the right.
+/// Three rows, the second of 5 tokens and the third of 1, padded on the right.
 fn rows() -> (Vec<u32>, Vec<u8>, Vec<u32>) {
-    let keep: Vec<u8> = [LEN, 5, 1].iter().flat_map(|n| (0..LEN).map(move |i| u8::from(i < *n))).collect();
-    let ids =
-        keep.iter().enumerate().map(|(i, real)| (i * i * 7 + 3) as u32 % 43 * u32::from(*real)).collect();
-    let types = keep.iter().enumerate().map(|(i, real)| (i % LEN / 6) as u32 * u32::from(*real)).collect();
-    (ids, keep, types)
+    let padding_mask: Vec<u8> =
+        [LEN, 5, 1].iter().flat_map(|n| (0..LEN).map(move |i| u8::from(i < *n))).collect();
+    let ids = padding_mask
+        .iter()
+        .enumerate()
+        .map(|(i, real)| (i * i * 7 + 3) as u32 % 43 * u32::from(*real))
+        .collect();
+    let types =
+        padding_mask.iter().enumerate().map(|(i, real)| (i % LEN / 6) as u32 * u32::from(*real)).collect();
+    (ids, padding_mask, types)
 }
 
 fn input(config: &ModelConfig) -> Input {
-    let (ids, keep, types) = rows();
-    let input = Input::new(&ids, ROWS, &Device::Cpu).unwrap().with_keep(keep.into());
+    let (ids, padding_mask, types) = rows();
+    let input = Input::new(&ids, ROWS, &Device::Cpu).unwrap().with_padding_mask(padding_mask.into());
     if config.n_token_type > 1 { input.with_token_types(&types).unwrap() } else { input }
 }
 
@@ -49,11 +54,11 @@ fn trained(config: &ModelConfig) -> Transformer {
         _ => (0..ROWS * LEN).map(|i| if i % 3 == 0 { (i % VOCABULARY) as i64 } else { -100 }).collect(),
     };
     for step in 1..=3 {
-        let run = &mut Run::inference();
+        let pass = &mut Pass::inference();
         let input = input(config);
-        let hidden = model.forward(&input, run).unwrap();
+        let hidden = model.forward(&input, pass).unwrap();
         let hidden = model.read_by_head(&hidden, &input).unwrap();
-        let loss = model.loss(&hidden, &targets, &CrossEntropyOptions::default(), run).unwrap();
+        let loss = model.loss(&hidden, &targets, &CrossEntropyOptions::default(), pass).unwrap();
         let mut gradients = Gradients::new(&parameters).unwrap();
         backward(&loss.mean().unwrap(), &mut gradients).unwrap();
         let update = AdamwStep {
@@ -96,9 +101,9 @@ mod needs_transformers {
         let python = std::env::var_os("VULPES_PYTHON")
             .expect("VULPES_PYTHON names a Python with torch and transformers");
         let out = tempfile::tempdir().unwrap();
-        let (ids, keep, types) = rows();
+        let (ids, padding_mask, types) = rows();
         let table = |flat: &[u32]| -> Value { flat.chunks(LEN).map(|row| json!(row)).collect() };
-        let real: Vec<u32> = keep.iter().map(|real| u32::from(*real)).collect();
+        let real: Vec<u32> = padding_mask.iter().map(|real| u32::from(*real)).collect();
         let mut tasks = Vec::new();
         let mut trained_models = Vec::new();
         for (number, (auto_class, class, config)) in models().into_iter().enumerate() {
@@ -121,21 +126,21 @@ mod needs_transformers {
                 assert_eq!(names, &json!([]), "{what}: {key}");
             }
             if config.tied_head || !matches!(config.head, Head::MaskedToken) {
-                // An untied decoder brings a second bias, which nothing reads.
+                // An untied decoder has a second bias, which nothing reads.
                 assert_eq!(answer["n_parameters"], model.parameters().numel(), "{what}");
             }
-            let run = &mut Run::inference();
+            let pass = &mut Pass::inference();
             let input = input(config);
-            let hidden = model.forward(&input, run).unwrap();
+            let hidden = model.forward(&input, pass).unwrap();
             let hidden = model.read_by_head(&hidden, &input).unwrap();
-            let logits = model.logits(&hidden, run).unwrap();
+            let logits = model.logits(&hidden, pass).unwrap();
             assert_eq!(answer["shape"], json!(logits.dims()), "{what}");
             let a_row_each = matches!(config.head, Head::Classify { .. });
-            let width = logits.elem_count() / keep.len();
+            let width = logits.elem_count() / padding_mask.len();
             let ours: Vec<f32> = logits.flatten_all().unwrap().to_vec1().unwrap();
             for (at, theirs) in answer["logits"].as_array().unwrap().iter().enumerate() {
                 let off = (f64::from(ours[at]) - theirs.as_f64().unwrap()).abs();
-                let counts = a_row_each || keep[at / width] == 1;
+                let counts = a_row_each || padding_mask[at / width] == 1;
                 assert!(!counts || off < 1e-4, "{what}: logit {at} differs by {off}");
             }
             // And back: what was written is what is read.

@@ -1,5 +1,4 @@
-//! Folders of the further families as the wild has them: buffers that nothing reads, heads stored twice, the text part of a
-//! model that sees pictures; and what is refused by its name.
+//! Folders of other families in the wild: stale buffers, duplicate heads, multimodal models; and refusals.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 mod common;
@@ -12,7 +11,7 @@ use common::{copy, fixtures, json, tensors};
 use serde_json::{Value, json as value};
 use tempfile::{TempDir, tempdir};
 use vulpes_model::folder::{self, Loaded};
-use vulpes_model::{Input, Run};
+use vulpes_model::{Input, Pass};
 
 type Tensors = HashMap<String, Tensor>;
 
@@ -36,8 +35,8 @@ fn changed(
 fn logits(loaded: &Loaded) -> Vec<f32> {
     let ids: Vec<u32> = (3..13).collect();
     let input = Input::new(&ids, 2, &Device::Cpu).unwrap();
-    let hidden = loaded.transformer.forward(&input, &mut Run::inference()).unwrap();
-    let logits = loaded.transformer.logits(&hidden, &mut Run::inference()).unwrap();
+    let hidden = loaded.transformer.forward(&input, &mut Pass::inference()).unwrap();
+    let logits = loaded.transformer.logits(&hidden, &mut Pass::inference()).unwrap();
     logits.flatten_all().unwrap().to_vec1().unwrap()
 }
 
@@ -98,7 +97,7 @@ fn stale_buffers_and_heads_stored_twice_change_nothing() {
     }
 }
 
-/// GPT-NeoX's head, under the name that transformers 5 has for it in memory.
+/// GPT-NeoX's head, under its name in transformers 5's in-memory model.
 #[test]
 fn a_head_is_found_under_its_other_name() {
     let untie = |config: &mut Value| config["tie_word_embeddings"] = value!(false);
@@ -114,9 +113,9 @@ fn a_head_is_found_under_its_other_name() {
     assert_eq!(logits(&load(&one)), logits(&load(&other)));
 }
 
-/// Both prefixes that the text part of a Gemma 3 with pictures is stored under.
+/// Both prefixes of the text part of a multimodal Gemma 3.
 #[test]
-fn of_a_model_that_sees_pictures_the_text_part_is_read() {
+fn the_text_part_of_a_multimodal_model_is_read() {
     let wanted = original("gemma3");
     for prefix in ["language_model.model.", "model.language_model."] {
         let wrap = |config: &mut Value| {
@@ -140,7 +139,7 @@ fn of_a_model_that_sees_pictures_the_text_part_is_read() {
         assert_eq!(found.config, wanted.config);
         assert_eq!(logits(&found), logits(&wanted));
         assert!(found.warnings.iter().any(|said| said.contains("the text part is read")));
-        // Written, it is a model of its own.
+        // It is written as a separate model.
         let out = tempdir().unwrap();
         folder::save(out.path(), &found.transformer, &found.extra).unwrap();
         assert_eq!(json(&out.path().join("config.json"))["model_type"], "gemma3_text");
@@ -149,15 +148,15 @@ fn of_a_model_that_sees_pictures_the_text_part_is_read() {
 }
 
 #[test]
-fn what_is_not_implemented_is_refused_by_its_name() {
+fn unimplemented_settings_are_refused_by_name() {
     let cases: &[(&str, &str, Value, &str)] = &[
         ("qwen2", "layer_types", value!(["chunked_attention", "full_attention"]), "\"chunked_attention\""),
         ("qwen2", "layer_types", value!(["full_attention"]), "layer_types has 1 entries for 2 layers"),
-        ("qwen2", "use_sliding_window", value!(false), "layer_types asks for windows"),
+        ("qwen2", "use_sliding_window", value!(false), "layer_types has windows"),
         ("qwen3", "hidden_act", value!("mish"), "hidden_act = \"mish\""),
         ("qwen3", "rope_scaling", value!({"rope_type": "yarn", "factor": 4.0}), "\"yarn\""),
         ("granite", "architectures", value!(["GraniteForSequenceClassification"]), "GraniteForSequence"),
-        ("phi", "partial_rotary_factor", value!(0.3), "turns 3 of 10 channels"),
+        ("phi", "partial_rotary_factor", value!(0.3), "rotates 3 of 10 channels"),
         ("smollm3", "no_rope_layers", value!([1]), "no_rope_layers has 1 entries for 3 layers"),
         (
             "gemma3",
@@ -168,7 +167,7 @@ fn what_is_not_implemented_is_refused_by_its_name() {
         ("roberta", "pad_token_id", Value::Null, "pad_token_id is null"),
         ("roberta", "max_position_embeddings", value!(1), "leaves no position"),
         ("roberta", "is_decoder", value!(true), "is_decoder"),
-        ("mpnet", "relative_attention_num_buckets", value!(16), "at least the 32 rows"),
+        ("mpnet", "relative_attention_num_buckets", value!(16), "at least 32"),
         ("modernbert", "classifier_pooling", value!("max"), "classifier_pooling = \"max\""),
         ("modernbert", "architectures", value!(["ModernBertForTokenClassification"]), "TokenClassification"),
         ("llama-cls", "problem_type", value!("regression"), "regression"),

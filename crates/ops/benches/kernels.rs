@@ -1,7 +1,7 @@
-//! Kernels alone, each beside its plain candle reference, at the shapes of a small GPT's training step.
+//! Benchmarks of the kernels against their plain candle references, at the shapes of a small GPT's training step.
 //!
-//! Both on one thread: candle's pool spins while it waits, and would be timed with whatever comes after it. Before
-//! anything is timed, both forms must give the same result and the same gradients.
+//! Both run on one thread: candle's pool spins while it waits, and would be timed with whatever follows. Before timing,
+//! both forms must return the same result and the same gradients.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use candle_core::{Device, Result, Tensor, Var};
@@ -20,7 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Rows of a batch.
 const B: usize = 6;
-/// Positions of a row.
+/// Positions per row.
 const T: usize = 64;
 /// Heads.
 const H: usize = 4;
@@ -45,7 +45,6 @@ fn normal(key: u64, shape: &[usize], size: f64) -> Var {
 fn operations() -> Vec<(&'static str, Vec<Vec<usize>>, Operation)> {
     let targets: Vec<i64> = (0..B * T).map(|i| (i * 7919 % V) as i64).collect();
     let more = targets.clone();
-    let options = CrossEntropyOptions::default();
     let x = || vec![B, T, D];
     let heads = || vec![B, T, H, K];
     vec![
@@ -68,12 +67,12 @@ fn operations() -> Vec<(&'static str, Vec<Vec<usize>>, Operation)> {
         (
             "cross_entropy",
             vec![vec![B * T, V]],
-            Box::new(move |x| Ok(cross_entropy(&x[0], &targets, &options)?.sum)),
+            Box::new(move |x| Ok(cross_entropy(&x[0], &targets, &CrossEntropyOptions::default())?.sum)),
         ),
         (
             "lm_head",
             vec![vec![B * T, D], vec![V, D]],
-            Box::new(move |x| Ok(lm_head(&x[0], &x[1], None, &more, &options)?.sum)),
+            Box::new(move |x| Ok(lm_head(&x[0], &x[1], None, &more, &CrossEntropyOptions::default())?.sum)),
         ),
         (
             "feed_forward",
@@ -82,11 +81,12 @@ fn operations() -> Vec<(&'static str, Vec<Vec<usize>>, Operation)> {
                 let parts = FeedForward {
                     norm: Some(Norm::Layer { weight: &x[1], bias: Some(&x[2]), eps: 1e-5 }),
                     gate: None,
-                    up: Linear { weight: &x[3], bias: Some(&x[4]) },
-                    down: Linear { weight: &x[5], bias: Some(&x[6]) },
+                    up: Linear { weight: &x[3], bias: Some(&x[4]), adapter: None },
+                    down: Linear { weight: &x[5], bias: Some(&x[6]), adapter: None },
                     activation: Activation::GeluTanh,
                     residual: true,
                     dropout: None,
+                    adapter_dropout: None,
                 };
                 feed_forward(&x[0], &parts)
             }),
@@ -96,7 +96,7 @@ fn operations() -> Vec<(&'static str, Vec<Vec<usize>>, Operation)> {
             vec![x(), vec![D], vec![D], vec![D, D], vec![D, D], vec![D, D], vec![D, D]],
             Box::new(|x| {
                 let mask = Mask::causal();
-                let side = |i: usize| Linear { weight: &x[i], bias: None };
+                let side = |i: usize| Linear { weight: &x[i], bias: None, adapter: None };
                 let parts = AttentionLayer {
                     norm: Some(Norm::Layer { weight: &x[1], bias: Some(&x[2]), eps: 1e-5 }),
                     query: side(3),
@@ -108,9 +108,11 @@ fn operations() -> Vec<(&'static str, Vec<Vec<usize>>, Operation)> {
                     key_norm: None,
                     rotary: None,
                     bias: None,
+                    added_values: None,
                     attention: AttentionOptions { scale: 0.2, mask: &mask, dropout: None },
                     residual: true,
                     dropout: None,
+                    adapter_dropout: None,
                 };
                 attention_layer(&x[0], &parts)
             }),
@@ -122,7 +124,7 @@ fn operations() -> Vec<(&'static str, Vec<Vec<usize>>, Operation)> {
 fn pass(operation: &Operation, inputs: &[Tensor], gradients: &mut Gradients) -> Result<Tensor> {
     gradients.zero();
     let y = operation(inputs)?;
-    // A gradient that differs from place to place costs a pass of its own, so the result's sum has to do.
+    // A gradient that varies by element would cost another pass, so the sum of the result is the loss.
     backward(&y.sum_all()?, gradients)?;
     Ok(y)
 }
@@ -132,8 +134,8 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> Result<f32> {
 }
 
 fn kernels(criterion: &mut Criterion) {
-    // SAFETY: no benchmark has run yet, so that this is the only thread.
-    #[allow(unsafe_code, reason = "candle's pool spins beside the kernels that are timed")]
+    // SAFETY: no benchmark has run yet, so this is the only thread.
+    #[allow(unsafe_code, reason = "candle's pool spins next to the timed kernels")]
     unsafe {
         std::env::set_var("CANDLE_NUM_THREADS", "1");
     }

@@ -1,8 +1,7 @@
-//! Many tensors as one row of numbers, for whoever hands parts of it to others.
+//! Many tensors as one flat array, for exchanging parts of it.
 //!
-//! The row may be cut at [`Flat::cuts`]: where a tensor begins, and inside of one where a block of the kernels does. A
-//! sum of squares is made of sums over blocks, so whoever has the blocks' sums has the norm, to the bit
-//! ([`Flat::norm`]).
+//! The array may be cut at [`Flat::cuts`]: at the start of a tensor, and inside one at the kernels' blocks. A sum of
+//! squares is built from sums over blocks, so the norm follows from the blocks' sums, bit for bit ([`Flat::norm`]).
 
 use std::ops::Range;
 
@@ -12,20 +11,20 @@ use crate::kernel::parallel::{BLOCK, n_blocks};
 use crate::kernel::read::{with, with_mut};
 use crate::kernel::{by_dtype, elementwise, fits};
 
-/// Tensors, one after the other, as one row of numbers that shares their memory.
+/// Tensors, one after another, as one flat array that shares their memory.
 #[derive(Clone, Debug)]
 pub struct Flat {
     /// Each with one dimension.
     tensors: Vec<Tensor>,
-    /// Where each begins, and where the last ends.
+    /// The start of each, and the end of the last.
     starts: Vec<usize>,
 }
 
 impl Flat {
-    /// The row of these tensors.
+    /// The flat array of these tensors.
     ///
     /// # Errors
-    /// Where one isn't contiguous.
+    /// Returns an error if one isn't contiguous.
     pub fn new<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<Self> {
         let mut flat = Self { tensors: Vec::new(), starts: vec![0] };
         let mut end = 0;
@@ -40,28 +39,28 @@ impl Flat {
         Ok(flat)
     }
 
-    /// How many numbers there are.
+    /// The number of elements.
     pub fn len(&self) -> usize {
         self.starts.last().copied().unwrap_or(0)
     }
 
-    /// Whether there is none.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Where each tensor begins, and where the last ends.
+    /// The start of each tensor, and the end of the last.
     pub fn starts(&self) -> &[usize] {
         &self.starts
     }
 
-    /// Where each block begins, and where the last ends.
+    /// The start of each block, and the end of the last.
     pub fn cuts(&self) -> Vec<usize> {
         let of_one = |bounds: &[usize]| (bounds[0]..bounds[1]).step_by(BLOCK);
         self.starts.windows(2).flat_map(of_one).chain([self.len()]).collect()
     }
 
-    /// The parts of `range`: of which tensor which elements.
+    /// The parts of `range`: a tensor and the range of its elements.
     fn parts(&self, range: Range<usize>) -> impl Iterator<Item = (&Tensor, Range<usize>)> {
         let first = self.starts.partition_point(|start| *start <= range.start).saturating_sub(1);
         let ends = self.starts[first..].windows(2).zip(&self.tensors[first..]);
@@ -75,10 +74,10 @@ impl Flat {
         })
     }
 
-    /// Copies the numbers from `start` on into `out`.
+    /// Copies the elements from `start` on into `out`.
     ///
     /// # Errors
-    /// Where the tensors are of another type than `T`, and those of the device.
+    /// Returns an error if the tensors have another dtype than `T`, or the device fails.
     pub fn read<T: WithDType>(&self, start: usize, out: &mut [T]) -> Result<()> {
         let mut rest = out;
         for (tensor, part) in self.parts(start..start + rest.len()) {
@@ -96,7 +95,7 @@ impl Flat {
         Ok(())
     }
 
-    /// Copies `values` to the places from `start` on.
+    /// Copies `values` to the elements from `start` on.
     ///
     /// # Errors
     /// As [`Flat::read`].
@@ -104,7 +103,7 @@ impl Flat {
         self.each(start, values, |place, value| *place = value)
     }
 
-    /// Adds `values` to the numbers from `start` on.
+    /// Adds `values` to the elements from `start` on.
     ///
     /// # Errors
     /// As [`Flat::read`].
@@ -137,7 +136,7 @@ impl Flat {
     /// `Σ x²` in float64 of each block of `range`, which begins and ends at cuts.
     ///
     /// # Errors
-    /// Those of the device.
+    /// Returns an error if the device fails.
     pub fn squares(&self, range: Range<usize>) -> Result<Vec<f64>> {
         fn of<T: crate::kernel::Float>(tensor: &Tensor, part: Range<usize>) -> Result<Vec<f64>> {
             with(tensor, |values: &[T]| Ok(elementwise::block_squares(&values[part])))
@@ -156,7 +155,7 @@ impl Flat {
         Ok(all)
     }
 
-    /// The norm of the whole row from the sums of squares of all its blocks, as [`crate::grad_norm`] adds them up.
+    /// The norm of the entire array from the sums of squares of all its blocks, added up as by [`crate::grad_norm`].
     pub fn norm(&self, squares: &[f64]) -> f64 {
         let mut rest = squares;
         let of_each = self.starts.windows(2).map(|bounds| {
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_reads_and_writes_across_tensors() {
+    fn reads_and_writes_span_tensors() {
         let shapes: [&[usize]; 4] = [&[3], &[2, 20_000], &[1, 1], &[5, 7]];
         let tensors: Vec<Tensor> = shapes
             .iter()
@@ -196,11 +195,11 @@ mod tests {
         let mut part = [0f32; 6];
         flat.read(39_999, &mut part).unwrap();
         assert_eq!(part, [wanted[39_999], 1.0, 2.0, 13.0, 14.0, 5.0]);
-        assert_eq!(tensors[2].to_vec2::<f32>().unwrap(), [[14.0]], "the memory is the tensors' own");
+        assert_eq!(tensors[2].to_vec2::<f32>().unwrap(), [[14.0]], "the memory is shared with the tensors");
     }
 
     #[test]
-    fn squares_of_parts_make_the_norm() {
+    fn squares_of_parts_add_up_to_the_norm() {
         let x = Tensor::from_vec(values(50_000), 50_000, &Device::Cpu).unwrap();
         let y = Tensor::from_vec(values(7), 7, &Device::Cpu).unwrap();
         let flat = Flat::new([&x, &y]).unwrap();

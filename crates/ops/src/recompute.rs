@@ -1,28 +1,28 @@
-//! A part of a model whose inside isn't kept for the backward pass, but computed again there.
+//! Recomputation (gradient checkpointing): the backward pass runs a part of a model again instead of keeping it.
 
 use candle_core::{Result, Tensor, Var, bail};
 
 use crate::kernel::{Float, by_dtype, fits};
 use crate::tape::{self, InputGradients};
 
-/// `f(inputs)`, of which the backward pass keeps the inputs alone: it runs `f` a second time, with autograd, and
+/// `f(inputs)`, of which the backward pass keeps only the inputs: it runs `f` a second time, with autograd, and
 /// differentiates that ([Chen et al. 2016](https://arxiv.org/abs/1604.06174), with one segment).
 ///
-/// The bits of result and gradients are those of `f` itself, as long as `f` is a function of its inputs: what it draws at
-/// random has to be keyed. `f` gets tensors that stand for `inputs`, in their order, and may use no other that leads to a
+/// The bits of result and gradients are those of `f` itself, as long as `f` is a function of its inputs: random draws
+/// must be keyed. `f` gets tensors that replace `inputs`, in their order, and may use no others that lead to a
 /// parameter.
 ///
 /// # Gradient
 /// That of `f`, for every input that leads to a parameter.
 ///
 /// # Errors
-/// Off the CPU, in another type than float32 and float64, and those of `f`.
+/// Returns an error for tensors off the CPU or of a dtype other than float32 and float64, or if `f` fails.
 pub fn recomputed(
     inputs: &[&Tensor],
     f: impl Fn(&[Tensor]) -> Result<Tensor> + Send + Sync + 'static,
 ) -> Result<Tensor> {
     if !fits(inputs) {
-        bail!("recomputed: wanted inputs on the CPU, all in float32 or all in float64");
+        bail!("recomputed: expected inputs on the CPU, all in float32 or all in float64");
     }
     by_dtype!(inputs[0], node(inputs, f))
 }
@@ -38,8 +38,8 @@ fn node<T: Float>(
     tape::record(inputs, value, shape, move |dy| backward(&kept, &f, dy))
 }
 
-/// Parameters stand for themselves, so that their gradients go where they always go; what else leads to one is cut off
-/// from what made it.
+/// Parameters are passed as they are, so that their gradients take the usual way; other inputs are detached from the
+/// graph that produced them.
 fn backward(
     inputs: &[Tensor],
     f: &impl Fn(&[Tensor]) -> Result<Tensor>,
@@ -50,7 +50,7 @@ fn backward(
         Ok(if is_between { Var::from_tensor(&input.detach())?.into_inner() } else { input.clone() })
     });
     let ends: Vec<Tensor> = ends.collect::<Result<_>>()?;
-    // The gradient of Σ y · dy by y is dy, exactly.
+    // The gradient of Σ y · dy with respect to y is dy, exactly.
     let store = (f(&ends)? * dy)?.sum_all()?.backward()?;
     Ok(ends.iter().map(|end| store.get(end).cloned()).collect())
 }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_have_the_bits_of_the_part_itself() {
+    fn recomputed_gradients_are_bit_identical() {
         let (x, first, second) = (var(&[5, 4], 1), var(&[6, 4], 2), var(&[4, 6], 3));
         let named: Vec<(String, Var)> =
             [("x", &x), ("first", &first), ("second", &second)].map(|(n, v)| (n.into(), v.clone())).into();
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_sink_candle_gets_the_gradients() {
+    fn gradients_go_to_candle_without_a_sink() {
         let (x, first, second) = (var(&[5, 4], 1), var(&[6, 4], 2), var(&[4, 6], 3));
         let inputs = [x.as_tensor(), first.as_tensor(), second.as_tensor()];
         let store = |y: Tensor| y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_to_no_parameter_has_no_node_and_other_types_are_refused() {
+    fn constants_have_no_node_and_other_types_are_refused() {
         let x = Tensor::ones((2, 2), DType::F32, &Device::Cpu).unwrap();
         let double = |inputs: &[Tensor]| &inputs[0] + &inputs[0];
         assert!(!recomputed(&[&x], double).unwrap().track_op());

@@ -1,15 +1,18 @@
-//! Where the gradients of parameters go during [`crate::backward`]: straight into their buffers.
+//! Writes parameter gradients during [`crate::backward`] directly into their buffers.
 //!
-//! candle would add each gradient to a tensor of zeros first. While a sink is installed on the thread, an operation
-//! asks [`parameter`] instead, which lets it write, or add, to the buffer itself; without one, under candle's own
-//! `backward`, the same call makes an ordinary gradient.
+//! candle would first add each gradient to a tensor of zeros. While a sink is installed on the thread, an operation
+//! calls [`parameter`] instead, which lets it write or add to the buffer itself; without one, under candle's own
+//! `backward`, the same call makes an ordinary gradient. Buffers may be kept in bfloat16: then an operation works in a
+//! buffer of its own dtype, which is rounded when it is done.
 
 use crate::kernel::float::Float;
 use crate::kernel::product::Write;
 use crate::kernel::read::{buffer, tensor, with, with_mut};
-use crate::kernel::{by_dtype, elementwise, fits};
+use crate::kernel::scratch::scratch;
+use crate::kernel::{bfloat16, by_dtype, elementwise, fits};
 use crate::threads::Restore;
-use candle_core::{Result, Tensor, TensorId, Var};
+use candle_core::{DType, Result, Tensor, TensorId, Var};
+use half::bf16;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
@@ -18,21 +21,28 @@ use std::collections::HashMap;
 pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) var: Var,
-    /// Made when it is first reached, and kept after that.
+    /// Allocated when it is first reached, and kept after that.
     pub(crate) buffer: Option<Tensor>,
-    /// Whether the buffer holds anything of this step.
+    /// Whether the buffer has a gradient of this step.
     pub(crate) reached: bool,
+    /// Whether the buffer is kept in bfloat16.
+    pub(crate) rounded: bool,
 }
 
 impl Entry {
-    /// What was added up, if anything was.
+    /// The accumulated gradient, if any.
     pub(crate) fn sum(&self) -> Option<&Tensor> {
         self.buffer.as_ref().filter(|_| self.reached)
     }
 
-    /// Adds to what is there, or begins with it.
+    /// Adds to the buffer, or starts it.
     pub(crate) fn add(&mut self, gradient: &Tensor) -> Result<()> {
+        let rounded = if self.rounded { Some(gradient.to_dtype(DType::BF16)?) } else { None };
+        let gradient = rounded.as_ref().unwrap_or(gradient);
         match &self.buffer {
+            Some(buffer) if self.rounded && self.reached && gradient.device().is_cpu() => {
+                add_rounded(buffer, gradient)?;
+            }
             Some(buffer) if fits(&[buffer, gradient]) => {
                 let reached = self.reached;
                 by_dtype!(buffer, write(buffer, gradient, reached))?;
@@ -43,6 +53,16 @@ impl Entry {
         self.reached = true;
         Ok(())
     }
+}
+
+/// Adds a gradient in bfloat16 to another.
+pub(crate) fn add_rounded(to: &Tensor, gradient: &Tensor) -> Result<()> {
+    with(gradient, |gradient: &[bf16]| {
+        with_mut(to, |to: &mut [bf16]| {
+            bfloat16::add_to(to, gradient);
+            Ok(())
+        })
+    })
 }
 
 fn write<T: Float>(buffer: &Tensor, gradient: &Tensor, add: bool) -> Result<()> {
@@ -68,19 +88,18 @@ thread_local! {
     static SCALE: Cell<Option<f64>> = const { Cell::new(None) };
 }
 
-/// Runs `f`, a forward pass whose loss will be multiplied by `scale` and then differentiated into the sink that is
-/// installed.
+/// Runs `f`, a forward pass whose loss will be multiplied by `scale` and then differentiated into the installed sink.
 pub(crate) fn with_promised_scale<R>(scale: f64, f: impl FnOnce() -> R) -> R {
     let _restore = Restore(&SCALE, SCALE.replace(Some(scale)));
     f()
 }
 
-/// What the loss of this forward pass will be multiplied by, where that is known before its backward pass.
+/// The factor on the loss of this forward pass, if it is known before the backward pass.
 pub(crate) fn promised_scale() -> Option<f64> {
     SCALE.get()
 }
 
-/// Runs `f` with these buffers as the thread's sink, and puts them back, also when `f` fails.
+/// Runs `f` with these buffers as the thread's sink, and returns them to their owner, even if `f` fails.
 pub(crate) fn with_sink<R>(
     entries: &mut Vec<Entry>,
     by_id: &mut HashMap<TensorId, usize>,
@@ -105,9 +124,9 @@ pub(crate) fn with_sink<R>(
     f()
 }
 
-/// The gradient of an input that is as a rule a parameter: `f` writes it into the slice, or adds it to what is there.
+/// The gradient of an input that is usually a parameter: `f` writes it into the slice, or adds to its contents.
 ///
-/// Gives none where the input leads to no parameter (`f` isn't run) or the sink has taken the gradient.
+/// Returns `None` if the input leads to no parameter (`f` isn't run) or the sink has taken the gradient.
 pub(crate) fn parameter<T: Float>(
     input: &Tensor,
     f: impl FnOnce(&mut [T], Write) -> Result<()>,
@@ -118,7 +137,18 @@ pub(crate) fn parameter<T: Float>(
     match SINK.with_borrow_mut(|sink| claim::<T>(sink.as_mut()?, input)) {
         Some(claimed) => {
             let (buffer, write) = claimed?;
-            with_mut(&buffer, |buffer: &mut [T]| f(buffer, write))?;
+            match buffer.dtype() == T::DTYPE {
+                true => with_mut(&buffer, |buffer: &mut [T]| f(buffer, write))?,
+                false => with_mut(&buffer, |rounded: &mut [bf16]| {
+                    let mut whole = scratch::<T>(rounded.len());
+                    if write == Write::Add {
+                        bfloat16::widen(rounded, &mut whole);
+                    }
+                    f(&mut whole, write)?;
+                    bfloat16::round(&whole, rounded);
+                    Ok(())
+                })?,
+            }
             Ok(None)
         }
         None => {
@@ -129,11 +159,20 @@ pub(crate) fn parameter<T: Float>(
     }
 }
 
+/// The bfloat16 buffer of a table that the sink knows, for adding to only a few of its rows.
+pub(crate) fn rounded_table<T: Float>(table: &Tensor) -> Option<Result<(Tensor, Write)>> {
+    SINK.with_borrow_mut(|sink| {
+        let sink = sink.as_mut()?;
+        sink.entries[*sink.by_id.get(&table.id())?].rounded.then(|| claim::<T>(sink, table))?
+    })
+}
+
 /// The buffer of a parameter that the sink knows, and whether to write or to add; marks it as reached.
 fn claim<T: Float>(sink: &mut Sink, input: &Tensor) -> Option<Result<(Tensor, Write)>> {
     let entry = &mut sink.entries[*sink.by_id.get(&input.id())?];
     let made = match &entry.buffer {
         Some(made) => Ok(made.clone()),
+        None if entry.rounded => Tensor::zeros(input.shape(), DType::BF16, input.device()),
         None => tensor(buffer::<T>(input.elem_count()), input.shape()),
     };
     Some(made.map(|made| {

@@ -1,5 +1,4 @@
-//! What the fused sublayers have in common on the CPU: the norm before them, the projection after them, and the
-//! backward pass from the projections' outputs to x.
+//! Common parts of the fused sublayers on the CPU: input norm, output projection, and the backward pass to x.
 
 use candle_core::{Result, Tensor};
 
@@ -9,7 +8,7 @@ use crate::kernel::float::Float;
 use crate::kernel::product::Write;
 use crate::kernel::read::{buffer, tensor, with, with_option};
 use crate::kernel::scratch::{Scratch, Values, scratch};
-use crate::linear::cpu::{forward, input, parameters, product};
+use crate::linear::adapted::cpu::{Applied, Incoming};
 use crate::norm::cpu::{self as norm, Statistics};
 use crate::norm::reference::check;
 use crate::parts::{Linear, Norm};
@@ -33,7 +32,7 @@ pub(crate) struct KeptNorm<T> {
 }
 
 impl<T: Float> KeptNorm<T> {
-    /// The normed rows, and what the backward pass needs to recompute them.
+    /// The normalized rows, and what the backward pass needs to recompute them.
     pub(crate) fn forward(norm: &Norm<&Tensor>, x: &[T]) -> Result<(Scratch<T>, Self)> {
         let (weight, bias, eps, center) = match *norm {
             Norm::Layer { weight, bias, eps } => (weight, bias, eps, true),
@@ -46,7 +45,17 @@ impl<T: Float> KeptNorm<T> {
         Ok((y, Self { weight: weight.clone(), bias: bias.cloned(), center, statistics }))
     }
 
-    /// The normed rows once more.
+    /// Whether any of its parameters is trained.
+    fn is_learned(&self) -> bool {
+        self.weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op)
+    }
+
+    /// The result of [`KeptNorm::backward`] if nothing is trained.
+    fn no_gradients(&self) -> InputGradients {
+        self.bias.iter().chain([&self.weight]).map(|_| None).collect()
+    }
+
+    /// The recomputed normalized rows.
     fn recompute(&self, x: &[T]) -> Result<Scratch<T>> {
         let mut y = scratch::<T>(x.len());
         with(&self.weight, |weight: &[T]| {
@@ -68,7 +77,7 @@ impl<T: Float> KeptNorm<T> {
     }
 }
 
-/// The rows that a sublayer works on: x itself, or its norm.
+/// The input rows of a sublayer: x itself, or its norm.
 pub(crate) fn normed<'x, T: Float>(
     norm: Option<Norm<&Tensor>>,
     x: &'x [T],
@@ -92,72 +101,95 @@ pub(crate) fn add_reference(x: Option<&Tensor>, y: Tensor, rule: Option<&Dropout
 }
 
 /// The end of a sublayer: `[x +] dropout(inner Wᵀ + b)`.
-#[derive(Clone, Debug)]
-pub(crate) struct OutputProjection {
-    pub(crate) projection: Linear<Tensor>,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutputProjection<'a> {
+    pub(crate) projection: Linear<&'a Tensor>,
     pub(crate) residual: bool,
-    pub(crate) dropout: Option<Dropout>,
+    pub(crate) dropout: Option<&'a Dropout>,
+    /// The dropout on the input of the projection's adapter.
+    pub(crate) adapter_dropout: Option<&'a Dropout>,
     /// The first dimension of x, whose rows dropout counts.
     pub(crate) rows: usize,
 }
 
-impl OutputProjection {
+/// The applied output projection, for the backward pass.
+pub(crate) struct OutputApplied<T: Float> {
+    pub(crate) applied: Applied<T>,
+    pub(crate) residual: bool,
+    dropout: Option<Dropout>,
+    rows: usize,
+}
+
+impl OutputProjection<'_> {
     /// # Shape
     /// x [n, o], inner [n, i] → [n, o].
-    pub(crate) fn forward<T: Float>(&self, x: &[T], inner: &[T], n: usize) -> Result<Vec<T>> {
-        let (o, i) = self.projection.weight.dims2()?;
+    pub(crate) fn forward<T: Float>(
+        &self,
+        x: &[T],
+        inner: &[T],
+        n: usize,
+    ) -> Result<(Vec<T>, OutputApplied<T>)> {
+        let Self { projection, residual, rows, .. } = *self;
+        let dropout = self.dropout.filter(|dropout| dropout.p > 0.0);
+        let o = projection.weight.dim(0)?;
         let mut y = buffer::<T>(n * o);
-        with(&self.projection.weight, |weight: &[T]| {
-            with_option(self.projection.bias.as_ref(), |bias| {
-                if self.dropout.is_none() && self.residual {
-                    y.copy_from_slice(x);
-                    if let Some(bias) = bias {
-                        elementwise::add_bias(&mut y, bias);
-                    }
-                    product(inner, (n, i, o), weight, &mut y, o, Write::Add);
-                    return Ok(y);
-                }
-                forward(inner, (n, i, o), weight, bias, &mut y, o);
-                Ok(match &self.dropout {
-                    Some(rule) => {
-                        let mut dropped = buffer::<T>(n * o);
-                        let base = self.residual.then_some(x);
-                        dropout::cpu::apply(rule, self.rows, &y, base, &mut dropped);
-                        dropped
-                    }
-                    None => y,
-                })
-            })
-        })
+        // A magnitude applies to the projection's output, not to the residual stream.
+        let adds = dropout.is_none()
+            && residual
+            && projection.adapter.is_none_or(|adapter| adapter.magnitude.is_none());
+        let (mut y, applied) = with_option(projection.bias, |bias| {
+            if adds {
+                y.copy_from_slice(x);
+                bias.iter().for_each(|bias| elementwise::add_bias(&mut y, bias));
+            }
+            let write = if adds { Write::Add } else { Write::Store };
+            let out = (&mut y[..], o, write);
+            let applied = Applied::forward(projection, self.adapter_dropout, inner, (n, rows), out)?;
+            if !adds {
+                bias.iter().for_each(|bias| elementwise::add_bias(&mut y, bias));
+            }
+            Ok((y, applied))
+        })?;
+        match dropout {
+            Some(rule) => {
+                let mut dropped = buffer::<T>(n * o);
+                dropout::cpu::apply(rule, rows, &y, residual.then_some(x), &mut dropped);
+                y = dropped;
+            }
+            None if residual && !adds => elementwise::add_to(&mut y, x),
+            None => {}
+        }
+        Ok((y, OutputApplied { applied, residual, dropout: dropout.cloned(), rows }))
     }
+}
 
-    /// The gradient of the projection's result.
-    pub(crate) fn dprojected<'d, T: Float>(&self, dy: &'d [T]) -> Values<'d, T> {
-        match &self.dropout {
+impl<T: Float> OutputApplied<T> {
+    /// The gradient of the projection's output.
+    pub(crate) fn incoming<'d>(&self, dy: &'d [T], n: usize) -> Result<Incoming<'d, T>> {
+        let dprojected = match &self.dropout {
             Some(rule) => {
                 let mut dropped = scratch::<T>(dy.len());
                 dropout::cpu::apply(rule, self.rows, dy, None, &mut dropped);
                 Values::Owned(dropped)
             }
             None => Values::Borrowed(dy),
-        }
+        };
+        self.applied.incoming(dprojected, self.applied.projection.weight.dim(0)?, n)
     }
 }
 
-/// A projection from the normed rows, with the gradient of what it put out: `width` numbers of each row of `douts`,
-/// whose rows are `stride` numbers apart.
+/// A projection of the normalized rows, with the gradient of its output, whose rows are `stride` elements apart.
 pub(crate) struct Side<'a, T: Float> {
-    pub(crate) projection: &'a Linear<Tensor>,
-    /// Given back as soon as it is used, so that another thread may work in it.
+    pub(crate) applied: &'a Applied<T>,
+    /// Released as soon as it is used, so that another thread can reuse it.
     pub(crate) douts: Values<'a, T>,
     pub(crate) stride: usize,
-    pub(crate) width: usize,
 }
 
 /// The last part of a sublayer's backward pass: from the outputs of its first projections, through the norm, to x.
 ///
-/// Returns the gradients of x, of the norm's parameters, and of each side's weight and bias, in this order: that of a
-/// sublayer's inputs.
+/// Returns the gradients of x, of the norm's parameters, and of each side's parameters, in the order of a sublayer's
+/// inputs.
 pub(crate) fn backward_to_x<'a, T: Float>(
     x: &Tensor,
     values: &[T],
@@ -171,24 +203,27 @@ pub(crate) fn backward_to_x<'a, T: Float>(
         Some(norm) => Values::Owned(norm.recompute(values)?),
         None => Values::Borrowed(values),
     };
+    // With an adapter, nothing that the first block reads is trained.
+    let is_wanted = x.track_op() || norm.is_some_and(KeptNorm::is_learned);
     let mut dx = residual.map_or_else(|| buffer(values.len()), <[T]>::to_vec);
     let mut drows = scratch::<T>(if norm.is_some() { n * d } else { 0 });
     let mut write = if norm.is_some() { Write::Store } else { Write::Add };
     let mut of_sides = Vec::new();
-    for Side { projection: Linear { weight, bias }, douts, stride, width } in sides {
-        let sizes = (n, d, width);
-        let (dweight, dbias) = parameters(&rows, sizes, &douts, stride, weight, bias.as_ref())?;
-        of_sides.push(dweight);
-        of_sides.extend(bias.as_ref().map(|_| dbias));
-        let to: &mut [T] = if norm.is_some() { &mut drows } else { &mut dx };
-        with(weight, |weight: &[T]| {
-            input(&douts, stride, sizes, weight, to, write);
-            Ok(())
-        })?;
-        write = Write::Add;
+    for Side { applied, douts, stride } in sides {
+        let incoming = applied.incoming(douts, stride, n)?;
+        of_sides.extend(applied.parameters(&incoming, &rows, n)?);
+        if is_wanted {
+            let to: &mut [T] = if norm.is_some() { &mut drows } else { &mut dx };
+            applied.input(&incoming, n, to, write)?;
+            write = Write::Add;
+        }
     }
-    let of_norm = norm.map_or_else(|| Ok(Vec::new()), |norm| norm.backward(values, &drows, &mut dx))?;
-    let mut found = vec![Some(tensor(dx, x.shape())?)];
+    let of_norm = match norm {
+        Some(norm) if is_wanted => norm.backward(values, &drows, &mut dx)?,
+        Some(norm) => norm.no_gradients(),
+        None => Vec::new(),
+    };
+    let mut found = vec![if is_wanted { Some(tensor(dx, x.shape())?) } else { None }];
     found.extend(of_norm);
     found.extend(of_sides);
     Ok(found)

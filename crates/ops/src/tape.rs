@@ -1,26 +1,26 @@
-//! Operations of any number of inputs on candle's tape, each one node that knows its own backward.
+//! Operations with any number of inputs on candle's tape, each one node with its own backward pass.
 //!
-//! candle's custom operations take up to three arguments, and its `backward` makes a tensor of zeros and an addition
-//! for each. [`record`] makes a node of any number of inputs: the first two stand on the node itself; the others, as
-//! a rule parameters, hang below it in *packs*, whose one-element results stand for them. The node's backward leaves
-//! the gradients of what is packed in a shared place, from which each pack hands them on.
+//! candle's custom operations take up to three arguments, and its `backward` allocates a tensor of zeros and adds to it
+//! for each. [`record`] makes a node of any number of inputs: the first two are on the node itself; the others, usually
+//! parameters, are below it in *packs*, whose one-element results represent them. The node's backward pass leaves the
+//! gradients of packed inputs in a shared slot, from which each pack takes them.
 
 use crate::kernel::Float;
 use crate::threads::{precision, with_precision};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// One gradient for each input; none where it needs none, or the sink of [`crate::backward`] has taken it.
+/// One gradient for each input; `None` if it needs none, or the sink of [`crate::backward`] has taken it.
 pub(crate) type InputGradients = Vec<Option<Tensor>>;
 
 type Backward = dyn Fn(&Tensor) -> Result<InputGradients> + Send + Sync;
 
-/// Gradients on their way from a node to its packs, by the number of the input.
+/// Gradients on their way from a node to its packs, by the index of the input.
 type Deposits = Arc<Mutex<InputGradients>>;
 
 /// Puts a computed value on the tape: `backward` turns the gradient of the result into those of the inputs.
 ///
-/// Inputs that lead to no parameter are left out, and without any other there is no node at all.
+/// Inputs that lead to no parameter are left out; if none remain, no node is made.
 pub(crate) fn record<T: Float>(
     inputs: &[&Tensor],
     value: Vec<T>,
@@ -47,7 +47,7 @@ pub(crate) fn record<T: Float>(
     apply(&args, Node { value, slots, deposits, kind: Kind::Operation(Box::new(backward)) })
 }
 
-/// Packs until a single handle is left.
+/// Packs repeatedly until a single handle is left.
 fn pack(mut level: Vec<(Tensor, Option<usize>)>, deposits: &Deposits) -> Result<Tensor> {
     loop {
         let mut above = Vec::with_capacity(level.len().div_ceil(3));
@@ -81,9 +81,9 @@ enum Kind {
 }
 
 struct Node {
-    /// What the forward pass gave, until candle takes it.
+    /// The result of the forward pass, until candle takes it.
     value: Mutex<Option<(CpuStorage, Shape)>>,
-    /// Which input each argument is; none for the handle of a pack.
+    /// The input of each argument; `None` for the handle of a pack.
     slots: Vec<Option<usize>>,
     deposits: Deposits,
     kind: Kind,
@@ -95,7 +95,7 @@ impl Node {
     fn take(&self) -> Result<(CpuStorage, Shape)> {
         match self.value.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(value) => Ok(value),
-            None => bail!("tape: a node's value was asked for twice"),
+            None => bail!("tape: a node's value was requested twice"),
         }
     }
 
@@ -129,7 +129,7 @@ impl Node {
             out.push(match gradient {
                 Some(gradient) => Some(gradient),
                 None if arg.is_variable() => None,
-                // candle insists on a gradient for every tensor between a parameter and the loss.
+                // candle requires a gradient for every tensor between a parameter and the loss.
                 None => Some(Tensor::zeros(arg.shape(), arg.dtype(), &Device::Cpu)?),
             });
         }
@@ -213,11 +213,11 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_inputs_gets_its_gradients() -> Result<()> {
+    fn gradients_reach_any_number_of_inputs() -> Result<()> {
         for n in 1..=40 {
             let vars: Vec<Var> =
                 (0..n).map(|i| Var::new(&[i as f64], &Device::Cpu)).collect::<Result<_>>()?;
-            // Every third is behind another operation, every fourth is no parameter.
+            // Every third is behind another operation, every fourth is not a parameter.
             let inputs: Vec<Tensor> = vars
                 .iter()
                 .enumerate()
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn without_parameters_there_is_no_node() -> Result<()> {
+    fn constants_record_no_node() -> Result<()> {
         let x = Tensor::new(&[1f64], &Device::Cpu)?;
         assert!(!weighted(&[&x, &x, &x, &x, &x])?.track_op());
         Ok(())

@@ -1,8 +1,7 @@
-//! The fixed tree by which the parts of a step are summed.
+//! The fixed tree along which the parts of a step are summed.
 //!
 //! A sum of n leaves is the sum of the first p and that of the others, p being the largest power of two below n; a leaf
-//! without a value is left out. The shape hangs on n alone, so whoever sums up which part of it, and when, changes no
-//! bit:
+//! without a value is omitted. The shape depends only on n, so who sums which part, and when, does not change a bit:
 //!
 //! ```text
 //!                 +
@@ -16,13 +15,13 @@
 
 use std::ops::Range;
 
-/// How many of `n` ≥ 2 leaves stand on the left.
+/// The number of the `n` ≥ 2 leaves that are on the left.
 pub(crate) fn left(n: usize) -> usize {
     n.next_power_of_two() / 2
 }
 
-/// A sum along the tree that is made while its leaves come, in their order: two nodes become one as soon as they are
-/// neighbors in the tree, so that of `n` leaves never more than `log₂ n + 1` values are kept.
+/// A sum along the tree, built while its leaves arrive in order: two nodes are joined as soon as they are siblings in
+/// the tree, so that never more than `log₂ n + 1` values are kept for `n` leaves.
 #[derive(Debug)]
 pub struct TreeSum<T> {
     n_leaves: usize,
@@ -30,17 +29,17 @@ pub struct TreeSum<T> {
 }
 
 impl<T> TreeSum<T> {
-    /// Nothing yet of a tree of `n_leaves` leaves.
+    /// An empty tree of `n_leaves` leaves.
     pub fn new(n_leaves: usize) -> Self {
         Self { n_leaves, nodes: Vec::new() }
     }
 
-    /// Takes the value of the node over the leaves of `node`, which follow those that came before.
+    /// Takes the value of the node over the leaves `node`, which follow the previous ones.
     ///
     /// `add` adds its second value, the right one, to its first.
     ///
     /// # Errors
-    /// Those of `add`.
+    /// Returns an error if `add` does.
     pub fn push<E>(
         &mut self,
         node: Range<usize>,
@@ -60,18 +59,18 @@ impl<T> TreeSum<T> {
         Ok(())
     }
 
-    /// How many values are kept now.
+    /// The number of values kept now.
     pub fn n_kept(&self) -> usize {
         self.nodes.len()
     }
 
-    /// The nodes as they stand: one, where all leaves have come.
+    /// The current nodes: one if all leaves have arrived.
     pub fn into_nodes(self) -> Vec<(Range<usize>, T)> {
         self.nodes
     }
 }
 
-/// Whether two nodes that stand side by side are the two halves of one node of the tree of `n` leaves.
+/// Whether two adjacent nodes are the halves of one node of the tree of `n` leaves.
 fn are_siblings(left: &Range<usize>, right: &Range<usize>, n: usize) -> bool {
     let len = left.len();
     len.is_power_of_two()
@@ -80,7 +79,7 @@ fn are_siblings(left: &Range<usize>, right: &Range<usize>, n: usize) -> bool {
         && right.end == n.min(left.start + 2 * len)
 }
 
-/// The largest nodes of the tree of `n_leaves` leaves that hold no leaf but those of `leaves`, in order.
+/// The largest nodes of the tree of `n_leaves` leaves that contain only leaves of `leaves`, in order.
 ///
 /// # Examples
 /// ```
@@ -94,10 +93,10 @@ pub fn tree_nodes(leaves: Range<usize>, n_leaves: usize) -> Vec<Range<usize>> {
     sum.into_nodes().into_iter().map(|(node, ())| node).collect()
 }
 
-/// Sums up leaves along the tree; none where there is no value.
+/// Sums leaves along the tree; `None` if there are no values.
 ///
 /// # Errors
-/// Those of `add`.
+/// Returns an error if `add` does.
 ///
 /// # Examples
 /// ```
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_leaf_by_leaf_is_the_tree_of_the_definition() {
+    fn incremental_sums_match_the_definition() {
         for n in 1..=13 {
             for missing in [vec![], vec![0], vec![0, 1, 2, 4], vec![n - 1], (0..n).step_by(2).collect()] {
                 let name = |leaf: usize| (!missing.contains(&leaf)).then(|| leaf.to_string());
@@ -151,9 +150,9 @@ mod tests {
         }
         assert_eq!(fold_tree([], |a: u8, _| Ok::<_, ()>(a)), Ok(None));
     }
-    /// However the leaves are shared out, the parts' largest nodes make up the same tree, and few are kept at a time.
+    /// However the leaves are divided, the parts' largest nodes form the same tree, and few are kept at a time.
     #[test]
-    fn nodes_of_parts_join_to_the_same_tree() {
+    fn nodes_of_parts_join_into_the_same_tree() {
         let join = |a: &mut String, b: String| {
             *a = format!("({a}+{b})");
             Ok::<_, ()>(())

@@ -1,4 +1,4 @@
-//! What weight decay does: AdamW's is decoupled, SGD's is coupled.
+//! Weight decay: decoupled in AdamW, coupled in SGD.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use candle_core::{DType, Device, Var};
@@ -29,7 +29,7 @@ fn adamw_decay_is_decoupled() {
     assert_eq!((value(&param), value(&m), value(&v)), (2.0 - 0.5 * 0.1 * 2.0, 0.0, 0.0));
 }
 
-/// The decay is a part of the gradient, and so of the velocity, which goes on shrinking the parameter.
+/// The decay is a part of the gradient, and thus of the velocity, which keeps shrinking the parameter.
 #[test]
 fn sgd_decay_is_coupled() {
     let (param, velocity) = (var(2.0), var(0.0));

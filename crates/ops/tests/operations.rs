@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod harness;
+mod masks;
 
 use candle_core::{Device, Result, Tensor};
 use harness::{normal, through};
+use masks::masks;
 use proptest::prelude::*;
-use vulpes_ops::{self as ops, AttentionOptions, CrossEntropyOptions, Dropout, Linear, Mask, reference};
+use vulpes_ops::{
+    self as ops, Adapter, AttentionOptions, CrossEntropyOptions, Dropout, Linear, Mask, reference,
+};
 use vulpes_random::Key;
 
 fn activations(shape: &[usize]) {
@@ -34,17 +38,32 @@ fn linear_residuals(b: usize, t: usize, i: usize, o: usize) {
         let inputs = [x.clone(), inner.clone(), normal(3, &[o, i]), normal(4, &[o])];
         let [x, inner, weight, bias] = inputs;
         through!(linear_residual, [x, inner.clone(), weight.clone(), bias], |op, x| {
-            op(Some(&x[0]), &x[1], Linear { weight: &x[2], bias: Some(&x[3]) }, dropout)
+            op(Some(&x[0]), &x[1], Linear { weight: &x[2], bias: Some(&x[3]), adapter: None }, dropout)
         });
         through!(linear_residual, [inner, weight], |op, x| {
-            op(None, &x[0], Linear { weight: &x[1], bias: None }, dropout)
+            op(None, &x[0], Linear { weight: &x[1], bias: None, adapter: None }, dropout)
+        });
+    }
+}
+
+/// A projection with a low-rank change; magnitudes have a separate test, as their norm is treated as a constant.
+fn adapted_linears(b: usize, t: usize, (i, o): (usize, usize), rank: usize) {
+    let rule = Dropout { p: 0.3, key: Key::new(4, "dropout"), first_row: 1 };
+    let (x, weight, bias) = (normal(1, &[b, t, i]), normal(2, &[o, i]), normal(3, &[o]));
+    let (down, up) = (normal(4, &[rank, i]), normal(5, &[o, rank]));
+    for dropout in [None, Some(&rule)] {
+        let inputs = [x.clone(), weight.clone(), bias.clone(), down.clone(), up.clone()];
+        let [x, weight, bias, down, up] = inputs;
+        through!(adapted_linear, [x, weight, bias, down, up], |op, x| {
+            let adapter = Adapter { a: &x[3], b: &x[4], magnitude: None, scale: 0.7, draw: 2 };
+            op(&x[0], Linear { weight: &x[1], bias: Some(&x[2]), adapter: Some(adapter) }, dropout)
         });
     }
 }
 
 fn norms(n: usize, d: usize) {
     let (x, w, b) = (normal(1, &[n, d]), normal(2, &[d]), normal(3, &[d]));
-    // A larger ε where a row may be nearly constant: there the curvature would defeat the differences.
+    // A larger ε if a row may be nearly constant: its curvature would defeat the differences.
     let eps = if d < 4 { 0.1 } else { 1e-3 };
     through!(layer_norm, [x.clone(), w.clone(), b], |op, x| op(&x[0], &x[1], Some(&x[2]), eps));
     through!(layer_norm, [x.clone(), w.clone()], |op, x| op(&x[0], &x[1], None, eps));
@@ -61,7 +80,7 @@ fn dropouts(shape: &[usize]) {
     through!(dropout, [normal(1, shape)], |op, x| op(&x[0], &rule));
 }
 
-/// With heads of which `rest` channels aren't turned.
+/// Heads with `rest` channels that aren't rotated.
 fn rotaries(b: usize, t: usize, h: usize, half: usize, rest: usize) {
     let (rows, k) = (t + 3, 2 * half + rest);
     let angles = normal(5, &[rows, half]);
@@ -91,8 +110,9 @@ fn embeddings(b: usize, t: usize, v: usize, d: usize) {
 
 fn cross_entropies(n: usize, d: usize, v: usize) {
     let targets: Vec<i64> = (0..n).map(|i| if i % 3 == 2 { -100 } else { (i * 7 % v) as i64 }).collect();
-    for label_smoothing in [0.0, 0.1] {
-        let options = CrossEntropyOptions { label_smoothing, ..Default::default() };
+    let weights: Vec<f64> = (0..v).map(|label| 0.25 + (label % 5) as f64).collect();
+    for (label_smoothing, weights) in [(0.0, vec![]), (0.1, vec![]), (0.1, weights)] {
+        let options = CrossEntropyOptions { label_smoothing, weights: weights.into(), ..Default::default() };
         through!(cross_entropy, [normal(1, &[n, v])], |op, x| Ok(op(&x[0], &targets, &options)?.sum));
         let (hidden, weight, bias) = (normal(1, &[n, d]), normal(2, &[v, d]), normal(3, &[v]));
         through!(lm_head, [hidden.clone(), weight.clone()], |op, x| {
@@ -107,17 +127,8 @@ fn cross_entropies(n: usize, d: usize, v: usize) {
 /// Every rule of the mask at once and none of them, with and without dropout.
 fn attentions(b: usize, t: usize, past: usize, (h, g): (usize, usize), k: usize) {
     let s = past + t;
-    let keep: Vec<u8> = (0..b * s).map(|i| u8::from(i % 5 != 3)).collect();
-    let segments: Vec<u32> = (0..b * s).map(|i| (i % s / 4) as u32).collect();
-    let masks = [
-        Mask::causal(),
-        Mask::full(),
-        Mask::causal().window(3),
-        Mask::full().keep(b, s, keep.clone().into()),
-        Mask::causal().window(5).keep(b, s, keep.into()).segments(b, s, segments.into()),
-    ];
     let dropout = Dropout { p: 0.25, key: Key::new(2, "weights"), first_row: 1 };
-    for (i, mask) in masks.into_iter().enumerate() {
+    for (i, mask) in masks(b, s).into_iter().enumerate() {
         let mask = mask.past(past);
         let rule = if i % 2 == 1 { Some(&dropout) } else { None };
         let options = AttentionOptions { scale: 0.4, mask: &mask, dropout: rule };
@@ -142,6 +153,7 @@ fn odd_shapes() {
     for (n, i, o) in [(1, 1, 1), (3, 5, 7), (2, 17, 3), (0, 3, 2)] {
         linears(n, i, o);
         linear_residuals(n, 2, i, o);
+        adapted_linears(n, 2, (i, o), 2);
     }
     for (n, d) in [(1, 1), (3, 5), (2, 17), (65, 3), (4, 48), (0, 3)] {
         norms(n, d);
@@ -196,6 +208,7 @@ proptest! {
     fn drawn_linears(n in 1usize..5, i in 1usize..20, o in 1usize..20) {
         linears(n, i, o);
         linear_residuals(n, 2, i, o);
+        adapted_linears(n, 2, (i, o), 1 + n % 3);
     }
 
     #[test]
@@ -225,7 +238,7 @@ proptest! {
     }
 }
 
-/// Each operation that has a reference is in this file or in sublayers.rs, but for those that have no gradient to check.
+/// Each operation with a reference is in this file or in sublayers.rs, except those that have no gradient to check.
 #[test]
 fn no_operation_is_left_out() {
     let library = include_str!("../src/lib.rs");
@@ -237,12 +250,18 @@ fn no_operation_is_left_out() {
     });
     let names: Vec<String> = names.collect();
     assert!(names.len() > 15, "{names:?}");
-    // Checked against their references in promises.rs.
-    let elsewhere = ["adamw", "sgd", "attention_pattern", "with_reference"];
+    // Checked against their references in promises.rs, or next to their code.
+    let elsewhere =
+        ["adamw", "average", "sgd", "muon", "orthogonalized", "attention_pattern", "with_reference"];
+    let checks = concat!(
+        include_str!("promises.rs"),
+        include_str!("../src/muon/tests.rs"),
+        include_str!("../src/optimizer/average.rs")
+    );
     for name in names.iter().filter(|name| !elsewhere.contains(&name.as_str())) {
         assert!(here.contains(&format!("through!({name}, ")), "{name} does not go through the harness");
     }
     for name in elsewhere {
-        assert!(include_str!("promises.rs").contains(name), "{name} is not checked");
+        assert!(checks.contains(name), "{name} is not checked");
     }
 }

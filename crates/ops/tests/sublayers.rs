@@ -7,12 +7,12 @@ use candle_core::{Result, Tensor};
 use harness::{normal, through};
 use proptest::prelude::*;
 use vulpes_ops::{
-    self as ops, Activation, AttentionLayer, AttentionOptions, Dropout, FeedForward, Linear, Mask, Norm,
-    RotaryTables, reference,
+    self as ops, Activation, Adapter, AttentionLayer, AttentionOptions, Dropout, FeedForward, Linear, Mask,
+    Norm, RotaryTables, reference,
 };
 use vulpes_random::Key;
 
-/// Inputs that are as large as trained weights would make them: their sums stay near 1.
+/// Weights scaled like trained ones: their sums stay near 1.
 fn weight(key: u64, o: usize, i: usize) -> Tensor {
     normal(key, &[o, i]).affine(1.0 / (i.max(1) as f64).sqrt(), 0.0).unwrap()
 }
@@ -42,11 +42,12 @@ fn feed_forwards(b: usize, t: usize, d: usize, f: usize) {
                     &FeedForward {
                         norm: Some(norm),
                         gate: None,
-                        up: Linear { weight: &x[3], bias: Some(&x[4]) },
-                        down: Linear { weight: &x[5], bias: Some(&x[6]) },
+                        up: Linear { weight: &x[3], bias: Some(&x[4]), adapter: None },
+                        down: Linear { weight: &x[5], bias: Some(&x[6]), adapter: None },
                         activation,
                         residual: true,
                         dropout,
+                        adapter_dropout: None,
                     },
                 )
             });
@@ -56,12 +57,13 @@ fn feed_forwards(b: usize, t: usize, d: usize, f: usize) {
                 &x[0],
                 &FeedForward {
                     norm: Some(Norm::Rms { weight: &x[1], eps: 0.05 }),
-                    gate: Some(Linear { weight: &x[2], bias: None }),
-                    up: Linear { weight: &x[3], bias: None },
-                    down: Linear { weight: &x[4], bias: None },
+                    gate: Some(Linear { weight: &x[2], bias: None, adapter: None }),
+                    up: Linear { weight: &x[3], bias: None, adapter: None },
+                    down: Linear { weight: &x[4], bias: None, adapter: None },
                     activation: Activation::Silu,
                     residual: true,
                     dropout,
+                    adapter_dropout: None,
                 },
             )
         });
@@ -74,12 +76,13 @@ fn feed_forwards(b: usize, t: usize, d: usize, f: usize) {
                     &x[0],
                     &FeedForward {
                         norm: None,
-                        gate: Some(Linear { weight: &x[1], bias: Some(&x[2]) }),
-                        up: Linear { weight: &x[3], bias: Some(&x[4]) },
-                        down: Linear { weight: &x[5], bias: None },
+                        gate: Some(Linear { weight: &x[1], bias: Some(&x[2]), adapter: None }),
+                        up: Linear { weight: &x[3], bias: Some(&x[4]), adapter: None },
+                        down: Linear { weight: &x[5], bias: None, adapter: None },
                         activation: Activation::GeluTanh,
                         residual,
                         dropout,
+                        adapter_dropout: None,
                     },
                 )
             });
@@ -93,7 +96,7 @@ fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: 
     let angles = normal(20, &[t + 2, half]);
     let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
     let keep: Vec<u8> = (0..b * t).map(|i| u8::from(i % 4 != 2)).collect();
-    let padded = Mask::full().keep(b, t, keep.into());
+    let padded = Mask::full().padding(b, t, keep.into());
     let causal = Mask::causal();
     let x = normal(1, &[b, t, d]);
     let (q, keys, values, out) =
@@ -118,7 +121,7 @@ fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: 
             ob,
         ];
         through!(attention_layer, inputs.clone(), |op, x| {
-            let side = |i: usize| Linear { weight: &x[i], bias: Some(&x[i + 1]) };
+            let side = |i: usize| Linear { weight: &x[i], bias: Some(&x[i + 1]), adapter: None };
             op(
                 &x[0],
                 &AttentionLayer {
@@ -132,9 +135,11 @@ fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: 
                     d_head: k,
                     rotary: None,
                     bias: None,
+                    added_values: None,
                     attention,
                     residual: true,
                     dropout,
+                    adapter_dropout: None,
                 },
             )
         });
@@ -143,7 +148,7 @@ fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: 
                 attention_layer,
                 [x.clone(), norm.clone(), q.clone(), keys.clone(), values.clone(), out.clone()],
                 |op, x| {
-                    let side = |i: usize| Linear { weight: &x[i], bias: None };
+                    let side = |i: usize| Linear { weight: &x[i], bias: None, adapter: None };
                     let (cos, sin) = (cos.to_dtype(x[0].dtype())?, sin.to_dtype(x[0].dtype())?);
                     op(
                         &x[0],
@@ -158,16 +163,18 @@ fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: 
                             d_head: k,
                             rotary: Some(RotaryTables { cos: &cos, sin: &sin, positions: None }),
                             bias: None,
+                            added_values: None,
                             attention,
                             residual,
                             dropout,
+                            adapter_dropout: None,
                         },
                     )
                 }
             );
         }
         through!(attention_layer, [x.clone(), q.clone(), keys.clone(), values.clone()], |op, x| {
-            let side = |i: usize| Linear { weight: &x[i], bias: None };
+            let side = |i: usize| Linear { weight: &x[i], bias: None, adapter: None };
             op(
                 &x[0],
                 &AttentionLayer {
@@ -181,16 +188,83 @@ fn attention_layers(b: usize, t: usize, (h, g): (usize, usize), half: usize, d: 
                     d_head: k,
                     rotary: None,
                     bias: None,
+                    added_values: None,
                     attention,
                     residual: false,
                     dropout,
+                    adapter_dropout: None,
                 },
             )
         });
     }
 }
 
-/// Norms of queries and keys, of each head and of all of them, with a rotation of a part of each head.
+/// Low-rank changes of every projection, with dropout of their inputs and of what is added to the residual stream.
+fn adapted(b: usize, t: usize, (h, g): (usize, usize), k: usize, (d, f): (usize, usize), rank: usize) {
+    let rule = Dropout { p: 0.3, key: Key::new(4, "dropout"), first_row: 1 };
+    let mask = Mask::causal();
+    let attention = AttentionOptions { scale: 0.5, mask: &mask, dropout: None };
+    let x = normal(1, &[b, t, d]);
+    // Each projection's weight, A and B; queries, keys and values share one A.
+    let shapes = [(h * k, d), (g * k, d), (g * k, d), (d, h * k)];
+    let low = |key: u64, (o, i): (usize, usize)| {
+        [weight(key, o, i), weight(key + 20, rank, i), weight(key + 40, o, rank)]
+    };
+    let sides = shapes.iter().zip(2..).flat_map(|(shape, key)| low(key, *shape));
+    let inputs: Vec<Tensor> = std::iter::once(x.clone()).chain(sides).collect();
+    for (dropout, residual) in [(None, true), (Some(&rule), true), (Some(&rule), false)] {
+        through!(attention_layer, inputs.clone(), |op, x| {
+            let side = |i: usize, a: usize, draw: u64| {
+                let adapter = Adapter { a: &x[a], b: &x[i + 2], magnitude: None, scale: 0.8, draw };
+                Linear { weight: &x[i], bias: None, adapter: Some(adapter) }
+            };
+            op(
+                &x[0],
+                &AttentionLayer {
+                    norm: None,
+                    query: side(1, 2, 0),
+                    key: side(4, 2, 0),
+                    value: side(7, 8, 1),
+                    output: Some(side(10, 11, 2)),
+                    query_norm: None,
+                    key_norm: None,
+                    d_head: k,
+                    rotary: None,
+                    bias: None,
+                    added_values: None,
+                    attention,
+                    residual,
+                    dropout,
+                    adapter_dropout: dropout,
+                },
+            )
+        });
+        let sides = [(f, d), (f, d), (d, f)].into_iter().zip(2..).flat_map(|(shape, key)| low(key, shape));
+        let inputs: Vec<Tensor> = [x.clone(), normal(9, &[d])].into_iter().chain(sides).collect();
+        through!(feed_forward, inputs, |op, x| {
+            let side = |i: usize| {
+                let adapter =
+                    Adapter { a: &x[i + 1], b: &x[i + 2], magnitude: None, scale: 0.8, draw: i as u64 };
+                Linear { weight: &x[i], bias: None, adapter: Some(adapter) }
+            };
+            op(
+                &x[0],
+                &FeedForward {
+                    norm: Some(Norm::Rms { weight: &x[1], eps: 0.05 }),
+                    gate: Some(side(2)),
+                    up: side(5),
+                    down: side(8),
+                    activation: Activation::Silu,
+                    residual,
+                    dropout,
+                    adapter_dropout: dropout,
+                },
+            )
+        });
+    }
+}
+
+/// Norms of queries and keys, per head and over all heads, with rotation of a part of each head.
 fn normed_heads(b: usize, t: usize, (h, g): (usize, usize), (half, rest): (usize, usize), d: usize) {
     let k = 2 * half + rest;
     let angles = normal(20, &[t + 2, half]);
@@ -202,9 +276,11 @@ fn normed_heads(b: usize, t: usize, (h, g): (usize, usize), (half, rest): (usize
     for whole in [false, true] {
         let width = |heads: usize| if whole { heads * k } else { k };
         let norms = [normal(6, &[width(h)]), normal(7, &[width(g)]), normal(8, &[width(h)])];
-        let inputs: Vec<Tensor> = std::iter::once(x.clone()).chain(sides.clone()).chain(norms).collect();
+        let added = normal(9, &[b, t, g * k]);
+        let inputs = std::iter::once(x.clone()).chain(sides.clone()).chain(norms).chain([added]);
+        let inputs: Vec<Tensor> = inputs.collect();
         through!(attention_layer, inputs, |op, x| {
-            let side = |i: usize| Linear { weight: &x[i], bias: None };
+            let side = |i: usize| Linear { weight: &x[i], bias: None, adapter: None };
             let (cos, sin) = (cos.to_dtype(x[0].dtype())?, sin.to_dtype(x[0].dtype())?);
             op(
                 &x[0],
@@ -219,16 +295,18 @@ fn normed_heads(b: usize, t: usize, (h, g): (usize, usize), (half, rest): (usize
                     d_head: k,
                     rotary: Some(RotaryTables { cos: &cos, sin: &sin, positions: None }),
                     bias: None,
+                    added_values: Some(&x[8]),
                     attention,
                     residual: true,
                     dropout: None,
+                    adapter_dropout: None,
                 },
             )
         });
     }
 }
 
-/// A bias on the scores, with and without probabilities that are dropped.
+/// A bias on the scores, with and without dropout.
 fn biased(b: usize, t: usize, (h, g): (usize, usize), k: usize, d: usize) {
     let rule = Dropout { p: 0.3, key: Key::new(4, "dropout"), first_row: 1 };
     let mask = Mask::full();
@@ -243,7 +321,7 @@ fn biased(b: usize, t: usize, (h, g): (usize, usize), k: usize, d: usize) {
             normal(6, &[h, t, t]),
         ];
         through!(attention_layer, inputs.to_vec(), |op, x| {
-            let side = |i: usize| Linear { weight: &x[i], bias: None };
+            let side = |i: usize| Linear { weight: &x[i], bias: None, adapter: None };
             op(
                 &x[0],
                 &AttentionLayer {
@@ -257,9 +335,11 @@ fn biased(b: usize, t: usize, (h, g): (usize, usize), k: usize, d: usize) {
                     d_head: k,
                     rotary: None,
                     bias: Some(&x[5]),
+                    added_values: None,
                     attention,
                     residual: true,
                     dropout,
+                    adapter_dropout: None,
                 },
             )
         });
@@ -268,6 +348,9 @@ fn biased(b: usize, t: usize, (h, g): (usize, usize), k: usize, d: usize) {
 
 #[test]
 fn sublayers() {
+    adapted(1, 1, (1, 1), 1, (1, 1), 1);
+    adapted(2, 3, (2, 1), 2, (3, 5), 2);
+    adapted(0, 2, (2, 1), 1, (3, 4), 2);
     biased(1, 1, (1, 1), 1, 1);
     biased(2, 3, (4, 2), 3, 5);
     normed_heads(1, 1, (1, 1), (1, 0), 1);

@@ -1,10 +1,10 @@
-//! The name of a stream: a seed, a purpose and any number of parts, folded into 256 bits.
+//! The key of a stream: a seed, a purpose and any number of parts, hashed to 256 bits.
 
 use crate::Stream;
 
-/// One part of a [`Key`]: a word or a number.
+/// One part of a [`Key`]: a string or an integer.
 ///
-/// Words and numbers never collide: each is hashed with its own tag and its length.
+/// Strings and integers never collide: each is hashed with a tag and its length.
 pub trait Part {
     /// Feeds the part to the hash in a form that no other part has.
     fn feed(&self, hasher: &mut blake3::Hasher);
@@ -22,7 +22,7 @@ impl Part for u64 {
     }
 }
 
-/// The name of one stream of random numbers: `Key::new(seed, "init").with("blocks.0.attention.query")`.
+/// The key of one stream of random numbers: `Key::new(seed, "init").with("blocks.0.attention.query")`.
 ///
 /// # Examples
 /// ```
@@ -43,7 +43,7 @@ impl Key {
         Self(*hasher.finalize().as_bytes())
     }
 
-    /// The key one level deeper: the same purpose, for this `part` of it.
+    /// The key one level deeper: the same purpose for this `part`.
     pub fn with<P: Part + ?Sized>(&self, part: &P) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.0);
@@ -51,12 +51,12 @@ impl Key {
         Self(*hasher.finalize().as_bytes())
     }
 
-    /// The stream that the key names.
+    /// The stream of this key.
     pub fn stream(&self) -> Stream {
         Stream::new(self.0, 0)
     }
 
-    /// The stream of row `row`: cheaper than a key of its own, for the many rows of one batch.
+    /// The stream of row `row`: cheaper than a separate key, for the many rows of one batch.
     pub fn row(&self, row: u64) -> Stream {
         Stream::new(self.0, row)
     }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_do_not_run_into_each_other() {
+    fn different_parts_do_not_collide() {
         let key = Key::new(1, "p");
         assert_ne!(key.with("ab").with("c"), key.with("a").with("bc"));
         assert_ne!(key.with(&1u64), key.with("\u{1}\0\0\0\0\0\0\0"));
@@ -78,7 +78,7 @@ mod tests {
 
     /// The streams are part of the file format: a run resumed by a later version must draw the same numbers.
     #[test]
-    fn the_numbers_stay_the_same_for_ever() {
+    fn streams_never_change() {
         let mut stream = Key::new(42, "init").with("embedding.weight").stream();
         let drawn: Vec<u64> = (0..3).map(|_| stream.next_u64()).collect();
         assert_eq!(drawn, GOLDEN);

@@ -1,4 +1,4 @@
-//! A shuffle that is computed, not stored: any place of a permutation of any length in constant time and memory.
+//! A keyed shuffle that is computed, not stored: any index of any length in constant time and memory.
 
 use crate::Key;
 
@@ -6,8 +6,8 @@ const ROUNDS: usize = 8;
 
 /// A keyed permutation of `0..n`.
 ///
-/// A Feistel network ([Luby and Rackoff 1988](https://doi.org/10.1137/0217022)) permutes the smallest power of four
-/// that holds `n`; numbers that fall outside `0..n` are sent through again until they fall inside (cycle walking,
+/// A Feistel network ([Luby and Rackoff 1988](https://doi.org/10.1137/0217022)) permutes the range up to the smallest
+/// power of four that is at least `n`; numbers outside `0..n` are mapped again until they fall inside (cycle walking,
 /// [Black and Rogaway 2002](https://doi.org/10.1007/3-540-45760-7_9)), at most four rounds on average.
 ///
 /// # Examples
@@ -26,14 +26,14 @@ pub struct Permutation {
 }
 
 impl Permutation {
-    /// The permutation of `0..n` that `key` names.
+    /// The permutation of `0..n` under `key`.
     pub fn new(key: &Key, n: u64) -> Self {
         let bits = u64::BITS - n.saturating_sub(1).leading_zeros();
         let mut stream = key.stream();
         Self { n, half_bits: bits.div_ceil(2).max(1), round_keys: std::array::from_fn(|_| stream.next_u64()) }
     }
 
-    /// How many numbers are permuted.
+    /// The length of the permutation.
     pub fn len(&self) -> u64 {
         self.n
     }
@@ -43,7 +43,7 @@ impl Permutation {
         self.n == 0
     }
 
-    /// The number at place `index`; `index` itself where it is outside `0..n`.
+    /// The number at `index`; `index` itself if it is outside `0..n`.
     pub fn at(&self, index: u64) -> u64 {
         if index >= self.n {
             return index;
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_comes_once() {
+    fn every_number_occurs_once() {
         for n in [0u64, 1, 2, 3, 4, 5, 16, 17, 1000, 4096, 4097] {
             let order = Permutation::new(&Key::new(5, "shuffle").with(&n), n);
             let mut all: Vec<u64> = (0..n).map(|i| order.at(i)).collect();
@@ -87,8 +87,8 @@ mod tests {
     }
 
     #[test]
-    fn places_are_spread_evenly() {
-        // Over many keys, each number of 0..6 stands in each place about equally often.
+    fn numbers_are_spread_evenly() {
+        // Over many keys, each number of 0..6 is at each index about equally often.
         let n = 6u64;
         let mut counts = [[0u32; 6]; 6];
         for key in 0..12_000u64 {

@@ -1,9 +1,9 @@
-//! A stream of numbers under one key: ChaCha8, with the few distributions that the framework draws from.
+//! A stream of random numbers under one key: ChaCha8, with the distributions that the framework uses.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// A ChaCha8 stream ([Bernstein 2008](https://cr.yp.to/chacha/chacha-20080128.pdf)), portable to the bit.
+/// A ChaCha8 stream ([Bernstein 2008](https://cr.yp.to/chacha/chacha-20080128.pdf)), portable bit for bit.
 #[derive(Clone, Debug)]
 pub struct Stream(ChaCha8Rng);
 
@@ -24,36 +24,36 @@ impl Stream {
         self.0.next_u64()
     }
 
-    /// A number of `[0, 1)` with 24 random bits, all that a float32 holds.
+    /// A uniform value in `[0, 1)` with 24 random bits, all that a float32 can represent.
     pub fn uniform(&mut self) -> f32 {
         (self.next_u32() >> 8) as f32 * (1.0 / (1u32 << 24) as f32)
     }
 
-    /// A number of `[0, 1)` with 53 random bits, all that a float64 holds.
+    /// A uniform value in `[0, 1)` with 53 random bits, all that a float64 can represent.
     pub fn uniform_f64(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
-    /// A number from N(0, 1) by Box and Muller: `sqrt(-2 ln(1 - u1)) cos(2π u2)`.
+    /// A value from N(0, 1) by the Box–Muller transform: `sqrt(-2 ln(1 - u1)) cos(2π u2)`.
     ///
-    /// Logarithm and cosine are those of the crate `libm`: a system's own differ in their last bits from one to another.
+    /// Logarithm and cosine are those of the crate `libm`: the systems' own differ in their last bits.
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * libm::log(1.0 - self.uniform_f64())).sqrt();
         radius * libm::cos(std::f64::consts::TAU * self.uniform_f64())
     }
 
-    /// Moves a fresh stream to where it stands after `n` calls of [`Stream::normal`].
+    /// Moves a fresh stream to its state after `n` calls of [`Stream::normal`].
     pub fn skip_normals(&mut self, n: u64) {
-        // A normal number takes two of 64 bits.
+        // A normal value takes two of 64 bits.
         self.seek(4 * n);
     }
 
-    /// A whole number of `0..n`, each equally likely; 0 where `n` is 0.
+    /// An integer in `0..n`, each equally likely; 0 if `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         if n == 0 {
             return 0;
         }
-        // Numbers of the last, incomplete round of `n` would favour the small ones: they are drawn again.
+        // Numbers of the last, incomplete multiple of `n` would favor the small ones: they are drawn again.
         let last_round = u64::MAX - (u64::MAX % n + 1) % n;
         loop {
             let draw = self.next_u64();
@@ -63,12 +63,12 @@ impl Stream {
         }
     }
 
-    /// Fills `words` with random bits, 32 each: the same words that as many calls of [`Stream::next_u32`] give.
+    /// Fills `words` with random bits, 32 each: the same words as from as many calls of [`Stream::next_u32`].
     pub fn fill_u32(&mut self, words: &mut [u32]) {
         words.iter_mut().for_each(|word| *word = self.0.next_u32());
     }
 
-    /// Moves to 32-bit word number `word` of the stream.
+    /// Moves to the 32-bit word of index `word` in the stream.
     pub fn seek(&mut self, word: u64) {
         self.0.set_word_pos(u128::from(word));
     }
@@ -79,7 +79,7 @@ mod tests {
     use crate::Key;
 
     #[test]
-    fn skipping_normals_is_drawing_them() {
+    fn skipping_normals_equals_drawing_them() {
         for n in [0, 1, 2, 7, 64] {
             let (mut drawn, mut skipped) = (Key::new(5, "skip").stream(), Key::new(5, "skip").stream());
             for _ in 0..n {

@@ -1,42 +1,42 @@
-//! How a run begins: anew, or at its newest whole checkpoint.
+//! How a run begins: from scratch, or from its newest intact checkpoint.
 
 use std::path::Path;
 
-use crate::aside::move_aside;
 use crate::checkpoint::files::Files;
 use crate::checkpoint::{self, Whole};
 use crate::error::{Error, Result, agreed};
+use crate::overwrite::move_aside;
 use crate::plan::Plan;
 use crate::resume;
 use crate::run_folder::{CONFIG, RunFolder, holds_run};
 use crate::session::Session;
 
-/// How a run is begun and watched.
+/// How a run is started and observed.
 pub struct FitOptions<'a> {
-    /// Go on from the newest whole checkpoint, if there is a run.
+    /// Resume from the newest intact checkpoint, if there is a run.
     pub resume: bool,
-    /// Begin anew in a folder that holds a run: that run stands aside until the new one has its first checkpoint.
+    /// Replace the run in the folder: it is kept aside until the new one has its first checkpoint.
     pub overwrite: bool,
-    /// Keys that the command line sets, which a resumed run takes over whatever they were.
+    /// Keys set on the command line; a resumed run accepts them even if they differ from before.
     pub explicit: Vec<String>,
-    /// Asked after every step whether to stop, and with which exit code.
+    /// Called after every step: whether to stop, and with which exit code.
     pub stop: &'a dyn Fn(u64) -> Option<u8>,
     /// The file operations of saving.
     pub files: &'a dyn Files,
 }
 
-/// What there is to say about where a run comes from.
+/// Messages about where a run comes from.
 #[derive(Default)]
 pub(crate) struct Notes {
     pub(crate) told: Vec<String>,
     pub(crate) warnings: Vec<String>,
 }
 
-/// Where a run begins: at a whole checkpoint, or, where there is none, anew. Of several processes the first one finds it
-/// out.
+/// Finds where a run begins: at an intact checkpoint, or from scratch if there is none. With several processes, the
+/// first one decides.
 ///
 /// # Errors
-/// When the checkpoints are damaged, or the config or the corpus changed.
+/// Returns an error if the checkpoints are damaged, or the config or the corpus changed.
 pub(crate) fn find(
     plan: &Plan,
     folder: &RunFolder,
@@ -48,7 +48,7 @@ pub(crate) fn find(
     if options.overwrite && holds_run(folder.path()).is_some() {
         move_aside(folder, options.files)?;
         notes.told.push(format!(
-            "the run that {} holds stands aside until this one has its first checkpoint",
+            "the run in {} is kept aside until this one has its first checkpoint",
             folder.path().display()
         ));
     }
@@ -74,7 +74,8 @@ pub(crate) fn find(
     if whole.state.data != mark {
         let insisted = options.explicit.iter().any(|key| key.starts_with("data."));
         if !insisted && !changes.iter().any(resume::Change::decides_rows) {
-            let changes = "  the corpus itself: its sizes or rows are others\nput it back, or insist with --set data.train=…";
+            let changes =
+                "  the corpus: its size or rows differ\nrestore it, or accept it with --set data.train=…";
             return Err(Error::ConfigChanged {
                 path: folder.path().to_path_buf(),
                 changes: changes.to_owned(),
@@ -86,11 +87,10 @@ pub(crate) fn find(
     Ok((Some(whole), notes))
 }
 
-/// The run before its next step, on every process, and what there is to warn of: at the checkpoint that the first one
-/// found.
+/// Opens the run on every process at the checkpoint that the first one found; returns it with the warnings.
 ///
 /// # Errors
-/// When the model can't be made or read on one of them.
+/// Returns an error if the model can't be created or read on one of them.
 pub(crate) fn open<'a>(plan: &'a Plan, found: Option<&Whole>) -> Result<(Session<'a>, Vec<String>)> {
     let processes = &plan.processes;
     let told = match found {
@@ -109,17 +109,13 @@ pub(crate) fn open<'a>(plan: &'a Plan, found: Option<&Whole>) -> Result<(Session
     Ok((Session::restore(plan, &whole)?, Vec::new()))
 }
 
-/// Writes the resolved config, whole or not at all.
+/// Writes the resolved config atomically.
 pub(crate) fn write_config(dir: &Path, plan: &Plan, files: &dyn Files) -> Result<()> {
     let text = plan
         .config
         .to_toml()
-        .map_err(|error| Error::Usage(format!("the config has no TOML form: {error}")))?;
+        .map_err(|error| Error::Usage(format!("the config can't be written as TOML: {error}")))?;
     let (temporary, target) = (dir.join(".tmp-config"), dir.join(CONFIG));
-    let written = files
-        .write(&temporary, text.as_bytes())
-        .and_then(|()| files.sync(&temporary))
-        .and_then(|()| files.rename(&temporary, &target))
-        .and_then(|()| files.sync(dir));
+    let written = files.replace(&temporary, &target, text.as_bytes());
     written.map_err(|source| Error::io("write", &target, source))
 }

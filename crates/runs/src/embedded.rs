@@ -1,49 +1,53 @@
-//! The configs that the program carries within itself, and the order in which a config is looked for.
+//! The configs built into the program, and the lookup of a config by name.
 
 use std::path::{Path, PathBuf};
 
-use vulpes_model::folder;
+use vulpes_model::folder::{self, Sources};
 
 use crate::error::{Error, Result};
 
-/// Name and text of every file of `configs/` and `configs/lessons/` as it was when the program was built.
+/// Name and text of every file of `configs/` and `configs/lessons/` at build time.
 pub const EMBEDDED: &[(&str, &str)] = &[
-    ("fox.toml", include_str!("../../../configs/fox.toml")),
-    ("fox-multihead.toml", include_str!("../../../configs/fox-multihead.toml")),
-    ("fox-bert.toml", include_str!("../../../configs/fox-bert.toml")),
-    ("bert-classify.toml", include_str!("../../../configs/bert-classify.toml")),
-    ("bert-mini-mlm.toml", include_str!("../../../configs/bert-mini-mlm.toml")),
-    ("embed-mini.toml", include_str!("../../../configs/embed-mini.toml")),
-    ("finetune.toml", include_str!("../../../configs/finetune.toml")),
-    ("gpt2-124m.toml", include_str!("../../../configs/gpt2-124m.toml")),
-    ("llama-mini.toml", include_str!("../../../configs/llama-mini.toml")),
-    ("modernbert-mini.toml", include_str!("../../../configs/modernbert-mini.toml")),
-    ("qwen3-mini.toml", include_str!("../../../configs/qwen3-mini.toml")),
-    ("shakespeare-char.toml", include_str!("../../../configs/shakespeare-char.toml")),
-    ("shakespeare-gpt.toml", include_str!("../../../configs/shakespeare-gpt.toml")),
-    ("lessons/01-weights.toml", include_str!("../../../configs/lessons/01-weights.toml")),
-    ("lessons/02-context.toml", include_str!("../../../configs/lessons/02-context.toml")),
-    ("lessons/03-prediction.toml", include_str!("../../../configs/lessons/03-prediction.toml")),
-    ("lessons/04-learning.toml", include_str!("../../../configs/lessons/04-learning.toml")),
-    ("lessons/05-query-key-value.toml", include_str!("../../../configs/lessons/05-query-key-value.toml")),
-    ("lessons/05-without-scale.toml", include_str!("../../../configs/lessons/05-without-scale.toml")),
-    ("lessons/06-heads.toml", include_str!("../../../configs/lessons/06-heads.toml")),
-    ("lessons/07-bert.toml", include_str!("../../../configs/lessons/07-bert.toml")),
-    ("lessons/07-without-mask.toml", include_str!("../../../configs/lessons/07-without-mask.toml")),
-    ("lessons/08-classify.toml", include_str!("../../../configs/lessons/08-classify.toml")),
+    ("fox.toml", include_str!("../embedded/fox.toml")),
+    ("fox-multihead.toml", include_str!("../embedded/fox-multihead.toml")),
+    ("fox-bert.toml", include_str!("../embedded/fox-bert.toml")),
+    ("adapter.toml", include_str!("../embedded/adapter.toml")),
+    ("bert-classify.toml", include_str!("../embedded/bert-classify.toml")),
+    ("bert-mini-mlm.toml", include_str!("../embedded/bert-mini-mlm.toml")),
+    ("embed-mini.toml", include_str!("../embedded/embed-mini.toml")),
+    ("finetune.toml", include_str!("../embedded/finetune.toml")),
+    ("gpt2-124m.toml", include_str!("../embedded/gpt2-124m.toml")),
+    ("llama-mini.toml", include_str!("../embedded/llama-mini.toml")),
+    ("modernbert-mini.toml", include_str!("../embedded/modernbert-mini.toml")),
+    ("qwen3-mini.toml", include_str!("../embedded/qwen3-mini.toml")),
+    ("shakespeare-char.toml", include_str!("../embedded/shakespeare-char.toml")),
+    ("shakespeare-gpt.toml", include_str!("../embedded/shakespeare-gpt.toml")),
+    ("speedrun.toml", include_str!("../embedded/speedrun.toml")),
+    ("lessons/01-weights.toml", include_str!("../embedded/lessons/01-weights.toml")),
+    ("lessons/02-context.toml", include_str!("../embedded/lessons/02-context.toml")),
+    ("lessons/03-prediction.toml", include_str!("../embedded/lessons/03-prediction.toml")),
+    ("lessons/04-learning.toml", include_str!("../embedded/lessons/04-learning.toml")),
+    ("lessons/05-query-key-value.toml", include_str!("../embedded/lessons/05-query-key-value.toml")),
+    ("lessons/05-without-scale.toml", include_str!("../embedded/lessons/05-without-scale.toml")),
+    ("lessons/06-heads.toml", include_str!("../embedded/lessons/06-heads.toml")),
+    ("lessons/07-bert.toml", include_str!("../embedded/lessons/07-bert.toml")),
+    ("lessons/07-without-mask.toml", include_str!("../embedded/lessons/07-without-mask.toml")),
+    ("lessons/08-classify.toml", include_str!("../embedded/lessons/08-classify.toml")),
+    ("chat.toml", include_str!("../embedded/chat.toml")),
+    ("chat-finetune.toml", include_str!("../embedded/chat-finetune.toml")),
 ];
 
-/// What the config with that text is, from the sentence that it begins with.
+/// The summary of a config: the first sentence of its text.
 pub fn summary(text: &str) -> String {
     let lines = text.lines().take_while(|line| line.starts_with('#'));
     let words = lines.map(|line| line.trim_start_matches('#').trim()).collect::<Vec<_>>().join(" ");
-    // A lesson's number is no sentence of its own.
+    // A lesson's number is not a sentence.
     let from = if words.starts_with("Lesson") { words.find(": ").map_or(0, |colon| colon + 2) } else { 0 };
     let end = words[from..].find(". ").map_or(words.len(), |end| from + end + 1);
     words[..end].to_owned()
 }
 
-/// The name of the carried config whose run lies at `path` where nothing else is said; `None` for any other path.
+/// The name of the built-in config whose default run folder is `path`; `None` for any other path.
 pub(crate) fn making(path: &Path) -> Option<&'static str> {
     let name = path.file_name()?.to_str()?;
     let is_run = path.parent().is_some_and(|parent| parent == Path::new("runs"));
@@ -51,23 +55,32 @@ pub(crate) fn making(path: &Path) -> Option<&'static str> {
     stems.filter(|_| is_run).find(|stem| stem.rsplit('/').next() == Some(name))
 }
 
-/// The model folder that `path` means, as [`folder::resolve`] finds it; where it is the run of a carried config that has
-/// not been trained yet, the error says so.
+/// The model folder that `path` refers to, as found by [`folder::resolve`]; if it is the run of a built-in config that
+/// has not been trained yet, the error says so.
 ///
 /// # Errors
-/// When there is no model folder.
+/// Returns an error if there is no model folder.
 pub fn model_folder(path: &Path) -> Result<PathBuf> {
     folder::resolve(path).map_err(|error| match making(path).filter(|_| !path.exists()) {
-        Some(config) => Error::Usage(format!("{error}; `train --config {config}` makes it")),
+        Some(config) => Error::Usage(format!("{error}; `train --config {config}` creates it")),
         None => error.into(),
     })
 }
 
-/// Path and text of the config called `name`: the file itself, the file of that name in `configs/`, or the one that
-/// the program carries; each with or without `.toml`, the lessons also without their folder.
+/// The folders that a model comes from: [`model_folder`] of `path`, with the adapter that `adapter` names or that the
+/// path itself refers to.
 ///
 /// # Errors
-/// When there is none of them, or the file can't be read as text.
+/// Returns an error if the model folder, the named adapter or the adapter's base model is missing.
+pub fn model_sources(path: &Path, adapter: Option<&Path>) -> Result<Sources> {
+    Ok(folder::sources(&model_folder(path)?, adapter)?)
+}
+
+/// Path and text of the config called `name`: the file itself, the file of that name in `configs/`, or the built-in
+/// one; each with or without `.toml`, the lessons also without their folder.
+///
+/// # Errors
+/// Returns an error if none is found, or the file can't be read as text.
 pub fn find(name: &Path) -> Result<(PathBuf, String)> {
     let with_ending = match name.extension() {
         Some(ending) if ending == "toml" => None,
@@ -97,12 +110,12 @@ pub fn find(name: &Path) -> Result<(PathBuf, String)> {
         return Ok((PathBuf::from(known), (*text).to_owned()));
     }
     if let Some(path) = folder {
-        return Err(Error::Config { path, reason: "is a folder, and a TOML file is wanted".to_owned() });
+        return Err(Error::Config { path, reason: "is a folder; expected a TOML file".to_owned() });
     }
     let names: Vec<&str> =
         EMBEDDED.iter().map(|(name, _)| *name).filter(|name| !name.contains('/')).collect();
     let reason = format!(
-        "is neither here nor in configs/; built in are {}, and the lessons (train --list)",
+        "was not found here or in configs/; built in: {}, and the lessons (train --list)",
         names.join(", ")
     );
     Err(Error::Config { path: name.to_path_buf(), reason })
@@ -124,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_config_is_found_with_and_without_its_ending_and_its_folder() {
+    fn a_config_is_found_with_and_without_its_extension_and_folder() {
         let found = |name: &str| find(Path::new(name)).map(|(path, _)| path.display().to_string());
         assert_eq!(found("fox").unwrap(), "fox.toml");
         assert_eq!(found("fox.toml").unwrap(), "fox.toml");
@@ -132,11 +145,11 @@ mod tests {
             assert_eq!(found(lesson).unwrap(), "lessons/01-weights.toml");
         }
         assert!(found("src").unwrap_err().to_string().contains("is a folder"));
-        assert!(found("foxes").unwrap_err().to_string().contains("built in are fox.toml, "));
+        assert!(found("foxes").unwrap_err().to_string().contains("built in: fox.toml, "));
     }
 
     #[test]
-    fn every_config_begins_with_what_it_is() {
+    fn every_config_begins_with_a_summary() {
         for (name, text) in EMBEDDED {
             let words = summary(text);
             assert!(words.len() > 20 && words.len() < 200 && words.ends_with('.'), "{name}: {words:?}");

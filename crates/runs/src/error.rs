@@ -1,4 +1,4 @@
-//! What can stop a run, each with the exit code that it ends in.
+//! The errors of a run, with their exit codes.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::config::Faults;
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can stop a run.
+/// An error that ends a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -24,20 +24,20 @@ pub enum Error {
     /// The config's content is wrong.
     #[error("{0}")]
     Faults(#[from] Faults),
-    /// The command line asks for what can't be.
+    /// The command line or config requests something impossible.
     #[error("{0}")]
     Usage(String),
     /// A file operation failed.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io {
-        /// What was tried.
+        /// The action.
         action: &'static str,
-        /// On what.
+        /// Its file or folder.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The film could not be kept.
+    /// The film could not be written.
     #[error("the film: {0}")]
     Film(#[from] vulpes_generate::Error),
     /// A file operation failed on a file that the caller knows.
@@ -45,23 +45,23 @@ pub enum Error {
     BareIo(#[from] std::io::Error),
     /// The folder already holds a run.
     #[error(
-        "{path} already holds a run{detail}; continue it with --resume, choose another folder with --out, or begin anew \
-         in its place with --overwrite",
+        "{path} already holds a run{detail}; continue it with --resume, choose another folder with --out, or \
+         replace it with --overwrite",
         path = path.display()
     )]
     RunExists {
         /// The run folder.
         path: PathBuf,
-        /// What is known of the run, after a comma.
+        /// What is known about the run, after a comma.
         detail: String,
     },
-    /// A folder to go on in, or to look at, that isn't there.
-    #[error("{path}: no such folder: it holds no run; to begin one, leave --resume out", path = path.display())]
+    /// A run folder that doesn't exist.
+    #[error("{path}: no such folder; to start a run, leave out --resume", path = path.display())]
     NoRun {
         /// The run folder.
         path: PathBuf,
     },
-    /// Another process works in the folder.
+    /// Another process uses the folder.
     #[error("{path} is in use by {holder}", path = path.display())]
     Locked {
         /// The run folder.
@@ -70,19 +70,19 @@ pub enum Error {
         holder: String,
     },
     /// Nothing to resume, evaluate or verify from.
-    #[error("{path} holds no whole checkpoint{detail}", path = path.display())]
+    #[error("{path} holds no intact checkpoint{detail}", path = path.display())]
     NoCheckpoint {
         /// The run folder.
         path: PathBuf,
         /// What was found instead, after a colon.
         detail: String,
     },
-    /// A checkpoint that is not what was written.
+    /// A checkpoint differs from what was written.
     #[error("checkpoint {path} is damaged: {what}", path = path.display())]
     Damaged {
         /// The checkpoint folder.
         path: PathBuf,
-        /// The file, the tensor where one is known, and what is wrong.
+        /// The file, the tensor if known, and what is wrong.
         what: String,
     },
     /// A resumed run's config contradicts the run.
@@ -90,33 +90,33 @@ pub enum Error {
     ConfigChanged {
         /// The run folder.
         path: PathBuf,
-        /// One line a key, and what to do.
+        /// One line per key, and what to do.
         changes: String,
     },
-    /// The disk has no room.
-    #[error("no room for a checkpoint in {path}: {needed} bytes are needed{detail}", path = path.display())]
+    /// The disk has no space.
+    #[error("no space for a checkpoint in {path}: {needed} bytes are needed{detail}", path = path.display())]
     DiskFull {
         /// Where.
         path: PathBuf,
-        /// How much is needed.
+        /// The bytes needed.
         needed: u64,
-        /// What there is, after a comma.
+        /// What is available, after a comma.
         detail: String,
     },
-    /// The disk was full and the run was not to wait.
+    /// The disk was full and the run was not set to wait.
     #[error(
-        "{cause}\nthe run stands as its newest checkpoint has it: make room and go on with --resume; \
-         train.on_full_disk = \"wait\" would have waited for room"
+        "{cause}\nthe run is kept as of its newest checkpoint: free some space and continue with --resume; \
+         train.on_full_disk = \"wait\" waits for space instead"
     )]
     FullDisk {
-        /// What had no room.
+        /// The failed write.
         cause: Box<Error>,
     },
-    /// One of several processes failed; the others have this error.
-    #[error("{words}")]
+    /// Another process failed.
+    #[error("{message}")]
     Process {
-        /// Which one, and what it had to say.
-        words: String,
+        /// Which one, and its message.
+        message: String,
         /// The exit code that goes with it.
         code: u8,
     },
@@ -126,7 +126,7 @@ pub enum Error {
     /// The training failed.
     #[error(transparent)]
     Training(#[from] vulpes_trainer::Error),
-    /// A loss or gradient is not finite, or leapt.
+    /// A loss or gradient is not finite, or spiked.
     #[error("{0}")]
     Numbers(String),
     /// A replay differs from the run.
@@ -173,20 +173,26 @@ impl Error {
             Self::Model(error) | Self::Training(Training::Model(error)) => {
                 matches!(error, vulpes_model::Error::Config(_) | vulpes_model::Error::Device(_))
             }
-            Self::Training(Training::Freeze(_) | Training::Threads { .. }) => true,
+            Self::Training(Training::Freeze(_) | Training::Groups(_) | Training::Threads { .. }) => true,
             Self::Folder(error) => matches!(**error, Folder::NoModel { .. }),
             _ => false,
         };
         if is_usage { 2 } else { 1 }
     }
 
-    /// Whether each of several processes has it, so that the first one's word is enough.
+    /// Whether every process has it, so that the first one's report is enough.
     pub fn is_of_all(&self) -> bool {
         use vulpes_trainer::Error as Training;
         match self {
             Self::Process { .. } | Self::Numbers(_) => true,
             Self::Training(error) => {
-                matches!(error, Training::Process { .. } | Training::Census(_) | Training::NoTarget { .. })
+                matches!(
+                    error,
+                    Training::Process { .. }
+                        | Training::Census(_)
+                        | Training::FailedStep(_)
+                        | Training::NoTarget { .. }
+                )
             }
             _ => false,
         }
@@ -210,29 +216,30 @@ impl Error {
     }
 }
 
-/// What all processes go on with, or an error on each: the first one's own where it failed, else
-/// [`Error::Process`].
+/// The result that all processes share, or an error on each: its own if it failed, else [`Error::Process`].
 ///
 /// # Errors
-/// Where any process failed.
+/// Returns an error if any process failed.
 pub fn agreed<T>(processes: &Processes, own: Result<T>) -> Result<T> {
     if processes.is_alone() {
         return own;
     }
     let said = own.as_ref().err().map(|error| format!("{} {error}", error.exit_code()));
     let Some((rank, said)) = processes.first_said(said.as_deref())? else { return own };
-    let (code, words) = said.split_once(' ').unwrap_or(("1", &said));
-    let words = match rank {
-        0 => words.to_owned(),
-        rank => format!("process {rank} of {}: {words}", processes.size()),
+    processes.set_ending();
+    let (code, message) = said.split_once(' ').unwrap_or(("1", &said));
+    let message = match rank {
+        0 => message.to_owned(),
+        rank => format!("process {rank} of {}: {message}", processes.size()),
     };
     match own {
         Err(own) if processes.is_first() => Err(own),
-        _ => Err(Error::Process { words, code: code.parse().unwrap_or(1) }),
+        _ => Err(Error::Process { message, code: code.parse().unwrap_or(1) }),
     }
 }
 
-/// Whether the config asks for data that isn't there or can't be used so; else the data itself is at fault.
+/// Whether the config requests data that doesn't exist or can't be used that way; otherwise the data itself is at
+/// fault.
 fn names_what_there_is_not(error: &vulpes_data::Error) -> bool {
     use vulpes_data::Error as Data;
     matches!(

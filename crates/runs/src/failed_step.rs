@@ -1,8 +1,8 @@
-//! A step whose numbers went wrong: kept on disk, named, and ready to fail the same way again.
+//! Failed steps: kept on disk in a form that reproduces the failure.
 //!
 //! `doctor/step-N/` holds the state before the step as a checkpoint, `batch.json` with the step's rows, `config.toml`,
-//! and `report.json`: what was found, the first operation whose result is not finite, and the command that does the
-//! step again.
+//! and `report.json`: the finding, the first operation whose result is not finite, and the command that replays the
+//! step.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ const REPORT: &str = "report.json";
 /// The checkpoint within the folder.
 const BEFORE: &str = "before";
 
-/// One micro-batch as it lies in `batch.json`.
+/// One micro-batch in `batch.json`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
@@ -32,7 +32,8 @@ struct Stored {
     len: usize,
     ids: Vec<u32>,
     targets: Vec<i64>,
-    keep: Option<Vec<u8>>,
+    #[serde(rename = "keep")]
+    padding_mask: Option<Vec<u8>>,
     token_types: Option<Vec<u32>>,
     segments: Option<Vec<u32>>,
     positions: Option<Vec<u32>>,
@@ -46,7 +47,7 @@ impl From<&Batch> for Stored {
             len: batch.len,
             ids: batch.ids.clone(),
             targets: batch.targets.clone(),
-            keep: batch.keep.as_ref().map(|keep| keep.to_vec()),
+            padding_mask: batch.padding_mask.as_ref().map(|mask| mask.to_vec()),
             token_types: batch.token_types.clone(),
             segments: batch.segments.as_ref().map(|segments| segments.to_vec()),
             positions: batch.positions.clone(),
@@ -56,7 +57,7 @@ impl From<&Batch> for Stored {
 }
 
 impl Stored {
-    /// The batch, if its parts have the lengths that its rows make them.
+    /// The batch, if its parts have the lengths that its rows imply.
     fn batch(self) -> std::result::Result<Batch, String> {
         let stored = self;
         let places = stored.rows.checked_mul(stored.len).filter(|places| *places > 0);
@@ -69,7 +70,7 @@ impl Stored {
         if stored.targets.len() != stored.rows {
             fits("targets", Some(stored.targets.len()))?;
         }
-        fits("keep", stored.keep.as_ref().map(Vec::len))?;
+        fits("keep", stored.padding_mask.as_ref().map(Vec::len))?;
         fits("token_types", stored.token_types.as_ref().map(Vec::len))?;
         fits("segments", stored.segments.as_ref().map(Vec::len))?;
         fits("positions", stored.positions.as_ref().map(Vec::len))?;
@@ -78,7 +79,7 @@ impl Stored {
             len: stored.len,
             ids: stored.ids,
             targets: stored.targets,
-            keep: stored.keep.map(Into::into),
+            padding_mask: stored.padding_mask.map(Into::into),
             token_types: stored.token_types,
             segments: stored.segments.map(Into::into),
             positions: stored.positions,
@@ -87,9 +88,9 @@ impl Stored {
     }
 }
 
-/// Keeps the failed step of `session` under `run/doctor/`, and gives the error that ends the run; of several processes the
-/// first keeps it, and all others help to put it together.
-pub(crate) fn keep(
+/// Keeps the failed step of `session` under `run/doctor/` and returns the error that ends the run; with several
+/// processes the first writes it, and all take part in collecting it.
+pub(crate) fn save(
     session: &mut Session<'_>,
     failed: &FailedStep,
     batches: &[Batch],
@@ -98,25 +99,25 @@ pub(crate) fn keep(
 ) -> Error {
     let collected = match session.collect() {
         Ok(collected) if session.training.processes().is_first() => collected,
-        Ok(_) => return Error::Numbers(failed.words.clone()),
+        Ok(_) => return Error::Numbers(failed.to_string()),
         Err(error) => return error,
     };
     let step = session.training.state.step + 1;
-    let place = match first_not_finite(session.transformer(), batches) {
+    let place = match first_not_finite(session.training.trained(), batches) {
         Ok(Some(place)) => format!("; first not finite: {place}"),
         Ok(None) => String::new(),
         Err(error) => format!("; the search for the first such value failed: {error}"),
     };
-    let words = format!("{}{place}", failed.words);
+    let message = format!("{failed}{place}");
     let dir = run.join("doctor").join(folder_name(step));
-    let kept = write((session, &collected), failed, &words, batches, &dir, files);
+    let kept = write((session, &collected), failed, &message, batches, &dir, files);
     Error::Numbers(match kept {
-        Ok(()) => format!("{words}\nthe step can be done again with: {}", command(&dir)),
-        Err(error) => format!("{words}\n(its state could not be kept: {error})"),
+        Ok(()) => format!("{message}\nreplay the step with: {}", command(&dir)),
+        Err(error) => format!("{message}\n(its state could not be kept: {error})"),
     })
 }
 
-/// What does the step again that is kept in `dir`.
+/// The command that replays the step in `dir`.
 fn command(dir: &Path) -> String {
     format!("train --verify {}", quoted(&dir.display().to_string()))
 }
@@ -124,7 +125,7 @@ fn command(dir: &Path) -> String {
 fn write(
     (session, collected): (&Session<'_>, &Collected),
     failed: &FailedStep,
-    words: &str,
+    message: &str,
     batches: &[Batch],
     dir: &Path,
     files: &dyn Files,
@@ -143,14 +144,14 @@ fn write(
     write(CONFIG, config.map_err(|error| Error::Usage(error.to_string()))?.as_bytes())?;
     let report = json!({
         "step": session.training.state.step + 1,
-        "found": words,
-        "parameters": failed.parameters,
+        "found": message,
+        "parameters": failed.parameters(),
         "replay": command(dir),
     });
     write(REPORT, format!("{report:#}\n").as_bytes())
 }
 
-/// Whether `dir` holds a failed step rather than a run.
+/// Whether `dir` holds a failed step and not a run.
 pub fn holds_failed_step(dir: &Path) -> bool {
     dir.join(BATCH).is_file() && dir.join(BEFORE).is_dir()
 }
@@ -160,10 +161,10 @@ pub(crate) fn before(dir: &Path) -> PathBuf {
     dir.join(BEFORE)
 }
 
-/// Does the failed step kept in `dir` again; what is wrong with it, or `None` where it now goes well.
+/// Replays the failed step kept in `dir`; returns its failure, or `None` if it now succeeds.
 ///
 /// # Errors
-/// When the folder is damaged.
+/// Returns an error if the folder is damaged.
 pub fn replay_failed_step(plan: &Plan, dir: &Path) -> Result<Option<String>> {
     let whole = checkpoint::verify(&before(dir))?;
     let path = dir.join(BATCH);
@@ -176,15 +177,13 @@ pub fn replay_failed_step(plan: &Plan, dir: &Path) -> Result<Option<String>> {
         return Err(damaged("holds no rows".to_owned()));
     }
     let mut session = Session::restore(plan, &whole)?;
-    Ok(match session.training.advance(&batches)? {
-        Ok(_) => None,
-        Err(failed) => {
-            let place = first_not_finite(session.transformer(), &batches)?;
-            Some(
-                place.map_or(failed.words.clone(), |place| {
-                    format!("{}; first not finite: {place}", failed.words)
-                }),
-            )
+    match session.training.advance(&batches) {
+        Ok(_) => Ok(None),
+        Err(vulpes_trainer::Error::FailedStep(failed)) => {
+            let place = first_not_finite(session.training.trained(), &batches)?;
+            let place = place.map(|place| format!("; first not finite: {place}"));
+            Ok(Some(format!("{failed}{}", place.unwrap_or_default())))
         }
-    })
+        Err(error) => Err(error.into()),
+    }
 }

@@ -1,34 +1,36 @@
-//! The loop: batch, step, metrics, evaluation, checkpoint, until the last step or until asked to stop.
+//! The training loop: batch, step, metrics, evaluation, checkpoint, until the last step or a stop request.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use vulpes_data::{Batch, Batches, ObjectiveKind, Rank};
-use vulpes_trainer::{Best, Evaluation, StepNumbers};
+use vulpes_data::{Batches, ObjectiveKind, Rank};
+use vulpes_trainer::{Best, Cooldown, Evaluation, StepNumbers};
 
 use crate::begin::{self, FitOptions, Notes, write_config};
 use crate::checkpoint::Whole;
-use crate::desk::Desk;
+use crate::config::Metric;
 use crate::divergence::Divergence;
 use crate::error::{Error, Result, agreed};
 use crate::failed_step;
 use crate::metrics::StepLine;
+use crate::pace::Pace;
 use crate::plan::Plan;
 use crate::reporter::Reporter;
 use crate::run_folder::{RunFolder, holds_run};
+use crate::run_log::RunLog;
+use crate::run_writer::RunWriter;
 use crate::same_config::require_same;
 use crate::session::Session;
-use crate::watch::Watch;
 
 /// How a run ended.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// The run's folder.
     pub run: PathBuf,
-    /// The last step done.
+    /// The last completed step.
     pub step: u64,
-    /// The loss of the last step; absent where no step was left to do.
+    /// The loss of the last step; `None` if no step was left to do.
     pub loss: Option<f64>,
     /// The last evaluation.
     pub evaluation: Option<Evaluation>,
@@ -36,23 +38,27 @@ pub struct Summary {
     pub best: Option<Best>,
     /// Steps whose update was dropped.
     pub skipped_steps: u64,
-    /// Seconds of work, pauses left out.
+    /// Seconds of work, without pauses.
     pub elapsed_s: f64,
+    /// Tokens read.
+    pub tokens: u64,
+    /// Floating-point operations used ([`Plan::flops_per_token`]).
+    pub flops: f64,
     /// The digest of the final state.
     pub digest: String,
     /// The exit code of the signal that stopped the run.
     pub stopped: Option<u8>,
-    /// What there is to say of a run that diverges at its end.
+    /// The warning for a run that diverges at its end.
     pub diverged: Option<String>,
 }
 
-/// Trains as `plan` says, in the run's folder, and tells `reporter` of it. Of several processes every one calls it; the
-/// first alone writes, and tells its reporter.
+/// Trains as `plan` says, in the run's folder, and reports to `reporter`. Every one of several processes calls it; only
+/// the first writes files and reports.
 ///
 /// # Errors
 /// Before the first step: the processes were started with different configs, the folder is in use or holds another run,
-/// the checkpoint is damaged, the config changed. Later: an operation fails, the numbers go wrong, the disk is full. What
-/// is whole on the disk stays whole.
+/// the checkpoint is damaged, the config changed. Later: an operation fails, a value is not finite, the disk is full.
+/// Intact checkpoints stay intact.
 pub fn fit(plan: &Plan, options: &FitOptions<'_>, reporter: &mut dyn Reporter) -> Result<Summary> {
     let (dir, processes) = (plan.run_dir.as_path(), &plan.processes);
     require_same(plan)?;
@@ -62,21 +68,21 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>, reporter: &mut dyn Reporter) -
         None => (None, None, Notes::default()),
     };
     let (mut session, warnings) = begin::open(plan, found.as_ref())?;
-    let desk = folder.map(|folder| -> Result<Desk<'_>> {
+    let writer = folder.map(|folder| -> Result<RunWriter<'_>> {
         write_config(dir, plan, options.files)?;
-        let watch = Watch::open(plan, &folder, session.training.state.step, reporter)?;
-        notes.told.iter().for_each(|note| watch.reporter.say(note));
+        let log = RunLog::open(&folder, (session.training.state.step, last_step(&session)), reporter)?;
+        notes.told.iter().for_each(|note| log.reporter.say(note));
         let warnings = notes.warnings.iter().chain(&warnings).chain(&plan.warnings);
-        warnings.for_each(|warning| watch.reporter.warn(warning));
-        Ok(Desk::new(plan, options, folder, watch))
+        warnings.for_each(|warning| log.reporter.warn(warning));
+        Ok(RunWriter::new(plan, options, folder, log))
     });
-    let mut desk = agreed(processes, desk.transpose())?;
-    let finished = run(&mut session, desk.as_mut(), options);
-    if let Some(desk) = &mut desk {
-        desk.watch.reporter.finish();
+    let mut writer = agreed(processes, writer.transpose())?;
+    let finished = run(&mut session, writer.as_mut(), options);
+    if let Some(writer) = &mut writer {
+        writer.log.reporter.finish();
     }
     let Finished { loss, evaluation, stopped, diverged } = finished?;
-    let published = desk.as_mut().map_or(Ok(()), |desk| desk.publish(&session));
+    let published = writer.as_mut().map_or(Ok(()), |writer| writer.publish(&session));
     agreed(processes, published)?;
     Ok(Summary {
         run: dir.to_path_buf(),
@@ -86,14 +92,16 @@ pub fn fit(plan: &Plan, options: &FitOptions<'_>, reporter: &mut dyn Reporter) -
         best: session.training.state.best,
         skipped_steps: session.training.state.skipped_steps,
         elapsed_s: session.training.state.elapsed_secs,
-        // The last thing a run does, however it ends, is to save.
+        tokens: session.training.state.tokens,
+        flops: session.training.state.tokens as f64 * plan.flops_per_token(),
+        // A run saves last, however it ends.
         digest: session.training.state.digest.clone(),
         stopped,
         diverged,
     })
 }
 
-/// The run's folder, held by this process, and where the run begins.
+/// Opens and locks the run's folder, and finds where the run begins.
 fn open_folder(plan: &Plan, options: &FitOptions<'_>) -> Result<(RunFolder, Option<Whole>, Notes)> {
     let dir = plan.run_dir.as_path();
     if options.resume && !dir.is_dir() {
@@ -118,22 +126,22 @@ struct Finished {
     diverged: Option<String>,
 }
 
-/// The loop, on every process; what stands in `at_desk` happens where the run is written down.
+/// The loop, on every process; calls in `write` run on the first process alone.
 fn run(
     session: &mut Session<'_>,
-    mut desk: Option<&mut Desk<'_>>,
+    mut writer: Option<&mut RunWriter<'_>>,
     options: &FitOptions<'_>,
 ) -> Result<Finished> {
     let plan = session.plan();
     let train = &plan.config.train;
     let mut batches =
         Batches::new(plan.dataset.clone(), session.training.state.cursor, train.batch_rows, Rank::default());
-    let mut at_desk =
-        |work: &mut dyn FnMut(&mut Desk<'_>) -> Result<()>| desk.as_deref_mut().map_or(Ok(()), work);
-    at_desk(&mut |desk| desk.open_film(session))?;
+    let mut write =
+        |work: &mut dyn FnMut(&mut RunWriter<'_>) -> Result<()>| writer.as_deref_mut().map_or(Ok(()), work);
+    write(&mut |writer| writer.open_film(session))?;
     let mut first_loss = None;
-    at_desk(&mut |desk| {
-        first_loss = desk.watch.first_loss();
+    write(&mut |writer| {
+        first_loss = writer.log.first_loss();
         Ok(())
     })?;
     let first_loss =
@@ -142,61 +150,94 @@ fn run(
     let mut divergence = Divergence::new(n_answers(plan), first_loss);
     let mut loss = None;
     let mut evaluation = None;
+    if let Some(message) = ended_early(session) {
+        write(&mut |writer| {
+            writer.log.reporter.say(&message);
+            Ok(())
+        })?;
+        return Ok(Finished { loss: None, evaluation: None, stopped: None, diverged: None });
+    }
     let before = session.training.state.elapsed_secs;
     let began = Instant::now();
-    while session.training.state.step < train.steps {
+    let mut pace = Pace::new(before, plan.began);
+    while session.training.state.step < last_step(session) {
         let step_began = Instant::now();
-        let micro: Vec<Batch> =
-            (0..train.accumulate).map(|_| batches.next_batch()).collect::<vulpes_data::Result<_>>()?;
+        let micro = plan.batches_of(session.training.state.step + 1, &mut batches)?;
         let waited = step_began.elapsed();
-        let numbers = match session.training.advance(&micro)? {
+        let numbers = match session.training.advance(&micro) {
             Ok(numbers) => numbers,
-            Err(failed) => {
-                return Err(failed_step::keep(session, &failed, &micro, &plan.run_dir, options.files));
+            Err(vulpes_trainer::Error::FailedStep(failed)) => {
+                return Err(failed_step::save(session, &failed, &micro, &plan.run_dir, options.files));
             }
+            Err(error) => return Err(error.into()),
         };
         session.training.state.cursor = batches.cursor();
         session.training.state.elapsed_secs = before + began.elapsed().as_secs_f64();
         let step = session.training.state.step;
         let stopped = asked_to_stop(plan, (options.stop)(step))?;
-        let last = step == train.steps;
+        pace.step(step_began.elapsed());
+        if let Some(cooldown) = decided(session, &pace)? {
+            session.training.end(cooldown);
+            write(&mut |writer| {
+                writer.log.ends(cooldown);
+                Ok(())
+            })?;
+        }
+        let last = step == last_step(session);
         let line = line(session, &numbers, step_began.elapsed(), waited);
         let log = last || step.is_multiple_of(train.log_every);
-        at_desk(&mut |desk| desk.step(&line, log))?;
+        write(&mut |writer| writer.step(&line, log))?;
         loss = Some(numbers.loss.loss);
         divergence.step(numbers.loss.loss);
-        if let Some(words) = divergence.news() {
-            at_desk(&mut |desk| {
-                desk.watch.reporter.warn(&format!("step {step}: {words}"));
+        if let Some(message) = divergence.news() {
+            write(&mut |writer| {
+                writer.log.reporter.warn(&format!("step {step}: {message}"));
+                Ok(())
+            })?;
+        }
+        if let Some(message) = pace.expected(plan, step) {
+            write(&mut |writer| {
+                writer.log.reporter.say(&message);
                 Ok(())
             })?;
         }
         let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
-        let mut new_best = false;
+        let (mut new_best, mut early) = (false, None);
         if due(train.eval_every) && plan.dataset.n_validation_rows() > 0 {
+            let evaluating = Instant::now();
             let found = session.evaluate()?;
+            pace.evaluation(evaluating.elapsed());
             new_best = note_evaluation(session, &found);
-            at_desk(&mut |desk| {
-                desk.evaluation(&session.training.state, &found)?;
-                desk.frame(session, Some(found.loss))
+            early = ended_early(session);
+            write(&mut |writer| {
+                writer.evaluation(&session.training.state, &found)?;
+                writer.sample(session)?;
+                writer.frame(session, Some(found.loss))
             })?;
             evaluation = Some(found);
         } else if step.is_power_of_two() {
-            at_desk(&mut |desk| desk.frame(session, None))?;
+            write(&mut |writer| writer.frame(session, None))?;
         }
-        if due(train.checkpoint_every) || stopped.is_some() || (new_best && train.keep_best > 0) {
+        let ends = stopped.is_some() || early.is_some();
+        if due(train.checkpoint_every) || ends || (new_best && train.keep_best > 0) {
             session.training.state.elapsed_secs = before + began.elapsed().as_secs_f64();
             let collected = session.collect()?;
-            at_desk(&mut |desk| desk.save(session, &collected))?;
+            write(&mut |writer| writer.save(session, &collected))?;
         }
-        if stopped.is_some() {
-            return Ok(Finished { loss, evaluation, stopped, diverged: divergence.words() });
+        if let Some(message) = &early {
+            write(&mut |writer| {
+                writer.log.reporter.say(message);
+                Ok(())
+            })?;
+        }
+        if ends {
+            return Ok(Finished { loss, evaluation, stopped, diverged: divergence.message() });
         }
     }
-    Ok(Finished { loss, evaluation, stopped: None, diverged: divergence.words() })
+    Ok(Finished { loss, evaluation, stopped: None, diverged: divergence.message() })
 }
 
-/// Whether any of the processes was asked to stop, and with which exit code: all stop after the same step.
+/// Whether any process was told to stop, and with which exit code: all stop after the same step.
 fn asked_to_stop(plan: &Plan, own: Option<u8>) -> Result<Option<u8>> {
     if plan.processes.is_alone() {
         return Ok(own);
@@ -205,7 +246,7 @@ fn asked_to_stop(plan: &Plan, own: Option<u8>) -> Result<Option<u8>> {
     Ok(said.map(|(_, code)| code.parse().unwrap_or(1)))
 }
 
-/// How many answers a target has.
+/// The number of classes of a target.
 fn n_answers(plan: &Plan) -> usize {
     let train = &plan.config.train;
     match plan.config.objective.kind() {
@@ -231,13 +272,68 @@ fn line(session: &Session<'_>, numbers: &StepNumbers, took: Duration, waited: Du
     }
 }
 
-/// Takes an evaluation into the state; whether it is the best so far.
+/// Records an evaluation in the state; returns whether it is the best so far.
 fn note_evaluation(session: &mut Session<'_>, found: &Evaluation) -> bool {
+    let metric = session.plan().config.train.metric;
     let state = &mut session.training.state;
     state.val_loss = Some(found.loss).filter(|loss| loss.is_finite());
-    let better = found.loss.is_finite() && state.best.is_none_or(|best| found.loss < best.val_loss);
+    let score = score(metric, found);
+    let is_better = |best: Best| match (score, best.score) {
+        (Some(own), Some(best)) => own > best,
+        _ => found.loss < best.val_loss,
+    };
+    let better = found.loss.is_finite() && state.best.is_none_or(is_better);
+    state.since_best = if better { 0 } else { state.since_best + 1 };
     if better {
-        state.best = Some(Best { step: state.step, val_loss: found.loss });
+        state.best = Some(Best { step: state.step, val_loss: found.loss, score });
     }
     better
+}
+
+/// The score of an evaluation, unless it is judged by its loss.
+fn score(metric: Metric, found: &Evaluation) -> Option<f64> {
+    match metric {
+        Metric::Loss => None,
+        Metric::Accuracy => found.accuracy,
+        Metric::MacroF1 => found.macro_f1,
+        Metric::RecallAt1 => found.recall_at_1,
+    }
+}
+
+/// The last step of a run, as far as decided.
+fn last_step(session: &Session<'_>) -> u64 {
+    session.training.state.cooldown.map_or(session.plan().config.train.steps, |cooldown| cooldown.last)
+}
+
+/// The cooldown of a run with a time budget, once it is due: the first process's clock decides for all.
+fn decided(session: &Session<'_>, pace: &Pace) -> Result<Option<Cooldown>> {
+    let (plan, state) = (session.plan(), &session.training.state);
+    if plan.config.train.budget_minutes.is_none() || state.cooldown.is_some() {
+        return Ok(None);
+    }
+    let own = pace
+        .cooldown(plan, state.step)
+        .map_or_else(Vec::new, |cooldown| cooldown.last.to_le_bytes().to_vec());
+    let last = plan.processes.from_first(&own)?;
+    let last = last.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    Ok(last.map(|last| Cooldown { from: state.step, last }))
+}
+
+/// The message of a run that ends early: its validation loss is low enough, or has not improved for long enough.
+fn ended_early(session: &Session<'_>) -> Option<String> {
+    let (train, state) = (&session.plan().config.train, &session.training.state);
+    if let (Some(wanted), Some(found)) = (train.until_loss, state.val_loss)
+        && found <= wanted
+    {
+        return Some(format!(
+            "ended at step {} of {}: validation loss {found:.4} (train.until_loss = {wanted})",
+            state.step, train.steps
+        ));
+    }
+    let patience = train.patience.filter(|patience| state.since_best >= *patience)?;
+    let best = state.best.map_or(0, |best| best.step);
+    Some(format!(
+        "ended at step {} of {}: no better evaluation since step {best} (train.patience = {patience})",
+        state.step, train.steps
+    ))
 }

@@ -1,4 +1,4 @@
-//! Counts and durations as a person reads them.
+//! Human-readable counts and durations.
 
 use std::time::Duration;
 
@@ -38,6 +38,16 @@ pub(crate) fn bytes(n: u64) -> String {
     format!("{value:.1} TiB")
 }
 
+/// A number of floating-point operations with its unit.
+pub fn operations(n: f64) -> String {
+    match n {
+        n if n >= 1e14 => format!("{:.2} PFLOP", n / 1e15),
+        n if n >= 1e11 => format!("{:.2} TFLOP", n / 1e12),
+        n if n >= 1e8 => format!("{:.2} GFLOP", n / 1e9),
+        n => format!("{:.2} MFLOP", n / 1e6),
+    }
+}
+
 /// `1 layer`, `2 layers`.
 pub(crate) fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
@@ -48,12 +58,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_are_formatted_for_people() {
         assert_eq!(
             ["0", "999", "1,000", "12,345,678"],
             [0.0, 999.0, 1000.0, 12_345_678.0].map(thousands)[..]
         );
         let of = |secs| duration(Duration::from_secs(secs));
+        assert_eq!(["2.04 PFLOP", "71.00 MFLOP"], [2.04e15, 7.1e7].map(operations)[..]);
         assert_eq!([of(5), of(65), of(3_700), of(90_000)], ["5 s", "1 min 05 s", "1 h 01 min", "1 d 01 h"]);
     }
 }

@@ -1,9 +1,9 @@
-//! `metrics.jsonl`: one JSON object a line, the only record of a run's numbers that other files are drawn from.
+//! `metrics.jsonl`: one JSON object per line, the record of a run's metrics that other files are made from.
 //!
-//! A training line has `step loss lr grad_norm tokens step_ms data_wait_ms tokens_per_s elapsed_s` (`tokens` counts from
-//! the start of the run; `data_wait_ms` is the part of `step_ms` in which the step waited for its rows), an evaluation
-//! line `step tokens val_loss` and its metric. A number that is not finite is `null`, and its
-//! name stands in the list `not_finite`.
+//! A training line has `step loss lr grad_norm tokens step_ms data_wait_ms tokens_per_s elapsed_s` (`tokens` counts
+//! from the start of the run; `data_wait_ms` is the part of `step_ms` in which the step waited for its rows), an
+//! evaluation line `step tokens val_loss` and its metric. A number that is not finite is `null`, and its name is in the
+//! list `not_finite`.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -17,7 +17,7 @@ use vulpes_trainer::Evaluation;
 /// The file's name in a run folder.
 pub(crate) const METRICS: &str = "metrics.jsonl";
 
-/// The numbers of one training step.
+/// The metrics of one training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepLine {
     /// The step, from 1.
@@ -32,13 +32,13 @@ pub struct StepLine {
     pub tokens: u64,
     /// Milliseconds that the step took.
     pub step_ms: f64,
-    /// Milliseconds of it in which the step waited for its rows.
+    /// Milliseconds of it spent waiting for rows.
     pub data_wait_ms: f64,
-    /// Tokens a second.
+    /// Tokens per second.
     pub tokens_per_s: f64,
-    /// Seconds since the start of the run, pauses left out.
+    /// Seconds since the start of the run, without pauses.
     pub elapsed_s: f64,
-    /// Whether the update was dropped because the loss leapt.
+    /// Whether the update was dropped because the loss spiked.
     pub skipped: bool,
 }
 
@@ -51,10 +51,10 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Opens the metrics of the run in `dir`, cut back to what was written up to `step`.
     ///
-    /// Lines beyond it come from a stretch that will be run again.
+    /// Lines beyond it belong to steps that will be repeated.
     ///
     /// # Errors
-    /// The file system's.
+    /// Returns an error if a file operation fails.
     pub(crate) fn open(dir: &Path, step: u64) -> io::Result<Self> {
         let path = dir.join(METRICS);
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).read(true).open(&path)?;
@@ -67,7 +67,7 @@ impl Metrics {
     /// Adds a training line.
     ///
     /// # Errors
-    /// The file system's.
+    /// Returns an error if a file operation fails.
     pub(crate) fn step(&mut self, line: &StepLine) -> io::Result<()> {
         let mut object = Object::new(line.step);
         object.number("loss", line.loss);
@@ -87,7 +87,7 @@ impl Metrics {
     /// Adds an evaluation line.
     ///
     /// # Errors
-    /// The file system's.
+    /// Returns an error if a file operation fails.
     pub(crate) fn evaluation(&mut self, step: u64, tokens: u64, found: &Evaluation) -> io::Result<()> {
         let mut object = Object::new(step);
         object.map.insert("tokens".into(), tokens.into());
@@ -110,20 +110,20 @@ impl Metrics {
     /// Waits until all lines are on the disk.
     ///
     /// # Errors
-    /// The file system's.
+    /// Returns an error if a file operation fails.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 
-    /// Where the file is.
+    /// The file's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Does `work`, which adds lines here and elsewhere; where it fails, none of its lines stay: it can be done again.
+    /// Does `work`, which adds lines here and elsewhere; if it fails, its lines are removed, and it can be retried.
     ///
     /// # Errors
-    /// Those of `work`.
+    /// Returns an error if `work` fails.
     pub(crate) fn all_or_nothing(
         &mut self,
         work: impl FnOnce(&mut Self) -> io::Result<()>,
@@ -141,7 +141,7 @@ impl Metrics {
     }
 }
 
-/// One line that is being made.
+/// One line under construction.
 struct Object {
     map: Map<String, Value>,
     not_finite: Vec<Value>,
@@ -172,10 +172,10 @@ fn round(value: f64, digits: i32) -> f64 {
     (value * scale).round() / scale
 }
 
-/// Adds a record at the end of a file; a half-written one is worse than none, so where that fails nothing of it stays.
+/// Appends a record to a file; if that fails, a partial record is removed again.
 ///
 /// # Errors
-/// The file system's.
+/// Returns an error if a file operation fails.
 pub(crate) fn append(file: &mut File, record: &[u8]) -> io::Result<()> {
     let before = file.metadata()?.len();
     file.write_all(record).inspect_err(|_| {
@@ -183,14 +183,14 @@ pub(crate) fn append(file: &mut File, record: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Cuts a file to `length` and goes to its end.
+/// Truncates a file to `length` and seeks to its end.
 fn cut(file: &mut File, length: u64) -> io::Result<()> {
     file.set_len(length)?;
     file.seek(SeekFrom::End(0)).map(|_| ())
 }
 
-/// The bytes up to the end of the last line of a step up to `step`; lines after it belong to a later stretch or were
-/// cut short. A line in between that can't be read stays as it is: the ones after it are worth keeping.
+/// The bytes up to the end of the last line of a step up to `step`; lines after it belong to later steps or were cut
+/// short. An unreadable line in between is kept, for the sake of those after it.
 fn kept_bytes(file: impl Read, step: u64) -> io::Result<u64> {
     let mut reader = BufReader::new(file);
     let (mut line, mut end, mut kept) = (Vec::new(), 0, 0);
@@ -209,7 +209,7 @@ fn kept_bytes(file: impl Read, step: u64) -> io::Result<u64> {
     }
 }
 
-/// Training and validation losses by step, as a metrics file has them.
+/// Training and validation losses by step, read from a metrics file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Curves {
     /// Step and training loss.
@@ -218,12 +218,12 @@ pub(crate) struct Curves {
     pub(crate) validation: Vec<(u64, f64)>,
     /// Step and gradient norm.
     pub(crate) grad_norm: Vec<(u64, f64)>,
-    /// The tokens read up to each step that there is a line of.
+    /// The tokens read up to each logged step.
     pub(crate) tokens: BTreeMap<u64, u64>,
 }
 
 impl Curves {
-    /// Reads the curves of the run in `dir`; empty where there is no file. Broken lines are left out.
+    /// Reads the curves of the run in `dir`; empty if there is no file. Broken lines are skipped.
     pub(crate) fn read(dir: &Path) -> Self {
         let text = std::fs::read(dir.join(METRICS)).unwrap_or_default();
         let mut curves = Self::default();
@@ -239,7 +239,7 @@ impl Curves {
         curves
     }
 
-    /// Points by step as points by the tokens read up to there.
+    /// Converts points by step to points by tokens read.
     pub(crate) fn over_tokens(&self, points: &[(u64, f64)]) -> Vec<(u64, f64)> {
         let at = |step| self.tokens.range(..=step).next_back().map_or(0, |(_, &tokens)| tokens);
         points.iter().map(|&(step, value)| (at(step), value)).collect()
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_cut_back_to_the_checkpoint() {
+    fn lines_after_the_checkpoint_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let mut metrics = Metrics::open(dir.path(), 0).unwrap();
         for step in 1..=4 {
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_line_costs_no_other() {
+    fn a_damaged_line_loses_no_other_line() {
         let dir = tempfile::tempdir().unwrap();
         let mut metrics = Metrics::open(dir.path(), 0).unwrap();
         (1..=4).for_each(|step| metrics.step(&line(step, 0.5)).unwrap());
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_half_way_leaves_nothing() {
+    fn failed_work_leaves_no_lines() {
         let dir = tempfile::tempdir().unwrap();
         let mut metrics = Metrics::open(dir.path(), 0).unwrap();
         metrics.step(&line(1, 0.5)).unwrap();
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_null_and_named() {
+    fn values_that_are_not_finite_are_null_and_listed() {
         let dir = tempfile::tempdir().unwrap();
         let mut metrics = Metrics::open(dir.path(), 0).unwrap();
         metrics.step(&StepLine { grad_norm: f64::INFINITY, ..line(1, f64::NAN) }).unwrap();

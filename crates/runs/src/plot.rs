@@ -1,4 +1,4 @@
-//! `loss.svg`: the training loss and the validation loss over the tokens read, as one self-contained picture.
+//! `loss.svg`: training and validation loss over the tokens read, as a self-contained plot.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,12 +10,12 @@ const RIGHT: f64 = 16.0;
 const TOP: f64 = 32.0;
 const BOTTOM: f64 = 60.0;
 
-/// Points beyond this many are thinned by taking means of neighbours.
+/// Points beyond this many are thinned by averaging neighbors.
 const MAX_POINTS: usize = 1000;
 
 /// Draws the two curves, each a list of tokens read and loss; values that are not finite are left out.
 ///
-/// `tokens` has the tokens read up to each step, for the axis of steps and the mark of the best one.
+/// `tokens` has the tokens read up to each step, for the axis of steps and the marker of the best one.
 pub(crate) fn loss_svg(
     title: &str,
     train: &[(u64, f64)],
@@ -77,7 +77,7 @@ pub(crate) fn loss_svg(
         let _ = writeln!(svg, "<text x=\"6\" y=\"{:.1}\" fill=\"#666\">steps</text>", HEIGHT - BOTTOM + 36.0);
     }
     let _ = writeln!(svg, "<text x=\"6\" y=\"{:.1}\">tokens</text>", HEIGHT - BOTTOM + 18.0);
-    for (place, (points, colour, name)) in
+    for (place, (points, color, name)) in
         [(&train, "#4477aa", "training loss"), (&validation, "#cc6611", "validation loss")]
             .into_iter()
             .enumerate()
@@ -89,9 +89,9 @@ pub(crate) fn loss_svg(
         let legend = WIDTH - RIGHT - 270.0 + 140.0 * place as f64;
         let _ = writeln!(
             svg,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\n\
-             <path d=\"M{:.1} 16h18\" stroke=\"{colour}\" stroke-width=\"3\"/>\
-             <text x=\"{legend}\" y=\"20\" fill=\"{colour}\">{name}</text>",
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"1.5\"/>\n\
+             <path d=\"M{:.1} 16h18\" stroke=\"{color}\" stroke-width=\"3\"/>\
+             <text x=\"{legend}\" y=\"20\" fill=\"{color}\">{name}</text>",
             line.join(" "),
             legend - 24.0
         );
@@ -100,7 +100,7 @@ pub(crate) fn loss_svg(
         let step =
             tokens.iter().find(|(_, tokens)| **tokens == read).map(|(step, _)| format!(" at step {step}"));
         let (at, height) = (x(read as f64), y(loss));
-        // Beside the mark, on the side where there is room.
+        // Next to the marker, on the side that has room.
         let (anchor, beside) = if at > WIDTH * 0.6 { ("end", at - 8.0) } else { ("start", at + 8.0) };
         let _ = writeln!(
             svg,
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_inputs_draw_something_sound() {
+    fn odd_inputs_give_valid_plots() {
         for (train, validation) in [
             (vec![], vec![]),
             (vec![(1, 2.0)], vec![]),

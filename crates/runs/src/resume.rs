@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 use crate::run_folder::CONFIG;
 use crate::same_model::resolved;
 
-/// Keys (and whole sections) in which a resumed run may differ from its past: no step already done would have been done
-/// otherwise for most of them, and those that decide an update (`train.steps` through the schedule, `train.on_spike`,
-/// `train.spike_factor`, `train.spike_after`) are settings that one resumes in order to change.
+/// Keys (and entire sections) in which a resumed run may differ from its past: most of them don't affect the steps
+/// already done, and those that do affect an update (`train.steps` through the schedule, `train.on_spike`,
+/// `train.spike_factor`, `train.spike_after`) are settings that people resume a run to change.
 const MAY_CHANGE: &[&str] = &[
     "train.steps",
     "train.threads",
@@ -22,6 +22,10 @@ const MAY_CHANGE: &[&str] = &[
     "train.keep_last",
     "train.keep_best",
     "train.log_every",
+    "train.patience",
+    "train.until_loss",
+    "train.budget_minutes",
+    "train.prompts",
     "train.film",
     "train.probes",
     "train.on_full_disk",
@@ -29,67 +33,68 @@ const MAY_CHANGE: &[&str] = &[
     "train.spike_factor",
     "train.spike_after",
     "train.init_from",
+    "train.adapter",
     "data.validation",
     "data.validation_rows",
     "data.cache",
     "sample",
 ];
 
-/// Keys (and whole sections) that decide what the rows are, and in which order they come.
+/// Keys (and entire sections) that decide the rows and their order.
 const DECIDE_ROWS: &[&str] =
     &["data", "objective", "train.seed", "train.shuffle", "train.max_len", "model.context_len"];
 
-/// Keys (and whole sections) that decide shape or meaning of the weights: with another value, another model is meant.
+/// Keys (and entire sections) that decide shape or meaning of the weights: another value means another model.
 const DECIDE_WEIGHTS: &[&str] = &["model", "data.tokenizer", "objective.kind"];
 
-/// What of those is for training alone.
+/// Exceptions, which affect training alone.
 const BUT_NOT: &[&str] = &["model.dropout"];
 
 /// What differs between a run and the config that it is resumed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     key: String,
-    words: String,
+    message: String,
 }
 
 impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.words)
+        f.write_str(&self.message)
     }
 }
 
 impl Change {
     fn new(key: String, before: Option<&Value>, after: Option<&Value>) -> Self {
-        let words = |value: Option<&Value>| value.map_or("unset".to_owned(), Value::to_string);
-        let words = format!("{key}: {} → {}", words(before), words(after));
-        Self { key, words }
+        let shown = |value: Option<&Value>| value.map_or("unset".to_owned(), Value::to_string);
+        let message = format!("{key}: {} → {}", shown(before), shown(after));
+        Self { key, message }
     }
 
-    /// Whether the weights that there are mean something else because of it.
+    /// Whether it changes the meaning of the weights.
     fn decides_weights(&self) -> bool {
         is_among(&self.key, DECIDE_WEIGHTS) && !is_among(&self.key, BUT_NOT)
     }
 
-    /// Whether the rows differ because of it.
+    /// Whether it changes the rows.
     pub(crate) fn decides_rows(&self) -> bool {
         is_among(&self.key, DECIDE_ROWS)
     }
 }
 
-/// Whether `key` is one of `names`, or lies in a section that is.
+/// Whether `key` is one of `names`, or in a section that is.
 fn is_among(key: &str, names: &[impl AsRef<str>]) -> bool {
     let is_in =
         |name: &str| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     names.iter().any(|name| is_in(name.as_ref()))
 }
 
-/// Compares `config` with that of the run in `dir`; what differs and may.
+/// Compares `config` with that of the run in `dir`; returns the permitted changes.
 ///
-/// `explicit` are the keys that the command line sets, which may always differ, but for those that decide what the
-/// weights mean, where the run `has_weights`.
+/// `explicit` are the keys set on the command line, which may always differ, except for those that decide the meaning
+/// of the weights if the run `has_weights`.
 ///
 /// # Errors
-/// [`Error::ConfigChanged`], naming all that may not differ.
+/// Returns [`Error::ConfigChanged`], which names all keys that may not differ.
 pub(crate) fn changes(
     dir: &Path,
     config: &RunConfig,
@@ -100,12 +105,12 @@ pub(crate) fn changes(
     let text = std::fs::read_to_string(&path).map_err(|source| Error::io("read", &path, source))?;
     let unreadable = |reason: String| Error::Config { path: path.clone(), reason };
     let written: Table = text.parse().map_err(|error| unreadable(format!("is not valid TOML: {error}")))?;
-    // The padding is the tokenizer's to say where the run was begun without a word of it.
+    // If the run began without a padding id, the tokenizer decides it.
     let says_padding = |model: Option<&Value>| model.and_then(|model| model.get("pad_id")).is_some();
     let compares_padding = says_padding(written.get("model")) && config.model.pad_id.is_some();
-    // A key that the run was begun without, by an older version, had its default.
+    // A key missing in a run of an older version had its default.
     let filled = RunConfig::deserialize(written.clone()).ok().and_then(|mut before| {
-        // A size that is left out is the family's: it is the same model whether it is written or not.
+        // A size that is left out is the family's default: the same model whether written or not.
         before.model = resolved(&before.model, &before.objective);
         before.model.pad_id = before.model.pad_id.filter(|_| compares_padding);
         Table::try_from(&before).ok()
@@ -125,11 +130,11 @@ pub(crate) fn changes(
         differences.into_iter().partition(|change| has_weights && change.decides_weights());
     if !other_model.is_empty() {
         return Err(refuse(format!(
-            "{}\nits weights were trained as that model: put it back, or begin another run with --out",
+            "{}\nits weights were trained as that model: restore the config, or start another run with --out",
             lines(&other_model)
         )));
     }
-    // A size of the model brings others with it that follow from it.
+    // One size of the model implies others.
     let insists_on_model = explicit.iter().any(|key| key.starts_with("model."));
     let may = |change: &Change| {
         let follows = insists_on_model && change.decides_weights() && change.key.starts_with("model.");
@@ -139,7 +144,7 @@ pub(crate) fn changes(
     if !refused.is_empty() {
         let keys = refused.iter().map(|change| format!("--set {}=…", change.key));
         let keys = keys.collect::<Vec<_>>().join(" ");
-        return Err(refuse(format!("{}\nput it back, or insist with {keys}", lines(&refused))));
+        return Err(refuse(format!("{}\nrestore it, or accept it with {keys}", lines(&refused))));
     }
     Ok(allowed)
 }
@@ -172,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_begun_before_a_key_existed_goes_on_with_its_default() {
+    fn a_key_missing_in_an_older_run_has_its_default() {
         let dir = tempfile::tempdir().unwrap();
         let text = config(&[]).to_toml().unwrap();
         let older: String = text
@@ -187,13 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn what_may_change_is_told_and_what_may_not_is_refused() {
+    fn permitted_changes_are_reported_and_others_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(CONFIG), config(&[]).to_toml().unwrap()).unwrap();
         assert_eq!(changes(dir.path(), &config(&[]), &[], true).unwrap(), []);
         let told = changes(dir.path(), &config(&["train.steps=7", "sample.temp=0"]), &[], true).unwrap();
-        let words: Vec<String> = told.iter().map(Change::to_string).collect();
-        assert_eq!(words, ["sample.temp: 0.8 → 0.0", "train.steps: 1000 → 7"]);
+        let messages: Vec<String> = told.iter().map(Change::to_string).collect();
+        assert_eq!(messages, ["sample.temp: 0.8 → 0.0", "train.steps: 1000 → 7"]);
         assert!(!told.iter().any(Change::decides_rows));
         let changed = config(&["train.seed=7", "optimizer.lr=0.5"]);
         let error = changes(dir.path(), &changed, &[], true).unwrap_err();
@@ -207,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn another_model_is_refused_even_if_insisted_on_once_there_are_weights() {
+    fn another_model_is_refused_once_there_are_weights() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(CONFIG), config(&[]).to_toml().unwrap()).unwrap();
         for (set, key) in [

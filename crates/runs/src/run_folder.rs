@@ -1,4 +1,4 @@
-//! `runs/NAME/`: which files a run has, who works in it, and that nothing in it is ever written over by accident.
+//! `runs/NAME/`: the files of a run, and the lock that keeps it from being overwritten by accident.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -13,12 +13,12 @@ use crate::error::{Error, Result};
 use crate::human::duration;
 use crate::metrics::METRICS;
 
-/// The resolved config's name.
+/// The file name of the resolved config.
 pub(crate) const CONFIG: &str = "config.toml";
 
 const LOCK: &str = ".lock";
 
-/// A run's folder, held by this process alone.
+/// A run's folder, locked by this process.
 pub(crate) struct RunFolder {
     path: PathBuf,
     lock: File,
@@ -26,16 +26,16 @@ pub(crate) struct RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        // By hand: closing the file isn't enough while a program that is just being started still has a copy of it.
+        // Explicitly: closing the file isn't enough while a child process being started still has a copy of it.
         let _ = self.lock.unlock();
     }
 }
 
 impl RunFolder {
-    /// Makes the folder if it isn't there, and locks it.
+    /// Creates the folder if it doesn't exist, and locks it.
     ///
     /// # Errors
-    /// [`Error::Locked`] when another process works in it, saying which.
+    /// Returns [`Error::Locked`] if another process uses it, and names that process.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         Disk.create_dir(path).map_err(|source| Error::io("create", path, source))?;
         let lock_path = path.join(LOCK);
@@ -46,20 +46,20 @@ impl RunFolder {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = lock.read_to_string(&mut holder);
-                return Err(Error::Locked { path: path.to_path_buf(), holder: words(&holder) });
+                return Err(Error::Locked { path: path.to_path_buf(), holder: described(&holder) });
             }
             Err(TryLockError::Error(source)) => return Err(Error::io("lock", &lock_path, source)),
         }
-        // Its number, and the second since 1970 at which it began.
+        // The process id, and the start time in seconds since 1970.
         let holder = format!("{} {}\n", std::process::id(), unix_secs() as u64);
         let written =
             lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(holder.as_bytes()));
-        // The name of the holder is a courtesy: a full disk must not keep a run from going on.
+        // The holder's name is optional: a full disk must not keep a run from starting.
         let _ = written;
         Ok(Self { path: path.to_path_buf(), lock })
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -70,13 +70,13 @@ impl RunFolder {
     }
 }
 
-/// Who holds the lock, from what the holder wrote into it.
-fn words(holder: &str) -> String {
+/// Describes the lock's holder, from what it wrote into the lock file.
+fn described(holder: &str) -> String {
     let mut numbers = holder.split_whitespace().map_while(|number| number.parse::<u64>().ok());
     match (numbers.next(), numbers.next()) {
         (Some(process), Some(since)) => {
             let age = Duration::from_secs((unix_secs() as u64).saturating_sub(since));
-            format!("process {process}, which began {} ago", duration(age))
+            format!("process {process}, started {} ago", duration(age))
         }
         _ => "another process".to_owned(),
     }
@@ -87,7 +87,7 @@ pub(crate) fn checkpoints(path: &Path) -> PathBuf {
     path.join("checkpoints")
 }
 
-/// What a folder holds of a run: `None` where it holds none, else words about it.
+/// Describes the run in a folder; `None` if there is none.
 pub(crate) fn holds_run(path: &Path) -> Option<String> {
     let steps = checkpoint::steps(&checkpoints(path));
     if let Some(last) = steps.last() {

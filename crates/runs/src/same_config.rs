@@ -1,4 +1,4 @@
-//! Whether several processes were started alike: with one config, for one folder, on one corpus.
+//! Checks that all processes were started with the same config, folder and corpus.
 
 use toml::{Table, Value};
 
@@ -6,12 +6,12 @@ use crate::error::{Error, Result, agreed};
 use crate::plan::Plan;
 use crate::resume::compare;
 
-/// What must be the same on all processes; threads need not.
+/// What must be equal on all processes; the number of threads need not.
 fn common(plan: &Plan) -> Result<String> {
     let mut config = plan.config.clone();
     config.train.threads = None;
     let unwritable =
-        |error: &dyn std::fmt::Display| Error::Usage(format!("the config has no TOML form: {error}"));
+        |error: &dyn std::fmt::Display| Error::Usage(format!("the config can't be written as TOML: {error}"));
     let mut table = Table::try_from(&config).map_err(|error| unwritable(&error))?;
     let mut add = |key: &str, value: String| table.insert(key.to_owned(), Value::String(value));
     add("the run's folder", plan.run_dir.display().to_string());
@@ -20,10 +20,10 @@ fn common(plan: &Plan) -> Result<String> {
     toml::to_string(&table).map_err(|error| unwritable(&error))
 }
 
-/// Makes sure that all processes follow one plan.
+/// Checks that all processes follow the same plan.
 ///
 /// # Errors
-/// On all of them, naming the first that differs, and in what.
+/// Returns an error on all processes that names the first one that differs, and in what.
 pub(crate) fn require_same(plan: &Plan) -> Result<()> {
     let processes = &plan.processes;
     if processes.is_alone() {
@@ -38,8 +38,8 @@ pub(crate) fn require_same(plan: &Plan) -> Result<()> {
     let same = match differences.is_empty() {
         true => Ok(()),
         false => Err(Error::Usage(format!(
-            "started otherwise than process 0, with which it is to train (process 0's → its own):{lines}\n\
-             start all processes with one command line, on the same files"
+            "was started differently from process 0 (process 0's → its own):{lines}\n\
+             start all processes with the same command line and the same files"
         ))),
     };
     agreed(processes, same)

@@ -1,27 +1,29 @@
-//! Whether a config still describes the model whose weights a checkpoint holds.
+//! Checks that a config still describes the model whose weights a checkpoint holds.
 
 use std::path::Path;
 
 use toml::{Table, Value};
 use vulpes_data::ObjectiveConfig;
-use vulpes_model::{Head, ModelConfig, ModelSection, folder};
+use vulpes_model::folder::{self, Sources};
+use vulpes_model::{Head, ModelConfig, ModelSection};
 
 use crate::config::{RunConfig, head};
 use crate::error::{Error, Result};
 
-/// Keys of `[model]` that say nothing about the weights that there are: the family is a name for the others, and
-/// the rest is for training alone.
-const NOT_OF_THE_WEIGHTS: &[&str] = &["family", "dropout", "init_std"];
+/// Keys of `[model]` that say nothing about existing weights: the family is a preset of the others, and the rest
+/// affects training alone.
+const NOT_OF_THE_WEIGHTS: &[&str] =
+    &["family", "dropout", "init_std", "embedding_init", "head_init", "branch_init"];
 
-/// The section that says all of what `section` only implies, so that two sections can be compared.
+/// `section` with everything that it implies written out, for comparison.
 pub(crate) fn resolved(section: &ModelSection, objective: &ObjectiveConfig) -> ModelSection {
     let ModelSection { vocab_size, pad_id, .. } = *section;
     let all = ModelSection::from(&section.resolve(vocab_size.unwrap_or(1), head(objective, 2)));
-    // The vocabulary's size and its padding are the tokenizer's to say where the config doesn't.
+    // If the config doesn't set the vocabulary's size and padding id, the tokenizer decides them.
     ModelSection { vocab_size, pad_id, ..all }
 }
 
-/// What `wanted` says otherwise than `found`, the model of the weights: `model.n_head: 4 → 2`.
+/// Where `wanted` differs from `found`, the model of the weights: `model.n_head: 4 → 2`.
 fn differences(found: &ModelConfig, wanted: &ModelConfig) -> Vec<String> {
     let table = |config: &ModelConfig| Table::try_from(ModelSection::from(config)).unwrap_or_default();
     let (found_table, wanted_table) = (table(found), table(wanted));
@@ -35,7 +37,7 @@ fn differences(found: &ModelConfig, wanted: &ModelConfig) -> Vec<String> {
         .filter(|key| found_table.get(*key) != wanted_table.get(*key))
         .map(|key| format!("model.{key}: {} → {}", words(found_table.get(key)), words(wanted_table.get(key))))
         .collect();
-    // A pooler that nothing reads is the folder's to have.
+    // An unused pooler makes no difference.
     let both_bare = matches!((found.head, wanted.head), (Head::Hidden { .. }, Head::Hidden { .. }));
     if found.head != wanted.head && !both_bare {
         let before = objective_of(found.head);
@@ -49,18 +51,18 @@ fn differences(found: &ModelConfig, wanted: &ModelConfig) -> Vec<String> {
     differences
 }
 
-/// Makes sure that the checkpoint `dir` holds the weights of the model `wanted`.
+/// Checks that the folders of a checkpoint hold the weights of the model `wanted`.
 ///
 /// # Errors
-/// [`Error::ConfigChanged`] with all that differs.
-pub(crate) fn require(dir: &Path, wanted: &ModelConfig) -> Result<()> {
-    let other = differences(&folder::describe(dir)?.config, wanted);
+/// Returns [`Error::ConfigChanged`] with all differences.
+pub(crate) fn require(sources: &Sources, wanted: &ModelConfig) -> Result<()> {
+    let other = differences(&folder::describe_sources(sources)?.config, wanted);
     if other.is_empty() {
         return Ok(());
     }
     let lines: Vec<String> = other.iter().map(|line| format!("  {line}")).collect();
-    let changes = format!("{}\nits weights were trained as that model: put it back", lines.join("\n"));
-    Err(Error::ConfigChanged { path: dir.to_path_buf(), changes })
+    let changes = format!("{}\nits weights were trained as that model: restore the config", lines.join("\n"));
+    Err(Error::ConfigChanged { path: sources.adapter.clone().unwrap_or(sources.model.clone()), changes })
 }
 
 fn objective_of(head: Head) -> &'static str {
@@ -72,13 +74,13 @@ fn objective_of(head: Head) -> &'static str {
     }
 }
 
-/// What the `config.toml` with `text` says otherwise than the model folder `dir`; `None` where they agree.
+/// How the `config.toml` with `text` differs from the model folder `dir`; `None` if they agree.
 pub(crate) fn fault_between(text: &str, dir: &Path) -> Option<String> {
     let config = match RunConfig::parse("config.toml", text, &[]) {
         Ok(config) => config,
         Err(faults) => return Some(faults.to_string()),
     };
-    // A damaged folder is a fault of its own.
+    // A damaged folder is reported separately.
     let found = folder::describe(dir).ok()?.config;
     let n_labels = found.head.n_labels().unwrap_or(2);
     let mut wanted = config.model.resolve(found.vocab_size, head(&config.objective, n_labels));

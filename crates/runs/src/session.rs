@@ -1,14 +1,14 @@
-//! A run at one moment: a training and the plan that it follows; what begins it, saves it and brings it back.
+//! A training and the plan that it follows: starting, saving and restoring a run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
-use vulpes_model::{Transformer, folder};
-use vulpes_trainer::{Evaluation, State, Training};
+use vulpes_model::{Head, Transformer, folder};
+use vulpes_trainer::{Evaluation, State, Training, TrainingOptions};
 
 use crate::checkpoint::files::Files;
-use crate::checkpoint::{self, STATE_JSON, STATE_TENSORS, Whole};
+use crate::checkpoint::{self, STATE_TENSORS, Whole, check_digest, write_json, write_state};
 use crate::error::{Error, Result, agreed};
 use crate::plan::Plan;
 use crate::same_model::require;
@@ -20,51 +20,63 @@ pub struct Session<'a> {
     pub training: Training,
 }
 
-/// What a checkpoint holds beside the model and the counters: on the first process the optimizer's tensors, whole.
+/// What a checkpoint holds besides the model and the counters: on the first process the complete optimizer tensors.
 pub struct Collected {
     optimizer: BTreeMap<String, Tensor>,
 }
 
 impl<'a> Session<'a> {
-    /// The run before its first step, and what reading `train.init_from` had to say.
+    /// The run before its first step, and the notes from reading `train.init_from`.
     ///
     /// # Errors
-    /// When the model can't be made or read.
+    /// Returns an error if the model can't be created or read.
     pub fn start(plan: &'a Plan) -> Result<(Self, Vec<String>)> {
         let (transformer, warnings) = plan.init()?;
         let state = State { data: plan.data_mark()?, ..State::start() };
-        Ok((Self::new(plan, &transformer, state)?, warnings))
+        Ok((Self::new(plan, &transformer, state, plan.n_threads)?, warnings))
     }
 
-    /// The run at a whole checkpoint.
+    /// The run at an intact checkpoint.
     ///
     /// # Errors
-    /// When the checkpoint holds another model than the plan's, the state doesn't fit, or the restored state has another digest than the saved one.
+    /// Returns an error if the checkpoint's model isn't the plan's, the state doesn't fit, or the digest of the
+    /// restored state differs from the saved one.
     pub fn restore(plan: &'a Plan, whole: &Whole) -> Result<Self> {
-        let session = agreed(&plan.processes, Self::read(plan, whole))?;
-        if session.training.digest()? != whole.state.digest {
-            let what = "what was read back has another digest than what was saved".to_owned();
-            return agreed(&plan.processes, Err(Error::Damaged { path: whole.path.clone(), what }));
-        }
-        Ok(session)
+        Self::restore_on(plan, whole, plan.n_threads)
     }
 
-    /// What this process needs of a checkpoint.
-    fn read(plan: &'a Plan, whole: &Whole) -> Result<Self> {
+    /// [`Session::restore`] with another number of threads; the results are bit-identical.
+    ///
+    /// # Errors
+    /// As [`Session::restore`].
+    pub(crate) fn restore_on(plan: &'a Plan, whole: &Whole, n_threads: usize) -> Result<Self> {
+        let session = agreed(&plan.processes, Self::read(plan, whole, n_threads))?;
+        // All processes found the same.
+        match check_digest(&session.training.digest()?, whole) {
+            Ok(()) => Ok(session),
+            Err(error) => agreed(&plan.processes, Err(error)),
+        }
+    }
+
+    /// Reads what this process needs of a checkpoint.
+    fn read(plan: &'a Plan, whole: &Whole, n_threads: usize) -> Result<Self> {
         let damaged = |what: String| Error::Damaged { path: whole.path.clone(), what };
-        require(&whole.path, &plan.model)?;
-        let (transformer, _) = plan.load(&whole.path)?;
+        require(&plan.sources_of(&whole.path), &plan.model)?;
+        let transformer = plan.load(&whole.path)?;
         let mut tensors = checkpoint::tensors(&whole.path, &plan.device)?;
-        if plan.dtype == DType::F64 {
-            // A model folder holds float32 where transformers wants it; the state holds every bit.
-            for (name, var) in transformer.parameters().iter() {
+        if plan.dtype == DType::F64 || tensors.keys().any(|name| name.starts_with("param.")) {
+            // A model folder holds float32 where transformers requires it, and the mean of the weights if the run has
+            // one; the state holds every bit.
+            let is_f64 = plan.dtype == DType::F64;
+            let kept = |name: &str| !plan.is_trainable(name) && (plan.adapter_of().is_some() || !is_f64);
+            for (name, var) in transformer.parameters().iter().filter(|(name, _)| !kept(name)) {
                 let exact = tensors.remove(&format!("param.{name}"));
                 let exact =
                     exact.ok_or_else(|| damaged(format!("{STATE_TENSORS}: `param.{name}` is missing")))?;
                 var.set(&exact)?;
             }
         }
-        let mut session = Self::new(plan, &transformer, whole.state.clone())?;
+        let mut session = Self::new(plan, &transformer, whole.state.clone(), n_threads)?;
         session
             .training
             .set_optimizer_tensors(&tensors)
@@ -72,13 +84,14 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    fn new(plan: &'a Plan, transformer: &Transformer, state: State) -> Result<Self> {
-        Ok(Self { plan, training: Training::new(transformer, plan.training(), state)? })
+    fn new(plan: &'a Plan, transformer: &Transformer, state: State, n_threads: usize) -> Result<Self> {
+        let options = TrainingOptions { n_threads, ..plan.training() };
+        Ok(Self { plan, training: Training::new(transformer, options, state)? })
     }
 
-    /// The model.
+    /// The model: with the running mean of the weights, if the run has one.
     pub fn transformer(&self) -> &Transformer {
-        self.training.transformer()
+        self.training.model()
     }
 
     /// The plan that the session follows.
@@ -89,27 +102,27 @@ impl<'a> Session<'a> {
     /// Evaluates the model on the validation set.
     ///
     /// # Errors
-    /// When an operation fails.
+    /// Returns an error if an operation fails.
     pub fn evaluate(&self) -> Result<Evaluation> {
         let plan = self.plan;
         Ok(self.training.evaluate(plan.dataset.validation_batches(plan.config.train.batch_rows))?)
     }
 
-    /// Puts together what a checkpoint holds, and notes its digest in the state; every process takes part, and the first
-    /// one gets it.
+    /// Gathers what a checkpoint holds on the first process, and records its digest in the state; every process takes
+    /// part.
     ///
     /// # Errors
-    /// When a process has ended, or a tensor can't be read back from its device.
+    /// Returns an error if a process has ended, or a tensor can't be read back from its device.
     pub fn collect(&mut self) -> Result<Collected> {
         let optimizer = self.training.optimizer_tensors()?;
         self.training.state.digest = self.training.digest_with(&optimizer)?;
         Ok(Collected { optimizer })
     }
 
-    /// Saves what was collected, and all else of the run, as the folder `name` under `root`.
+    /// Saves what was collected, and the rest of the run's state, as the folder `name` under `root`.
     ///
     /// # Errors
-    /// The first file operation that failed; [`Error::DiskFull`] before any, where there is too little room.
+    /// Returns the first file operation that failed, or [`Error::DiskFull`] before any if there is too little space.
     pub fn save(&self, collected: &Collected, root: &Path, name: &str, files: &dyn Files) -> Result<PathBuf> {
         let needed = self.plan.checkpoint_bytes();
         files.create_dir(root).map_err(|source| Error::io("create", root, source))?;
@@ -123,25 +136,36 @@ impl<'a> Session<'a> {
     fn fill(&self, collected: &Collected, dir: &Path, files: &dyn Files) -> Result<()> {
         self.fill_model(dir, files)?;
         let mut tensors = collected.optimizer.clone();
-        if self.plan.dtype == DType::F64 {
-            tensors.extend(self.training.parameter_tensors());
+        let is_f64 = self.plan.dtype == DType::F64;
+        if is_f64 || self.plan.config.train.ema.is_some() {
+            // (An adapter's base model is exact in its folder, and so are frozen parameters.)
+            let all = self.training.parameter_tensors().into_iter();
+            let is_kept =
+                |name: &str| !self.plan.is_trainable(name) && (self.plan.adapter_of().is_some() || !is_f64);
+            tensors.extend(all.filter(|(name, _)| !is_kept(name.trim_start_matches("param."))));
         }
-        let path = dir.join(STATE_TENSORS);
-        // Not `serialize_to_file`: every write goes through `files`, so that tests can make it fail.
-        let bytes = safetensors::serialize(&tensors, None)
-            .map_err(|error| Error::io("write", &path, std::io::Error::other(error)))?;
-        files.write(&path, &bytes).map_err(|source| Error::io("write", &path, source))?;
-        write_json(&dir.join(STATE_JSON), &self.training.state, files)
+        write_state(dir, &tensors, &self.training.state, files)
     }
 
-    /// The model folder's own files.
+    /// Writes the files of the model folder.
     fn fill_model(&self, dir: &Path, files: &dyn Files) -> Result<()> {
         let tokenizer = self.plan.dataset.tokenizer();
         let extra = self.plan.extra();
-        folder::save(dir, self.transformer(), &extra)?;
+        let written = match self.plan.adapter_of() {
+            Some((_, base)) => folder::save_adapter(dir, self.transformer(), &base, &extra)?.0,
+            None => {
+                folder::save(dir, self.transformer(), &extra)?;
+                let of_text = extra.sentence.iter();
+                let of_text = of_text.flat_map(|own| folder::sentence_files(own, self.plan.model.d_hidden()));
+                let own = ["model.safetensors", "config.json"].map(str::to_owned).into_iter();
+                own.chain(of_text.map(|(name, _)| name)).collect()
+            }
+        };
         let generation = dir.join("generation_config.json");
-        if generation.is_file() {
-            let read = std::fs::read(&generation).map_err(|source| Error::io("read", &generation, source))?;
+        if generation.is_file()
+            || (self.plan.adapter_of().is_some() && self.plan.model.head == Head::NextToken)
+        {
+            let read = std::fs::read(&generation).unwrap_or_default();
             let mut object: serde_json::Map<_, _> = serde_json::from_slice(&read).unwrap_or_default();
             object.extend(self.plan.generation_config());
             write_json(&generation, &object, files)?;
@@ -156,23 +180,14 @@ impl<'a> Session<'a> {
             let path = dir.join(name);
             files.write(&path, bytes).map_err(|source| Error::io("write", &path, source))?;
         }
-        let of_text =
-            extra.sentence.iter().flat_map(|own| folder::sentence_files(own, self.plan.model.d_hidden()));
-        let of_text: Vec<String> = of_text.map(|(name, _)| name).collect();
-        for name in ["model.safetensors", "config.json"].into_iter().chain(of_text.iter().map(String::as_str))
-        {
+        for (name, bytes) in self.plan.chat_files() {
+            let path = dir.join(name);
+            files.write(&path, &bytes).map_err(|source| Error::io("write", &path, source))?;
+        }
+        for name in written {
             let path = dir.join(name);
             files.written(&path).map_err(|source| Error::io("write", &path, source))?;
         }
         Ok(())
     }
-}
-
-fn write_json(path: &Path, value: &impl serde::Serialize, files: &dyn Files) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut text = serde_json::to_string_pretty(value).map_err(std::io::Error::other)?;
-        text.push('\n');
-        files.write(path, text.as_bytes())
-    };
-    write().map_err(|source| Error::io("write", path, source))
 }

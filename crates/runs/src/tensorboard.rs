@@ -1,10 +1,9 @@
 //! Scalars as TensorBoard event files.
 //!
-//! A file is a row of TFRecords, each a protobuf `Event`; only the few fields that scalars need are written:
+//! A file is a sequence of TFRecords, each a protobuf `Event`; only the few fields that scalars need are written:
 //! `Event { wall_time = 1, step = 2, file_version = 3, summary = 5, session_log = 7 }`,
-//! `Summary { value = 1 { tag = 1, simple_value = 2 } }`, `SessionLog { status = 1 }`.
-//! A record is: length (u64), masked CRC-32C of the length (u32), the bytes, masked CRC-32C of the bytes (u32), all
-//! little-endian.
+//! `Summary { value = 1 { tag = 1, simple_value = 2 } }`, `SessionLog { status = 1 }`. A record is: length (u64),
+//! masked CRC-32C of the length (u32), the bytes, masked CRC-32C of the bytes (u32), all little-endian.
 
 use std::fs::File;
 use std::io;
@@ -18,17 +17,17 @@ pub(crate) struct EventWriter {
 }
 
 impl EventWriter {
-    /// Opens a new event file in `dir`. After a resume at `first_step`, TensorBoard drops what earlier files say of
-    /// that step and those after it.
+    /// Opens a new event file in `dir`. After a resume at `first_step`, TensorBoard drops that step and later ones of
+    /// earlier files.
     ///
     /// # Errors
-    /// When the file can't be made.
+    /// Returns an error if the file can't be created.
     pub(crate) fn create(dir: &Path, unix_secs: f64, first_step: u64) -> io::Result<Self> {
         let path = free_name(dir, unix_secs);
         let mut writer = Self { file: File::create_new(path)? };
         writer.record(&event(unix_secs, 0, |out| bytes(out, 3, b"brain.Event:2")))?;
         if first_step > 0 {
-            // SessionLog.START = 1: from here on, this file is right about the steps from `first_step`.
+            // SessionLog.START = 1: this file replaces the steps from `first_step` on.
             let start = |out: &mut Vec<u8>| bytes(out, 7, &[0x08, 0x01]);
             writer.record(&event(unix_secs, first_step, start))?;
         }
@@ -38,7 +37,7 @@ impl EventWriter {
     /// Writes one step's scalars, each under its tag.
     ///
     /// # Errors
-    /// When the file can't be written.
+    /// Returns an error if the file can't be written.
     pub(crate) fn scalars(&mut self, unix_secs: f64, step: u64, scalars: &[(&str, f64)]) -> io::Result<()> {
         let mut summary = Vec::new();
         for (tag, value) in scalars {
@@ -62,7 +61,7 @@ impl EventWriter {
     }
 }
 
-/// The first name of the form that TensorBoard looks for which is not taken.
+/// The first free name of the form that TensorBoard looks for.
 fn free_name(dir: &Path, unix_secs: f64) -> PathBuf {
     let mut n = 0u64;
     loop {
@@ -98,7 +97,7 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// CRC-32C, rotated and shifted as TFRecord wants it.
+/// CRC-32C, masked as TFRecord requires.
 fn masked_crc32c(data: &[u8]) -> u32 {
     crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -116,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn crc32c_has_the_standards_values() {
+    fn crc32c_matches_the_rfc_test_vectors() {
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);

@@ -1,12 +1,12 @@
-//! `train --check` and `train --verify`: is what lies on the disk whole, and does it come out the same again?
+//! `train --check` (are a run's files intact?) and `train --verify` (does a replay give the same bits?).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::Tensor;
 use serde::Serialize;
-use vulpes_data::{Batch, Batches, Rank};
-use vulpes_trainer::State;
+use vulpes_data::{Batches, Rank};
+use vulpes_trainer::{State, Training};
 
 use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::{self, folder_name};
@@ -18,19 +18,19 @@ use crate::run_folder::{CONFIG, checkpoints};
 use crate::same_model::{fault_between, require};
 use crate::session::Session;
 
-/// What `--check` found of one folder.
+/// The result of `--check` for one folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Checked {
     /// The folder (or file), relative to the run's.
     pub folder: String,
-    /// `None` where it is whole, else what is wrong.
+    /// What is wrong; `None` if it is intact.
     pub fault: Option<String>,
 }
 
 /// Checks every checkpoint of the run in `dir`, its model folder, and that its config describes the same model.
 ///
 /// # Errors
-/// When there is nothing to check.
+/// Returns an error if there is nothing to check.
 pub fn check(dir: &Path) -> Result<Vec<Checked>> {
     let root = checkpoints(dir);
     let mut found: Vec<Checked> = checkpoint::steps(&root)
@@ -38,7 +38,7 @@ pub fn check(dir: &Path) -> Result<Vec<Checked>> {
         .filter_map(|step| {
             let name = folder_name(step);
             let fault = checkpoint::verify_step(&root, step).err().map(|error| error.to_string());
-            // A run that is going on may have removed an older one meanwhile.
+            // A run in progress may have removed an older one meanwhile.
             let gone = fault.is_some() && root.join(&name).symlink_metadata().is_err();
             (!gone).then(|| Checked { folder: format!("checkpoints/{name}"), fault })
         })
@@ -47,10 +47,10 @@ pub fn check(dir: &Path) -> Result<Vec<Checked>> {
         let Ok(name) = std::fs::read_to_string(root.join(pointer)) else { continue };
         let name = name.trim();
         let known = checkpoint::step_of(name).is_some() && root.join(name).is_dir();
-        let fault = (!known).then(|| format!("names `{name}`, which is not there"));
+        let fault = (!known).then(|| format!("names `{name}`, which does not exist"));
         found.push(Checked { folder: format!("checkpoints/{pointer}"), fault });
     }
-    // The config that a run goes on with must be that of the weights that it goes on with.
+    // The config that a run resumes with must be that of its weights.
     if let (Ok(text), Some(newest)) =
         (std::fs::read_to_string(dir.join(CONFIG)), checkpoint::steps(&root).pop())
     {
@@ -69,23 +69,23 @@ pub fn check(dir: &Path) -> Result<Vec<Checked>> {
     Ok(found)
 }
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Verified {
     /// The step that the replay began after.
     pub from: u64,
-    /// The last step done again.
+    /// The last step replayed.
     pub to: u64,
-    /// `None` where every loss, tensor and counter is the same to the bit, else the first difference.
+    /// The first difference; `None` if every loss, tensor and counter is bit-identical.
     pub difference: Option<String>,
 }
 
-/// Does the steps after `from` up to `to` again and compares all that the run has written about them.
+/// Replays the steps after `from` up to `to` and compares them with all that the run has written.
 ///
-/// `from` is 0 or the step of a checkpoint (the oldest whole one where absent); `to` is at most the newest.
+/// `from` is 0 or the step of a checkpoint (the oldest intact one if `None`); `to` is at most the newest.
 ///
 /// # Errors
-/// When there is no such checkpoint, or an operation fails.
+/// Returns an error if there is no such checkpoint, or an operation fails.
 pub fn verify(plan: &Plan, from: Option<u64>, to: Option<u64>) -> Result<Verified> {
     let root = checkpoints(&plan.run_dir);
     let whole: Vec<u64> = checkpoint::steps(&root)
@@ -100,15 +100,19 @@ pub fn verify(plan: &Plan, from: Option<u64>, to: Option<u64>) -> Result<Verifie
     if (from != 0 && !whole.contains(&from)) || to <= from || to > *newest {
         let known: Vec<String> = whole.iter().map(u64::to_string).collect();
         return Err(Error::Usage(format!(
-            "--from {from} --to {to}: wanted a step of 0, {} and a later one up to {newest}",
+            "--from {from} --to {to}: expected --from 0, {}, and a later --to up to {newest}",
             known.join(", ")
         )));
     }
-    require(&root.join(folder_name(*newest)), &plan.model)?;
+    require(&plan.sources_of(&root.join(folder_name(*newest))), &plan.model)?;
     let mut session = match from {
         0 => Session::start(plan)?.0,
         from => Session::restore(plan, &checkpoint::verify_step(&root, from)?)?,
     };
+    // A cooldown that the clock decided is replayed at the same step.
+    if let Some(cooldown) = checkpoint::verify_step(&root, *newest)?.state.cooldown {
+        session.training.end(cooldown);
+    }
     let difference = replay(&mut session, plan, &root, &whole, to)?;
     Ok(Verified { from, to, difference })
 }
@@ -127,11 +131,11 @@ fn replay(
     let cursor = session.training.state.cursor;
     let mut batches = Batches::new(plan.dataset.clone(), cursor, train.batch_rows, Rank::default());
     while session.training.state.step < to {
-        let micro: Vec<Batch> =
-            (0..train.accumulate).map(|_| batches.next_batch()).collect::<vulpes_data::Result<_>>()?;
-        let numbers = match session.training.advance(&micro)? {
+        let micro = plan.batches_of(session.training.state.step + 1, &mut batches)?;
+        let numbers = match session.training.advance(&micro) {
             Ok(numbers) => numbers,
-            Err(failed) => return Ok(Some(failed.words)),
+            Err(vulpes_trainer::Error::FailedStep(failed)) => return Ok(Some(failed.to_string())),
+            Err(error) => return Err(error.into()),
         };
         session.training.state.cursor = batches.cursor();
         let step = session.training.state.step;
@@ -145,23 +149,24 @@ fn replay(
         }
         if whole.contains(&step) {
             let saved = Session::restore(plan, &checkpoint::verify_step(root, step)?)?;
-            if let Some(words) = first_difference(session, &saved)? {
-                return Ok(Some(format!("step {step}: {words}")));
+            if let Some(message) = first_difference(&session.training, &saved.training)? {
+                return Ok(Some(format!("step {step}: {message}")));
             }
         }
     }
     Ok(None)
 }
 
-fn first_difference(found: &Session<'_>, saved: &Session<'_>) -> Result<Option<String>> {
-    let theirs = saved.training.tensors()?;
-    for (name, tensor) in found.training.tensors()? {
+/// The first difference between two trainings at the same step; `None` if they are bit-identical.
+pub(crate) fn first_difference(found: &Training, saved: &Training) -> Result<Option<String>> {
+    let theirs = saved.tensors()?;
+    for (name, tensor) in found.tensors()? {
         let same = theirs.get(&name).map(|other| same_bits(&tensor, other)).transpose()?;
         if same != Some(true) {
             return Ok(Some(format!("tensor `{name}` differs from the checkpoint's")));
         }
     }
-    let (a, b): (&State, &State) = (&found.training.state, &saved.training.state);
+    let (a, b): (&State, &State) = (&found.state, &saved.state);
     let same = (a.cursor, a.tokens, a.updates, a.skipped_steps, a.spike, &a.losses)
         == (b.cursor, b.tokens, b.updates, b.skipped_steps, b.spike, &b.losses);
     Ok((!same).then(|| "the counters or the chain of losses differ from the checkpoint's".to_owned()))
@@ -172,7 +177,7 @@ fn same_bits(one: &Tensor, other: &Tensor) -> candle_core::Result<bool> {
         return Ok(false);
     }
     let bits = |tensor: &Tensor| -> candle_core::Result<Vec<u64>> {
-        // Every float32 is a float64, so this widening keeps each bit pattern apart from the others.
+        // Every float32 is a float64, so widening keeps distinct bit patterns distinct.
         let values = tensor.to_dtype(candle_core::DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         Ok(values.into_iter().map(f64::to_bits).collect())
     };

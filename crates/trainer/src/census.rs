@@ -1,58 +1,35 @@
 //! The gradient census: before the first update, every trainable parameter must have a true gradient.
 //!
-//! Some operations of candle-nn give results without a backward. A model that uses one trains on with frozen layers
-//! and no error; here it is refused, and the parameters are named.
+//! Some operations of candle-nn have no backward pass. A model that uses one trains with frozen layers and no error;
+//! here it is refused, and the parameters are named.
 
 use std::collections::BTreeSet;
 
 use vulpes_ops::Gradients;
 
 use crate::error::{Error, Result};
+use crate::refused::Census;
 
-/// Refuses gradients of which one is absent or not finite.
+/// Refuses gradients if one is missing or not finite.
 ///
-/// A gradient of zeros is a gradient: rows of an embedding that no token used, and a key's bias, which softmax cancels,
-/// have none other. Of the model's parameters, `all`, only those that are declared `frozen` may have no buffer.
+/// A gradient of zeros counts as a gradient: unused rows of an embedding, and a key's bias, which softmax cancels, have
+/// no other. Of all parameters, `all`, only those declared `frozen` may have no buffer.
 ///
 /// # Errors
-/// [`Error::Census`], naming every such parameter.
+/// Returns [`Error::Census`] with every such parameter.
 pub fn census<'a>(
     gradients: &Gradients,
     all: impl IntoIterator<Item = &'a str>,
     frozen: &BTreeSet<String>,
 ) -> Result<()> {
     let counted: BTreeSet<&str> = gradients.iter().map(|(name, _)| name).collect();
-    let forgotten: Vec<String> = all
-        .into_iter()
-        .filter(|name| !counted.contains(name) && !frozen.contains(*name))
-        .map(|name| format!("`{name}`"))
-        .collect();
-    let severed: Vec<String> = gradients
-        .iter()
-        .filter(|(_, gradient)| gradient.is_none())
-        .map(|(name, _)| format!("`{name}`"))
-        .collect();
-    let mut wrong = Vec::new();
-    if !forgotten.is_empty() {
-        wrong.push(format!(
-            "nothing is learned for {}, and train.freeze doesn't name it",
-            forgotten.join(", ")
-        ));
-    }
-    if !severed.is_empty() {
-        wrong.push(format!(
-            "no gradient reaches {}: between {} and the loss stands an operation without a backward; to keep a \
-             parameter as it is, name it in train.freeze",
-            severed.join(", "),
-            if severed.len() == 1 { "it" } else { "them" },
-        ));
-    }
-    wrong
-        .extend(gradients.not_finite()?.iter().map(|name| format!("the gradient of `{name}` is not finite")));
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Census(format!("the gradient census refuses the first update: {}", wrong.join("; "))))
+    let is_untrained = |name: &&str| !counted.contains(name) && !frozen.contains(*name);
+    let untrained = all.into_iter().filter(is_untrained).map(str::to_owned).collect();
+    let severed = gradients.iter().filter(|(_, gradient)| gradient.is_none());
+    let severed = severed.map(|(name, _)| name.to_owned()).collect();
+    let not_finite = gradients.not_finite()?.into_iter().map(str::to_owned).collect();
+    let census = Census { untrained, severed, not_finite };
+    if census == Census::default() { Ok(()) } else { Err(Error::Census(census)) }
 }
 
 #[cfg(test)]
@@ -62,7 +39,7 @@ mod tests {
     use candle_nn::{Module, ops};
     use vulpes_ops::backward;
 
-    /// A small model by hand: `loss = sum(weights(x q) x v)` behind a norm, with the operations to be tried.
+    /// A small model by hand: `loss = sum(weights(x q) x v)` after a norm, with the operations to test.
     fn run(softmax: fn(&Tensor) -> candle_core::Result<Tensor>, fused_norm: bool) -> Result<()> {
         let var = |seed: f32| {
             let values: Vec<f32> = (0..16).map(|i| (seed + i as f32).sin()).collect();
@@ -91,21 +68,27 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_model_passes() {
+    fn a_valid_model_passes() {
         assert!(run(composed, false).is_ok());
     }
 
     #[test]
     fn a_softmax_without_backward_is_refused_by_name() {
         let error = run(ops::softmax_last_dim, false).unwrap_err().to_string();
-        assert!(error.contains("no gradient reaches `query`: between it and the loss"), "{error}");
+        assert!(
+            error.contains("no gradient reaches `query`: an operation between it and the loss"),
+            "{error}"
+        );
         assert!(!error.contains("`value`"), "{error}");
     }
 
     #[test]
     fn a_norm_without_backward_is_refused_by_name() {
         let error = run(composed, true).unwrap_err().to_string();
-        assert!(error.contains("no gradient reaches `norm.weight`, `norm.bias`: between them"), "{error}");
+        assert!(
+            error.contains("no gradient reaches `norm.weight`, `norm.bias`: an operation between them"),
+            "{error}"
+        );
         assert!(!error.contains("`query`"), "{error}");
     }
 
@@ -126,6 +109,6 @@ mod tests {
         let frozen = BTreeSet::from(["y".to_owned()]);
         assert!(census(&gradients, ["x", "y"], &frozen).is_ok());
         let error = census(&gradients, ["x", "y", "z"], &frozen).unwrap_err().to_string();
-        assert!(error.contains("nothing is learned for `z`"), "{error}");
+        assert!(error.contains("not trained and not in train.freeze: `z`"), "{error}");
     }
 }

@@ -1,15 +1,15 @@
-//! Pairs of texts that are told from all others of the step, whose loss hangs on all rows at once.
+//! The contrastive loss over pairs of texts, which depends on all rows of a step at once.
 //!
-//! shards embed their rows → the vectors of the whole step, in the order of its rows → one loss, and its gradient for each
-//! vector → shards go back through their rows from those. It is the exact gradient of the loss over the whole step
-//! ([Gao et al. 2021](https://arxiv.org/abs/2101.06983)): neither shards nor micro-batches change which pairs a pair is
-//! told from. Where a step is one micro-batch its tapes are kept from the first pass to the second; else each row is
-//! embedded again, under the same dropout, so that one micro-batch at a time is in memory.
+//! shards embed their rows → the vectors of the step, in the order of its rows → one loss, and its gradient for each
+//! vector → shards backpropagate through their rows from those. This is the exact gradient of the loss over the entire
+//! step ([Gao et al. 2021](https://arxiv.org/abs/2101.06983)): neither shards nor micro-batches change the negatives of
+//! a pair. If a step is one micro-batch, its tapes are kept from the first pass to the second; otherwise each row is
+//! embedded again, with the same dropout, so that only one micro-batch at a time is in memory.
 
 use candle_core::{Tensor, Var};
 use rayon::ThreadPool;
 use vulpes_data::Batch;
-use vulpes_model::{Embedder, Run, Transformer, contrastive, contrastive_no_grad};
+use vulpes_model::{Embedder, Model, Pass, contrastive, contrastive_no_grad};
 use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
 use vulpes_ops::{Gradients, backward};
 
@@ -17,25 +17,26 @@ use crate::error::Result;
 use crate::evaluate::{Evaluation, each_in_order};
 use crate::shard::{Shard, Workers, input, scalar, shard_rows};
 
-/// Pairs of which cosines with all others are in memory at once, in evaluation.
+/// Pairs whose cosines with all others are in memory at once, in evaluation.
 const AT_ONCE: usize = 256;
 
-/// What tells the vectors of a pair from those of the other pairs ([`contrastive`]).
+/// Options of the contrastive loss ([`contrastive`]).
 ///
-/// Rows come in twos, the texts of a pair. The other pairs are those of the whole step: of all its shards and micro-batches.
+/// Rows come in twos, the texts of a pair. The negatives are all other pairs of the step, across its shards and
+/// micro-batches.
 #[derive(Clone, Copy, Debug)]
 pub struct Contrast {
-    /// What makes a vector of a text.
+    /// The pooling of a text's embedding.
     pub embedder: Embedder,
-    /// What cosines are multiplied by.
+    /// The factor of the cosines.
     pub scale: f64,
 }
 
 impl Contrast {
-    /// Adds the gradients of a step to those of its shards; the sum of its losses.
-    pub(crate) fn run(
+    /// Adds the gradients of a step to those of its shards; returns the sum of its losses.
+    pub(crate) fn run<M: Model>(
         &self,
-        shard: &Shard,
+        shard: &Shard<M>,
         batches: &[Batch],
         shards: &mut [Gradients],
         workers: &Workers,
@@ -47,8 +48,8 @@ impl Contrast {
             if part.rows == 0 {
                 return Ok(None);
             }
-            let input = input(&part, shard.transformer.device())?;
-            let hidden = shard.transformer.forward(&input, &mut shard.training(&part))?;
+            let input = input(&part, &shard.model.device())?;
+            let hidden = shard.model.hidden(&input, &mut shard.training(&part))?;
             self.embedder.embed(&hidden, &input).map(Some)
         };
         let embed = |index: usize, _: &mut Gradients| -> candle_core::Result<Vec<Option<Tensor>>> {
@@ -83,7 +84,7 @@ impl Contrast {
                 let Some(found) = kept.map_or_else(|| vectors(index, batch), |kept| Ok(Some(kept)))? else {
                     continue;
                 };
-                // Its gradient for the vectors is the one that was given.
+                // Its gradient for the vectors is `given`.
                 backward(&(found * given)?.sum_all()?, gradients)?;
             }
             Ok(())
@@ -93,34 +94,34 @@ impl Contrast {
     }
 
     /// The sum of the losses over a step's vectors, and the gradient of their mean.
-    fn loss(&self, vectors_rd: &Tensor, shard: &Shard) -> candle_core::Result<(f64, Tensor)> {
+    fn loss<M: Model>(&self, vectors_rd: &Tensor, shard: &Shard<M>) -> candle_core::Result<(f64, Tensor)> {
         let vectors_rd = Var::from_tensor(vectors_rd)?;
         let [first, second] = pairs(&vectors_rd)?;
         let loss = contrastive(&first, &second, 0, self.scale, &shard.options)?;
         let mut gradients = Gradients::new(&[("vectors".to_owned(), vectors_rd)])?;
-        backward(&loss.sum.affine(1.0 / shard.n_targets as f64, 0.0)?, &mut gradients)?;
+        backward(&loss.sum.affine(1.0 / shard.divisor.n_targets as f64, 0.0)?, &mut gradients)?;
         match gradients.get("vectors") {
             Some(gradient) => Ok((scalar(&loss.sum)?, gradient.copy()?.detach())),
-            None => candle_core::bail!("the loss of the pairs has no gradient for their vectors"),
+            None => candle_core::bail!("the contrastive loss has no gradient for the vectors"),
         }
     }
 
-    /// The loss of the validation pairs, and how many find their own among all of them.
+    /// The loss of the validation pairs, and how many rank their own second text first.
     ///
     /// # Errors
-    /// When an operation fails.
-    pub(crate) fn evaluate(
+    /// Returns an error if an operation fails.
+    pub(crate) fn evaluate<M: Model>(
         &self,
-        transformer: &Transformer,
+        model: &M,
         batches: impl Iterator<Item = vulpes_data::Result<Batch>>,
         pool: Option<&ThreadPool>,
         (kernel_threads, precision): (usize, Precision),
     ) -> Result<Evaluation> {
-        let transformer = transformer.without_gradients()?;
+        let model = model.with_trainable(&|_| false)?;
         let one = |batch: &Batch| {
             let run = || {
-                let input = input(batch, transformer.device())?;
-                let hidden = transformer.forward(&input, &mut Run::inference())?;
+                let input = input(batch, &model.device())?;
+                let hidden = model.hidden(&input, &mut Pass::inference())?;
                 self.embedder.embed(&hidden, &input)
             };
             with_kernel_threads(kernel_threads, || with_precision(precision, run))
@@ -142,6 +143,7 @@ impl Contrast {
             perplexity: None,
             accuracy: None,
             macro_f1: None,
+            labels: Vec::new(),
             recall_at_1: Some(share(right as f64)),
             n_targets: n,
         })
@@ -161,13 +163,15 @@ mod tests {
     use candle_core::{DType, Device};
     use vulpes_collective::Processes;
     use vulpes_data::IGNORED;
+    use vulpes_model::Transformer;
     use vulpes_model::config::Family;
     use vulpes_model::{Head, ModelSection, TextPooling};
 
     use super::*;
+    use crate::optimizer::GradientDtype;
     use crate::step::{StepOptions, Stepper};
 
-    /// So many pairs of short texts, the first of which is number `first` of the run's.
+    /// `n` pairs of short texts, the first of which is pair `first` of the run.
     fn batch(first: u64, n: u64) -> Batch {
         let texts = first * 2..(first + n) * 2;
         let id = |text: u64, place: u64| ((text * 7 + place * 3) % 11) as u32;
@@ -177,7 +181,9 @@ mod tests {
             len: 4,
             ids: texts.clone().flat_map(|text| (0..4).map(move |place| id(text, place))).collect(),
             targets: texts.clone().map(|text| if text % 2 == 0 { 0 } else { IGNORED }).collect(),
-            keep: Some(texts.flat_map(|text| (0..4).map(move |place| u8::from(place < len(text)))).collect()),
+            padding_mask: Some(
+                texts.flat_map(|text| (0..4).map(move |place| u8::from(place < len(text)))).collect(),
+            ),
             token_types: None,
             segments: None,
             positions: None,
@@ -213,8 +219,11 @@ mod tests {
             label_smoothing,
             precision,
             recompute,
+            gradient_dtype: GradientDtype::Full,
             seed: 3,
             contrast,
+            undivided: Default::default(),
+            class_weights: Vec::new(),
         }
     }
 
@@ -234,14 +243,14 @@ mod tests {
         a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
     }
 
-    /// The whole step on one tape, as one would write it without shards.
+    /// The entire step on one tape, without shards.
     fn at_once(model: &Transformer, batch: &Batch) -> Vec<f64> {
         let names: Vec<(String, Var)> =
             model.parameters().iter().map(|(name, var)| (name.to_owned(), var.clone())).collect();
         let mut gradients = Gradients::new(&names).unwrap();
         let dropout = vulpes_random::Key::new(3, "dropout").with(&2u64);
         let input = input(batch, model.device()).unwrap();
-        let hidden = model.forward(&input, &mut Run::training(dropout, 0)).unwrap();
+        let hidden = model.forward(&input, &mut Pass::training(dropout, 0)).unwrap();
         let [a, b] = pairs(&CONTRAST.embedder.embed(&hidden, &input).unwrap()).unwrap();
         let loss =
             contrastive(&a, &b, 0, CONTRAST.scale, &vulpes_ops::CrossEntropyOptions::default()).unwrap();
@@ -254,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn however_a_step_is_cut_a_pair_is_told_from_all_others_of_it() {
+    fn all_other_pairs_of_a_step_are_negatives_however_it_is_cut() {
         let model = model(DType::F64);
         let whole = at_once(&model, &batch(6, 6));
         for n_shards in [1, 2, 3, 5] {
@@ -267,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_threads_gives_the_same_bits() {
+    fn the_number_of_threads_does_not_change_the_bits() {
         let model = model(DType::F32);
         for batches in [vec![batch(0, 7)], vec![batch(0, 4), batch(4, 3)]] {
             let one = step(&model, &batches, 3, 1);
@@ -278,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_is_over_all_pairs_however_they_come() {
+    fn evaluation_is_over_all_pairs_however_they_are_batched() {
         let model = model(DType::F64);
         let found = |cut: &[(u64, u64)]| {
             let batches = cut.iter().map(|(first, n)| Ok(batch(*first, *n)));

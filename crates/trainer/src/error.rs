@@ -1,29 +1,48 @@
-//! What can stop a training.
+//! The errors of a training.
 
 use vulpes_collective::Processes;
+
+use crate::refused::{Census, FailedStep};
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can stop a training.
+/// An error that ends a training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The threads of a step can't be started.
     #[error("can't start {n_threads} threads: {source}")]
     Threads {
-        /// How many were asked for.
+        /// The requested number.
         n_threads: usize,
         /// The system's reason.
         source: rayon::ThreadPoolBuildError,
     },
-    /// `train.freeze` names what there isn't, or leaves nothing to train.
+    /// `train.freeze` matches no parameter, or leaves nothing to train.
     #[error("train.freeze {0}")]
     Freeze(String),
+    /// `frozen` names an unknown parameter.
+    #[error("frozen: the model has no parameter {name:?}; it has {}", known.join(", "))]
+    Frozen {
+        /// The name.
+        name: String,
+        /// The model's parameters.
+        known: Vec<String>,
+    },
+    /// `optimizer.groups` matches no parameter.
+    #[error("optimizer.groups {0}")]
+    Groups(String),
     /// The gradient census found a parameter without a true gradient.
-    #[error("{0}")]
-    Census(String),
-    /// The rows of a step have nothing to learn.
+    #[error("the gradient census refuses the first update: {0}")]
+    Census(Census),
+    /// A saved state doesn't belong to this training.
+    #[error("the saved state doesn't fit: {0}")]
+    State(String),
+    /// A step must not be applied.
+    #[error(transparent)]
+    FailedStep(#[from] FailedStep),
+    /// The rows of a step have no targets.
     #[error(
         "step {step}: none of its rows has a target; use larger batches (train.batch_rows, train.accumulate)"
     )]
@@ -31,24 +50,32 @@ pub enum Error {
         /// The step.
         step: u64,
     },
-    /// Pairs of texts are told from the others of the step, which other processes would have.
+    /// The contrastive loss needs all rows of a step in one process.
     #[error(
-        "objective.kind = \"contrastive\" tells each pair from all others of the step, and {size} processes would each \
-         see their own alone: train in one process"
+        "objective.kind = \"contrastive\" needs all pairs of a step, but {size} processes would each see \
+         only their own: train in one process"
     )]
     PairsOfProcesses {
-        /// How many processes there are.
+        /// The number of processes.
         size: usize,
     },
-    /// One of the processes failed; every one of them has this error.
-    #[error("process {rank} of {size}: {words}")]
+    /// Several processes exchange gradients in the parameters' dtype.
+    #[error(
+        "train.gradient_dtype = \"bfloat16\" doesn't support {size} processes: leave it out, or train in one process"
+    )]
+    RoundedOfProcesses {
+        /// The number of processes.
+        size: usize,
+    },
+    /// One of the processes failed; all of them have this error.
+    #[error("process {rank} of {size}: {message}")]
     Process {
         /// Which one.
         rank: usize,
-        /// How many there are.
+        /// The number of processes.
         size: usize,
-        /// What it had to say.
-        words: String,
+        /// Its message.
+        message: String,
     },
     /// The processes can't work together.
     #[error(transparent)]
@@ -64,7 +91,7 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
 }
 
-/// What all processes go on with, or the first one's failure, the same on each; a process alone keeps its own.
+/// The result if all processes succeeded, or the first failure, the same on each; a single process keeps its own.
 pub(crate) fn agree<T>(processes: &Processes, own: Result<T>) -> Result<T> {
     if processes.is_alone() {
         return own;
@@ -73,6 +100,6 @@ pub(crate) fn agree<T>(processes: &Processes, own: Result<T>) -> Result<T> {
     match (own, failed) {
         (Ok(own), None) => Ok(own),
         (Err(own), None) => Err(own),
-        (_, Some((rank, words))) => Err(Error::Process { rank, size: processes.size(), words }),
+        (_, Some((rank, message))) => Err(Error::Process { rank, size: processes.size(), message }),
     }
 }

@@ -1,36 +1,37 @@
-//! The loss on the validation set, and how often the model's first choice is right where that is what is asked.
+//! Validation loss, with accuracy, macro-F1 and recall@1 where they apply.
 
-use candle_core::{DType, Tensor};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use serde::Serialize;
 use vulpes_collective::Processes;
-use vulpes_data::{Batch, IGNORED, Scores};
-use vulpes_model::{Head, Run, Transformer};
-use vulpes_ops::CrossEntropyOptions;
+use vulpes_data::{Batch, LabelScores, Scores};
+use vulpes_model::{Head, Model};
 use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
 
 use crate::error::{Result, agree};
 use crate::shard::{input, scalar};
 
-/// What an evaluation found.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// The result of an evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
     /// Mean cross-entropy over the targets, without label smoothing, in nats.
     pub loss: f64,
     /// `exp(loss)`, for the next token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<f64>,
-    /// The share of targets that are the model's first choice, for masked tokens and labels.
+    /// The accuracy, for masked tokens and labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
     /// [`Scores::macro_f1`], for labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub macro_f1: Option<f64>,
-    /// Of pairs of texts, the share whose first text is nearer to its own second one than to any other of the validation
-    /// set.
+    /// Recall@1 for pairs of texts: the fraction whose first text is closer to its own second text than to any other of
+    /// the validation set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recall_at_1: Option<f64>,
+    /// The scores of each label, by index.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<LabelScores>,
     /// The number of targets.
     pub n_targets: usize,
 }
@@ -41,12 +42,12 @@ struct Sums {
     loss: f64,
     n_targets: usize,
     right: usize,
-    /// The labels that were asked for and chosen; of none where no labels are asked for.
+    /// The true and predicted labels; empty unless the model classifies.
     labels: Scores,
 }
 
 impl Sums {
-    /// Counts the model's first choice for one target.
+    /// Counts the model's prediction for one target.
     fn count(&mut self, target: i64, chosen: u32) {
         self.right += usize::from(target == i64::from(chosen));
         if let Ok(target) = usize::try_from(target) {
@@ -54,7 +55,7 @@ impl Sums {
         }
     }
 
-    /// Adds the whole numbers of other sums; losses are added by whoever knows their order.
+    /// Adds the integer counts of other sums; losses are added by the caller, who knows their order.
     fn count_all(&mut self, other: &Self) {
         self.n_targets += other.n_targets;
         self.right += other.right;
@@ -63,7 +64,7 @@ impl Sums {
 }
 
 impl Sums {
-    /// The whole numbers of all processes together.
+    /// The integer counts of all processes together.
     fn of_all(&self, processes: &Processes, mut total: Self) -> Result<Self> {
         if processes.is_alone() {
             return Ok(self.clone());
@@ -90,23 +91,23 @@ impl Sums {
     }
 }
 
-/// Evaluates `transformer` on `batches`, each batch on a thread of `pool` where there is one; of several processes each
-/// takes every so manieth batch, and all have the result.
+/// Evaluates `model` on `batches`, each batch on a thread of `pool` if there is one; several processes take turns with
+/// the batches, and all have the result.
 ///
 /// # Errors
-/// When an operation fails.
-pub fn evaluate(
-    transformer: &Transformer,
+/// Returns an error if an operation fails.
+pub fn evaluate<M: Model>(
+    model: &M,
     batches: impl Iterator<Item = vulpes_data::Result<Batch>>,
     pool: Option<&ThreadPool>,
     (kernel_threads, precision): (usize, Precision),
     processes: &Processes,
 ) -> Result<Evaluation> {
-    let transformer = transformer.without_gradients()?;
-    let head = transformer.config().head;
+    let model = model.with_trainable(&|_| false)?;
+    let head = model.head();
     let none = Sums { labels: Scores::new(head.n_labels().unwrap_or(0)), ..Sums::default() };
     let one = |batch: &Batch| {
-        let run = || sums(&transformer, batch, none.clone());
+        let run = || sums(&model, batch, none.clone());
         with_kernel_threads(kernel_threads, || with_precision(precision, run))
     };
     let own_batches = batches.enumerate().filter(|(at, _)| at % processes.size() == processes.rank());
@@ -123,11 +124,12 @@ pub fn evaluate(
         accuracy: asks_accuracy.then_some(total.right as f64 / n),
         macro_f1: total.labels.macro_f1(),
         recall_at_1: None,
+        labels: total.labels.of_labels(),
         n_targets: total.n_targets,
     })
 }
 
-/// The loss of each of a process's batches, and the sums of all else.
+/// The loss of each of a process's batches, and the sums of everything else.
 fn own_sums(
     batches: impl Iterator<Item = vulpes_data::Result<Batch>>,
     one: impl Fn(&Batch) -> candle_core::Result<Sums> + Sync,
@@ -142,11 +144,11 @@ fn own_sums(
     Ok((losses, total))
 }
 
-/// Hands what `one` makes of each batch, on a thread of `pool` where there is one, to `each`, in the order of the batches,
-/// whichever thread was first.
+/// Applies `one` to each batch, on a thread of `pool` if there is one, and passes the results to `each` in the order of
+/// the batches.
 ///
 /// # Errors
-/// When a batch can't be read, or `one` fails.
+/// Returns an error if a batch can't be read, or `one` fails.
 pub(crate) fn each_in_order<T: Send>(
     batches: impl Iterator<Item = vulpes_data::Result<Batch>>,
     pool: Option<&ThreadPool>,
@@ -168,7 +170,7 @@ pub(crate) fn each_in_order<T: Send>(
     Ok(())
 }
 
-/// The sum of the losses of all batches, one after the other, of which each process has every so manieth.
+/// The sum of the losses of all batches in order, which are distributed over the processes in turn.
 fn in_order(own: &[f64], processes: &Processes) -> Result<f64> {
     let (size, n_own) = (processes.size(), own.len() as u64);
     let counts = processes.join(&[n_own as f64])?;
@@ -179,49 +181,18 @@ fn in_order(own: &[f64], processes: &Processes) -> Result<f64> {
     Ok(ordered.fold(0.0, |sum, loss| sum + loss))
 }
 
-/// Whether the share of right first choices says something: of next tokens the perplexity says more.
+/// Whether accuracy is reported: for next tokens the perplexity is more informative.
 fn asks_accuracy(head: Head) -> bool {
     head != Head::NextToken
 }
 
-/// The sums over one batch, begun as `sums`.
-fn sums(transformer: &Transformer, batch: &Batch, mut sums: Sums) -> candle_core::Result<Sums> {
+/// The sums over one batch, added to `sums`.
+fn sums<M: Model>(model: &M, batch: &Batch, mut sums: Sums) -> candle_core::Result<Sums> {
     if batch.n_targets() == 0 {
         return Ok(sums);
     }
-    let mut run = Run::inference();
-    let input = input(batch, transformer.device())?;
-    let hidden = transformer.forward(&input, &mut run)?;
-    let hidden = transformer.read_by_head(&hidden, &input)?;
-    let loss = transformer.loss(&hidden, &batch.targets, &CrossEntropyOptions::default(), &run)?;
+    let (loss, likeliest) = model.evaluate_on(&input(batch, &model.device())?, &batch.targets)?;
     (sums.loss, sums.n_targets) = (scalar(&loss.sum)?, loss.count);
-    if asks_accuracy(transformer.config().head) {
-        for (target, chosen) in first_choices(transformer, &hidden, &batch.targets)? {
-            sums.count(target, chosen);
-        }
-    }
+    likeliest.into_iter().for_each(|(target, chosen)| sums.count(target, chosen));
     Ok(sums)
-}
-
-/// Each target with the model's first choice.
-fn first_choices(
-    transformer: &Transformer,
-    hidden: &Tensor,
-    targets: &[i64],
-) -> candle_core::Result<Vec<(i64, u32)>> {
-    let asked: Vec<u32> = (0..targets.len()).filter(|i| targets[*i] != IGNORED).map(|i| i as u32).collect();
-    let (b, t, d) = hidden.dims3()?;
-    let of_rows = transformer.config().head.n_labels().is_some();
-    let hidden = if of_rows {
-        hidden.clone()
-    } else {
-        // Logits are wanted at the masked places only.
-        let index = Tensor::from_slice(&asked, asked.len(), hidden.device())?;
-        hidden.reshape((b * t, d))?.index_select(&index, 0)?.unsqueeze(0)?
-    };
-    let logits = transformer.logits(&hidden, &mut Run::inference())?;
-    let chosen =
-        logits.to_dtype(DType::F32)?.argmax(candle_core::D::Minus1)?.flatten_all()?.to_vec1::<u32>()?;
-    let chosen_at = |place: usize, i: u32| if of_rows { chosen[i as usize] } else { chosen[place] };
-    Ok(asked.iter().enumerate().map(|(place, i)| (targets[*i as usize], chosen_at(place, *i))).collect())
 }

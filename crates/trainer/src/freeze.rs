@@ -1,4 +1,4 @@
-//! `train.freeze`: globs over the names of parameters, and which parameters they keep as they are.
+//! `train.freeze`: the parameters frozen by globs over their names.
 
 use std::collections::BTreeSet;
 
@@ -8,32 +8,33 @@ use vulpes_model::{ModelConfig, parameter_specs};
 
 use crate::error::{Error, Result};
 
-/// How many names an error lists.
+/// The number of names that an error lists.
 const N_NAMED: usize = 8;
 
-/// A glob over parameters' names: `*` stands for any characters, `?` for one, `[ab]` for one of some.
+/// A glob over parameters' names: `*` matches any characters, `?` one, `[ab]` one of a set.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// Returns a description of what is wrong.
 pub fn glob(pattern: &str) -> std::result::Result<Pattern, String> {
     Pattern::new(pattern).map_err(|error| format!("{} at character {}", error.msg, error.pos + 1))
 }
 
-/// The parameters of `model` that `patterns` keep as they are.
+/// The parameters of `model` that `patterns` freeze.
 ///
-/// A pattern is tried on a parameter's own name and on the name that it has in the model's folder, so that
-/// `blocks.0.*` and `transformer.h.0.*` mean the same. Where a folder stores several parameters as one tensor, its name
-/// means all of them.
+/// A pattern is matched against a parameter's name and its name in the model's folder, so that `blocks.0.*` and
+/// `transformer.h.0.*` are equivalent. If a folder stores several parameters as one tensor, its name stands for all of
+/// them.
 ///
 /// # Errors
-/// [`Error::Freeze`] for a pattern that names no parameter, and where nothing is left to train.
+/// Returns [`Error::Freeze`] if a pattern matches no parameter, or nothing is left to train.
 pub fn frozen(patterns: &[String], model: &ModelConfig) -> Result<BTreeSet<String>> {
     let stored = stored_names(model);
     let mut frozen = BTreeSet::new();
     let mut unused = Vec::new();
     for pattern in patterns {
-        let matcher = glob(pattern)
-            .map_err(|words| Error::Freeze(format!("has {pattern:?}, which is no glob: {words}")))?;
+        let matcher = glob(pattern).map_err(|message| {
+            Error::Freeze(format!("has {pattern:?}, which is not a valid glob: {message}"))
+        })?;
         let named = stored.iter().filter(|(ours, theirs)| matcher.matches(ours) || matcher.matches(theirs));
         let named: Vec<String> = named.map(|(ours, _)| ours.clone()).collect();
         if named.is_empty() {
@@ -51,7 +52,7 @@ pub fn frozen(patterns: &[String], model: &ModelConfig) -> Result<BTreeSet<Strin
             String::new()
         };
         return Err(Error::Freeze(format!(
-            "names no parameter with {}; there are {}{more}",
+            "matches no parameter with {}; there are {}{more}",
             unused.join(", "),
             names.join(", ")
         )));
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn globs_name_parameters_by_either_name() {
+    fn globs_match_either_name_of_a_parameter() {
         let embedding = of(&["embedding.*"]).unwrap();
         assert_eq!(
             embedding,
@@ -89,16 +90,16 @@ mod tests {
                 .iter()
                 .eq(["key", "query", "value"].map(|name| format!("blocks.3.attention.{name}.bias")).iter())
         );
-        assert_eq!(of(&["blocks.1.*"]).unwrap().len(), 16, "blocks 10 and 11 are others");
+        assert_eq!(of(&["blocks.1.*"]).unwrap().len(), 16, "blocks 10 and 11 don't match");
         assert_eq!(of(&["blocks.?.*.norm.weight"]).unwrap().len(), 20);
         assert_eq!(of(&[]).unwrap().len(), 0);
     }
 
     #[test]
-    fn a_glob_without_a_parameter_and_a_model_without_training_are_refused() {
+    fn unmatched_globs_and_fully_frozen_models_are_refused() {
         let error = of(&["embedding.*", "lm_head.weight", "nothing*"]).unwrap_err().to_string();
         assert!(error.contains("with \"lm_head.weight\", \"nothing*\"; there are blocks.0."), "{error}");
         assert!(of(&["*"]).unwrap_err().to_string().contains("no parameter to train"));
-        assert!(of(&["blocks.[.weight"]).unwrap_err().to_string().contains("is no glob"));
+        assert!(of(&["blocks.[.weight"]).unwrap_err().to_string().contains("is not a valid glob"));
     }
 }

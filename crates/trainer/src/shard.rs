@@ -1,16 +1,16 @@
-//! Shards of a step's rows: who runs them, which rows they are, and what runs through them.
+//! Shards of a step's rows: their threads, their rows, and their forward passes.
 
 use std::ops::Range;
 
 use candle_core::Device;
 use rayon::ThreadPool;
 use vulpes_data::Batch;
-use vulpes_model::{Input, Run, Transformer};
+use vulpes_model::{Input, Model, Pass};
 use vulpes_ops::threads::{Precision, with_kernel_threads, with_precision};
 use vulpes_ops::{CrossEntropyOptions, Gradients, backward, forward_for};
 use vulpes_random::Key;
 
-/// Who does the work of a step's shards.
+/// The threads that run a step's shards.
 pub(crate) struct Workers<'a> {
     pub(crate) pool: Option<&'a ThreadPool>,
     pub(crate) kernel_threads: usize,
@@ -19,10 +19,11 @@ pub(crate) struct Workers<'a> {
 }
 
 impl Workers<'_> {
-    /// What `work` makes of each shard's number and gradients, each shard on one thread, in the order of the shards.
+    /// Applies `work` to each shard's index and gradients, each on one thread; returns the results in the order of the
+    /// shards.
     ///
     /// # Errors
-    /// The first error, in that order.
+    /// Returns the first error in that order.
     pub(crate) fn on_each<T: Send>(
         &self,
         shards: &mut [Gradients],
@@ -45,33 +46,52 @@ impl Workers<'_> {
         found.into_iter().flatten().collect()
     }
 
-    /// Does `work` where no shard runs, on all threads.
+    /// Does `work` on all threads, while no shard runs.
     pub(crate) fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
         with_kernel_threads(self.n_threads, work)
     }
 }
 
-/// What is the same for all shards of a step.
-pub(crate) struct Shard<'a> {
-    pub(crate) transformer: &'a Transformer,
+/// What all shards of a step share.
+pub(crate) struct Shard<'a, M> {
+    pub(crate) model: &'a M,
     pub(crate) options: CrossEntropyOptions,
     pub(crate) dropout: Key,
-    /// Whether the inside of blocks is computed again in the backward pass.
+    /// Whether the activations of blocks are recomputed in the backward pass.
     pub(crate) recompute: bool,
-    /// The number of the step's first row: dropout is keyed by the row of the step, so that no two shards draw the same
-    /// masks.
+    /// The index of the first row: dropout is keyed by the row of the step, so no two shards draw the same masks.
     pub(crate) first_row: u64,
-    pub(crate) n_targets: usize,
+    pub(crate) divisor: Divisor,
 }
 
-impl Shard<'_> {
-    /// How the rows of `part` are run: with dropout masks that are theirs however the step is cut.
-    pub(crate) fn training(&self, part: &Batch) -> Run<'static> {
-        let run = Run::training(self.dropout.clone(), part.first_row - self.first_row);
-        run.with_recompute(self.recompute)
+/// The divisor of a step's losses.
+#[derive(Clone, Copy, Debug)]
+pub struct Divisor {
+    pub(crate) n_targets: usize,
+    /// The total weight of the targets: their number, or the sum of their labels' weights.
+    pub(crate) weight: f64,
+}
+
+impl Divisor {
+    pub(crate) fn of(batches: &[Batch], class_weights: &[f64]) -> Self {
+        let n_targets = batches.iter().map(Batch::n_targets).sum();
+        if class_weights.is_empty() {
+            return Self { n_targets, weight: n_targets as f64 };
+        }
+        let of = |target: &i64| usize::try_from(*target).ok().and_then(|label| class_weights.get(label));
+        let all = batches.iter().flat_map(|batch| batch.targets.iter());
+        Self { n_targets, weight: all.filter_map(of).sum::<f64>().max(f64::MIN_POSITIVE) }
+    }
+}
+
+impl<M: Model> Shard<'_, M> {
+    /// The training pass of the rows of `part`, with dropout masks that don't depend on how the step is cut.
+    pub(crate) fn training(&self, part: &Batch) -> Pass<'static> {
+        let pass = Pass::training(self.dropout.clone(), part.first_row - self.first_row);
+        pass.with_recompute(self.recompute)
     }
 
-    /// Runs shard `index` of the `n` of a micro-batch; the sum of its losses.
+    /// Runs shard `index` of the `n` of a micro-batch; returns the sum of its losses.
     pub(crate) fn run(
         &self,
         batch: &Batch,
@@ -83,30 +103,28 @@ impl Shard<'_> {
         if part.n_targets() == 0 {
             return Ok(0.0);
         }
-        let input = input(&part, self.transformer.device())?;
-        let mut run = self.training(&part);
-        let scale = 1.0 / self.n_targets as f64;
+        let input = input(&part, &self.model.device())?;
+        let mut pass = self.training(&part);
+        let scale = 1.0 / self.divisor.weight;
         let loss = forward_for(gradients, scale, || {
-            let hidden = self.transformer.forward(&input, &mut run)?;
-            let hidden = self.transformer.read_by_head(&hidden, &input)?;
-            self.transformer.loss(&hidden, &part.targets, &self.options, &run)
+            self.model.loss_on(&input, &part.targets, &self.options, &mut pass)
         })?;
         backward(&loss.sum.affine(scale, 0.0)?, gradients)?;
         scalar(&loss.sum)
     }
 }
 
-/// The rows of shard `index` of `n`: as even as can be, the larger ones first.
+/// The rows of shard `index` of `n`: as even as possible, the larger ones first.
 pub(crate) fn shard_rows(rows: usize, index: usize, n: usize) -> Range<usize> {
     let (each, more) = (rows / n, rows % n);
     let start = index * each + index.min(more);
     start..start + each + usize::from(index < more)
 }
 
-/// A batch as the model reads it.
+/// Converts a batch to the model's input.
 ///
 /// # Errors
-/// When the device has no room.
+/// Returns an error if the device has no memory left.
 pub(crate) fn input(batch: &Batch, device: &Device) -> candle_core::Result<Input> {
     let mut input = Input::new(&batch.ids, batch.rows, device)?;
     if let Some(positions) = &batch.positions {
@@ -115,8 +133,8 @@ pub(crate) fn input(batch: &Batch, device: &Device) -> candle_core::Result<Input
     if let Some(types) = &batch.token_types {
         input = input.with_token_types(types)?;
     }
-    if let Some(keep) = &batch.keep {
-        input = input.with_keep(keep.clone());
+    if let Some(keep) = &batch.padding_mask {
+        input = input.with_padding_mask(keep.clone());
     }
     if let Some(segments) = &batch.segments {
         input = input.with_segments(segments.clone());

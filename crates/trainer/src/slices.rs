@@ -1,11 +1,10 @@
-//! Which numbers of the parameters, and of what an optimizer keeps of them, belong to which process, and what passes
-//! between the processes at a step.
+//! The slices of parameters and optimizer state that each process owns, and their exchange.
 //!
-//! The trained parameters, one after the other, are one row of numbers ([`Flat`]); each process owns a slice of it. It
-//! gets the gradients of its slice summed up, updates the parameters there, and hands them round. The rules of the
-//! optimizer know nothing of it: they get parts of tensors.
+//! The trained parameters, concatenated, are one flat row ([`Flat`]); each process owns a slice of it. It receives the
+//! summed gradients of its slice, updates the parameters there, and broadcasts them. The optimizer's rules only see
+//! parts of tensors.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor, Var, WithDType};
@@ -15,12 +14,12 @@ use vulpes_ops::{Flat, Gradients, sum_nodes};
 
 use crate::error::{Error, Result};
 
-/// How a process's report of a step begins: with what it has made, …
+/// The first byte of a process's report of a step: results follow, …
 const MADE: u8 = 0;
-/// … or with the words of its failure.
+/// … or an error message.
 const FAILED: u8 = 1;
 
-/// What a process has made of a step by itself.
+/// A process's own results of a step.
 pub(crate) struct Made {
     /// The sum of the losses of each of its leaves.
     pub(crate) losses: Vec<f64>,
@@ -28,21 +27,21 @@ pub(crate) struct Made {
     pub(crate) nodes: Vec<(Range<usize>, Gradients)>,
 }
 
-/// What all processes have made of a step.
+/// The results of all processes of a step.
 pub(crate) struct Report {
     /// The sum of the losses of each leaf.
     pub(crate) losses: Vec<f64>,
-    /// Whether each parameter was reached, on any of them.
+    /// Whether a gradient reached each parameter, on any process.
     pub(crate) reached: Vec<bool>,
 }
 
 /// The slices of all processes.
 pub(crate) struct Slices {
     processes: Processes,
-    /// The parameters, by the memory that the model computes with.
+    /// The parameters, sharing memory with the model.
     row: Flat,
     dtype: DType,
-    /// The place of each parameter in the row.
+    /// The index of each parameter in the row.
     index: HashMap<String, usize>,
     /// Where the row may be cut.
     cuts: Vec<usize>,
@@ -50,14 +49,24 @@ pub(crate) struct Slices {
 }
 
 impl Slices {
-    /// The slices of these parameters, cut at the blocks in which norms are summed.
+    /// The slices of these parameters, cut at the blocks in which norms are summed, but not inside an `undivided`
+    /// parameter.
     ///
     /// # Errors
-    /// Where a parameter isn't contiguous.
-    pub(crate) fn new(processes: &Processes, parameters: &[(String, Var)]) -> Result<Self> {
+    /// Returns an error if a parameter isn't contiguous.
+    pub(crate) fn new(
+        processes: &Processes,
+        parameters: &[(String, Var)],
+        undivided: &BTreeSet<String>,
+    ) -> Result<Self> {
         let row = Flat::new(parameters.iter().map(|(_, var)| var.as_tensor()))?;
         let cuts = row.cuts();
-        let of_each = slices(&cuts, processes.size());
+        let is_between = |cut: &usize| {
+            let at = row.starts().partition_point(|start| start <= cut).saturating_sub(1);
+            row.starts()[at] == *cut || parameters.get(at).is_none_or(|(name, _)| !undivided.contains(name))
+        };
+        let between: Vec<usize> = cuts.iter().copied().filter(is_between).collect();
+        let of_each = slices(&between, processes.size());
         let dtype = parameters.first().map_or(DType::F32, |(_, var)| var.dtype());
         let index = parameters.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
         Ok(Self { processes: processes.clone(), row, dtype, index, cuts, of_each })
@@ -75,10 +84,10 @@ impl Slices {
         slice.start.clamp(begin, end) - begin..slice.end.clamp(begin, end) - begin
     }
 
-    /// What all processes have made of a step, where none has failed.
+    /// Exchanges the results of all processes of a step.
     ///
     /// # Errors
-    /// The failure of one of them, on each.
+    /// Returns the failure of one process, on all of them.
     pub(crate) fn report(&self, made: Result<Made>) -> Result<(Made, Report)> {
         if self.processes.is_alone() {
             let made = made?;
@@ -100,8 +109,8 @@ impl Slices {
         let mut losses = Vec::new();
         for (rank, said) in self.processes.gather(&own)?.iter().enumerate() {
             let Some((MADE, said)) = said.split_first().map(|(how, said)| (*how, said)) else {
-                let words = String::from_utf8_lossy(said.get(1..).unwrap_or_default()).into_owned();
-                return Err(Error::Process { rank, size: self.processes.size(), words });
+                let message = String::from_utf8_lossy(said.get(1..).unwrap_or_default()).into_owned();
+                return Err(Error::Process { rank, size: self.processes.size(), message });
             };
             let (any, numbers) = said.split_at(reached.len().min(said.len()));
             reached.iter_mut().zip(any).for_each(|(any, said)| *any |= said);
@@ -110,11 +119,11 @@ impl Slices {
         Ok((made?, Report { losses, reached: reached.into_iter().map(|any| any > 0).collect() }))
     }
 
-    /// Adds up the nodes of all processes: the norm of the sum, the gradients that hold it in this process's slice, and
-    /// those that are no longer needed. `reached` says which parameters were reached on any of several processes.
+    /// Sums the nodes of all processes; returns the norm of the sum, the gradients with this process's slice of it, and
+    /// the buffers no longer needed. `reached` marks the parameters that a gradient reached on any process.
     ///
     /// # Errors
-    /// When a process has ended, and those of the device.
+    /// Returns an error if a process has ended, or a device operation fails.
     pub(crate) fn sum(
         &self,
         n_leaves: usize,
@@ -150,12 +159,12 @@ impl Slices {
         Ok(sum(&self.processes, plan, &mut rows)?)
     }
 
-    /// The norm of a row of which each process has its slice.
+    /// The norm of a row that is distributed over the processes.
     fn norm(&self, row: &Flat) -> Result<f64> {
         let own = row.squares(self.of_each[self.processes.rank()].clone())?;
         let joined = self.processes.join(&own)?;
         let mut rest = joined.as_slice();
-        // Slices don't lie in the order of the ranks.
+        // Slices aren't in the order of the ranks.
         let mut of_slices: Vec<(usize, &[f64])> = Vec::new();
         for slice in &self.of_each {
             let n_blocks = self.cuts.partition_point(|cut| *cut < slice.end)
@@ -170,10 +179,10 @@ impl Slices {
         Ok(row.norm(&squares))
     }
 
-    /// Names that any process says, in the order of the parameters: each looks at its own slice.
+    /// The union of the names of all processes, in the order of the parameters.
     ///
     /// # Errors
-    /// When a process has ended.
+    /// Returns an error if a process has ended.
     pub(crate) fn any_of(&self, names: &[String]) -> Result<Vec<String>> {
         let mut counts = vec![0u64; self.index.len()];
         names.iter().filter_map(|name| self.index.get(name)).for_each(|at| counts[*at] += 1);
@@ -184,10 +193,10 @@ impl Slices {
         Ok(named.into_iter().map(|(_, name)| name.clone()).collect())
     }
 
-    /// Hands round the updated parameters.
+    /// Broadcasts the updated parameters.
     ///
     /// # Errors
-    /// When a process has ended, and those of the device.
+    /// Returns an error if a process has ended, or a device operation fails.
     pub(crate) fn share(&self) -> Result<()> {
         if self.processes.is_alone() {
             return Ok(());
@@ -199,11 +208,11 @@ impl Slices {
         Ok(())
     }
 
-    /// A whole tensor of `dtype` beside the parameter of that name, of which each process has the part that goes with its slice: on
-    /// the first process; none on the others.
+    /// Collects the complete state tensor of a parameter in `dtype`, of which each process has its slice: on the first
+    /// process; `None` on the others.
     ///
     /// # Errors
-    /// When a process has ended, and those of the device.
+    /// Returns an error if a process has ended, or a device operation fails.
     pub(crate) fn collect(
         &self,
         name: &str,
@@ -242,7 +251,7 @@ impl Slices {
     }
 }
 
-/// A row of tensors as what is summed and sent.
+/// A row of tensors for sums and messages.
 struct Row<'a>(&'a Flat);
 
 impl<T: Number + WithDType> Numbers<T> for Row<'_> {

@@ -1,4 +1,4 @@
-//! What a training must know to go on as if it had never stopped, beside the tensors.
+//! The state of a training besides its tensors: counters, cursor and digests.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,19 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use vulpes_data::Cursor;
 
+use crate::schedule::Cooldown;
 use crate::spike::SpikeMean;
 
-/// The format of [`State`]: what this version writes.
+/// The format version of [`State`].
 const FORMAT: u32 = 1;
 
 /// Counters, the data's cursor, and digests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// The format's number.
+    /// The format version.
     pub format: u32,
-    /// Optimizer steps done, skipped ones counted.
+    /// Completed optimizer steps, skipped ones included.
     pub step: u64,
     /// The next row of the training set.
     pub cursor: Cursor,
@@ -25,21 +26,27 @@ pub struct State {
     pub tokens: u64,
     /// Updates that the optimizer has applied.
     pub updates: u64,
-    /// Steps whose update was dropped because the loss leapt.
+    /// Steps whose update was dropped because the loss spiked.
     pub skipped_steps: u64,
-    /// The running mean that a leap is told by.
+    /// The running mean that detects spikes.
     pub spike: SpikeMean,
-    /// The validation loss at this very step, where it was evaluated.
+    /// The validation loss at this step, if evaluated.
     pub val_loss: Option<f64>,
-    /// The best validation loss so far, and its step.
+    /// The best validation loss so far, or the best of the run's metric, and its step.
     pub best: Option<Best>,
+    /// Evaluations since the best one.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub since_best: u64,
+    /// The cooldown of a run without a fixed number of steps, once decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooldown: Option<Cooldown>,
     /// BLAKE3 digest of the corpus's sizes and of rows from all over it.
     pub data: String,
     /// A chain of BLAKE3 digests over the losses and gradient norms of all steps so far.
     pub losses: String,
     /// BLAKE3 digest of parameters, optimizer state, cursor, counters and the chain of losses.
     pub digest: String,
-    /// Seconds of work so far; no part of the digest.
+    /// Seconds of work so far; not part of the digest.
     pub elapsed_secs: f64,
 }
 
@@ -51,6 +58,13 @@ pub struct Best {
     pub step: u64,
     /// The loss.
     pub val_loss: f64,
+    /// The value of the run's metric, if that isn't the loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+}
+
+fn is_none_yet(count: &u64) -> bool {
+    *count == 0
 }
 
 impl State {
@@ -66,6 +80,8 @@ impl State {
             spike: SpikeMean::default(),
             val_loss: None,
             best: None,
+            since_best: 0,
+            cooldown: None,
             data: String::new(),
             losses: blake3::hash(b"vulpes losses").to_hex().to_string(),
             digest: String::new(),
@@ -83,10 +99,10 @@ impl State {
         self.losses = hasher.finalize().to_hex().to_string();
     }
 
-    /// The digest of the whole state: `tensors` are the parameters and the optimizer's, by name.
+    /// The digest of the complete state: `tensors` are the parameters and the optimizer's, by name.
     ///
     /// # Errors
-    /// When a tensor can't be read back from its device.
+    /// Returns an error if a tensor can't be read back from its device.
     pub fn digest_with(&self, tensors: &BTreeMap<String, Tensor>) -> candle_core::Result<String> {
         let mut hasher = blake3::Hasher::new();
         for (name, tensor) in tensors {
@@ -111,12 +127,18 @@ impl State {
         ] {
             hasher.update(&number.to_le_bytes());
         }
+        if let Some(Cooldown { from, last }) = self.cooldown {
+            hasher.update(&from.to_le_bytes()).update(&last.to_le_bytes());
+        }
         hasher.update(self.losses.as_bytes());
         Ok(hasher.finalize().to_hex().to_string())
     }
 }
 
-/// Feeds a tensor's numbers, as their little-endian bits.
+/// Elements of a tensor hashed at a time.
+const AT_ONCE: usize = 1 << 18;
+
+/// Hashes a tensor's elements as little-endian bytes.
 fn update(hasher: &mut blake3::Hasher, tensor: &Tensor) -> candle_core::Result<()> {
     let flat = tensor.to_device(&Device::Cpu)?.flatten_all()?;
     let mut buffer = Vec::with_capacity(1 << 16);
@@ -127,11 +149,15 @@ fn update(hasher: &mut blake3::Hasher, tensor: &Tensor) -> candle_core::Result<(
             buffer.clear();
         }
     };
-    match flat.dtype() {
-        DType::F64 => flat.to_vec1::<f64>()?.iter().for_each(|x| feed(&x.to_bits().to_le_bytes(), false)),
-        _ => {
-            let values = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-            values.iter().for_each(|x| feed(&x.to_bits().to_le_bytes(), false));
+    // A part at a time: a copy of a large table would take more memory than the step itself.
+    for first in (0..flat.elem_count()).step_by(AT_ONCE) {
+        let part = flat.narrow(0, first, AT_ONCE.min(flat.elem_count() - first))?;
+        match part.dtype() {
+            DType::F64 => part.to_vec1::<f64>()?.iter().for_each(|x| feed(&x.to_bits().to_le_bytes(), false)),
+            _ => {
+                let values = part.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+                values.iter().for_each(|x| feed(&x.to_bits().to_le_bytes(), false));
+            }
         }
     }
     feed(&[], true);

@@ -1,11 +1,11 @@
-//! Rounds of steps in turn, and what follows from them.
+//! Runs workers in alternating rounds and compares their times.
 
 use anyhow::Result;
 use serde::Serialize;
 
 use super::worker::{Request, Worker};
 
-/// Steps before the first that counts: allocators fill, caches warm, compilers compile.
+/// Warm-up steps: allocators fill, caches warm, compilers compile.
 const WARM_UP: usize = 3;
 
 /// One worker's times.
@@ -13,38 +13,38 @@ const WARM_UP: usize = 3;
 pub(crate) struct Timings {
     /// The worker's name.
     pub(crate) name: String,
-    /// Milliseconds a step, the median over all rounds.
+    /// Milliseconds per step, the median over all rounds.
     pub(crate) median_ms: f64,
     /// The fastest step.
     pub(crate) best_ms: f64,
     /// The median of each round, in order.
     pub(crate) rounds_ms: Vec<f64>,
-    /// The most memory that the process held.
+    /// The peak memory of the process.
     pub(crate) peak_rss_mib: f64,
 }
 
-/// All workers' times at one config; the first worker is the one that the others are held against.
+/// All workers' times with one config; the others are compared with the first worker.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Comparison {
     /// The config's name.
     pub(crate) config: String,
-    /// A worker each.
+    /// The workers' times.
     pub(crate) workers: Vec<Timings>,
     /// For each worker after the first: the first one's time divided by its, round by round (smallest, median,
     /// largest).
     pub(crate) ratios: Vec<[f64; 3]>,
-    /// Tokens that the first worker trains on, or makes, a second.
+    /// Tokens per second of the first worker.
     pub(crate) tokens_per_s: f64,
-    /// The share of the machine's measured peak that the first worker reaches: of its matrix product in training, of
-    /// its memory's bandwidth in generation.
+    /// The fraction of the machine's measured peak that the first worker reaches: of the matrix product in training, of
+    /// the memory bandwidth in generation.
     pub(crate) peak_share: f64,
 }
 
-/// Lets each worker do `request` once a round, one worker after another, for `rounds` rounds; `before` is done at the
-/// beginning of each, to measure the machine as it is then.
+/// Lets each worker do `request` once per round, one worker after another, for `rounds` rounds; `before` runs at the
+/// beginning of each, to measure the machine.
 ///
 /// # Errors
-/// When a worker fails.
+/// Returns an error if a worker fails.
 pub(crate) fn compare(
     workers: &mut [Worker],
     request: Request,
@@ -81,7 +81,7 @@ pub(crate) fn compare(
 }
 
 impl Comparison {
-    /// The same with the first worker's share taken round by round, of what the machine did at best in that round.
+    /// The same with the first worker's peak share computed per round, from the machine's peak in that round.
     pub(crate) fn of_peaks(mut self, work: f64, peaks: &[f64]) -> Self {
         let ours = self.workers.first().map(|first| first.rounds_ms.as_slice()).unwrap_or_default();
         let share = |(ms, peak): (&f64, &f64)| work / (ms / 1e3) / (peak * 1e9);
@@ -92,7 +92,7 @@ impl Comparison {
 
     /// The comparison of the first worker with the others.
     ///
-    /// `tokens` and `work` are those of one step; `peak` is the machine's most, in billions a second: operations in
+    /// `tokens` and `work` are those of one step; `peak` is the machine's, in billions per second: operations in
     /// training, bytes in generation.
     pub(crate) fn new(config: &str, workers: Vec<Timings>, tokens: usize, work: f64, peak: f64) -> Self {
         let (ours, seconds) = match workers.first() {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_taken_round_by_round() {
+    fn ratios_are_computed_per_round() {
         let workers = vec![timings("ours", &[10.0, 20.0, 30.0]), timings("peer", &[20.0, 80.0, 30.0])];
         let comparison = Comparison::new("a", workers, 100, 1e9, 100.0);
         assert_eq!(comparison.ratios, [[0.25, 0.5, 1.0]]);
@@ -147,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_a_machine_that_changes_is_taken_round_by_round() {
+    fn the_peak_share_is_computed_per_round() {
         let comparison = Comparison::new("b", vec![timings("ours", &[10.0, 20.0, 40.0])], 1, 1e9, 100.0);
-        // 100, 50 and 25 billion a second, of 125, 100 and 25.
+        // 100, 50 and 25 billion per second, of 125, 100 and 25.
         assert_eq!(comparison.of_peaks(1e9, &[125.0, 100.0, 25.0]).peak_share, 0.8);
     }
 
     #[test]
-    fn the_median_of_an_even_number_lies_between() {
+    fn the_median_of_an_even_count_is_the_mean_of_the_middle_two() {
         assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
         assert!(median(&[]).is_nan());
     }

@@ -1,4 +1,4 @@
-//! The way from text to tokens, timed beside Python's tokenizers, and what a training step waits for its rows.
+//! Times tokenizing, with Python's tokenizers for comparison, and how long a step waits for its rows.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,7 @@ use crate::ending::say;
 
 const PEER: &str = include_str!("../../peers/tokenizers_encode.py");
 
-/// Steps before the first that counts, and batches whose making is timed.
+/// Warm-up steps, and the number of batches timed.
 const WARM_UP: usize = 10;
 const N_BATCHES: u32 = 1000;
 
@@ -27,13 +27,13 @@ const N_BATCHES: u32 = 1000;
 pub(crate) struct DataBench<'a> {
     /// The config whose `[data]` names the corpus, and whose model takes the steps.
     pub(crate) config: &'a str,
-    /// Threads of every worker.
+    /// Threads per worker.
     pub(crate) threads: usize,
-    /// A Python that has the tokenizers package.
+    /// A Python with the tokenizers package.
     pub(crate) python: Option<&'a str>,
-    /// How often each worker tokenizes the corpus.
+    /// How many times each worker tokenizes the corpus.
     pub(crate) rounds: usize,
-    /// Training steps whose waiting is counted; as many as take about three seconds where nothing is said.
+    /// Training steps whose waiting is measured; by default as many as take about three seconds.
     pub(crate) steps: Option<usize>,
 }
 
@@ -51,15 +51,15 @@ struct Pass {
 pub(crate) struct Tokenizing {
     /// The worker's name.
     pub(crate) name: String,
-    /// Megabytes (of 10^6 bytes) a second, the median over all rounds.
+    /// Megabytes (10^6 bytes) per second, the median over all rounds.
     pub(crate) mb_per_s: f64,
     /// Seconds of each round, in order.
     pub(crate) rounds_s: Vec<f64>,
-    /// The most memory that a pass held.
+    /// The peak memory of a pass.
     pub(crate) peak_rss_mib: f64,
 }
 
-/// What was measured of one corpus.
+/// The measurements of one corpus.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct DataReport {
     /// The config's name.
@@ -70,28 +70,28 @@ pub(crate) struct DataReport {
     pub(crate) tokens: u64,
     /// Vulpes, and the peer if there is one.
     pub(crate) workers: Vec<Tokenizing>,
-    /// Our rate divided by the peer's, round by round: smallest, median, largest. More than 1 is ahead.
+    /// Our rate divided by the peer's per round: smallest, median, largest. Above 1 means faster.
     pub(crate) ratio: Option<[f64; 3]>,
-    /// Seconds from the second start until the corpus is ready, found in the cache.
+    /// Seconds of a second start until the corpus is ready from the cache.
     pub(crate) next_start_s: f64,
-    /// Microseconds that it takes to make one batch.
+    /// Microseconds to make one batch.
     pub(crate) batch_us: f64,
     /// Milliseconds of a training step, waiting included.
     pub(crate) step_ms: f64,
-    /// Milliseconds of it in which the step waits for its rows.
+    /// Milliseconds of it spent waiting for rows.
     pub(crate) data_wait_ms: f64,
-    /// The one divided by the other.
+    /// The fraction of the step spent waiting.
     pub(crate) data_wait_share: f64,
 }
 
-/// Tokenizes the corpus once a round by each worker in turn, every pass a process of its own and into an empty cache;
-/// then opens it from the cache, and trains on it for a while.
+/// Tokenizes the corpus once per round with each worker in turn, every pass in a separate process with an empty cache;
+/// then opens it from the cache and trains on it for a while.
 ///
 /// # Errors
-/// When the config or its corpus is wrong, a worker fails, or it counts other tokens than we do.
+/// Returns an error if the config or its corpus is wrong, a worker fails, or its token count differs from ours.
 pub(crate) fn bench_data(bench: &DataBench<'_>) -> Result<DataReport> {
     let folder = tempfile::tempdir().context("no temporary folder for the cache")?;
-    // The first opening trains the tokenizer where the config has none, and fills the cache.
+    // The first opening trains the tokenizer if the config has none, and fills the cache.
     let plan = open(bench, folder.path())?;
     let tokenizer = plan.dataset.tokenizer().context("this config has no tokenizer; --data times one")?;
     let path = folder.path().join("tokenizer.json");
@@ -100,7 +100,7 @@ pub(crate) fn bench_data(bench: &DataBench<'_>) -> Result<DataReport> {
     let mut passes: [Vec<Pass>; 2] = Default::default();
     say(&format!("{}: {} rounds on {} threads", bench.config, bench.rounds, bench.threads));
     for _ in 0..bench.rounds {
-        let mut own = again("bench").context("where this program lies is unknown")?;
+        let mut own = again("bench").context("the path of this program is unknown")?;
         own.args(["--data", "--worker", "--config", bench.config, "--tokenizer"]).arg(&path);
         passes[0].push(pass(&mut own, bench.threads)?);
         if let Some(python) = bench.python {
@@ -110,7 +110,7 @@ pub(crate) fn bench_data(bench: &DataBench<'_>) -> Result<DataReport> {
         }
     }
     if let Some(other) = passes.iter().flatten().find(|other| other.tokens != passes[0][0].tokens) {
-        bail!("{} counts {} tokens, and Vulpes {}", other.name, other.tokens, passes[0][0].tokens);
+        bail!("{} counts {} tokens, but Vulpes {}", other.name, other.tokens, passes[0][0].tokens);
     }
     let megabytes = megabytes(&plan)?;
     drop(plan);
@@ -147,10 +147,10 @@ pub(crate) fn bench_data(bench: &DataBench<'_>) -> Result<DataReport> {
     })
 }
 
-/// The worker: tokenizes the corpus of `config` by a `tokenizer.json` into an empty cache, and says how long it took.
+/// The worker: tokenizes the corpus of `config` with a `tokenizer.json` into an empty cache, and returns the time.
 ///
 /// # Errors
-/// When the config or its corpus is wrong.
+/// Returns an error if the config or its corpus is wrong.
 pub(crate) fn tokenize_once(config: &str, tokenizer: &Path) -> Result<serde_json::Value> {
     let cache = tempfile::tempdir().context("no temporary folder for the cache")?;
     let config = read(config, cache.path(), None)?;
@@ -174,7 +174,7 @@ pub(crate) fn tokenize_once(config: &str, tokenizer: &Path) -> Result<serde_json
 
 fn read(config: &str, cache: &Path, threads: Option<usize>) -> Result<RunConfig> {
     let (path, text) = vulpes_runs::find_config(Path::new(config))?;
-    // A cache that is named is used whatever the corpus's size.
+    // A named cache is used whatever the corpus's size.
     let mut overrides = vec![format!("data.cache={}", json!(cache.display().to_string()))];
     overrides.extend(threads.map(|n| format!("train.threads={n}")));
     Ok(RunConfig::parse(&path.display().to_string(), &text, &overrides)?)
@@ -196,7 +196,7 @@ fn megabytes(plan: &Plan) -> Result<f64> {
     Ok(sizes.sum::<std::io::Result<u64>>()? as f64 / 1e6)
 }
 
-/// What the peer is told: the documents of the same files, and how each is to be encoded.
+/// The peer's job: the same files and documents, and how to encode them.
 fn job(plan: &Plan, tokenizer: &Path) -> Result<serde_json::Value> {
     let (data, objective) = (&plan.config.data, &plan.config.objective);
     if !matches!(data.kind, DataKind::Text | DataKind::Jsonl | DataKind::Csv) {
@@ -209,7 +209,7 @@ fn job(plan: &Plan, tokenizer: &Path) -> Result<serde_json::Value> {
     };
     let own = plan.dataset.tokenizer().context("this config has no tokenizer; --data times one")?;
     if objective.kind() == ObjectiveKind::Contrastive {
-        bail!("--data doesn't time objective.kind = \"contrastive\", whose pairs are framed text by text");
+        bail!("--data doesn't support objective.kind = \"contrastive\"");
     }
     let classify = objective.kind() == ObjectiveKind::Classify;
     let (frame, eos) = (own.has_frame(), own.eos_id());
@@ -236,9 +236,9 @@ fn pass(command: &mut Command, threads: usize) -> Result<Pass> {
     command.env("RAYON_NUM_THREADS", threads.to_string()).stderr(std::process::Stdio::inherit());
     let output = command.output().with_context(|| format!("can't start `{program}`"))?;
     if !output.status.success() {
-        bail!("`{program}` failed (what it said stands above)");
+        bail!("`{program}` failed (see its output above)");
     }
-    serde_json::from_slice(&output.stdout).with_context(|| format!("`{program}` answered something else"))
+    serde_json::from_slice(&output.stdout).with_context(|| format!("unexpected answer from `{program}`"))
 }
 
 fn tokenizing(passes: &[Pass], megabytes: f64) -> Tokenizing {
@@ -253,7 +253,7 @@ fn tokenizing(passes: &[Pass], megabytes: f64) -> Tokenizing {
     }
 }
 
-/// Trains as `train` does; milliseconds of a step, and how many of them it waits for its rows.
+/// Trains as `train` does; returns the milliseconds per step, and those spent waiting for rows.
 fn waits(plan: &Plan, steps: Option<usize>) -> Result<(f64, f64)> {
     let mut session = Session::start(plan)?.0;
     let train = &plan.config.train;
@@ -263,10 +263,8 @@ fn waits(plan: &Plan, steps: Option<usize>) -> Result<(f64, f64)> {
         let start = Instant::now();
         let micro = (0..train.accumulate).map(|_| batches.next_batch()).collect::<Result<Vec<_>, _>>()?;
         let waited = start.elapsed().as_secs_f64();
-        match session.training.advance(&micro)? {
-            Ok(_) => Ok((start.elapsed().as_secs_f64(), waited)),
-            Err(failed) => bail!("{}", failed.words),
-        }
+        session.training.advance(&micro)?;
+        Ok((start.elapsed().as_secs_f64(), waited))
     };
     let mut last = 0.0;
     for _ in 0..WARM_UP {
@@ -281,10 +279,10 @@ fn waits(plan: &Plan, steps: Option<usize>) -> Result<(f64, f64)> {
     Ok((took * 1e3 / n as f64, waited * 1e3 / n as f64))
 }
 
-/// A Markdown table, a row a worker and corpus, and under it what a start and a step wait for.
+/// A Markdown table with a row per worker and corpus, followed by the waiting times of a start and a step.
 pub(crate) fn data_table(reports: &[DataReport]) -> String {
     let mut out =
-        String::from("| corpus | worker | MB/s | seconds a round | ours to its (min–max) | peak MiB |\n");
+        String::from("| corpus | worker | MB/s | seconds per round | ours ÷ theirs (min–max) | peak MiB |\n");
     out += "|---|---|--:|---|---|--:|\n";
     for report in reports {
         for (number, worker) in report.workers.iter().enumerate() {
@@ -305,7 +303,8 @@ pub(crate) fn data_table(reports: &[DataReport]) -> String {
     }
     for report in reports {
         out += &format!(
-            "{}: the next start takes {:.0} ms; a batch {:.0} µs to make; a step waits {:.3} of {:.2} ms for it ({:.3} %).\n",
+            "{}: the next start takes {:.0} ms; making a batch takes {:.0} µs; a step waits {:.3} of {:.2} ms for \
+             it ({:.3} %).\n",
             report.config,
             report.next_start_s * 1e3,
             report.batch_us,

@@ -1,11 +1,12 @@
-//! What this machine can do: its matrix product at best, and the memory that this process has held.
+//! Measures this machine: peak matrix product and memory bandwidth, and the process's peak memory.
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 use vulpes_ops::decode::matvec_no_grad;
+use vulpes_ops::threads::with_kernel_threads;
 
-/// What the processor calls itself, where the system says it.
+/// The processor's name, if the system reports it.
 pub(crate) fn processor() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |name: &str| {
@@ -23,14 +24,14 @@ pub(crate) fn processor() -> String {
 /// The best rate of a large float32 matrix product on this machine.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct MatrixPeak {
-    /// Billions of floating-point operations a second, all threads together.
+    /// Billions of floating-point operations per second, all threads together.
     pub(crate) gflops: f64,
     /// The threads that it was measured on.
     pub(crate) threads: usize,
 }
 
-/// Measures the product of two matrices, the best of several: 1024 × 1024 on `threads` threads of the CPU at once, or
-/// 4096 × 4096 on another device.
+/// Measures the product of two matrices, best of several: 1024 × 1024 on `threads` threads of the CPU at once, or 4096
+/// × 4096 on another device.
 ///
 /// # Errors
 /// Returns an error if a thread can't be started or the device can't be used.
@@ -50,7 +51,7 @@ pub(crate) fn matrix_peak(threads: usize, device: &Device) -> Result<MatrixPeak>
         Ok(2.0 * (n as f64).powi(3) / best / 1e9)
     };
     let rates = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(|| with_kernel_threads(1, one))).collect();
         all.into_iter()
             .map(|thread| thread.join().ok().context("the measuring thread failed")?)
             .collect::<Result<Vec<_>>>()
@@ -61,14 +62,14 @@ pub(crate) fn matrix_peak(threads: usize, device: &Device) -> Result<MatrixPeak>
 /// The best rate at which this machine's threads read memory.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct MemoryPeak {
-    /// Billions of bytes a second, all threads together.
+    /// Billions of bytes per second, all threads together.
     pub(crate) gb_per_s: f64,
     /// The threads that it was measured on.
     pub(crate) threads: usize,
 }
 
-/// Measures a matrix of 512 MiB, more than any cache holds, times a vector, the best of several, on `threads` threads at
-/// once: each number is read once, one after the other, and nothing else is waited for.
+/// Measures a matrix of 512 MiB, more than any cache holds, times a vector, best of several, on `threads` threads at
+/// once: each element is read once, in order.
 pub(crate) fn memory_peak(threads: usize) -> MemoryPeak {
     const ROUNDS: usize = 6;
     const WIDTH: usize = 4096;
@@ -81,7 +82,7 @@ pub(crate) fn memory_peak(threads: usize) -> MemoryPeak {
         std::thread::scope(|scope| {
             for (part, out) in numbers.chunks(rows * WIDTH).zip(out.chunks_mut(rows)) {
                 let x = &x;
-                scope.spawn(move || matvec_no_grad(part, x, None, out));
+                scope.spawn(move || with_kernel_threads(1, || matvec_no_grad(part, x, None, out)));
             }
         });
         best = best.min(start.elapsed().as_secs_f64());
@@ -89,14 +90,14 @@ pub(crate) fn memory_peak(threads: usize) -> MemoryPeak {
     MemoryPeak { gb_per_s: (numbers.len() * 4) as f64 / best / 1e9, threads }
 }
 
-/// The most memory that this process has held, in MiB, as the kernel counts it.
+/// The peak resident memory of this process in MiB.
 pub(crate) fn peak_rss_mib() -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")
-        .context("the peak memory is read from /proc, which only Linux has")?;
+        .context("the peak memory is read from /proc, which exists on Linux only")?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .context("/proc/self/status has no VmHWM")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse().context("VmHWM is no number")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse().context("VmHWM is not a number")?;
     Ok(kib / 1024.0)
 }

@@ -1,4 +1,4 @@
-//! Steps that several processes share: their time, and what sharing takes.
+//! Times steps shared by several processes, and the cost of sharing.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -16,48 +16,48 @@ use crate::ending::say;
 pub(crate) struct ProcessesBench<'a> {
     /// Each number of processes.
     pub(crate) processes: &'a [usize],
-    /// What starts several.
+    /// The launcher.
     pub(crate) launcher: &'a str,
     /// Threads of all processes together; each has at least one.
     pub(crate) threads: usize,
-    /// Steps a round.
+    /// Steps per round.
     pub(crate) steps: Option<usize>,
     /// Rounds.
     pub(crate) rounds: usize,
-    /// What the steps compute in.
+    /// The dtype of the steps.
     pub(crate) dtype: Option<&'a str>,
 }
 
-/// What was found of one config.
+/// The results of one config.
 #[derive(Serialize)]
 pub(crate) struct ProcessesReport {
     config: String,
     shards: usize,
-    /// One a number of processes.
+    /// One per number of processes.
     numbers: Vec<OfNumber>,
 }
 
-/// What was found of one number of processes.
+/// The results of one number of processes.
 #[derive(Serialize)]
 struct OfNumber {
     processes: usize,
     threads_each: usize,
     #[serde(flatten)]
     timings: Timings,
-    /// The first number's time divided by this one's, round by round: smallest, median, largest.
+    /// The first number's time divided by this one's per round: smallest, median, largest.
     rate: [f64; 3],
-    /// Of the first process.
+    /// The cost of sharing, of the first process.
     shared: Shared,
 }
 
-/// Times the steps of a config by each number of processes, one after another in each round.
+/// Times the steps of a config with each number of processes, one after another in each round.
 ///
 /// # Errors
-/// When the launcher isn't there, the program was built without MPI, or a step fails.
+/// Returns an error if the launcher doesn't exist, the program was built without MPI, or a step fails.
 pub(crate) fn bench_processes(config: &str, bench: &ProcessesBench<'_>) -> Result<ProcessesReport> {
     let most = bench.processes.iter().copied().max().unwrap_or(1).max(1);
     let sizes = StepBench::sizes(config, bench.dtype)?;
-    // All do the same step: cut into as many parts as the most processes need.
+    // All do the same step: cut into as many parts as the largest number of processes needs.
     let shards = sizes.n_leaves().max(most);
     let mut workers = Vec::new();
     for &n in bench.processes {
@@ -93,9 +93,9 @@ fn threads_each(processes: usize, threads: usize) -> usize {
     (threads / processes.max(1)).max(1)
 }
 
-/// A worker that is `n` processes.
+/// The command of a worker of `n` processes.
 fn command(config: &str, n: usize, shards: usize, bench: &ProcessesBench<'_>) -> Result<Command> {
-    let ours = again("bench").context("where this program lies is unknown")?;
+    let ours = again("bench").context("the path of this program is unknown")?;
     let mut command = match n {
         1 => ours,
         n => {
@@ -115,7 +115,7 @@ fn command(config: &str, n: usize, shards: usize, bench: &ProcessesBench<'_>) ->
 pub(crate) fn processes_table(report: &ProcessesReport) -> String {
     let mut text = format!("{}, {} shards\n\n", report.config, report.shards);
     text.push_str(
-        "| processes × threads | median ms | rate to the first (min–max) | sent, MiB | messages | in exchanges, ms | optimizer, MiB | peak, MiB |\n\
+        "| processes × threads | median ms | rate relative to the first (min–max) | sent, MiB | messages | in exchanges, ms | optimizer, MiB | peak, MiB |\n\
          |---|--:|---|--:|--:|--:|--:|--:|\n",
     );
     for OfNumber { processes, threads_each, timings, rate: [least, median, most], shared } in &report.numbers

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use super::compare::Comparison;
 use super::machine::{MatrixPeak, MemoryPeak, processor};
 
-/// A Markdown table, a row a worker and config; ratios are ours divided by the worker's, so below 1 is ahead.
+/// A Markdown table with a row per worker and config; ratios are ours divided by the worker's: below 1 means faster.
 pub(crate) fn table(comparisons: &[Comparison], peak: &MatrixPeak) -> String {
     let best = format!(
-        "{}; float32 matrix product at best: {:.0} GFLOP/s on {} threads.",
+        "{}; peak float32 matrix product: {:.0} GFLOP/s on {} threads.",
         processor(),
         peak.gflops,
         peak.threads
@@ -16,10 +16,10 @@ pub(crate) fn table(comparisons: &[Comparison], peak: &MatrixPeak) -> String {
     format!("{}\n{best}\n", rows(comparisons))
 }
 
-/// The same for generation: milliseconds are those of a token, the peak is the memory's.
+/// The same for generation: milliseconds are per token, the peak is the memory bandwidth.
 pub(crate) fn generation_table(comparisons: &[Comparison], peak: &MemoryPeak) -> String {
     let best = format!(
-        "{}; reading memory at best: {:.1} GB/s on {} threads.",
+        "{}; peak memory bandwidth: {:.1} GB/s on {} threads.",
         processor(),
         peak.gb_per_s,
         peak.threads

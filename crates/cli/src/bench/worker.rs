@@ -1,4 +1,4 @@
-//! A process that runs steps on request: Vulpes itself, Vulpes on its plain operations, or a peer.
+//! Worker processes that run steps on request: Vulpes, Vulpes on plain operations, or a peer.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -7,41 +7,41 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use vulpes_collective::Processes;
 
-/// What a worker is asked to time.
+/// A request to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// That many training steps.
+    /// Time this many training steps.
     Step(usize),
-    /// That many tokens, one at a time, greedily, from a cache.
+    /// Time generating this many tokens, one at a time, greedily, with a KV cache.
     Generate(usize),
 }
 
-/// What a worker answers.
+/// A worker's answer.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
     /// Milliseconds of each step.
     ms: Vec<f64>,
-    /// The most memory that the process has held, in MiB.
+    /// The peak memory of the process in MiB.
     peak_rss_mib: f64,
-    /// Where several processes shared the steps: what the first one sent.
+    /// The cost of sharing of the first process, if several shared the steps.
     #[serde(default)]
     shared: Option<Shared>,
 }
 
-/// What sharing a step takes of one process.
+/// The cost of sharing a step for one process.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Shared {
-    /// MiB that it sends a step.
+    /// MiB sent per step.
     pub(crate) sent_mib: f64,
-    /// Exchanges a step.
+    /// Exchanges per step.
     pub(crate) messages: f64,
-    /// Milliseconds a step in exchanges: sending, receiving, and waiting for the others.
+    /// Milliseconds per step in exchanges: sending, receiving, and waiting for the others.
     pub(crate) exchange_ms: f64,
-    /// MiB of the optimizer's state that it keeps.
+    /// MiB of optimizer state that it keeps.
     pub(crate) optimizer_mib: f64,
 }
 
-/// How a worker introduces itself.
+/// A worker's first message.
 #[derive(Debug, Serialize, Deserialize)]
 struct Hello {
     name: String,
@@ -57,10 +57,10 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts `command` and waits until it says its name, to which `suffix` is added.
+    /// Starts `command` and waits for its name, to which `suffix` is added.
     ///
     /// # Errors
-    /// When the program can't be started, or ends before it has said anything.
+    /// Returns an error if the program can't be started, or ends before its first message.
     pub(crate) fn start(command: &mut Command, suffix: &str) -> Result<Self> {
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = command
@@ -76,15 +76,15 @@ impl Worker {
         Ok(worker)
     }
 
-    /// What the worker calls itself.
+    /// The worker's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Has `request` done; milliseconds of each step, and the process's peak memory in MiB.
+    /// Sends `request`; returns the milliseconds of each step, and the process's peak memory in MiB.
     ///
     /// # Errors
-    /// When the worker ends or answers something else.
+    /// Returns an error if the worker ends or gives an unexpected answer.
     pub(crate) fn ask(&mut self, request: Request) -> Result<(Vec<f64>, f64)> {
         let line = match request {
             Request::Step(n) => format!("step {n}"),
@@ -97,7 +97,7 @@ impl Worker {
         Ok((answer.ms, answer.peak_rss_mib))
     }
 
-    /// What sharing the steps took that were last asked for, where several processes did.
+    /// The cost of sharing the last requested steps, if several processes did.
     pub(crate) fn shared(&self) -> Option<Shared> {
         self.shared
     }
@@ -105,7 +105,7 @@ impl Worker {
     fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         if self.answers.read_line(&mut line)? == 0 {
-            bail!("{} ended before it answered (what it said on stderr stands above)", self.name);
+            bail!("{} ended before it answered (see its output above)", self.name);
         }
         Ok(line)
     }
@@ -113,20 +113,20 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // A worker ends when its standard input closes; one that doesn't is ended.
+        // A worker ends when its standard input closes; one that doesn't is killed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Answers requests on standard input until it closes: the other side of [`Worker`]. Of several processes the first one
-/// does, and has the others do the same.
+/// Answers requests on standard input until it closes: the other side of [`Worker`]. With several processes, the first
+/// one does and makes the others do the same.
 ///
-/// `step` runs one training step; `generate` makes that many tokens and says how many milliseconds each took;
-/// `optimizer_mib` is what is kept of the optimizer's state.
+/// `step` runs one training step; `generate` generates the given number of tokens and returns the milliseconds of each;
+/// `optimizer_mib` is the size of the optimizer state.
 ///
 /// # Errors
-/// When a step fails, or a request is not understood.
+/// Returns an error if a step fails, or a request is unknown.
 pub(crate) fn serve<W>(
     name: &str,
     worker: &mut W,
@@ -144,7 +144,7 @@ pub(crate) fn serve<W>(
     say(serde_json::json!({ "name": name }))?;
     let mut lines = std::io::stdin().lock().lines();
     loop {
-        // An empty line is none: the requests have come to their end.
+        // An empty read is the end of the requests.
         let line =
             if processes.is_first() { lines.next().transpose()?.unwrap_or_default() } else { String::new() };
         let line = String::from_utf8(processes.from_first(line.as_bytes())?)?;
@@ -163,7 +163,7 @@ pub(crate) fn serve<W>(
                 (0..n).map(timed).collect::<Result<_>>()?
             }
             Some(("generate", n)) => generate(worker, n)?,
-            _ => bail!("`{line}` is no request; `step N` and `generate N` are"),
+            _ => bail!("unknown request `{line}`; expected `step N` or `generate N`"),
         };
         let traffic = processes.traffic();
         let n = ms.len().max(1) as f64;

@@ -1,9 +1,9 @@
-//! `sample`: text from a trained model.
+//! `sample`: generates text with a trained model.
 #![allow(unsafe_code)]
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // SAFETY: `main` has just begun, so that there is no other thread.
+    // SAFETY: `main` has just begun, so there is no other thread.
     unsafe { vulpes_cli::run("sample") }
 }

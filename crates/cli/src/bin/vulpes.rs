@@ -4,6 +4,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // SAFETY: `main` has just begun, so that there is no other thread.
+    // SAFETY: `main` has just begun, so there is no other thread.
     unsafe { vulpes_cli::run("vulpes") }
 }

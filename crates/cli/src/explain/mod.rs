@@ -1,9 +1,11 @@
-//! `explain`: what attention does, from what was typed to what is printed.
+//! The program `explain`: shows what attention does.
 //!
 //! Standard output carries the page (or one JSON document) and nothing else.
 
 mod args;
+mod live;
 mod run;
+mod teachers;
 
 use std::process::ExitCode;
 
@@ -19,5 +21,5 @@ pub(crate) fn command() -> Command {
 /// Runs the program.
 pub(crate) fn main(matches: &ArgMatches) -> ExitCode {
     let args = args::Args::from_arg_matches(matches).map_err(Failure::usage);
-    end(args.and_then(|args| run::run(&args.named())).map(|()| 0))
+    end(args.and_then(|args| run::run(&args.named())))
 }

@@ -1,4 +1,4 @@
-//! `export`: a trained model in the form of others, from what was typed to the file or folder.
+//! The program `export`: writes a trained model for llama.cpp or transformers.
 
 mod args;
 mod run;

@@ -1,25 +1,26 @@
-//! What `export` does, from the folder to the form that was asked for.
+//! The work of `export`, from the model folder to the requested format.
 
 use std::path::Path;
 
 use vulpes_export::{Dtype, Error, Exported, Format, Request, export};
-use vulpes_runs::model_folder;
+use vulpes_runs::model_sources;
 
 use super::args::{Args, Form, Type};
 use crate::ending::{Failure, say};
 use crate::hub;
 use crate::signals::Signals;
 
-/// The exit code: 0, or that of the signal that stopped it.
+/// Runs `export`; returns the exit code: 0, or that of the signal that stopped it.
 pub(crate) fn run(args: &Args) -> Result<u8, Failure> {
     let signals = Signals::install()?;
-    let folder = model_folder(hub::fetched(args.folder(), false)?)?;
+    let sources = model_sources(hub::fetched(args.folder(), false)?, args.adapter.as_deref())?;
     let request = Request {
-        model: &folder,
+        model: &sources,
         name: name_of(args.folder()),
         format: match args.to {
             Form::Hf => Format::Hf,
             Form::Gguf => Format::Gguf,
+            Form::GgufAdapter => Format::GgufAdapter,
         },
         dtype: args.dtype.map(|dtype| match dtype {
             Type::F32 => Dtype::F32,
@@ -57,7 +58,7 @@ fn tell(exported: &Exported) {
     ));
 }
 
-/// What a model is called whose folder is this: by its run, where it lies in one.
+/// The name of the model in a folder: that of its run, if it is in one.
 fn name_of(folder: &Path) -> String {
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     let names = whole.iter().rev().map(|name| name.to_string_lossy().into_owned());

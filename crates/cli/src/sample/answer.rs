@@ -1,4 +1,4 @@
-//! The answers to rows as they are written: a table with tabs, or a JSON object a line.
+//! Writes the answers to rows: a tab-separated table, or a JSON object per line.
 
 use std::io::{BufWriter, Error, Result, Stdout, Write};
 
@@ -18,22 +18,22 @@ pub(super) struct Row {
     pub(super) label: Option<String>,
 }
 
-/// What each row is answered with.
+/// The kind of answer to each row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// The likeliest label.
+    /// The most likely label.
     Label,
-    /// The likeliest labels.
+    /// The most likely labels.
     Labels,
-    /// The likeliest next tokens.
+    /// The most likely next tokens.
     Next,
-    /// The likeliest tokens for each mask.
+    /// The most likely tokens for each mask.
     Masks,
     /// The text with its masks filled.
     Filled,
-    /// What follows the text.
+    /// The continuation of the text.
     Continued,
-    /// The text's vector.
+    /// The text's embedding.
     Embedding,
 }
 
@@ -63,7 +63,7 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// The fields between the row's number and its text, of each line that the answer takes.
+    /// The fields between the row's number and its text, for each line of the answer.
     fn lines(&self, form: Form) -> Vec<Vec<String>> {
         let ranked = |next: &[NextToken]| -> Vec<Vec<String>> {
             let line = |(rank, line): (usize, &NextToken)| {
@@ -124,13 +124,13 @@ enum Out {
 }
 
 impl Writer {
-    /// A writer that has written the head of its table: `row`, the answer's columns, `text`, and where they were asked
-    /// for `pair` and `given`.
+    /// Creates a writer and writes the table's header: `row`, the answer's columns, `text`, and `pair` and `given` if
+    /// requested.
     pub(super) fn new(form: Form, pairs: bool, labels: bool, as_json: bool) -> Result<Self> {
         if as_json {
             return Ok(Self { form, out: Out::Json(BufWriter::new(std::io::stdout())) });
         }
-        // A field with a tab, a quote or a line end in it stands in quotes, as in CSV.
+        // A field with a tab, a quote or a line end is quoted, as in CSV.
         let mut table = csv::WriterBuilder::new().delimiter(b'\t').from_writer(std::io::stdout());
         let more = [("pair", pairs), ("given", labels)].into_iter().filter(|(_, wanted)| *wanted);
         let head = ["row"].into_iter().chain(form.columns().iter().copied()).chain(["text"]);
@@ -164,7 +164,7 @@ impl Writer {
         }
     }
 
-    /// Writes one more line of JSON; gives whether this writer writes JSON.
+    /// Writes a line of JSON; returns whether this writer writes JSON.
     pub(super) fn json_line(&mut self, value: &Value) -> Result<bool> {
         match &mut self.out {
             Out::Json(out) => line(out, value).map(|()| true),
@@ -172,7 +172,7 @@ impl Writer {
         }
     }
 
-    /// Hands everything over that was written.
+    /// Flushes the output.
     pub(super) fn flush(&mut self) -> Result<()> {
         match &mut self.out {
             Out::Json(out) => out.flush(),
@@ -181,7 +181,7 @@ impl Writer {
     }
 }
 
-/// What the system said: a reader that has gone must be known as such.
+/// The system's error, so that a closed pipe is recognized.
 fn io_error(error: csv::Error) -> Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,

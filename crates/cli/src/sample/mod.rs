@@ -1,15 +1,17 @@
-//! `sample`: text from a trained model, from what was typed to what is printed.
+//! The program `sample`: generates text with a trained model, fills masks, classifies or embeds.
 //!
 //! Standard output carries the text (or one JSON document) and nothing else.
 
 mod answer;
 mod args;
+mod chat;
+mod inputs;
+mod model;
 mod output;
 mod prompts;
 mod report;
 mod rows;
 mod run;
-mod session;
 
 use std::process::ExitCode;
 
@@ -25,5 +27,5 @@ pub(crate) fn command() -> Command {
 /// Runs the program.
 pub(crate) fn main(matches: &ArgMatches) -> ExitCode {
     let args = args::Args::from_arg_matches(matches).map_err(Failure::usage);
-    end(args.and_then(args::Args::in_one_place).and_then(|args| run::run(&args)).map(|()| 0))
+    end(args.and_then(args::Args::in_one_place).and_then(|args| run::run(&args)))
 }

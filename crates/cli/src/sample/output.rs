@@ -1,13 +1,13 @@
-//! What `sample` prints: JSON documents and tables.
+//! The output of `sample`: JSON documents and tables.
 
 use std::io::{IsTerminal, Result, Write};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use vulpes_data::Tokenizer;
-use vulpes_generate::{Choice, Finish, NextToken, Trace, token_text};
+use vulpes_generate::{Choice, FinishReason, NextToken, Trace, token_text};
 
-/// A chosen token as JSON tells it.
+/// A sampled token in JSON.
 #[derive(Serialize)]
 struct Token<'a> {
     id: u32,
@@ -19,7 +19,7 @@ struct Token<'a> {
     trace: Option<&'a Trace>,
 }
 
-/// The chosen tokens as JSON: what the model gave each, what the chain made of it, and the draw.
+/// The sampled tokens as JSON: the model's probability, the sampler chain's, and the random draw.
 pub(super) fn tokens(choices: &[Choice], tokenizer: &Tokenizer) -> Result<Value> {
     let token = |choice: &Choice| {
         serde_json::to_value(Token {
@@ -34,23 +34,24 @@ pub(super) fn tokens(choices: &[Choice], tokenizer: &Tokenizer) -> Result<Value>
     Ok(choices.iter().map(token).collect::<serde_json::Result<Vec<Value>>>()?.into())
 }
 
-/// One sample as JSON. An end token and a stop text both are a `stop`; `stopped_by` tells them apart.
+/// One sample as JSON. `finish_reason` is `stop` for an end token and for a stop string; `stopped_by` distinguishes
+/// them.
 pub(super) fn sample(
     text: &str,
-    finish: &Finish,
+    finish_reason: &FinishReason,
     tokens: Value,
-    n_forgotten: usize,
+    n_truncated: usize,
     tokenizer: &Tokenizer,
 ) -> Value {
-    let (reason, by) = match finish {
-        Finish::Length => ("length", None),
-        Finish::End(id) => ("stop", Some(token_text(tokenizer, *id))),
-        Finish::Stop(stop) => ("stop", Some(stop.clone())),
+    let (reason, by) = match finish_reason {
+        FinishReason::Length => ("length", None),
+        FinishReason::End(id) => ("stop", Some(token_text(tokenizer, *id))),
+        FinishReason::Stop(stop) => ("stop", Some(stop.clone())),
     };
-    json!({ "text": text, "finish_reason": reason, "stopped_by": by, "tokens": tokens, "forgotten": n_forgotten })
+    json!({ "text": text, "finish_reason": reason, "stopped_by": by, "tokens": tokens, "forgotten": n_truncated })
 }
 
-/// The next-token table, greatest first: token, probability, and on a terminal a bar.
+/// The next-token table, largest first: token, probability, and on a terminal a bar.
 pub(super) fn table(next: &[NextToken]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let with_bars = out.is_terminal();
@@ -65,7 +66,7 @@ pub(super) fn table(next: &[NextToken]) -> Result<()> {
     out.flush()
 }
 
-/// The document of the only prompt, or those of all under `prompts`.
+/// The document of a single prompt, or those of all under `prompts`.
 pub(super) fn one_or_many(mut documents: Vec<Value>) -> Value {
     match documents.len() {
         1 => documents.remove(0),
@@ -81,12 +82,12 @@ pub(super) fn document(value: &Value) -> Result<()> {
     out.flush()
 }
 
-/// Control characters made visible, so that a token stays on its line.
+/// Escapes control characters, so that a token stays on its line.
 fn escaped(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] }).collect()
 }
 
-/// The numbers of a vector with spaces between, each in the fewest digits that give it back.
+/// The elements of a vector separated by spaces, each in the fewest digits that round-trip.
 pub(super) fn numbers(vector: &[f32]) -> String {
     vector.iter().map(f32::to_string).collect::<Vec<_>>().join(" ")
 }

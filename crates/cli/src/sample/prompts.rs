@@ -1,4 +1,4 @@
-//! The texts that are asked about: typed, in a file, or piped in.
+//! Reads the prompts: typed, in a file, or piped in.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,8 +10,8 @@ use vulpes_data::{embedded, foreign};
 use super::args::Args;
 use crate::ending::Failure;
 
-/// The texts that were typed, or the one read from a file or standard input; none beside ids, an empty one where there
-/// is no prompt at all.
+/// The texts typed, or the one read from a file or standard input; no text with ids, an empty one if there is no prompt
+/// at all.
 pub(super) fn texts_of(args: &Args) -> Result<Vec<String>, Failure> {
     let Some(path) = &args.prompt_file else {
         if !args.prompt.is_empty() || args.ids.is_some() {
@@ -29,7 +29,7 @@ pub(super) fn texts_of(args: &Args) -> Result<Vec<String>, Failure> {
     Ok(vec![text(bytes, &named(path))?])
 }
 
-/// That there is a file where one was named, before anything is read that takes long.
+/// Checks that a named file exists, before anything slow is read.
 pub(super) fn check_file(args: &Args) -> Result<(), Failure> {
     match &args.prompt_file {
         Some(path) if path != Path::new("-") && embedded(&path.to_string_lossy()).is_none() => {
@@ -42,15 +42,15 @@ pub(super) fn check_file(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// What another program or a file sends into standard input; nothing where it is a terminal, `/dev/null`, or anything
-/// else that was only inherited and may never say a word.
+/// The text on standard input, if it is a pipe or a file; `None` for a terminal, `/dev/null`, or anything else
+/// inherited that may never send data.
 fn piped() -> Result<Option<String>, Failure> {
     let Some(mut sender) = sender() else { return Ok(None) };
     let bytes = all_of(&mut sender)?;
     if bytes.is_empty() { Ok(None) } else { text(bytes, Path::new("standard input")).map(Some) }
 }
 
-/// Standard input, where it is a pipe or a file.
+/// Standard input, if it is a pipe or a file.
 #[cfg(unix)]
 fn sender() -> Option<File> {
     use std::os::fd::AsFd;
@@ -79,9 +79,9 @@ fn text(bytes: Vec<u8>, name: &Path) -> Result<String, Failure> {
         let at = error.utf8_error().valid_up_to();
         Failure::usage(anyhow!("{}: not UTF-8 text: byte {at} begins no character", name.display()))
     })?;
-    // Some editors begin files with a byte order mark, which is no part of the prompt.
+    // Some editors begin files with a byte order mark, which isn't part of the prompt.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    // Editors and `echo` end a text with a newline that is no part of the prompt.
+    // Editors and `echo` end a text with a newline that isn't part of the prompt.
     let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     Ok(text.to_owned())
 }

@@ -1,26 +1,27 @@
-//! How well a classifier met the labels that were given, for a person and as JSON.
+//! A classifier's scores against given labels, as text and as JSON.
 
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 use vulpes_data::{LabelScores, Scores};
 
-/// How many labels a matrix for a person has at most.
+use crate::labels::{label_table, number, width_of};
+
+/// The maximum number of labels of a printed confusion matrix.
 const WIDEST: usize = 20;
 
 /// Accuracy, macro-F1, the scores of each label, and the confusion matrix.
 pub(super) fn report(scores: &Scores, labels: &[String]) -> String {
-    let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(5);
+    let width = width_of(labels);
     let (accuracy, macro_f1) = (number(scores.accuracy()), number(scores.macro_f1()));
     let mut text = format!("{} rows: accuracy {accuracy}, macro-F1 {macro_f1}\n\n", scores.n_rows());
-    let _ = writeln!(text, "{:<width$}  precision  recall      F1  support", "label");
-    for (label, LabelScores { precision, recall, f1, support }) in labels.iter().zip(scores.of_labels()) {
-        let (precision, recall, f1) = (number(precision), number(recall), number(f1));
-        let _ = writeln!(text, "{label:<width$}  {precision:>9}  {recall:>6}  {f1:>6}  {support:>7}");
-    }
+    text += &label_table(&scores.of_labels(), labels);
     if labels.len() > WIDEST {
-        let _ =
-            write!(text, "\nthe confusion matrix of {} labels is too wide here; --json has it", labels.len());
+        let _ = write!(
+            text,
+            "\nthe confusion matrix of {} labels is too wide to print; use --json",
+            labels.len()
+        );
         return text;
     }
     let confusion = scores.confusion();
@@ -41,7 +42,7 @@ pub(super) fn report(scores: &Scores, labels: &[String]) -> String {
     text
 }
 
-/// The same as the last object of JSON lines.
+/// The scores as the last JSON line.
 pub(super) fn report_json(scores: &Scores, labels: &[String]) -> Value {
     let named = |(label, scores): (&String, LabelScores)| {
         let LabelScores { precision, recall, f1, support } = scores;
@@ -54,8 +55,4 @@ pub(super) fn report_json(scores: &Scores, labels: &[String]) -> Value {
         "labels": labels.iter().zip(scores.of_labels()).map(named).collect::<Vec<Value>>(),
         "confusion": scores.confusion(),
     } })
-}
-
-fn number(value: Option<f64>) -> String {
-    value.map_or("-".to_owned(), |value| format!("{value:.4}"))
 }

@@ -1,4 +1,4 @@
-//! Each row of a file answered by itself: read, answered in batches, written as a table or as JSON lines.
+//! Answers each row of a file separately: in batches, as a table or as JSON lines.
 
 use std::path::Path;
 
@@ -12,29 +12,30 @@ use vulpes_model::Head;
 
 use super::answer::{Answer, Form, Row, Writer};
 use super::args::Args;
+use super::inputs::Inputs;
 use super::report::{report, report_json};
-use super::session::Session;
 use crate::ending::{Failure, say};
 
-/// How many rows are read before they are answered: enough to find many of like length among them.
+/// Rows read before they are answered: enough to find many of similar length.
 const WINDOW: usize = 1024;
-/// How many texts are continued at once.
+/// Texts continued at once.
 const TOGETHER: usize = 64;
-/// How many warnings of one kind name their line.
+/// Warnings of one kind that name their line.
 const NAMED: u64 = 5;
 
 /// Answers every row of the file at `path`.
-pub(super) fn answer_rows(session: &Session, args: &Args, path: &Path) -> Result<(), Failure> {
-    let columns = columns(session, args, path)?;
-    let form = form(session, args)?;
+pub(super) fn answer_rows(inputs: &Inputs, args: &Args, path: &Path) -> Result<(), Failure> {
+    let columns = columns(inputs, args, path)?;
+    let form = form(inputs, args)?;
     let mut work = Work {
-        session,
+        inputs,
         path,
         form,
-        // A label as JSON comes with the probabilities of all.
+        lookup: args.lookup,
+        // A label in JSON comes with the probabilities of all labels.
         n: args.next.map_or(if args.json { usize::MAX } else { 1 }, |n| n as usize),
         writer: Writer::new(form, columns.pair.is_some(), columns.label.is_some(), args.json)?,
-        scores: columns.label.is_some().then(|| Scores::new(session.labels.len())),
+        scores: columns.label.is_some().then(|| Scores::new(inputs.labels.len())),
         n_answered: 0,
         left_out: Count::default(),
         cut: Count::default(),
@@ -56,14 +57,14 @@ fn owned(number: u64, row: TextRow<'_>) -> Row {
     Row { number, line, text: text.into(), pair: pair.map(Into::into), label: label.map(Into::into) }
 }
 
-/// The columns that were asked for, where file and model have a use for them.
-fn columns(session: &Session, args: &Args, path: &Path) -> Result<Columns, Failure> {
+/// The requested columns, checked against file and model.
+fn columns(inputs: &Inputs, args: &Args, path: &Path) -> Result<Columns, Failure> {
     let refuse = |what: String| Err(Failure::usage(anyhow!(what)));
     if path == Path::new("-") {
-        return refuse("rows are read from a file, not from standard input; write them to one first".into());
+        return refuse("rows can't be read from standard input; write them to a file first".into());
     }
     let name = path.display();
-    let head = session.model.config().head;
+    let head = inputs.model.config().head;
     let given = [
         (&args.text_column, "--text-column"),
         (&args.pair_column, "--pair-column"),
@@ -73,21 +74,20 @@ fn columns(session: &Session, args: &Args, path: &Path) -> Result<Columns, Failu
     let kind = DataKind::by_ending(&name.to_string()).unwrap_or(DataKind::Text);
     if let (DataKind::Text, Some(flag)) = (kind, given) {
         return refuse(format!(
-            "{name} is plain text, a line a row: {flag} goes with tables, whose names end in .csv, .tsv or .jsonl"
+            "{name} is plain text, with a row per line: {flag} requires a table (.csv, .tsv or .jsonl)"
         ));
     }
     if args.label_column.is_some() && head.n_labels().is_none() {
-        return refuse("--label-column goes with a classifier; this model gives no labels".into());
+        return refuse("--label-column requires a classifier; this model has no labels".into());
     }
     if args.pair_column.is_some() && head == Head::NextToken {
         return refuse(
-            "--pair-column goes with a model that reads pairs; this one continues one text".into(),
+            "--pair-column requires a model that reads pairs; this one continues a single text".into(),
         );
     }
     if args.pair_column.is_some() && matches!(head, Head::Hidden { .. }) {
         return refuse(
-            "--pair-column: this model gives each text a vector of its own; ask for one column at a time"
-                .into(),
+            "--pair-column: this model embeds each text separately; use one column at a time".into(),
         );
     }
     Ok(Columns {
@@ -97,20 +97,20 @@ fn columns(session: &Session, args: &Args, path: &Path) -> Result<Columns, Failu
     })
 }
 
-/// What a row is answered with.
-fn form(session: &Session, args: &Args) -> Result<Form, Failure> {
-    match (session.model.config().head, args.next) {
+/// The kind of answer.
+fn form(inputs: &Inputs, args: &Args) -> Result<Form, Failure> {
+    match (inputs.model.config().head, args.next) {
         (Head::Classify { .. }, None) => Ok(Form::Label),
         (Head::Classify { .. }, Some(_)) => Ok(Form::Labels),
         (Head::Hidden { .. }, _) => Ok(Form::Embedding),
         (Head::MaskedToken, None) => Ok(Form::Filled),
         (Head::MaskedToken, Some(_)) => Ok(Form::Masks),
         (_, Some(_)) => Ok(Form::Next),
-        (_, None) => Ok(check_continues(&session.model).map(|()| Form::Continued)?),
+        (_, None) => Ok(check_continues(inputs.model.config()).map(|()| Form::Continued)?),
     }
 }
 
-/// How often something happened, and where first.
+/// How often something happened, and the first line where it did.
 #[derive(Default)]
 struct Count {
     n: u64,
@@ -123,7 +123,7 @@ impl Count {
         self.n += 1;
     }
 
-    /// Says where it happened, the first few times.
+    /// Counts it, and warns the first few times.
     fn add_and_say(&mut self, line: u64, words: &str) {
         self.add(line);
         if self.n <= NAMED {
@@ -131,7 +131,7 @@ impl Count {
         }
     }
 
-    /// The rows and the first of their lines, as words.
+    /// Describes the rows and the first of their lines.
     fn rows(&self) -> String {
         match self.n {
             1 => format!("the row in line {}", self.first_line),
@@ -140,12 +140,13 @@ impl Count {
     }
 }
 
-/// The rows of a file on their way through a model.
+/// The state of answering a file's rows.
 struct Work<'a> {
-    session: &'a Session,
+    inputs: &'a Inputs,
     path: &'a Path,
     form: Form,
-    /// How many likeliest labels or tokens are wanted.
+    lookup: bool,
+    /// The number of most likely labels or tokens.
     n: usize,
     writer: Writer,
     scores: Option<Scores>,
@@ -170,16 +171,16 @@ impl Work<'_> {
         Ok(self.writer.flush()?)
     }
 
-    /// The rows that the model can be asked about, and what it reads of them; of the others it is said why.
+    /// The rows that the model can read, and their ids; warns about the others.
     fn usable(&mut self, rows: Vec<Row>) -> (Vec<Row>, Vec<Framed>) {
-        let Session { model, tokenizer, .. } = self.session;
+        let Inputs { model, tokenizer, .. } = self.inputs;
         let texts: Vec<_> = rows.iter().map(|row| (row.text.as_str(), row.pair.as_deref())).collect();
-        let all = Framed::all(model, tokenizer, &texts, self.session.most);
+        let all = Framed::all(model.config(), tokenizer, &texts, self.inputs.most);
         let (mut usable, mut framed) = (Vec::new(), Vec::new());
         for (row, read) in rows.into_iter().zip(all) {
             let is_empty = row.text.trim().is_empty();
             let read = read.map_err(|error| error.to_string());
-            let read = read.and_then(|read| match read.problem(model, tokenizer) {
+            let read = read.and_then(|read| match read.problem(model.config(), tokenizer) {
                 _ if is_empty => Err("the text is empty".to_owned()),
                 Some(problem) => Err(problem),
                 None => Ok(read),
@@ -196,7 +197,7 @@ impl Work<'_> {
                     framed.push(read);
                 }
                 Err(why) => {
-                    let words = format!("{}:{}: {why}; the row is left out", self.path.display(), row.line);
+                    let words = format!("{}:{}: {why}; row skipped", self.path.display(), row.line);
                     self.left_out.add_and_say(row.line, &words);
                 }
             }
@@ -205,26 +206,28 @@ impl Work<'_> {
     }
 
     fn answers(&self, rows: &[Row], framed: &[Framed]) -> Result<Vec<Answer>, Failure> {
-        let Session { model, tokenizer, labels, config, .. } = self.session;
+        let Inputs { model, tokenizer, labels, config, .. } = self.inputs;
         match self.form {
             Form::Label | Form::Labels => {
-                let tables = label_tables(model, labels, framed, self.n)?;
+                let tables = label_tables(model.transformer()?, labels, framed, self.n)?;
                 Ok(tables.into_iter().map(Answer::Labels).collect())
             }
             Form::Embedding => {
-                let vectors = embeddings(model, self.session.embedder, framed)?;
+                let vectors = embeddings(model.transformer()?, self.inputs.embedder, framed)?;
                 Ok(vectors.into_iter().map(Answer::Embedding).collect())
             }
-            Form::Next => {
-                Ok(next_tables(model, tokenizer, framed, self.n)?.into_iter().map(Answer::Next).collect())
-            }
+            Form::Next => Ok(next_tables(model.source(), tokenizer, framed, self.n)?
+                .into_iter()
+                .map(Answer::Next)
+                .collect()),
             Form::Masks => {
-                let tables = all_mask_tables(model, tokenizer, framed, self.n)?;
+                let tables = all_mask_tables(model.transformer()?, tokenizer, framed, self.n)?;
                 Ok(tables.into_iter().map(Answer::Masks).collect())
             }
             Form::Filled => {
-                let sampler = Sampler::new(config.clone(), self.session.seed);
-                let filled = fill_all(model, tokenizer, framed, &sampler, first(rows))?.into_iter();
+                let sampler = Sampler::new(config.clone(), self.inputs.seed);
+                let filled =
+                    fill_all(model.transformer()?, tokenizer, framed, &sampler, first(rows))?.into_iter();
                 filled.map(|row| Ok(Answer::Filled(tokenizer.decode(&row.ids, true)?))).collect()
             }
             Form::Continued => {
@@ -233,12 +236,13 @@ impl Work<'_> {
                     let request = Request {
                         prompts: framed.iter().map(|row| row.ids.clone()).collect(),
                         config: config.clone(),
-                        seed: self.session.seed,
+                        seed: self.inputs.seed,
                         first: first(rows),
-                        end_ids: self.session.end_ids.clone(),
+                        end_ids: self.inputs.end_ids.clone(),
                         trace: false,
+                        lookup: self.lookup,
                     };
-                    let samples = generate(model, tokenizer, &request, &mut |_, _| true)?;
+                    let samples = generate(model.source(), tokenizer, &request, &mut |_, _| true)?;
                     answers.extend(samples.into_iter().map(|sample| Answer::Continued(sample.text)));
                 }
                 Ok(answers)
@@ -246,9 +250,9 @@ impl Work<'_> {
         }
     }
 
-    /// Counts a prediction for a label that was given by its name, or where no name is a number, by its number.
+    /// Scores a prediction against a label given by name or, if no name is a number, by index.
     fn score(&mut self, line: u64, given: &str, predicted: usize) {
-        let labels = &self.session.labels;
+        let labels = &self.inputs.labels;
         let by_number = || {
             let numbered = labels.iter().all(|label| label.parse::<i64>().is_err());
             given.parse().ok().filter(|&number| numbered && number < labels.len())
@@ -259,17 +263,16 @@ impl Work<'_> {
             _ => {
                 let path = self.path.display();
                 let known = labels.iter().take(20).map(String::as_str).collect::<Vec<_>>().join(", ");
-                let words = format!(
-                    "{path}:{line}: the label {given:?} is none of the model's ({known}); the row is not scored"
-                );
+                let words =
+                    format!("{path}:{line}: unknown label {given:?} (the model has {known}); row not scored");
                 self.no_label.add_and_say(line, &words);
             }
         }
     }
 
     fn finish(mut self) -> Result<(), Failure> {
-        let context = self.session.most;
-        for (count, what) in [(&self.left_out, "left out"), (&self.no_label, "not scored")] {
+        let context = self.inputs.most;
+        for (count, what) in [(&self.left_out, "skipped"), (&self.no_label, "not scored")] {
             if count.n > NAMED {
                 say(&format!("warning: {} rows are {what}, the first {NAMED} named above", count.n));
             }
@@ -280,26 +283,26 @@ impl Work<'_> {
         }
         if self.unknown.n > 0 {
             let rows = self.unknown.rows();
-            say(&format!("warning: words that are not in the vocabulary: {}", rows.trim_end_matches(',')));
+            say(&format!("warning: words not in the vocabulary: {}", rows.trim_end_matches(',')));
         }
         if self.n_answered == 0 {
             let path = self.path.display();
-            return Err(Failure::failed(anyhow!("{path} holds no row that this model can be asked about")));
+            return Err(Failure::failed(anyhow!("{path} has no row that this model can read")));
         }
         if matches!(self.form, Form::Filled | Form::Continued) {
-            self.session.say_seed();
+            self.inputs.say_seed();
         }
         if let Some(scores) = &self.scores {
-            match self.writer.json_line(&report_json(scores, &self.session.labels))? {
+            match self.writer.json_line(&report_json(scores, &self.inputs.labels))? {
                 true => self.writer.flush()?,
-                false => say(&report(scores, &self.session.labels)),
+                false => say(&report(scores, &self.inputs.labels)),
             }
         }
         Ok(())
     }
 }
 
-/// The stream of chance of the first of these rows: each row has one of its own, by its number.
+/// The random stream of the first of these rows: each row has its own, by number.
 fn first(rows: &[Row]) -> u64 {
     rows.first().map_or(0, |row| row.number - 1)
 }

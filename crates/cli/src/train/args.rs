@@ -1,4 +1,4 @@
-//! The command line, word for word as README states it.
+//! The command line of `train`, as stated in the README.
 
 use std::path::PathBuf;
 
@@ -14,55 +14,61 @@ use clap::{ArgGroup, Parser};
 Examples:
   train --config fox.toml                                  train, into runs/fox
   train --config fox.toml --set train.steps=500 --out x    change a key, choose the folder
-  train --config fox.toml --resume                         go on from the newest whole checkpoint
-  train --config fox.toml --overwrite                      begin anew in place of the run that is there
-  train --config fox.toml --dry-run                        show what would be done
-  train --list                                             the configs that are built in
+  train --config fox.toml --resume                         continue from the newest intact checkpoint
+  train --config fox.toml --overwrite                      replace the existing run
+  train --config fox.toml --dry-run                        show the plan without training
+  train --config fox.toml --dry-run --show-rows 3          show the targets in the first rows
+  train --list                                             the built-in configs
   train --keys train                                       what each key of [train] means
-  train --check runs/fox                                   is everything on the disk whole?
-  train --verify runs/fox --from 100 --to 200              do those steps again and compare every bit
+  train --check runs/fox                                   are all checkpoints intact?
+  train --verify runs/fox --from 100 --to 200              replay those steps and compare every bit
 
 Exit codes: 0 done; 1 failed; 2 bad usage or bad config; 130 and 143 stopped by SIGINT and SIGTERM, after a checkpoint.",
     group = ArgGroup::new("what").required(true).args(["config", "check", "verify", "list", "keys"])
 )]
 pub(crate) struct Args {
-    /// The config: a file, the name of one in configs/, or of one built in (--list)
+    /// The config: a file, the name of one in configs/, or of a built-in one (--list)
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Change a key of the config; VALUE is TOML, else a string
+    /// Override a key of the config; VALUE is TOML, else a string
     #[arg(long, value_name = "section.key=VALUE", conflicts_with_all = ["check", "verify"])]
     pub(crate) set: Vec<String>,
 
-    /// Go on from the newest whole checkpoint of the run
+    /// Continue from the newest intact checkpoint of the run
     #[arg(long, conflicts_with_all = ["check", "verify"])]
     pub(crate) resume: bool,
 
-    /// Begin anew where a run is; the old one stands aside until the new one has its first checkpoint
+    /// Replace an existing run; the old one is kept aside until the new one has its first checkpoint
     #[arg(long, conflicts_with_all = ["resume", "eval", "dry_run", "check", "verify"])]
     pub(crate) overwrite: bool,
 
-    /// Where to compute: cpu, cuda, cuda:N or metal [default: the best there is]
+    /// Device: cpu, cuda, cuda:N or metal [default: the best available]
     #[arg(long, value_name = "DEVICE", conflicts_with = "check")]
     pub(crate) device: Option<String>,
 
-    /// Threads; any number gives the same bits [default: train.threads, else all cores]
+    /// Threads; the results don't depend on the number [default: train.threads, else all cores]
     #[arg(long, value_name = "N", conflicts_with = "check")]
     pub(crate) threads: Option<usize>,
 
-    /// The run's folder [default: runs/NAME, after the config]
+    /// The run's folder [default: runs/NAME, NAME being the config's]
     #[arg(long, value_name = "DIR", conflicts_with_all = ["check", "verify"])]
     pub(crate) out: Option<PathBuf>,
 
-    /// Evaluate the latest checkpoint on the validation set, and stop
+    /// Evaluate the latest checkpoint on the validation set and exit
     #[arg(long, conflicts_with_all = ["resume", "dry_run", "check", "verify"])]
     pub(crate) eval: bool,
 
-    /// Show device, vocabulary, parameters, steps and memory, and stop
+    /// Show device, vocabulary, parameters, steps and memory, and exit
     #[arg(long, conflicts_with_all = ["check", "verify"])]
     pub(crate) dry_run: bool,
 
-    /// Show nothing but warnings and errors
+    /// With --dry-run: also show the first N training rows, with their targets in color, or between ⟦ and ⟧; with
+    /// --json, these rows alone
+    #[arg(long, value_name = "N", requires = "dry_run", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) show_rows: Option<u64>,
+
+    /// Show only warnings and errors
     #[arg(long)]
     pub(crate) quiet: bool,
 
@@ -74,19 +80,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) check: Option<PathBuf>,
 
-    /// Do steps of the run in DIR again, and compare
+    /// Replay steps of the run in DIR and compare
     #[arg(long, value_name = "DIR")]
     pub(crate) verify: Option<PathBuf>,
 
-    /// The checkpoint to begin after [default: the oldest]
+    /// The checkpoint to start from [default: the oldest]
     #[arg(long, value_name = "STEP", conflicts_with_all = ["config", "check"])]
     pub(crate) from: Option<u64>,
 
-    /// The last step to do again [default: the newest checkpoint]
+    /// The last step to replay [default: the newest checkpoint]
     #[arg(long, value_name = "STEP", conflicts_with_all = ["config", "check"])]
     pub(crate) to: Option<u64>,
 
-    /// List the configs that are built in
+    /// List the built-in configs
     #[arg(long, conflicts_with_all = ["set", "resume", "overwrite", "device", "threads", "out", "eval", "dry_run"])]
     pub(crate) list: bool,
 
@@ -95,7 +101,7 @@ pub(crate) struct Args {
           conflicts_with_all = ["set", "resume", "overwrite", "device", "threads", "out", "eval", "dry_run"])]
     pub(crate) keys: Option<String>,
 
-    /// Show nothing at all: another process does
+    /// Show nothing: another process does
     #[arg(skip)]
     pub(crate) silent: bool,
 }
@@ -106,11 +112,11 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_is_sound() {
+    fn the_command_line_is_valid() {
         Args::command().debug_assert();
     }
 
-    /// These words are a contract: others build on them.
+    /// The flags are a contract: other programs use them.
     #[test]
     fn the_command_line_is_frozen() {
         let command = Args::command();
@@ -134,6 +140,7 @@ mod tests {
                 "--out DIR",
                 "--eval",
                 "--dry-run",
+                "--show-rows N",
                 "--quiet",
                 "--json",
                 "--check DIR",
@@ -147,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_refused() {
+    fn conflicting_arguments_are_refused() {
         for wrong in [
             &["train"][..],
             &["train", "--config", "a", "--check", "b"],
@@ -159,6 +166,8 @@ mod tests {
             &["train", "--config", "a", "--eval", "--resume"],
             &["train", "--config", "a", "--overwrite", "--resume"],
             &["train", "--config", "a", "b"],
+            &["train", "--config", "a", "--show-rows", "3"],
+            &["train", "--config", "a", "--dry-run", "--show-rows", "0"],
         ] {
             assert!(Args::try_parse_from(wrong).is_err(), "{wrong:?}");
         }

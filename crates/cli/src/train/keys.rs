@@ -3,15 +3,15 @@
 use vulpes_runs::config::{Key, keys, section_of};
 use vulpes_runs::{Error, Result};
 
-/// Columns that a line has at most.
+/// The maximum line width.
 const WIDTH: usize = 80;
-/// Blanks before what a key is.
+/// The indent of a key's description.
 const INDENT: usize = 4;
 
-/// The keys of `section` (all where it is empty), each with its default, what may stand there and what it is.
+/// The keys of `section` (all if it is empty), each with its default, its values and its description.
 ///
 /// # Errors
-/// [`Error::Usage`] for a section that there isn't.
+/// Returns [`Error::Usage`] for an unknown section.
 pub(super) fn text(section: &str) -> Result<String> {
     let mut text = String::new();
     let mut heading = "";
@@ -29,7 +29,7 @@ pub(super) fn text(section: &str) -> Result<String> {
         };
         let words: Vec<String> =
             key.words.iter().map(|(word, about)| format!("\"{word}\": {about}")).collect();
-        let wanted = if words.is_empty() { vec![format!("Wanted: {}.", key.wanted)] } else { words };
+        let wanted = if words.is_empty() { vec![format!("Value: {}.", key.wanted)] } else { words };
         for line in [without_links(&key.about)].iter().chain(&wanted) {
             text += &wrapped(&without_links(line));
         }
@@ -37,7 +37,7 @@ pub(super) fn text(section: &str) -> Result<String> {
     Ok(text.trim_end().to_owned())
 }
 
-/// The keys of `section`, all where it is empty.
+/// The keys of `section`, all if it is empty.
 pub(super) fn chosen(section: &str) -> Result<Vec<Key>> {
     let all = keys();
     let is_in = |key: &Key| {
@@ -53,7 +53,7 @@ pub(super) fn chosen(section: &str) -> Result<Vec<Key>> {
     Ok(chosen)
 }
 
-/// A text with its links' words alone.
+/// A text with links reduced to their text.
 fn without_links(text: &str) -> String {
     let mut rest = text;
     let mut plain = String::new();
@@ -96,6 +96,6 @@ mod tests {
         assert!(text("data.tokenizer").unwrap().starts_with("[data.tokenizer]\nkind = \"word\"\n"));
         assert_eq!(text("train.steps").unwrap().lines().count(), 4);
         assert!(text("trian").unwrap_err().to_string().contains("the sections are model, "));
-        assert!(!all.contains("]("), "a link's address is left");
+        assert!(!all.contains("]("), "a link's address remains");
     }
 }

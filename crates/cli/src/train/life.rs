@@ -11,20 +11,20 @@ use crate::ending::say;
 
 /// On a terminal, a step that takes longer than this shows its own time.
 const LONG_ON_A_BAR: Duration = Duration::from_secs(2);
-/// How often it is then shown anew.
+/// How often it is then updated.
 const TICK: Duration = Duration::from_secs(1);
-/// Elsewhere a line is printed after this time within a step, then each time when twice as much is over.
+/// Otherwise a line is printed after this time within a step, then each time the step has taken twice as long.
 const LONG_AS_A_LINE: Duration = Duration::from_secs(30);
 
-/// A thread that says how long the present step has taken so far.
+/// A thread that shows how long the current step has taken so far.
 pub(super) struct Life {
-    /// Hears of each step that is done; closed at the end.
+    /// Receives each completed step; closed at the end.
     done: Option<Sender<u64>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Life {
-    /// Watches the steps after `first_step` of `steps`: on `bar` where there is one, else in lines of their own.
+    /// Watches the steps after `first_step` of `steps`: shown on `bar` if there is one, else in separate lines.
     pub(super) fn watch(first_step: u64, steps: u64, bar: Option<ProgressBar>) -> Self {
         let (done, steps_done) = mpsc::channel();
         let watch = move || {
@@ -47,15 +47,15 @@ impl Life {
                 }
             }
         };
-        // Without a thread to spare there is no sign of life, and no harm.
+        // If no thread can be started, nothing is shown, which does no harm.
         let thread = std::thread::Builder::new().name("life".into()).spawn(watch).ok();
         Self { done: Some(done), thread }
     }
 
-    /// Takes note that a step is done.
+    /// Records that a step is done.
     pub(super) fn step(&self, step: u64) {
         if let Some(done) = &self.done {
-            // Where the thread is gone, nobody wants to know.
+            // If the thread is gone, there is nothing to show.
             let _ = done.send(step);
         }
     }

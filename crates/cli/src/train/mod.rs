@@ -1,6 +1,6 @@
-//! `train`: from one TOML file to a model folder; what each form of the command does.
+//! The program `train`: from one TOML file to a model folder.
 //!
-//! stdout is for data, stderr for all else.
+//! Standard output is for data, standard error for everything else.
 
 mod args;
 mod cut_files;
@@ -8,6 +8,7 @@ mod keys;
 mod life;
 mod progress;
 mod reading;
+mod rows;
 mod summary;
 mod together;
 
@@ -19,7 +20,7 @@ use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 use serde_json::json;
 use vulpes_collective::Processes;
 use vulpes_runs::checkpoint::{self, files::Disk};
-use vulpes_runs::config::RunConfig;
+use vulpes_runs::config::{RunConfig, own_name};
 use vulpes_runs::{
     EMBEDDED, Error, FitOptions, Plan, PlanOptions, Result, Session, agreed, check, config_summary,
     find_config, fit, holds_failed_step, replay_failed_step, tokenizer_folder, verify,
@@ -49,7 +50,7 @@ pub(crate) fn main(matches: &ArgMatches) -> ExitCode {
     let thread = std::thread::Builder::new().name("train".into()).stack_size(STACK_BYTES).spawn(run);
     match thread.map(std::thread::JoinHandle::join) {
         Ok(Ok(code)) => code,
-        // The panic's own message is on stderr already.
+        // The panic's message is on standard error already.
         Ok(Err(_)) => ExitCode::FAILURE,
         Err(error) => {
             say(&format!("error: can't start a thread: {error}"));
@@ -72,7 +73,7 @@ fn dispatch(args: &Args, processes: &Processes) -> Result<u8> {
     if let Some(section) = &args.keys {
         return keys_command(args, section);
     }
-    let Some(name) = &args.config else { return Err(Error::Usage("--config is wanted".to_owned())) };
+    let Some(name) = &args.config else { return Err(Error::Usage("--config is missing".to_owned())) };
     let run_dir = match &args.out {
         Some(out) => out.clone(),
         None => Path::new("runs").join(name.file_stem().unwrap_or_default()),
@@ -82,7 +83,7 @@ fn dispatch(args: &Args, processes: &Processes) -> Result<u8> {
     }
     let plan = || {
         let config = read_config(args, name)?;
-        // Before the data is read: a folder's name typed wrong shall cost no time.
+        // Before the data is read: a mistyped folder costs no time.
         if args.resume {
             require_folder(&run_dir)?;
         }
@@ -94,7 +95,14 @@ fn dispatch(args: &Args, processes: &Processes) -> Result<u8> {
         for warning in plan.warnings.iter().filter(|_| processes.is_first()) {
             say(&format!("warning: {warning}"));
         }
-        give(args, &plan.to_json(), &plan.to_string())?;
+        match args.show_rows {
+            None => give(args, &plan.to_json(), &plan.to_string())?,
+            Some(n) => {
+                let rows = plan.dataset.shown(usize::try_from(n).unwrap_or(usize::MAX))?;
+                let text = format!("{plan}\n\n{}", rows::text(&rows, rows::in_color()));
+                give(args, &rows::json(&rows), &text)?;
+            }
+        }
         return Ok(0);
     }
     train_command(args, &plan)
@@ -105,7 +113,7 @@ fn read_config(args: &Args, name: &Path) -> Result<RunConfig> {
     let mut config = RunConfig::parse(&path.display().to_string(), &text, &args.set)?;
     if let Some(threads) = args.threads {
         if threads == 0 {
-            return Err(Error::Usage("--threads 0: wanted at least 1".to_owned()));
+            return Err(Error::Usage("--threads 0: must be at least 1".to_owned()));
         }
         config.train.threads = Some(threads);
     }
@@ -126,7 +134,7 @@ fn plan(
     if args.device.is_none() && processes.is_first() {
         vulpes_model::device::fallback().iter().for_each(|why| say(&format!("warning: {why}")));
     }
-    // (A run that goes on needs what it began from no more.)
+    // (A resumed run no longer needs what it started from.)
     if checkpoint.is_none() && config.train.init_from != "scratch" {
         hub::fetched(Path::new(&config.train.init_from), args.quiet || !processes.is_first())
             .map_err(|error| Error::BareIo(std::io::Error::other(format!("train.init_from: {error:#}"))))?;
@@ -137,6 +145,7 @@ fn plan(
         checkpoint,
         processes: processes.clone(),
         threads: together::threads(processes),
+        shows_rows: args.show_rows.is_some(),
     };
     let reading = Reading::new(args.quiet);
     let plan = Plan::new(config, &options, &reading);
@@ -144,12 +153,12 @@ fn plan(
     plan
 }
 
-/// Makes sure that there is a folder to go on in, or to look at.
+/// Checks that the run folder exists.
 fn require_folder(dir: &Path) -> Result<()> {
     if dir.is_dir() { Ok(()) } else { Err(Error::NoRun { path: dir.to_path_buf() }) }
 }
 
-/// The newest whole checkpoint's folder of a run.
+/// The folder of a run's newest intact checkpoint.
 fn newest(run_dir: &Path) -> Option<PathBuf> {
     checkpoint::newest(&run_dir.join("checkpoints")).ok().map(|(whole, _)| whole.path)
 }
@@ -160,7 +169,7 @@ fn train_command(args: &Args, plan: &Plan) -> Result<u8> {
         say(&plan.to_string());
     }
     let explicit =
-        args.set.iter().filter_map(|item| Some(item.split_once('=')?.0.trim().to_owned())).collect();
+        args.set.iter().filter_map(|item| Some(own_name(item.split_once('=')?.0.trim()))).collect();
     let options = FitOptions {
         resume: args.resume,
         overwrite: args.overwrite,
@@ -168,7 +177,7 @@ fn train_command(args: &Args, plan: &Plan) -> Result<u8> {
         stop: &|_| signals.exit_code(),
         files: &Disk,
     };
-    let summary = fit(plan, &options, &mut Progress::new(args.quiet))?;
+    let summary = fit(plan, &options, &mut Progress::new(args.quiet, plan.config.train.budget_minutes))?;
     if !args.quiet {
         say(&summary::of_run(plan, &summary));
     }
@@ -193,7 +202,7 @@ fn eval_command(args: &Args, name: &Path, run_dir: &Path, processes: &Processes)
         let plan = plan(args, config, run_dir.to_path_buf(), Some(whole.path.clone()), processes)?;
         if plan.dataset.n_validation_rows() == 0 {
             return Err(Error::Usage(
-                "there is no validation set: give data.validation or data.validation_fraction".into(),
+                "there is no validation set: set data.validation or data.validation_fraction".into(),
             ));
         }
         Ok((plan, whole))
@@ -201,7 +210,7 @@ fn eval_command(args: &Args, name: &Path, run_dir: &Path, processes: &Processes)
     let (plan, whole) = agreed(processes, open())?;
     let session = Session::restore(&plan, &whole)?;
     let found = session.evaluate()?;
-    let text = summary::of_evaluation(whole.state.step, &found);
+    let text = summary::of_evaluation(whole.state.step, &found, plan.dataset.labels());
     let value = json!({ "step": whole.state.step, "val": found });
     give(args, &value, &text)?;
     Ok(0)
@@ -248,7 +257,7 @@ fn verify_command(args: &Args, dir: &Path) -> Result<u8> {
     let plan = plan(args, config, dir.to_path_buf(), tokenizer_folder(dir), &Processes::default())?;
     if holds_failed_step(dir) {
         let words = replay_failed_step(&plan, dir)?;
-        let text = words.clone().unwrap_or_else(|| "the step now goes well".to_owned());
+        let text = words.clone().unwrap_or_else(|| "the step now succeeds".to_owned());
         give(args, &json!({ "failed": words }), &text)?;
         return Ok(u8::from(words.is_some()));
     }
@@ -256,13 +265,13 @@ fn verify_command(args: &Args, dir: &Path) -> Result<u8> {
     let stretch = format!("steps {} to {}", verified.from + 1, verified.to);
     let text = match &verified.difference {
         None => format!("{stretch}: identical"),
-        Some(difference) => format!("{stretch}: they differ; {difference}"),
+        Some(difference) => format!("{stretch}: different; {difference}"),
     };
     give(args, &json!(verified), &text)?;
     Ok(u8::from(verified.difference.is_some()))
 }
 
-/// Writes data to stdout: one JSON document with `--json`, else text. A reader that has gone has seen enough.
+/// Writes data to stdout: one JSON document with `--json`, else text. It is no error if the reader is gone.
 fn give(args: &Args, value: &serde_json::Value, text: &str) -> Result<()> {
     if args.silent {
         return Ok(());

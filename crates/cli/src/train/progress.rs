@@ -1,4 +1,4 @@
-//! What a person sees while a run goes on: a bar on a terminal, a plain line every so often elsewhere.
+//! Progress of a run: a bar on a terminal, otherwise occasional plain lines.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,38 +11,45 @@ use vulpes_trainer::Evaluation;
 use super::life::Life;
 use super::summary::perplexity_of;
 
-/// Without a terminal, a line is printed about this many times a run, and at each evaluation.
+/// Without a terminal, a line is printed about this many times per run, and at each evaluation.
 const PLAIN_LINES: u64 = 20;
 
-/// A line on stderr; nobody may be listening.
+/// Writes a line to standard error, ignoring errors.
 macro_rules! say {
     ($($words:tt)*) => {{
         let _ = writeln!(std::io::stderr().lock(), $($words)*);
     }};
 }
 
-/// A run's progress on stderr.
+/// A run's progress on standard error.
 pub(crate) struct Progress {
     quiet: bool,
-    /// `None` before the run begins, and where nothing is to be shown.
+    /// When a run with a time budget must be over.
+    until: Option<Instant>,
+    /// `None` before the run begins, and with `quiet`.
     shown: Option<Shown>,
 }
 
 struct Shown {
     bar: ProgressBar,
-    /// Without a terminal: every how many steps a line is printed.
+    /// Without a terminal: the number of steps between lines.
     plain_every: Option<u64>,
     first_step: u64,
     steps: u64,
     since: Instant,
+    /// When the run must be over, as long as its last step isn't decided.
+    until: Option<Instant>,
     val_loss: Option<f64>,
     life: Life,
 }
 
 impl Progress {
-    /// Progress of a run that hasn't begun; nothing but warnings with `quiet`.
-    pub(crate) fn new(quiet: bool) -> Self {
-        Self { quiet, shown: None }
+    /// Progress of a run that hasn't begun; only warnings with `quiet`.
+    ///
+    /// `budget_minutes` are those that the run may take from now on, if limited.
+    pub(crate) fn new(quiet: bool, budget_minutes: Option<f64>) -> Self {
+        let minutes = budget_minutes.and_then(|minutes| Duration::try_from_secs_f64(60.0 * minutes).ok());
+        Self { quiet, until: minutes.and_then(|minutes| Instant::now().checked_add(minutes)), shown: None }
     }
 }
 
@@ -59,7 +66,15 @@ impl Reporter for Progress {
         bar.set_position(first_step);
         let since = Instant::now();
         let life = Life::watch(first_step, steps, plain_every.is_none().then(|| bar.clone()));
-        self.shown = Some(Shown { bar, plain_every, first_step, steps, since, val_loss: None, life });
+        let until = self.until;
+        self.shown = Some(Shown { bar, plain_every, first_step, steps, since, until, val_loss: None, life });
+    }
+
+    fn ends_at(&mut self, step: u64) {
+        let Some(shown) = &mut self.shown else { return };
+        (shown.steps, shown.until) = (step, None);
+        shown.plain_every = shown.plain_every.map(|_| (step / PLAIN_LINES).max(1));
+        shown.bar.set_length(step);
     }
 
     fn step(&mut self, line: &StepLine) {
@@ -67,11 +82,11 @@ impl Reporter for Progress {
         shown.life.step(line.step);
         match shown.plain_every {
             None => {
-                shown.bar.set_message(shown.words(line));
+                shown.bar.set_message(shown.summary(line));
                 shown.bar.set_position(line.step);
             }
             Some(every) if line.step.is_multiple_of(every) || line.step == shown.steps => {
-                say!("step {}/{}  {}", line.step, shown.steps, shown.words(line));
+                say!("step {}/{}  {}", line.step, shown.steps, shown.summary(line));
             }
             Some(_) => {}
         }
@@ -123,7 +138,7 @@ impl Reporter for Progress {
 }
 
 impl Shown {
-    fn words(&self, line: &StepLine) -> String {
+    fn summary(&self, line: &StepLine) -> String {
         let mut words = format!("loss {:.4}", line.loss);
         if let Some(val_loss) = self.val_loss {
             let _ = write!(words, "  val {val_loss:.4}");
@@ -133,6 +148,8 @@ impl Shown {
         if done > 0 && line.step < self.steps {
             let each = self.since.elapsed().as_secs_f64() / done as f64;
             let left = Duration::from_secs_f64(each * (self.steps - line.step) as f64);
+            let of_budget = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = of_budget.map_or(left, |of_budget| of_budget.min(left));
             let _ = write!(words, "  {} left", duration(left));
         }
         words

@@ -1,4 +1,4 @@
-//! A bar on stderr while a large corpus is read, counted and tokenized; plain lines where stderr is no terminal.
+//! Progress while a large corpus is read, counted and tokenized: a bar, or plain lines without a terminal.
 
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vulpes_data::{Progress, Stage};
 
-/// Smaller corpora are through before a bar could be read.
+/// Smaller corpora are done before a bar could be read.
 const SHOWN_FROM_BYTES: u64 = 16 << 20;
 
-/// The time between two plain lines.
+/// The interval of plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
-/// Shows how far the data's preparation has come.
+/// Shows the progress of the data's preparation.
 pub(crate) struct Reading {
     shown: Option<Mutex<Option<Shown>>>,
 }
 
-/// One stage on its way.
+/// A stage in progress.
 struct Shown {
     stage: Stage,
     bar: ProgressBar,

@@ -1,27 +1,30 @@
-//! The end-of-run summary: what it reached, where the model is, and what to try next.
+//! The end-of-run summary: results, the model's location, and what to try next.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use vulpes_data::{Columns, DataConfig, DataKind, ObjectiveKind, embedded, for_each_row};
-use vulpes_runs::{Plan, Summary, quoted};
+use vulpes_runs::{Plan, Summary, operations, quoted, thousands};
 use vulpes_trainer::Evaluation;
 
 use crate::called::called;
+use crate::labels::label_table;
 
-/// How many words of the corpus a suggested prompt has.
+/// Floating-point operations from which they are reported.
+const WORTH_SAYING: f64 = 1e13;
+/// The number of words of a suggested prompt.
 const PROMPT_WORDS: usize = 4;
-/// How many words of a text that gets a label.
+/// The number of words of a suggested text to classify.
 const SENTENCE_WORDS: usize = 20;
 
-/// What a finished or stopped run says.
+/// The summary of a finished or stopped run.
 pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
     if summary.loss.is_none() && summary.stopped.is_none() {
         return nothing_left(plan, summary);
     }
     let mut text = match (summary.stopped, &summary.diverged) {
         (None, None) => "done".to_owned(),
-        (None, Some(_)) => "ended, and learned nothing".to_owned(),
+        (None, Some(_)) => "ended without learning anything".to_owned(),
         (Some(code), _) => format!("stopped by {}", if code == 130 { "SIGINT" } else { "SIGTERM" }),
     };
     let _ = write!(text, ": {} steps in {:.1} s", summary.step, summary.elapsed_s);
@@ -34,16 +37,27 @@ pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
     if let Some(best) = summary.best {
         let _ = write!(text, "; best validation loss {:.4} at step {}", best.val_loss, best.step);
     }
+    if summary.flops >= WORTH_SAYING {
+        let (tokens, flops) = (thousands(summary.tokens as f64), operations(summary.flops));
+        let _ = write!(text, "; {tokens} tokens, {flops}");
+    }
     if summary.skipped_steps > 0 {
         let _ = write!(text, "; {} steps skipped", summary.skipped_steps);
+    }
+    if let Some(found) = &summary.evaluation {
+        text.push_str(&of_labels(found, plan.dataset.labels()));
     }
     let run = quoted(&summary.run.display().to_string());
     let _ = write!(text, "\nmodel: {}", summary.run.join("model").display());
     if summary.stopped.is_some() {
-        text.push_str("\ngo on with the same command and --resume");
+        text.push_str("\ncontinue with the same command and --resume");
         return text;
     }
     if summary.diverged.is_some() {
+        return text;
+    }
+    if plan.config.data.kind == DataKind::Chat {
+        let _ = write!(text, "\ntry:\n  {} --model {run} --chat", called("sample"));
         return text;
     }
     let reads_whole = is_read_whole(plan.config.objective.kind());
@@ -57,10 +71,10 @@ pub(crate) fn of_run(plan: &Plan, summary: &Summary) -> String {
     text
 }
 
-/// What a resumed run says that had no step left to do.
+/// The summary of a resumed run that had no step left to do.
 fn nothing_left(plan: &Plan, summary: &Summary) -> String {
     format!(
-        "nothing to do: all {} steps were done before; for more of them, raise train.steps, as in --set train.steps={}\n\
+        "nothing to do: all {} steps are done; for more steps, raise train.steps, for example --set train.steps={}\n\
          model: {}",
         summary.step,
         plan.config.train.steps.max(summary.step).saturating_mul(2),
@@ -68,12 +82,21 @@ fn nothing_left(plan: &Plan, summary: &Summary) -> String {
     )
 }
 
-/// An evaluation as `--eval` prints it.
-pub(crate) fn of_evaluation(step: u64, found: &Evaluation) -> String {
-    format!("step {step}: {}, {} targets", measured(found), found.n_targets)
+/// The output of `--eval`.
+pub(crate) fn of_evaluation(step: u64, found: &Evaluation, labels: &[String]) -> String {
+    format!("step {step}: {}, {} targets{}", measured(found), found.n_targets, of_labels(found, labels))
 }
 
-/// A perplexity in as many digits as say something.
+/// Precision, recall and F1 of each label, one line each; empty if there are no labels.
+fn of_labels(found: &Evaluation, labels: &[String]) -> String {
+    if found.labels.is_empty() {
+        return String::new();
+    }
+    let table = label_table(&found.labels, labels);
+    format!("\n{}", table.trim_end())
+}
+
+/// A perplexity in its significant digits.
 pub(super) fn perplexity_of(value: f64) -> String {
     if value < 1e6 { format!("{value:.3}") } else { format!("{value:.2e}") }
 }
@@ -95,12 +118,12 @@ fn measured(found: &Evaluation) -> String {
     text
 }
 
-/// Whether a model is asked about whole texts, not about tokens.
+/// Whether the objective is about entire texts, not tokens.
 fn is_read_whole(objective: ObjectiveKind) -> bool {
     matches!(objective, ObjectiveKind::Classify | ObjectiveKind::Contrastive)
 }
 
-/// The first words of the corpus, the last one masked where masked words are asked; of a classifier's a whole sentence.
+/// The first words of the corpus, the last one masked for a masked model; for a classifier a longer text.
 fn prompt(plan: &Plan) -> Option<String> {
     let objective = plan.config.objective.kind();
     let text = beginning(&plan.config.data)?;
@@ -120,7 +143,7 @@ fn prompt(plan: &Plan) -> Option<String> {
     Some(words.join(" "))
 }
 
-/// The beginning of the corpus: of a text its first kilobytes, of a table its first row.
+/// The beginning of the corpus: the first kilobytes of a text, or the first row of a table.
 fn beginning(data: &DataConfig) -> Option<String> {
     let path = data.train.0.first()?;
     if data.kind == DataKind::Text {
@@ -139,7 +162,7 @@ fn beginning(data: &DataConfig) -> Option<String> {
     }
 }
 
-/// The text of a first row, after which no other is read.
+/// The text of a first row; stops the reading.
 struct First(Option<String>);
 
 impl From<vulpes_data::Error> for First {

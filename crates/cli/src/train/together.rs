@@ -1,4 +1,4 @@
-//! `train` as one of several processes that a launcher has started: the first one shows and writes, all end together.
+//! `train` as one of several processes of a launcher: the first shows and writes, all end together.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use vulpes_runs::{Error, Result};
 use super::args::Args;
 use crate::ending::{end, say};
 
-/// Joins the processes that this one was started with, if there are any, and runs the command on all of them.
+/// Joins the processes that this one was started with, if any, and runs the command on all of them.
 pub(super) fn run(mut args: Args, dispatch: fn(&Args, &Processes) -> Result<u8>) -> ExitCode {
     let processes = match start(on_loss) {
         Ok(processes) => processes,
@@ -22,45 +22,45 @@ pub(super) fn run(mut args: Args, dispatch: fn(&Args, &Processes) -> Result<u8>)
     if processes.is_alone() {
         return end(done.map_err(Into::into));
     }
-    match done {
-        Ok(code) => ExitCode::from(code),
-        // The first one says it, and ends all.
-        Err(error) if !processes.is_first() && error.is_of_all() => ExitCode::from(error.exit_code()),
-        Err(error) => {
-            let code = error.exit_code();
-            if processes.is_first() {
-                end(Err(error.into()));
-            } else {
-                say(&format!("error: process {} of {}: {error}", processes.rank(), processes.size()));
-            }
-            // The others may be waiting for this one.
-            processes.abort(code);
-            ExitCode::from(code)
-        }
+    let error = match done {
+        Ok(code) => return ExitCode::from(code),
+        Err(error) => error,
+    };
+    let code = error.exit_code();
+    let all_know = processes.is_ending() || error.is_of_all();
+    if processes.is_first() {
+        end(Err(error.into()));
+    } else if !all_know {
+        say(&format!("error: process {} of {}: {error}", processes.rank(), processes.size()));
     }
+    if !all_know {
+        // The others may wait for this one.
+        processes.abort(code);
+    }
+    ExitCode::from(code)
 }
 
-/// Says that another process is gone; the engine then ends this one.
+/// Reports that another process is gone; the engine then ends this one.
 fn on_loss(error: &vulpes_collective::Error) {
     say(&format!(
-        "error: {error}, and all others end with it; the run stands as its newest checkpoint has it: go on with --resume, \
+        "error: {error}; all processes end. The run is kept as of its newest checkpoint: continue with --resume, \
          on any number of processes"
     ));
 }
 
-/// Several processes train and evaluate; all else is for one.
+/// Checks that several processes only train or evaluate; everything else is for one.
 ///
 /// # Errors
-/// [`Error::Usage`] for another form of the command.
+/// Returns [`Error::Usage`] for another form of the command.
 pub(super) fn require_training(args: &Args, processes: &Processes) -> Result<()> {
     if processes.is_alone() || args.config.is_some() {
         return Ok(());
     }
-    let words = "--check, --verify, --list and --keys are for one process: start them without a launcher";
+    let words = "--check, --verify, --list and --keys run in one process: start them without a launcher";
     vulpes_runs::agreed(processes, Err(Error::Usage(words.to_owned())))
 }
 
-/// The device of this process: of several on one machine each takes its own GPU, where there are any.
+/// The device of this process: several on one machine take a GPU each, if there are any.
 pub(super) fn device(asked: Option<&str>, processes: &Processes) -> Option<String> {
     let asked = asked.map(str::to_owned);
     let wants_any = match asked.as_deref() {
@@ -72,10 +72,10 @@ pub(super) fn device(asked: Option<&str>, processes: &Processes) -> Option<Strin
     own.map(|number| format!("cuda:{number}")).or(asked)
 }
 
-/// Threads where nobody says how many: the machine's cores, shared out among its processes.
+/// The default number of threads: the machine's cores divided among its processes.
 pub(super) fn threads(processes: &Processes) -> Option<usize> {
     let here = launched().filter(|_| !processes.is_alone())?.local_size?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    // A launcher that binds processes to cores has shared them out already.
+    let cores = vulpes_model::n_cores();
+    // A launcher that binds processes to cores has divided them already.
     Some(if cores < here { cores } else { (cores / here).max(1) })
 }

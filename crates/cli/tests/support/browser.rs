@@ -1,4 +1,4 @@
-//! Pages in a real browser.
+//! Helpers that open pages in a real browser.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// Chromium, which must be there.
+/// Chromium, which must be installed.
 pub(crate) fn browser() -> &'static str {
     let there = |name: &&str| {
         Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
@@ -16,28 +16,60 @@ pub(crate) fn browser() -> &'static str {
     found.expect("Chromium, which opens the pages (apt-get install chromium)")
 }
 
-/// What `script` returns after the page's own script has run, beside all that went wrong in the page: errors, what the
-/// console said, promises without an answer, requests that the page's own policy stopped, and resources that it got.
+/// A page and its viewport: the browser's default width, or a frame of a number of pixels (no window is as narrow as a
+/// phone).
+#[derive(Clone, Copy)]
+pub(crate) struct Opened<'a> {
+    pub(crate) page: &'a Path,
+    pub(crate) width: Option<usize>,
+    /// The fragment of its address.
+    pub(crate) fragment: &'a str,
+}
+
+/// The result of `script` after the page's own script has run, and everything that went wrong in the page: errors,
+/// console output, unhandled promise rejections, requests blocked by the page's policy, and loaded resources.
 pub(crate) fn in_browser(browser: &str, page: &Path, script: &str) -> Value {
+    in_page(browser, Opened { page, width: None, fragment: "" }, script)
+}
+
+/// [`in_browser`] for a page with a given viewport.
+pub(crate) fn in_page(browser: &str, opened: Opened, script: &str) -> Value {
+    let Opened { page, width, fragment } = opened;
     let html = std::fs::read_to_string(page).unwrap();
-    let watch = "<script>window.faults=[];const fault=what=>faults.push(String(what));\
+    // The page's policy allows only its own script: the tests' scripts are allowed by a nonce.
+    assert_eq!(html.matches("script-src 'sha256-").count(), 1, "the page's policy names its script");
+    let html = html.replacen("script-src '", "script-src 'nonce-test' '", 1);
+    let watch = "<script nonce=test>window.faults=[];const fault=what=>faults.push(String(what));\
                  addEventListener('error',e=>fault(e.message));addEventListener('unhandledrejection',e=>fault(e.reason));\
                  addEventListener('securitypolicyviolation',e=>fault(e.blockedURI));\
                  ['error','warn'].forEach(name=>{console[name]=fault});</script><style>";
     let act = format!(
-        "<pre id=acted></pre><script>{{const key=(on,key)=>on.dispatchEvent(new KeyboardEvent('keydown',{{key,bubbles:true}}));\
+        "<pre id=acted></pre><script nonce=test>{{const key=(on,key)=>on.dispatchEvent(new KeyboardEvent('keydown',{{key,bubbles:true}}));\
          const v=id=>Number(document.getElementById(id).dataset.value);const $$=s=>document.querySelectorAll(s);\
          const r=(()=>{{{script}}})();\
-         document.getElementById('acted').textContent=JSON.stringify({{faults,requests:performance.getEntriesByType('resource').length,r}});}}</script></body>"
+         const acted=JSON.stringify({{faults,requests:performance.getEntriesByType('resource').length,r}}).replace(/[^ -~]/g,c=>String.fromCharCode(92)+'u'+c.charCodeAt(0).toString(16).padStart(4,'0'));\
+         document.getElementById('acted').textContent=acted;if(parent!==window)parent.postMessage(acted,'*');}}</script></body>"
     );
     let acted = page.with_extension("acted.html");
     std::fs::write(&acted, html.replacen("<style>", watch, 1).replace("</body>", &act)).unwrap();
+    let mut address = format!("file://{}#{fragment}", acted.display());
+    if let Some(width) = width {
+        let around = page.with_extension("frame.html");
+        let frame = format!(
+            "<pre id=\"acted\"></pre><script>addEventListener('message',e=>{{acted.textContent=e.data}})</script>\
+             <iframe width={width} height=800 src=\"{}#{fragment}\"></iframe>",
+            acted.file_name().unwrap().to_str().unwrap()
+        );
+        std::fs::write(&around, frame).unwrap();
+        address = format!("file://{}", around.display());
+    }
     let (dom, log) = (page.with_extension("dom"), page.with_extension("log"));
     let mut chromium = Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom"])
         .arg("--enable-logging=stderr")
         .arg(format!("--user-data-dir={}", page.with_extension("profile").display()))
-        .arg(format!("file://{}", acted.display()))
+        .args(width.map(|_| "--virtual-time-budget=3000"))
+        .arg(address)
         .stdout(File::create(&dom).unwrap())
         .stderr(File::create(&log).unwrap())
         .spawn()

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 pub(crate) mod browser;
+pub(crate) mod live;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

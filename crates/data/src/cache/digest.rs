@@ -1,4 +1,4 @@
-//! Digests of files and settings: the names of what is in the cache.
+//! Digests of files and settings, which name the entries of the cache.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -11,10 +11,10 @@ use crate::corpus::{Source, Sources};
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Stage};
 
-/// The version of the folder's layout and of all that decides what tokens a text becomes.
+/// The version of the folder's layout and of everything that decides how text becomes tokens.
 const FORMAT: u32 = 2;
 
-/// A digest that grows by what goes into an entry of the cache.
+/// A digest of everything that goes into an entry of the cache.
 #[derive(Clone, Debug)]
 pub(crate) struct Key(blake3::Hasher);
 
@@ -28,7 +28,7 @@ impl Key {
     /// Adds a setting.
     pub(crate) fn with(mut self, name: &str, value: &impl Serialize) -> Result<Self> {
         let value = serde_json::to_vec(value)
-            .map_err(|error| Error::config(name, format!("cannot be part of a cache's name: {error}")))?;
+            .map_err(|error| Error::config(name, format!("cannot be part of a cache key: {error}")))?;
         self.bytes(name.as_bytes());
         self.bytes(&value);
         Ok(self)
@@ -50,11 +50,11 @@ impl Key {
     }
 }
 
-/// A file written this lately may be written once more within the resolution of its time.
+/// A file modified this recently could be modified again without a visible change of its time.
 const SETTLED: Duration = Duration::from_secs(3);
 
 impl Cache {
-    /// The digests of files. A file whose path, length and time were seen before is not read again.
+    /// The digests of files. A file whose path, length and time are known is not read again.
     pub(crate) fn digests(&self, sources: &Sources, progress: &dyn Progress) -> Result<Vec<blake3::Hash>> {
         let total = sources.n_bytes();
         let mut done = 0;
@@ -89,10 +89,10 @@ impl Cache {
     }
 }
 
-/// The name of a folder's notes, and that of a file in them.
+/// The name of a folder's list, and that of a file in it.
 type Place = (String, String);
 
-/// Where a file's digest is noted; nowhere if its time can't be relied on.
+/// Where a file's digest is noted; `None` if its time is not reliable.
 fn place(source: &Source) -> Option<Place> {
     let modified = source.modified?;
     if SystemTime::now().duration_since(modified).is_ok_and(|age| age < SETTLED) {
@@ -105,10 +105,10 @@ fn place(source: &Source) -> Option<Place> {
     Some((format!("digests-{}", folder.hex()), file.hex()))
 }
 
-/// What is known of files from earlier starts: for each folder with files of a corpus, a list in the cache.
+/// Digests known from earlier starts: in the cache, one list per folder with files of a corpus.
 struct Notes<'a> {
     cache: &'a Cache,
-    /// For each list, its entries, and whether there is one that the file on disk lacks.
+    /// For each list, its entries, and whether they contain one that is missing from the file on disk.
     folders: HashMap<String, (BTreeMap<String, String>, bool)>,
 }
 
@@ -132,8 +132,8 @@ impl Notes<'_> {
         *changed = true;
     }
 
-    /// Writes what is new. A cache that can't be written may still hold the corpus, so a failure is none here: the
-    /// files are read again at the next start.
+    /// Writes new entries. A failure is not an error, as an unwritable cache may still hold the corpus: the files are
+    /// read again at the next start.
     fn save(self) {
         for (name, (entries, changed)) in self.folders {
             if changed && self.cache.create().is_ok() {

@@ -1,4 +1,4 @@
-//! A lock on one entry of the cache: a file that one process at a time holds, and that is gone when none does.
+//! A lock on an entry of the cache: a file that one process holds at a time, removed on release.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Waits until no other process works on `name`; `waits` is called before the wait, if there is one.
+    /// Waits until no other process works on `name`; calls `waits` before it waits, if it must.
     ///
-    /// Some network file systems know no locks: there the lock is not held, and the rename at the end of a build keeps
-    /// two of them apart all the same.
+    /// Some network file systems have no locks. There the lock is not held; the atomic rename at the end of a build
+    /// still keeps concurrent builds apart.
     ///
     /// # Errors
-    /// Where the folder can't be written.
+    /// Returns an error if the folder can't be written.
     pub(super) fn wait(folder: &Path, name: &str, waits: &dyn Fn()) -> Result<Self> {
         let path = path(folder, name);
         loop {
@@ -32,7 +32,7 @@ impl Lock {
                 }
                 Err(TryLockError::Error(_)) => false,
             };
-            // Whoever held it before has removed the file: a third process would lock a new one.
+            // The previous holder removed the file: a third process would lock a new one.
             if !held || is_at(&file, &path) {
                 return Ok(Self { file, path, held });
             }
@@ -55,7 +55,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Removed before it is let go, so that nobody locks a file that is about to be removed without noticing.
+        // Removed before it is released, so that no process locks a file that is about to be removed.
         if self.held && cfg!(unix) {
             fs::remove_file(&self.path).ok();
         }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_holds_it_at_a_time_and_nothing_stays() {
+    fn lock_is_exclusive_and_its_file_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let (inside, most) = (std::sync::atomic::AtomicU32::new(0), std::sync::atomic::AtomicU32::new(0));
         std::thread::scope(|scope| {

@@ -12,7 +12,7 @@ use crate::store::{Built, Column, Finished, Made, MadeSet, PER_SHARD, Store, Wid
 
 const NAME: &str = "manifest.json";
 
-/// What a corpus consists of.
+/// The files of a corpus.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Manifest {
     sets: [Set; 2],
@@ -26,7 +26,8 @@ struct Set {
     tokens: Files,
     ends: Files,
     labels: Option<Files>,
-    seconds: Option<Files>,
+    #[serde(rename = "seconds")]
+    pair_starts: Option<Files>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,7 +42,8 @@ struct FileEntry {
     name: String,
     len: u64,
     blake3: String,
-    /// The times of the last write and of the last change of any kind: while they stay, the bytes need no new look.
+    /// The times of the last write and of the last change of any kind: while they are the same, the bytes aren't read
+    /// again.
     modified: Option<String>,
 }
 
@@ -61,10 +63,10 @@ impl Manifest {
         super::write(folder, &folder.join(NAME), &serde_json::to_vec_pretty(self)?)
     }
 
-    /// The corpus in a folder.
+    /// Opens the corpus in a folder.
     ///
     /// # Errors
-    /// Where there is none, or a file in it is not what was written.
+    /// Returns an error if there is none, or a file in it is not what was written.
     pub(super) fn open(folder: &Path) -> Result<Built> {
         let path = folder.join(NAME);
         let bytes = fs::read(&path).map_err(|source| Error::read(&path, source))?;
@@ -74,7 +76,7 @@ impl Manifest {
         let [train, validation] = &mut manifest.sets;
         let (train, validation) = (train.open(folder, &mut looked)?, validation.open(folder, &mut looked)?);
         if looked {
-            // A cache that was copied has new times. Where it can't be written, the next start looks again.
+            // A copied cache has new times. If it can't be written, the next start checks the bytes again.
             manifest.save(folder).ok();
         }
         Ok(Built {
@@ -93,17 +95,17 @@ impl Set {
             tokens: Files::of(&made.tokens, folder),
             ends: Files::of(&made.ends, folder),
             labels: made.labels.as_ref().map(|column| Files::of(column, folder)),
-            seconds: made.seconds.as_ref().map(|column| Files::of(column, folder)),
+            pair_starts: made.pair_starts.as_ref().map(|column| Files::of(column, folder)),
         }
     }
 
-    /// `looked` is set where the times said nothing and the bytes had to be read.
+    /// `looked` is set if the times differ and the bytes had to be read.
     fn open(&mut self, folder: &Path, looked: &mut bool) -> Result<Store> {
         Ok(Store {
             tokens: self.tokens.open(folder, looked)?,
             ends: self.ends.open(folder, looked)?,
             labels: self.labels.as_mut().map(|files| files.open(folder, looked)).transpose()?,
-            seconds: self.seconds.as_mut().map(|files| files.open(folder, looked)).transpose()?,
+            pair_starts: self.pair_starts.as_mut().map(|files| files.open(folder, looked)).transpose()?,
         })
     }
 }
@@ -133,7 +135,7 @@ impl Files {
             let changed = |message: String| Error::Changed { path: path.clone(), message };
             if meta.len() != file.len {
                 return Err(changed(format!(
-                    "it was written with {} bytes and has {}",
+                    "it was written with {} bytes and now has {}",
                     file.len,
                     meta.len()
                 )));
@@ -150,7 +152,7 @@ impl Files {
     }
 }
 
-/// A file's times. That of the last write can be set back by anybody (`touch`, `cp -p`), the other can't.
+/// A file's times. The time of the last write can be set by anybody (`touch`, `cp -p`), the other can't.
 fn modified(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok()?;
     let written = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();

@@ -1,9 +1,9 @@
-//! Tokenized corpora and trained tokenizers on disk, under names that say what they were made from.
+//! The cache of tokenized corpora and trained tokenizers, keyed by digests of their inputs.
 //!
-//! A corpus is a folder `corpus-KEY`, where KEY is a digest of all that went into it. It is built in a folder of
-//! another name and renamed when it is complete, so that a build that was interrupted leaves nothing that could be
-//! taken for a corpus. A lock file makes a second process wait for the first; should the file system know no locks,
-//! both build, and one of the two results stays.
+//! A corpus is a folder `corpus-KEY`, where KEY is a digest of all its inputs. It is built in a folder of another
+//! name and renamed when it is complete, so an interrupted build leaves nothing that could be taken for a corpus. A
+//! lock file makes a second process wait for the first; if the file system has no locks, both build, and one of the
+//! two results stays.
 
 mod digest;
 mod lock;
@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::store::{Built, Made, Target};
 use crate::tokenizer::Tokenizer;
 
-/// Folders in which a corpus is being built, and files on their way to their names.
+/// The prefix of folders in which a corpus is being built, and of temporary files.
 const BUILDING: &str = ".building-";
 const WRITING: &str = ".writing-";
 
@@ -36,7 +36,7 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// The cache of the config, else `vulpes` in the user's cache folder.
+    /// The cache of the config, or `vulpes` in the user's cache folder.
     pub(crate) fn of(data: &DataConfig) -> Result<Self> {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let folder = match &data.cache {
@@ -52,10 +52,10 @@ impl Cache {
         Ok(Self { folder })
     }
 
-    /// The corpus of a key, built by `build` into the folder it is given where there is none yet. Whether a folder
-    /// of the right name had to be made anew because a file in it had changed comes with it.
+    /// The corpus of a key; if there is none yet, `build` builds it into the folder it receives. Also returns whether
+    /// a folder of that name had to be rebuilt because a file in it had changed.
     ///
-    /// `waits` is called where another process builds it, before that one is waited for.
+    /// `waits` is called before waiting for another process that builds it.
     pub(crate) fn corpus(
         &self,
         key: Key,
@@ -72,13 +72,13 @@ impl Cache {
         // Another process may have built it while this one waited.
         let fault = match Manifest::open(&folder) {
             Ok(built) => return Ok((built, None)),
-            Err(fault) => folder.exists().then(|| format!("{}: {fault}; it was made anew", folder.display())),
+            Err(fault) => folder.exists().then(|| format!("{}: {fault}; it was rebuilt", folder.display())),
         };
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(|source| Error::cache(&folder, source))?;
         }
         self.remove_left_over(&name, &lock);
-        // Removed again by its `Drop` where the build fails.
+        // Its `Drop` removes it if the build fails.
         let building = open_to_all(0o777)
             .prefix(&format!("{BUILDING}{name}-"))
             .tempdir_in(&self.folder)
@@ -96,7 +96,7 @@ impl Cache {
         Ok((Manifest::open(&folder)?, fault))
     }
 
-    /// The tokenizer of a key, trained by `train` where there is none yet.
+    /// The tokenizer of a key; if there is none yet, `train` trains it.
     pub(crate) fn tokenizer(
         &self,
         key: Key,
@@ -107,7 +107,7 @@ impl Cache {
         let path = self.folder.join(&name);
         let load = || -> Option<Tokenizer> {
             let bytes = fs::read(&path).ok()?;
-            // The last line is a digest of the rest: a file that was cut or edited is not used.
+            // The last line is a digest of the rest: a truncated or edited file is not used.
             let at = bytes.iter().rposition(|&byte| byte == b'\n')?;
             let (json, digest) = (&bytes[..at], &bytes[at + 1..]);
             (blake3::hash(json).to_hex().as_bytes() == digest)
@@ -131,13 +131,13 @@ impl Cache {
         fs::create_dir_all(&self.folder).map_err(|source| Error::cache(&self.folder, source))
     }
 
-    /// Writes a small file at once: all of it, or nothing.
+    /// Writes a small file atomically.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         write(&self.folder, path, bytes).map_err(|source| Error::cache(path, source))
     }
 
-    /// Removes what processes left behind that were killed: builds of `name`, whose lock is held, and of all other
-    /// corpora that nobody is building.
+    /// Removes what killed processes left behind: builds of `name`, whose lock is held, and of all other corpora that
+    /// no process is building.
     fn remove_left_over(&self, name: &str, lock: &Lock) {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         for entry in entries {
@@ -149,7 +149,7 @@ impl Cache {
                     fs::remove_dir_all(entry.path()).ok();
                 }
             } else if file_name.starts_with(WRITING) {
-                // Such a file is there for moments only.
+                // Such a file exists for moments only.
                 let modified = entry.metadata().and_then(|meta| meta.modified());
                 if modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LEFT_OVER)) {
                     fs::remove_file(entry.path()).ok();
@@ -159,10 +159,10 @@ impl Cache {
     }
 }
 
-/// A file on its way to its name that is as old as this was given up.
+/// A temporary file this old was abandoned.
 const LEFT_OVER: Duration = Duration::from_secs(3600);
 
-/// Temporary files and folders as private as the user's mask says, no more: a cache may be shared.
+/// Temporary files and folders with the permissions of the user's umask: a cache may be shared.
 fn open_to_all<'a>(mode: u32) -> tempfile::Builder<'a, 'a> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -170,7 +170,7 @@ fn open_to_all<'a>(mode: u32) -> tempfile::Builder<'a, 'a> {
     builder
 }
 
-/// Writes a file at once by way of another one in `folder`.
+/// Writes a file atomically by way of a temporary file in `folder`.
 fn write(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = open_to_all(0o666).prefix(WRITING).tempfile_in(folder)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all())?;
@@ -178,7 +178,7 @@ fn write(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Makes the names in a folder last through a power cut.
+/// Syncs a folder, so that its entries survive a power failure.
 fn sync(folder: &Path) -> Result<()> {
     if cfg!(unix) {
         File::open(folder).and_then(|file| file.sync_all()).map_err(|source| Error::cache(folder, source))?;

@@ -1,4 +1,4 @@
-//! The cache in use: found again, built once, never half, noticed when changed.
+//! The cache in use: found again, built once, never incomplete, checked for changes.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::dataset::{Dataset, OpenOptions};
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Stage};
 
-/// Which stages were gone through.
+/// Records the stages reported.
 #[derive(Default)]
 struct Heard(Mutex<Vec<Stage>>);
 
@@ -28,7 +28,7 @@ fn config(folder: &Path) -> DataConfig {
     let text = folder.join("fox.txt");
     if !text.exists() {
         fs::write(&text, crate::embedded::embedded("fox.txt").unwrap()).unwrap();
-        // A file this new could still be written within the resolution of its time; an old one can't.
+        // A recently written file could still change within the resolution of its time; an old one can't.
         let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
         fs::File::options().append(true).open(&text).unwrap().set_modified(old).unwrap();
     }
@@ -67,7 +67,7 @@ fn shard(folder: &Path) -> std::path::PathBuf {
     let corpora = fs::read_dir(folder.join("cache")).unwrap().map(|entry| entry.unwrap().path());
     let mut corpora = corpora.filter(|path| path.is_dir());
     let corpus = corpora.next().unwrap();
-    assert!(corpora.next().is_none(), "one corpus, and nothing left over");
+    assert!(corpora.next().is_none(), "one corpus and nothing else");
     corpus.join("train-tokens-00000.bin")
 }
 
@@ -87,7 +87,7 @@ fn second_open_reads_only_the_cache() {
 }
 
 #[test]
-fn a_changed_corpus_gets_a_folder_of_its_own() {
+fn a_changed_corpus_gets_a_new_folder() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
     let (first, _) = open(&config);
@@ -102,7 +102,7 @@ fn a_changed_corpus_gets_a_folder_of_its_own() {
 }
 
 #[test]
-fn a_changed_or_cut_shard_is_noticed_and_made_anew() {
+fn changed_or_truncated_shard_files_are_rebuilt() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
     let first = open(&config).0.unwrap();
@@ -114,23 +114,23 @@ fn a_changed_or_cut_shard_is_noticed_and_made_anew() {
         let (again, stages) = open(&config);
         let again = again.unwrap();
         assert_eq!(stages, [Stage::Tokenize]);
-        assert!(again.warnings()[0].contains("it was made anew"), "{:?}", again.warnings());
+        assert!(again.warnings()[0].contains("it was rebuilt"), "{:?}", again.warnings());
         assert_eq!(fs::read(shard(folder.path())).unwrap(), whole);
         same(&again, &open(&config).0.unwrap());
     }
-    // The first dataset still stands on files that are gone.
+    // The first dataset still maps deleted files.
     assert!(matches!(first.batch(Cursor::default(), 1), Err(Error::Changed { .. })));
 }
 
 #[test]
-fn a_file_that_shrinks_while_it_is_mapped_is_an_error() {
+fn a_mapped_file_that_shrinks_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
     let dataset = open(&config).0.unwrap();
     dataset.batch(Cursor::default(), 4).unwrap();
     fs::File::options().write(true).open(shard(folder.path())).unwrap().set_len(10).unwrap();
     let error = dataset.batch(Cursor::default(), 4).unwrap_err().to_string();
-    assert!(error.contains("changed while it was used") && error.contains("has 10 now"), "{error}");
+    assert!(error.contains("changed while it was used") && error.contains("now has 10"), "{error}");
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn concurrent_opens_get_the_same_cache() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_named() {
+fn unwritable_cache_folder_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path());
     fs::write(folder.path().join("file"), "").unwrap();
@@ -174,15 +174,15 @@ fn a_folder_that_cannot_be_written_is_named() {
     assert!(error.contains("cannot write") && error.contains("set data.cache to a folder"), "{error}");
 }
 
-/// `/dev/full` has no room for a byte: a build there must fail clearly; what stood in the cache stays.
+/// `/dev/full` has no room for a byte: a build there must fail with a clear error, and the cache stays intact.
 #[cfg(target_os = "linux")]
 #[test]
-fn no_space_is_an_error_that_leaves_nothing() {
+fn full_disk_is_an_error_that_leaves_nothing() {
     use crate::store::{Made, Target};
     let folder = tempfile::tempdir().unwrap();
     let cache = super::Cache { folder: folder.path().to_path_buf() };
     let build = |target: &Target| -> Result<Made> {
-        let Target::Folder(folder) = target else { panic!("a folder is wanted") };
+        let Target::Folder(folder) = target else { panic!("expected a folder") };
         let path = folder.join("train-tokens-00000.bin");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
         let mut writer = crate::store::Writer::new(crate::store::Width::U16, "train-tokens".into(), target);

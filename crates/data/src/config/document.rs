@@ -11,9 +11,9 @@ pub enum DocumentConfig {
     /// Each file is a document.
     #[default]
     File,
-    /// Each line that is not blank is a document, without its line end.
+    /// Each line that is not blank is a document, without its newline.
     Line,
-    /// Documents are what stands between occurrences of a marker; blank ones are left out.
+    /// Documents are separated by a marker; blank ones are skipped.
     Marker(String),
 }
 

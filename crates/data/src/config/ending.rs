@@ -1,4 +1,4 @@
-//! What a file holds by the ending of its name.
+//! The kind of a file by its extension.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::data::{DataConfig, DataKind};
 use super::paths::Paths;
 
 impl DataKind {
-    /// The kind that a path's ending stands for; `None` where it stands for none.
+    /// The kind of a path's extension; `None` if it has none.
     pub fn by_ending(path: &str) -> Option<Self> {
         let ending = Path::new(path).extension()?.to_str()?.to_ascii_lowercase();
         match ending.as_str() {
@@ -19,7 +19,7 @@ impl DataKind {
         }
     }
 
-    /// The word for it in a config.
+    /// The kind's name in a config.
     fn word(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -27,30 +27,31 @@ impl DataKind {
             Self::Csv => "csv",
             Self::Parquet => "parquet",
             Self::Ids => "ids",
+            Self::Chat => "chat",
             Self::Synthetic => "synthetic",
         }
     }
 }
 
-/// The first path whose ending stands for a kind, and that kind.
+/// The first path whose extension has a kind, and that kind.
 fn known(paths: &Paths) -> Option<(&str, DataKind)> {
     paths.0.iter().find_map(|path| Some((path.as_str(), DataKind::by_ending(path)?)))
 }
 
 impl DataConfig {
-    /// The kind that the endings of the training files stand for, where they all stand for one.
+    /// The kind of the training files by their extensions, if they agree.
     pub fn kind_by_ending(&self) -> Option<DataKind> {
         let mut kinds = self.train.0.iter().map(|path| DataKind::by_ending(path));
         let first = kinds.next()??;
         kinds.all(|kind| kind == Some(first)).then_some(first)
     }
 
-    /// Files whose endings contradict the kind, or each other.
+    /// Files whose extensions contradict the kind, or each other.
     pub(super) fn ending_issues(&self) -> Vec<Issue> {
         let mut issues = Vec::new();
-        // Rows of ids are JSON lines, too; and any file may be read as the plain text that it is.
-        let reads =
-            |kind: DataKind| kind == self.kind || (self.kind, kind) == (DataKind::Ids, DataKind::Jsonl);
+        // Rows of ids and conversations are JSON lines, too; and any file may be read as plain text.
+        let in_lines = matches!(self.kind, DataKind::Ids | DataKind::Chat);
+        let reads = |kind: DataKind| kind == self.kind || (in_lines && kind == DataKind::Jsonl);
         for (key, paths) in [("train", &self.train), ("validation", &self.validation)] {
             if let Some((path, kind)) =
                 known(paths).filter(|(_, kind)| self.kind != DataKind::Text && !reads(*kind))
@@ -66,8 +67,9 @@ impl DataConfig {
         if let (Some((train, one)), Some((validation, other))) = (known(&self.train), known(&self.validation))
             && one != other
         {
-            let message =
-                format!("{validation} is of another kind than data.train = {train}: give both of one kind");
+            let message = format!(
+                "{validation} is of another kind than data.train = {train}; both must be of one kind"
+            );
             issues.push(Issue::new("data.validation", message));
         }
         issues
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_follows_from_endings_that_agree() {
+    fn kind_follows_from_matching_extensions() {
         let of = |paths: &[&str]| {
             let train = Paths(paths.iter().map(|path| (*path).to_owned()).collect());
             DataConfig { train, ..DataConfig::default() }.kind_by_ending()
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_another_kind_are_named() {
+    fn files_of_another_kind_are_reported() {
         let issues = |kind: DataKind, train: &str, validation: &str| {
             let validation = if validation.is_empty() { Paths::default() } else { validation.into() };
             let config = DataConfig { kind, train: train.into(), validation, ..DataConfig::default() };

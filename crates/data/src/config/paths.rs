@@ -7,12 +7,12 @@ use serde::ser::{Serialize, Serializer};
 
 /// Paths, globs and folders: in TOML one string or a list of strings.
 ///
-/// Read by a visitor rather than an untagged enum, so that errors keep their place in the file.
+/// Read by a visitor rather than an untagged enum, so that errors keep their position in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Paths(pub Vec<String>);
 
 impl Paths {
-    /// Whether no path is given.
+    /// Whether there is no path.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,14 +1,14 @@
-//! Where text may be cut so that no token reaches across.
+//! Where text may be cut so that no token crosses the cut.
 
-/// Where a long text may be cut into pieces that are tokenized one by one.
+/// Where a long text may be cut into pieces that are tokenized separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// Nowhere: what a tokenizer makes of a piece may depend on all of the text.
+    /// Nowhere: the tokens of a piece may depend on all of the text.
     Never,
-    /// Before a space between a visible character and an ASCII letter, for tokenizers that put a space before a text
-    /// that has none.
+    /// Before a space between a visible character and an ASCII letter, for tokenizers that prepend a space to a text
+    /// without one.
     Words,
-    /// Before blanks: a token may begin with them, and none ends in them and goes on after.
+    /// Before whitespace: a token may begin with it, but none has it in the middle.
     Blanks,
 }
 
@@ -23,7 +23,7 @@ impl Cut {
         }
     }
 
-    /// The last place of `text` where it may be cut.
+    /// The last position of `text` at which it may be cut.
     pub(super) fn last(self, text: &str) -> Option<usize> {
         (1..text.len()).rev().find(|&at| self.here(text, at))
     }
@@ -42,7 +42,8 @@ impl Cut {
     }
 }
 
-/// Whether the character before `at` is no blank, nor a control character, which some tokenizers take for one.
+/// Whether the character before `at` is neither whitespace nor a control character, which some tokenizers treat as
+/// such.
 fn visible(text: &str, at: usize) -> bool {
     match text.as_bytes()[at - 1] {
         byte if byte.is_ascii() => byte.is_ascii_graphic(),
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_stand_before_blanks() {
+    fn cuts_are_before_whitespace() {
         let text = "The fox,  \"the\" dog\n jumps é x\u{3000} 1 b";
         assert_eq!(
             pieces(Cut::Words, text),

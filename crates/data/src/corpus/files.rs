@@ -1,4 +1,4 @@
-//! Which files a list of paths, globs and folders means.
+//! Finds the files of a list of paths, globs and folders.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ pub(crate) struct Source {
     /// The length in bytes when the file was listed.
     pub(crate) len: u64,
     pub(crate) modified: Option<SystemTime>,
-    /// The text, for a file that is embedded in the program.
+    /// The text, if the file is embedded in the program.
     text: Option<&'static str>,
 }
 
@@ -39,12 +39,12 @@ impl Source {
         Self { path: path.into(), len: text.len() as u64, modified: None, text: Some(text) }
     }
 
-    /// A name that is the same however the path is spelled.
+    /// A name that is the same for all spellings of the path.
     fn same(&self) -> PathBuf {
         fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone())
     }
 
-    /// The bytes from the start.
+    /// A reader from the start of the file.
     pub(crate) fn open(&self) -> Result<Box<dyn Read>> {
         match self.text {
             Some(text) => Ok(Box::new(Cursor::new(text))),
@@ -55,10 +55,10 @@ impl Source {
         }
     }
 
-    /// That the file's first bytes are not those of a packed file, or of one that only stands for another.
+    /// Checks by the first bytes that the file is not a packed file or a pointer to another one.
     ///
     /// # Errors
-    /// Says what the file is and what to do.
+    /// Returns what the file is and what to do.
     pub(crate) fn check_text(&self) -> Result<()> {
         let mut head = Vec::with_capacity(N_HEAD);
         self.open()?
@@ -71,7 +71,7 @@ impl Source {
         }
     }
 
-    /// The digest of all bytes; `each` hears how many more were read.
+    /// The digest of all bytes; `each` receives the number of further bytes read.
     pub(crate) fn digest(&self, each: &mut dyn FnMut(u64)) -> Result<blake3::Hash> {
         let mut hasher = blake3::Hasher::new();
         let mut reader = self.open()?;
@@ -90,7 +90,7 @@ impl Source {
     /// Whether the file is still the one that was listed.
     ///
     /// # Errors
-    /// Where it has another length or time, or is gone.
+    /// Returns an error if it has another length or time, or is gone.
     pub(crate) fn check(&self) -> Result<()> {
         if self.text.is_some() {
             return Ok(());
@@ -104,7 +104,7 @@ impl Source {
     }
 }
 
-/// The files of a corpus, in the order in which they are read.
+/// The files of a corpus, in reading order.
 #[derive(Clone, Debug)]
 pub(crate) struct Sources {
     pub(crate) files: Vec<Source>,
@@ -113,11 +113,11 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// Finds the files of `paths`, the value of `key`: in the order given, and in the order of their names within a
-    /// glob or folder. Hidden files of folders are left out; a file named twice is read once.
+    /// Finds the files of `paths`, the value of `key`: in the given order, and sorted by name within a glob or
+    /// folder. Hidden files of folders are left out; a file named twice is read once.
     ///
     /// # Errors
-    /// Where a path leads nowhere or a glob or folder holds no file.
+    /// Returns an error if a path does not exist or a glob or folder holds no file.
     pub(crate) fn find(key: &str, paths: &Paths) -> Result<Self> {
         let mut files: Vec<Source> = Vec::new();
         for pattern in &paths.0 {
@@ -133,7 +133,7 @@ impl Sources {
             } else if pattern.contains(['*', '?', '[']) {
                 files.extend(listed(expand(key, pattern)?, pattern)?);
             } else {
-                let from_here = || format!("{key} takes paths from the folder that the program runs in");
+                let from_here = || format!("paths in {key} are relative to the current directory");
                 let hint = way_to(pattern).unwrap_or_else(from_here);
                 return Err(Error::Missing { path: path.into(), hint });
             }
@@ -155,19 +155,19 @@ impl Sources {
 }
 
 impl DataConfig {
-    /// The training files that there are, in the order in which they are read.
+    /// The existing training files, in reading order.
     ///
     /// # Errors
-    /// Returns an error if a path leads nowhere or a glob or folder holds no file.
+    /// Returns an error if a path does not exist or a glob or folder holds no file.
     pub fn training_files(&self) -> Result<Vec<PathBuf>> {
         let sources = Sources::find("data.train", &self.train)?;
         Ok(sources.files.into_iter().map(|file| file.path).collect())
     }
 
-    /// The bytes of the training files together.
+    /// The total size of the training files in bytes.
     ///
     /// # Errors
-    /// As [`DataConfig::training_files`].
+    /// As for [`DataConfig::training_files`].
     pub fn training_bytes(&self) -> Result<u64> {
         Ok(Sources::find("data.train", &self.train)?.n_bytes())
     }
@@ -186,9 +186,9 @@ fn listed(mut paths: Vec<PathBuf>, pattern: &str) -> Result<Vec<Source>> {
     paths.iter().map(|path| Source::of(path)).collect()
 }
 
-/// The files that a glob matches (`*`, `?`, `[abc]`, `[!abc]`, `**` for any folders), hidden ones left out.
+/// The files that a glob matches (`*`, `?`, `[abc]`, `[!abc]`, `**` for any folders), except hidden ones.
 ///
-/// Folders that the glob does not lead into are not read.
+/// Folders that the glob can't match are not read.
 fn expand(key: &str, pattern: &str) -> Result<Vec<PathBuf>> {
     let options = MatchOptions {
         case_sensitive: true,
@@ -196,7 +196,7 @@ fn expand(key: &str, pattern: &str) -> Result<Vec<PathBuf>> {
         require_literal_leading_dot: true,
     };
     let found = glob_with(pattern, options)
-        .map_err(|error| Error::config(key, format!("{pattern:?} is no glob: {error}")))?;
+        .map_err(|error| Error::config(key, format!("{pattern:?} is not a glob: {error}")))?;
     let mut files = Vec::new();
     for path in found {
         let path = path.map_err(|error| {
@@ -210,7 +210,7 @@ fn expand(key: &str, pattern: &str) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// All files under a folder, hidden ones left out.
+/// All files under a folder, except hidden ones.
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let entries = fs::read_dir(folder).map_err(|source| Error::read(folder, source))?;
     for entry in entries {
@@ -259,7 +259,7 @@ mod tests {
             Sources::find("data.train", &Paths(vec![pattern])).unwrap_err().to_string()
         };
         assert!(find("*.csv").contains("*.csv matches no file"));
-        assert!(find("[a").contains("is no glob"));
+        assert!(find("[a").contains("is not a glob"));
         if cfg!(unix) {
             let error = Sources::find("data.train", &"/dev/null".into()).unwrap_err().to_string();
             assert!(error.contains("/dev/null") && error.contains("write it to a file first"), "{error}");

@@ -1,9 +1,9 @@
-//! Files that are no text: what they are, told from their first bytes, and what to do about it.
+//! Recognizes files that are not text by their first bytes, with advice on each.
 
-/// How many first bytes tell.
+/// The number of first bytes needed.
 pub(crate) const N_HEAD: usize = 64;
 
-/// What each kind of file begins with, what it is, and what makes a text of it.
+/// The first bytes of each kind of file, what it is, and how to make text of it.
 const KINDS: [(&[u8], &str, &str); 9] = [
     (b"\x1f\x8b", "compressed with gzip", "unpack it first: gunzip FILE"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it first: unzstd FILE"),
@@ -15,12 +15,12 @@ const KINDS: [(&[u8], &str, &str); 9] = [
     (b"\xfe\xff", "text in UTF-16", "write it as UTF-8: iconv -f UTF-16 -t UTF-8"),
     (
         b"version https://git-lfs.github.com/spec/",
-        "a pointer of git-lfs, which stands for the file",
+        "a git-lfs pointer instead of the file",
         "fetch the file itself: git lfs pull",
     ),
 ];
 
-/// What a file is that begins with `head` and is no text, and what to do about it, from the verb on.
+/// What a file that begins with `head` is if it is not text, and what to do about it, from the verb on.
 ///
 /// # Examples
 /// ```
@@ -29,7 +29,7 @@ const KINDS: [(&[u8], &str, &str); 9] = [
 /// ```
 pub fn foreign(head: &[u8]) -> Option<String> {
     let kind = KINDS.iter().find(|(begin, ..)| head.starts_with(begin));
-    // Three letters are too few to tell a packed file from a text: the level and the block's mark come after them.
+    // Three letters don't distinguish a packed file from text: the level and the block's magic follow them.
     let is_bzip = |head: &[u8]| head.get(4..10) == Some(b"1AY&SY");
     let (_, what, advice) = kind.filter(|(begin, ..)| *begin != b"BZh" || is_bzip(head))?;
     Some(format!("is {what}; {advice}"))

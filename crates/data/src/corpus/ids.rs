@@ -1,4 +1,4 @@
-//! Rows of token ids, made elsewhere: one JSON object a line.
+//! Rows of token ids from other programs: one JSON object per line.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,18 +13,18 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdRow {
     pub(crate) ids: Vec<u32>,
-    pub(crate) keep: Option<Vec<u8>>,
+    pub(crate) padding_mask: Option<Vec<u8>>,
     pub(crate) token_types: Option<Vec<u32>>,
     pub(crate) positions: Option<Vec<u32>>,
     pub(crate) labels: Labels,
 }
 
-/// What a row of ids asks.
+/// The labels of a row of ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Labels {
-    /// Nothing is said.
+    /// None given.
     None,
-    /// One label a place.
+    /// One label per position.
     Places(Vec<i64>),
     /// One label for the row.
     Row(i64),
@@ -40,19 +40,19 @@ struct Line {
     labels: Option<Value>,
 }
 
-/// What a model can read of a row; `None` where it isn't known yet.
+/// What a model can read of a row; `None` if not known yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// The most tokens of a row, and the config's key that says so.
+    /// The maximum number of tokens of a row, and the config key that sets it.
     pub(crate) max_len: (usize, &'static str),
-    /// How many positions there are.
+    /// The number of positions.
     pub(crate) n_positions: usize,
     pub(crate) vocab_size: Option<usize>,
     pub(crate) n_token_types: Option<usize>,
 }
 
 impl Limits {
-    /// What of a row is beyond them.
+    /// What of a row exceeds them.
     fn complaint(&self, line: &Line) -> Option<String> {
         let Self { max_len: (max_len, key), n_positions, vocab_size, n_token_types } = *self;
         let n = line.input_ids.len();
@@ -63,7 +63,7 @@ impl Limits {
         if let Some(id) = line.input_ids.iter().find(|&&id| id as usize >= size) {
             return Some(format!("id {id} is out of range: the vocabulary has {size}"));
         }
-        // A model without types reads rows whose types are all the first.
+        // A model without token types reads rows whose types are all 0.
         let n_types = n_token_types.map_or(usize::MAX, |n| n.max(1));
         if let Some(id) = line.token_type_ids.iter().flatten().find(|&&id| id as usize >= n_types) {
             return Some(match n_token_types {
@@ -76,14 +76,17 @@ impl Limits {
     }
 }
 
-/// The rows of a file, checked against each other's lengths and what the model can read.
+/// The rows of a file, checked for consistent lengths and against what the model can read.
 pub(crate) fn read_ids(source: &Source, limits: &Limits) -> Result<Vec<IdRow>> {
     let mut rows = Vec::new();
     for_each_line(source, &mut |line, number, _| {
         let bad = |message: String| Error::row(&source.path, number, message);
         let line: Line = serde_json::from_str(line).map_err(|error| {
             let fault = fault(&error, line);
-            bad(format!("{fault}; wanted {{\"input_ids\": [...]}} and where needed attention_mask, token_type_ids, position_ids, labels"))
+            bad(format!(
+                "{fault}; wanted {{\"input_ids\": [...]}} and optionally attention_mask, \
+                 token_type_ids, position_ids, labels"
+            ))
         })?;
         let n = line.input_ids.len();
         if n == 0 {
@@ -108,12 +111,12 @@ pub(crate) fn read_ids(source: &Source, limits: &Limits) -> Result<Vec<IdRow>> {
                 return Err(bad(format!("{name} has {} values, and input_ids has {n}", len.unwrap_or(0))));
             }
         }
-        if line.attention_mask.iter().flatten().any(|&keep| keep > 1) {
+        if line.attention_mask.iter().flatten().any(|&padding_mask| padding_mask > 1) {
             return Err(bad("attention_mask has a value other than 0 and 1".into()));
         }
         rows.push(IdRow {
             ids: line.input_ids,
-            keep: line.attention_mask,
+            padding_mask: line.attention_mask,
             token_types: line.token_type_ids,
             positions: line.position_ids,
             labels,
@@ -124,7 +127,7 @@ pub(crate) fn read_ids(source: &Source, limits: &Limits) -> Result<Vec<IdRow>> {
 }
 
 fn labels(value: Option<Value>) -> std::result::Result<Labels, String> {
-    let wrong = |value: &Value| format!("labels is {}; wanted a whole number, or one a place", short(value));
+    let wrong = |value: &Value| format!("labels is {}; wanted an integer, or one per position", short(value));
     match value {
         None | Some(Value::Null) => Ok(Labels::None),
         Some(Value::Array(values)) => {

@@ -1,8 +1,7 @@
-//! What is wrong with a line of JSON, in words that name the place in the file alone.
+//! Messages about faulty JSON lines, with the column as the only position.
 
-/// The fault of a line as the JSON library tells it, without the line's number there, which is always 1, and with the
-/// names that people have for what it means.
-pub(super) fn fault(error: &serde_json::Error, line: &str) -> String {
+/// The JSON library's message without its line number, which is always 1 here, and with clearer terms.
+pub(crate) fn fault(error: &serde_json::Error, line: &str) -> String {
     let words = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     let words = words.strip_suffix(&place).unwrap_or(&words);
@@ -10,13 +9,13 @@ pub(super) fn fault(error: &serde_json::Error, line: &str) -> String {
     let about_escape = words.contains("hex escape") || words.contains("surrogate");
     if about_escape && has_lone_surrogate(line) {
         return format!(
-            "a lone surrogate (half of a \\uD800–\\uDFFF pair) before column {column} stands for no character"
+            "a lone surrogate (half of a \\uD800–\\uDFFF pair) before column {column} is not a character"
         );
     }
     format!("{words} at column {column}")
 }
 
-/// Whether an escape of a line is half of a surrogate pair.
+/// Whether a line contains an escape that is half of a surrogate pair.
 fn has_lone_surrogate(line: &str) -> bool {
     let bytes = line.as_bytes();
     let unit = |at: usize| -> Option<u16> {
@@ -32,7 +31,7 @@ fn has_lone_surrogate(line: &str) -> bool {
             },
             Some(0xDC00..=0xDFFF) => return true,
             Some(_) => at += 6,
-            // A backslash and what it stands before.
+            // A backslash and the character after it.
             None => at += if bytes[at] == b'\\' { 2 } else { 1 },
         }
     }
@@ -44,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lone_surrogate_is_called_so_and_other_faults_by_their_column() {
+    fn json_faults_name_lone_surrogates_and_columns() {
         let fault_of =
             |line: &str| fault(&serde_json::from_str::<serde_json::Value>(line).unwrap_err(), line);
         for line in

@@ -1,6 +1,6 @@
-//! Files to documents, one after the other, never more than a part of a file in memory.
+//! Reads files as documents, one after the other, with never more than a part of a file in memory.
 //!
-//! [`Sources::find`] lists the files → [`read`] hands out each [`Document`] of them in order.
+//! [`Sources::find`] lists the files → [`read`] passes on each [`Document`] of them in order.
 
 mod cut;
 mod files;
@@ -18,12 +18,14 @@ pub(crate) use cut::Cut;
 pub(crate) use files::{Source, Sources, digest_of};
 pub use foreign::foreign;
 pub(crate) use ids::{IdRow, Labels, Limits, read_ids};
+pub(crate) use json::fault;
 pub use rows::{Columns, TextRow, for_each_row};
+pub(crate) use table::for_each_line;
 
 use crate::config::{DataConfig, DataKind};
 use crate::error::Result;
 
-/// A document, or a part of one that is too long to be held at once.
+/// A document, or a part of one that is too long to be in memory at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Document<'a> {
     /// The text.
@@ -38,7 +40,7 @@ pub(crate) struct Document<'a> {
     pub(crate) last: bool,
     /// How many bytes of the document are left out between this part and the next.
     pub(crate) skipped: usize,
-    /// How many bytes of the file have been read up to its end.
+    /// How many bytes of the file have been read by the end of this part.
     pub(crate) read: u64,
 }
 
@@ -50,23 +52,23 @@ pub(crate) struct Reading<'a> {
     pub(crate) labels: bool,
     /// Where a document may be cut into parts.
     pub(crate) cut: Cut,
-    /// For documents that may be cut nowhere as far as is known: the last place of a text at which a look shows that it
-    /// may, and how many bytes are left out there.
+    /// For documents without a known place to cut: finds the last position of a text at which it may be cut, and how
+    /// many bytes are left out there.
     pub(crate) look: Option<Look<'a>>,
 }
 
-/// Finds a place to cut a text at; see [`Reading::look`].
+/// Finds a position to cut a text; see [`Reading::look`].
 pub(crate) type Look<'a> = &'a (dyn Fn(&str) -> Option<(usize, usize)> + Sync);
 
-/// The most megabytes of text that are tokenized at once where nothing shows how to cut it: some hundred bytes of memory
-/// go to each byte of it.
+/// The most megabytes of text that are tokenized at once if no place to cut is found: each byte takes some hundred
+/// bytes of memory.
 pub(crate) const WHOLE_MB: u64 = 4;
 
-/// The most megabytes that a document may have which has to be held as a whole.
+/// The maximum size in megabytes of a document that can't be cut.
 const LONGEST_MB: u64 = 64;
 
-/// A value of a file in an error's words, cut where it is long.
-fn short(value: &impl ToString) -> String {
+/// A value from a file for an error message, shortened if it is long.
+pub(crate) fn short(value: &impl ToString) -> String {
     const LONGEST: usize = 60;
     let value = value.to_string();
     match value.char_indices().nth(LONGEST) {
@@ -75,10 +77,10 @@ fn short(value: &impl ToString) -> String {
     }
 }
 
-/// Hands out the documents of a file in order.
+/// Passes the documents of a file to `each` in order.
 ///
 /// # Errors
-/// Where the file can't be read or is not what the config says, and what `each` returns.
+/// Returns an error if the file can't be read or is not what the config says, and the errors of `each`.
 pub(crate) fn read(
     source: &Source,
     reading: &Reading<'_>,
@@ -93,9 +95,9 @@ pub(crate) fn read(
         DataKind::Csv => table::read_csv(source, reading, each),
         #[cfg(feature = "parquet")]
         DataKind::Parquet => parquet::read_parquet(source, reading, each),
-        // Refused where the config is checked.
+        // Refused by the check of the config.
         #[cfg(not(feature = "parquet"))]
         DataKind::Parquet => Ok(()),
-        DataKind::Ids | DataKind::Synthetic => Ok(()),
+        DataKind::Chat | DataKind::Ids | DataKind::Synthetic => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ use super::table::{empty_label, label_of_number};
 use super::{Document, Reading, short};
 use crate::error::{Error, Result};
 
-/// Hands out the rows of a Parquet file; only the columns that are used are read.
+/// Passes on the rows of a Parquet file; reads only the columns that are used.
 pub(super) fn read_parquet(
     source: &Source,
     reading: &Reading<'_>,
@@ -48,7 +48,7 @@ pub(super) fn read_parquet(
     let projection = Type::group_type_builder(schema.name()).with_fields(fields).build();
     let rows =
         projection.and_then(|columns| reader.get_row_iter(Some(columns))).map_err(|error| wrong(1, error))?;
-    // The bytes of a row are spread over the file; its share of the rows stands for them.
+    // The bytes of a row are spread over the file: its share of the rows is used for progress.
     let n_rows = reader.metadata().file_metadata().num_rows().max(1) as f64;
     for (row, line) in rows.zip(1..) {
         let row = row.map_err(|error| wrong(line, error))?;

@@ -1,24 +1,24 @@
-//! The quotes of a CSV file, watched as its bytes go by: a quote that is never closed swallows all rows after it.
+//! Tracks the quotes of a CSV file: a quote that is never closed swallows all rows after it.
 
 use std::cell::Cell;
 use std::io::Read;
 use std::rc::Rc;
 
-/// The line in which the quote opened that is open now; 0 where none is.
+/// The line of the currently open quote; 0 if there is none.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OpenQuote(Rc<Cell<u64>>);
 
 impl OpenQuote {
-    /// The line, from 1, in which the quote opened that is still open.
+    /// The line, from 1, of the quote that is still open.
     pub(super) fn line(&self) -> Option<u64> {
         Some(self.0.get()).filter(|&line| line > 0)
     }
 }
 
-/// A reader that follows the quotes of what is read through it, as the CSV reader does.
+/// A reader that tracks the quotes of what is read through it, as the CSV reader does.
 pub(super) struct Watched<R> {
     inner: R,
-    /// What parts the fields.
+    /// The field delimiter.
     delimiter: u8,
     open: OpenQuote,
     line: u64,
@@ -32,7 +32,7 @@ enum Place {
     FieldStart,
     Field,
     Quoted,
-    /// After a quote inside a quoted field: one more makes a quote of the text.
+    /// After a quote inside a quoted field: a second one makes it a literal quote.
     QuoteInQuoted,
 }
 

@@ -1,4 +1,4 @@
-//! The rows of one file that somebody wants an answer for, read as those of a corpus are.
+//! The rows of one file to predict or embed, read like those of a corpus.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::{Reading, read};
 use crate::config::{DataConfig, DataKind, DocumentConfig, Paths};
 use crate::error::{Error, Result};
 
-/// Which columns of a table are wanted; plain text has none.
+/// The columns to read from a table; plain text has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
     /// The column of the text; unset: `text`.
@@ -32,11 +32,11 @@ pub struct TextRow<'a> {
     pub line: u64,
 }
 
-/// Hands out the rows of a file in order, never more than a part of it in memory: those of a table by the file's
-/// ending, else each line that is not blank.
+/// Passes the rows of a file to `each` in order, with never more than a part of the file in memory: table rows by the
+/// file's extension, else each line that is not blank.
 ///
 /// # Errors
-/// Where the file can't be read or a row is not what its ending says, and what `each` returns.
+/// Returns an error if the file can't be read or a row doesn't match the extension, and the errors of `each`.
 pub fn for_each_row<E: From<Error>>(
     path: &Path,
     columns: &Columns,
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_by_the_ending_with_their_lines() {
+    fn rows_are_read_by_extension_with_line_numbers() {
         let all = Columns { text: Some("a".into()), pair: Some("b".into()), label: Some("c".into()) };
         let csv = "a,b,c\n\"x\ny\",2,3\n,5,6\n";
         assert_eq!(
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reader_stops_where_it_is_told_to() {
+    fn the_reader_stops_at_an_error_of_the_callback() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.txt");
         std::fs::write(&path, "a\nb\nc\n").unwrap();

@@ -10,7 +10,7 @@ use super::quotes::{OpenQuote, Watched};
 use super::{Document, LONGEST_MB, Reading, short};
 use crate::error::{Error, Result};
 
-/// Hands out the rows of a file of JSON objects, one a line; blank lines are skipped.
+/// Passes on the rows of a file of JSON objects, one per line; blank lines are skipped.
 pub(super) fn read_jsonl(
     source: &Source,
     reading: &Reading<'_>,
@@ -18,7 +18,7 @@ pub(super) fn read_jsonl(
 ) -> Result<()> {
     for_each_line(source, &mut |line, number, read| {
         let row: Map<String, Value> = serde_json::from_str(line).map_err(|error| {
-            let message = format!("{}; wanted one JSON object a line", fault(&error, line));
+            let message = format!("{}; wanted one JSON object per line", fault(&error, line));
             Error::row(&source.path, number, message)
         })?;
         let field = |column: &str| {
@@ -50,7 +50,7 @@ pub(super) fn read_jsonl(
                     other => {
                         let found = short(other);
                         let message =
-                            format!("column {column:?} is {found}; wanted a string, number or truth value");
+                            format!("column {column:?} is {found}; wanted a string, number or Boolean");
                         return Err(Error::row(&source.path, number, message));
                     }
                 }
@@ -68,8 +68,8 @@ pub(super) fn read_jsonl(
     })
 }
 
-/// Hands out the lines of a file that are not blank, with their numbers from 1 and the bytes read up to their ends.
-pub(super) fn for_each_line(
+/// Passes on the lines of a file that are not blank, with their numbers from 1 and the bytes read up to their ends.
+pub(crate) fn for_each_line(
     source: &Source,
     each: &mut dyn FnMut(&str, u64, u64) -> Result<()>,
 ) -> Result<()> {
@@ -87,7 +87,7 @@ pub(super) fn for_each_line(
         }
         number += 1;
         if n as u64 > LONGEST_MB << 20 {
-            let message = format!("a line of more than {LONGEST_MB} MB; wanted one JSON object a line");
+            let message = format!("a line of more than {LONGEST_MB} MB; wanted one JSON object per line");
             return Err(Error::row(&source.path, number, message));
         }
         let line = std::str::from_utf8(&bytes).map_err(|error| Error::Utf8 {
@@ -102,7 +102,7 @@ pub(super) fn for_each_line(
     }
 }
 
-/// Hands out the rows of a CSV file with a header; the fields of a file that is named `.tsv` are parted by tabs.
+/// Passes on the rows of a CSV file with a header; a file named `.tsv` is tab-separated.
 pub(super) fn read_csv(
     source: &Source,
     reading: &Reading<'_>,
@@ -135,7 +135,7 @@ pub(super) fn read_csv(
     let mut row = csv::ByteRecord::new();
     loop {
         let more = reader.read_byte_record(&mut row).map_err(|error| csv_error(source, &error));
-        // At the end of the file an open quote is the cause of whatever else is wrong with the last row.
+        // At the end of the file an open quote is the cause of any other fault of the last row.
         if let Some(error) = unclosed().filter(|_| reader.is_done()) {
             return Err(error);
         }
@@ -146,7 +146,7 @@ pub(super) fn read_csv(
         let read = reader.position().byte();
         let field = |column: usize| {
             std::str::from_utf8(row.get(column).unwrap_or_default()).map_err(|_| {
-                // Quotes were taken off the field, so that its bytes have no places in the file any more.
+                // The quotes were removed from the field, so the offsets of its bytes in the file are unknown.
                 match bad_byte(source, place.byte(), read) {
                     Ok(offset) => Error::Utf8 { path: path.clone(), offset },
                     Err(error) => error,
@@ -169,14 +169,15 @@ pub(super) fn read_csv(
     }
 }
 
-const UNCLOSED: &str = "a quote opens here and is never closed, so that all rows after it are one; close it, or double it (\"\")";
+const UNCLOSED: &str = "a quote opens here and is never closed, so all rows after it are read as one; close \
+                        it, or double it (\"\")";
 
-/// A label that is missing where a table has an empty field.
+/// The error of a missing label: an empty field of a table.
 pub(super) fn empty_label(path: &std::path::Path, line: u64, column: &str) -> Error {
     Error::row(path, line, format!("column {column:?} is empty; wanted a label"))
 }
 
-/// A label as a whole number where it is one, so that 1 and 1.0 are one class.
+/// A label as an integer if it is one, so that 1 and 1.0 are one class.
 pub(super) fn label_of_number(label: impl AsRef<str>) -> String {
     let label = label.as_ref();
     let whole =
@@ -192,7 +193,7 @@ pub(super) fn label_of_number(label: impl AsRef<str>) -> String {
     }
 }
 
-/// The offset of the first byte between `start` and `end` that is not UTF-8; `start` where all are.
+/// The offset of the first byte between `start` and `end` that is not UTF-8; `start` if all are.
 fn bad_byte(source: &Source, start: u64, end: u64) -> Result<u64> {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(&source.path)?;
@@ -212,7 +213,7 @@ fn csv_error(source: &Source, error: &csv::Error) -> Error {
             &source.path,
             line,
             format!(
-                "{len} fields, and the header has {expected_len}; quote fields that hold what parts fields"
+                "{len} fields, and the header has {expected_len}; quote fields that contain the delimiter"
             ),
         ),
         _ => Error::row(&source.path, line, error.to_string()),

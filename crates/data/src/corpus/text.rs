@@ -1,4 +1,4 @@
-//! Plain text: checked as UTF-8 and cut into documents, block by block.
+//! Plain text: checked as UTF-8 and split into documents, block by block.
 
 use std::io::Read;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// How many bytes are read at once.
 const BLOCK: usize = 1 << 18;
 
-/// Hands out the documents of a text file.
+/// Passes on the documents of a text file.
 pub(super) fn read(
     source: &Source,
     reading: &Reading<'_>,
@@ -39,12 +39,12 @@ struct Splitter<'a> {
     document: &'a DocumentConfig,
     reading: &'a Reading<'a>,
     line: u64,
-    /// Whether a part of the present document was handed out.
+    /// Whether a part of the current document was passed on.
     has_part: bool,
 }
 
 impl Splitter<'_> {
-    /// Hands out what is complete of `text`, which stands at `offset` in its file; gives how many bytes that took.
+    /// Passes on what is complete of `text`, which is at `offset` in its file; returns how many bytes that took.
     fn split(
         &mut self,
         text: &str,
@@ -125,9 +125,9 @@ impl<'a> Blocks<'a> {
         Ok(Self { source, reader: source.open()?, bytes: Vec::new(), n_valid: 0, offset: 0 })
     }
 
-    /// Reads one more block; gives whether the file is at its end.
+    /// Reads one more block; returns whether the file is at its end.
     fn fill(&mut self) -> Result<bool> {
-        // A document that is still open grows by as much as it has, so that looking through it again costs little.
+        // Growth is by the size of the open document, so that scanning it again stays cheap.
         let more = BLOCK.max(self.bytes.len());
         let before = self.bytes.len();
         (&mut self.reader)
@@ -155,7 +155,7 @@ impl<'a> Blocks<'a> {
         Ok(at_end)
     }
 
-    /// Drops the byte order mark that some editors put at a file's start: it is no part of the text.
+    /// Drops the byte order mark that some editors put at a file's start: it is not part of the text.
     fn drop_mark(&mut self) {
         const MARK: &str = "\u{feff}";
         if self.offset == 0 && self.text().starts_with(MARK) {
@@ -164,7 +164,7 @@ impl<'a> Blocks<'a> {
     }
 
     fn text(&self) -> &str {
-        // Checked by `fill`; checking the small rest again would cost more than it shows.
+        // Checked by `fill`.
         std::str::from_utf8(&self.bytes[..self.n_valid]).unwrap_or_default()
     }
 

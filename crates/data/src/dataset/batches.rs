@@ -1,4 +1,4 @@
-//! Batches one after the other, the next ones made while the present one is used.
+//! Prefetched batches: the next ones are made while the current one is used.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -9,7 +9,7 @@ use crate::batch::Batch;
 use crate::cursor::Cursor;
 use crate::error::Result;
 
-/// Which of several processes this one is: rank `rank` of `of` takes its own rows of every batch.
+/// Which of several processes this is: rank `rank` of `of` takes its own rows of every batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
     /// The number of this process, from 0.
@@ -24,25 +24,25 @@ impl Default for Rank {
     }
 }
 
-/// How many batches lie ready.
+/// The number of prefetched batches.
 const READY: usize = 2;
 
-/// The training batches from a cursor on, without end.
+/// An endless iterator of the training batches from a cursor on.
 ///
-/// A thread makes them ahead, so that a step never waits for its data. The cursor that goes with a batch is the one
-/// to store after the step: a new `Batches` from there gives exactly the next batch.
+/// A thread prefetches them, so that a step need not wait for its data. The cursor to store after a step is that of
+/// its batch: a new `Batches` from there returns exactly the next batch.
 #[derive(Debug)]
 pub struct Batches {
     receiver: Option<Receiver<Result<Batch>>>,
     thread: Option<JoinHandle<()>>,
     dataset: Arc<Dataset>,
     cursor: Cursor,
-    /// The rows that all processes take together.
+    /// The number of rows that all processes take together.
     stride: u64,
 }
 
 impl Batches {
-    /// Batches of `rows` rows from `cursor` on; of `rank.of` processes each takes `rows` rows in turn.
+    /// Batches of `rows` rows from `cursor` on; each of `rank.of` processes takes `rows` rows in turn.
     pub fn new(dataset: Arc<Dataset>, cursor: Cursor, rows: usize, rank: Rank) -> Self {
         let (sender, receiver) = sync_channel(READY);
         let stride = rows as u64 * rank.of.max(1);
@@ -58,10 +58,10 @@ impl Batches {
     /// The next batch.
     ///
     /// # Errors
-    /// As [`Dataset::batch`].
+    /// As for [`Dataset::batch`].
     pub fn next_batch(&mut self) -> Result<Batch> {
         let made = self.receiver.as_ref().and_then(|receiver| receiver.recv().ok());
-        // The thread ends after an error; the system may also have had no thread to give.
+        // The thread ends after an error; or the system could not start one.
         let batch = match made {
             Some(batch) => batch?,
             None => {
@@ -72,7 +72,7 @@ impl Batches {
         Ok(batch)
     }
 
-    /// The cursor of the batch that comes next.
+    /// The cursor of the next batch.
     pub fn cursor(&self) -> Cursor {
         self.cursor
     }
@@ -92,7 +92,7 @@ fn make(dataset: &Dataset, start: Cursor, rows: usize, stride: u64, sender: &Syn
 
 impl Drop for Batches {
     fn drop(&mut self) {
-        // The thread may be waiting to hand over a batch; without a receiver it ends.
+        // The thread may be waiting to send a batch; without a receiver it ends.
         self.receiver = None;
         if let Some(thread) = self.thread.take() {
             thread.join().ok();

@@ -1,10 +1,10 @@
-//! What files hold: faults are named, Parquet columns are read.
+//! Contents of files: faults are named, Parquet columns are read.
 
 use super::tests::{open, write};
 use crate::config::{DataConfig, DataKind, ObjectiveConfig, ObjectiveKind, Paths, TokenizerConfig};
 
 #[test]
-fn what_is_wrong_is_named() {
+fn faulty_files_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let of = |train: Paths| DataConfig { train, ..DataConfig::default() };
     let error = |data: &DataConfig| open(data, ObjectiveKind::NextToken, 8).unwrap_err().to_string();
@@ -13,7 +13,7 @@ fn what_is_wrong_is_named() {
         (of("nowhere/*.txt".into()), "nowhere/*.txt matches no file"),
         (of(write(folder.path(), "empty.txt", "")), "holds no text"),
         (of(write(folder.path(), "blank.txt", " \n\n")), "holds no text"),
-        (of(write(folder.path(), "short.txt", "The fox jumps.")), "holds 5 tokens, and one window takes 9"),
+        (of(write(folder.path(), "short.txt", "The fox jumps.")), "holds 5 tokens, and one window needs 9"),
         (of(write(folder.path(), "bad.txt", b"The f\xffx jumps")), "bad.txt: byte 5 is not valid UTF-8"),
         (of(write(folder.path(), "cut.txt", b"The fox \xc3")), "cut.txt: byte 8 is not valid UTF-8"),
         (
@@ -53,7 +53,7 @@ fn what_is_wrong_is_named() {
             },
             "holds no text",
         ),
-        (of("[a".into()), "\"[a\" is no glob"),
+        (of("[a".into()), "\"[a\" is not a glob"),
         (of(Paths::default()), "data.train: no training files"),
     ];
     for (data, wanted) in cases {
@@ -66,7 +66,7 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
-fn parquet_is_refused_where_it_is_not_compiled_in() {
+fn parquet_is_refused_without_the_feature() {
     let data = DataConfig { kind: DataKind::Parquet, train: "a.parquet".into(), ..DataConfig::default() };
     let refused = data
         .issues(&ObjectiveConfig::default())

@@ -1,4 +1,4 @@
-//! Rows of ids opened: read from their files, and their labels checked against the objective.
+//! Opens rows of ids: reads the files and checks their labels against the objective.
 
 use super::rows::{Rows, id_row};
 use super::sets::{OpenOptions, Sets};
@@ -66,7 +66,7 @@ pub(super) fn open(
     let labels = if n_found <= options.labels.len() { options.labels.to_vec() } else { vec![] };
     let n_labels = n_found.max(labels.len());
     if n_labels == 1 && asked == ObjectiveKind::Classify {
-        let message = "has one label only, 0: to be told apart there must be two or more";
+        let message = "has one label only, 0; classification needs two or more";
         return Err(Error::config("data.train", message));
     }
     if let Some(label) = validation.iter().flatten().map(label).find(|&label| label > n_labels) {
@@ -81,22 +81,23 @@ pub(super) fn open(
         n_labels,
         tokenizer,
         warnings: vec![],
+        template: None,
     })
 }
 
-/// That a row's labels are what the objective asks, and within the vocabulary where it is known.
+/// Checks that a row's labels fit the objective, and the vocabulary if it is known.
 fn fits(row: &IdRow, objective: ObjectiveKind, vocab_size: Option<usize>) -> std::result::Result<(), String> {
     match (objective, &row.labels) {
         (ObjectiveKind::Classify, Labels::Row(label)) if *label >= 0 || *label == IGNORED => Ok(()),
         (ObjectiveKind::Classify, _) => {
-            Err("labels is wanted: one whole number from 0, for classification".into())
+            Err("labels is missing; classification needs one integer from 0".into())
         }
-        (_, Labels::Row(_)) => Err("labels is one number; wanted one a place, for this objective".into()),
+        (_, Labels::Row(_)) => Err("labels is one number; this objective needs one per position".into()),
         (_, Labels::Places(labels)) => {
             let size = vocab_size.map_or(i64::MAX, |size| size as i64);
             match labels.iter().find(|&&label| label != IGNORED && !(0..size).contains(&label)) {
                 Some(label) => {
-                    Err(format!("label {label} is no id of the vocabulary, nor {IGNORED} for none"))
+                    Err(format!("label {label} is not an id of the vocabulary, nor {IGNORED} for none"))
                 }
                 None => Ok(()),
             }

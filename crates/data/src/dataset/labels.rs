@@ -1,7 +1,7 @@
-//! Labels by number: those of the model that training starts from, or those of the corpus in their own order.
+//! Numbers of labels: those of the initial model, or sorted.
 
-/// The labels by number, and the number of each label as it came: those of the model that training starts from, if the
-/// corpus has no others, by their names or by their numbers.
+/// The labels by number, and the number of each of `labels`: those of the initial model if it has all labels of the
+/// corpus, by their names or by their numbers.
 pub(super) fn numbered(labels: &[String], of_model: &[String]) -> (Vec<String>, Vec<u32>) {
     let by_name = |label: &String| of_model.iter().position(|known| known == label);
     let by_number = |label: &String| label.parse().ok().filter(|&number| number < of_model.len());
@@ -14,7 +14,7 @@ pub(super) fn numbered(labels: &[String], of_model: &[String]) -> (Vec<String>, 
     }
 }
 
-/// The labels in their own order, whole numbers as numbers, and the number there of each label as it came.
+/// The labels sorted, integers as numbers, and the new number of each of `labels`.
 fn ordered(labels: &[String]) -> (Vec<String>, Vec<u32>) {
     let mut sorted: Vec<String> = labels.to_vec();
     let numbers: Option<Vec<i64>> = labels.iter().map(|label| label.parse().ok()).collect();

@@ -1,4 +1,4 @@
-//! Masked tokens: which are hidden, and by what ([Devlin et al. 2018](https://arxiv.org/abs/1810.04805), section 3.1).
+//! Masked tokens: which are hidden, and how ([Devlin et al. 2018](https://arxiv.org/abs/1810.04805), section 3.1).
 
 use vulpes_random::Stream;
 
@@ -37,11 +37,11 @@ impl Masking {
         })
     }
 
-    /// Chooses tokens, each with the configured probability and at least one a row, makes them the targets and hides
+    /// Chooses tokens, each with the configured probability and at least one per row, makes them targets and hides
     /// them; special tokens are neither chosen nor drawn.
     pub(super) fn apply(&self, row: &mut Row, stream: &mut Stream) {
         row.targets = vec![IGNORED; row.ids.len()];
-        let real = |row: &Row, place: usize| row.keep.as_ref().is_none_or(|keep| keep[place] != 0);
+        let real = |row: &Row, place: usize| row.padding_mask.as_ref().is_none_or(|mask| mask[place] != 0);
         let open: Vec<usize> = (0..row.ids.len())
             .filter(|&place| real(row, place) && !self.tokenizer.is_special(row.ids[place]))
             .collect();
@@ -64,7 +64,7 @@ impl Masking {
     fn random(&self, stream: &mut Stream) -> u32 {
         loop {
             let id = stream.below(self.n_ids) as u32;
-            // A vocabulary of special tokens alone could not have given a token to hide.
+            // A vocabulary of special tokens alone could not have yielded a token to hide.
             if !self.tokenizer.is_special(id) {
                 return id;
             }

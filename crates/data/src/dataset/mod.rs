@@ -1,6 +1,10 @@
-//! The rows of a corpus, and the batch at any place of them.
+//! The rows of a corpus, and the batch at any cursor.
 
 mod batches;
+mod chat_rows;
+#[cfg(test)]
+mod chat_tests;
+mod chats;
 #[cfg(test)]
 mod file_tests;
 mod ids;
@@ -8,6 +12,7 @@ mod labels;
 mod masking;
 mod open;
 mod order;
+mod packing;
 mod row;
 #[cfg(test)]
 mod row_tests;
@@ -15,6 +20,7 @@ mod rows;
 #[cfg(test)]
 mod scale_tests;
 mod sets;
+mod shown;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -22,10 +28,12 @@ mod unsaid;
 
 pub use batches::{Batches, Rank};
 pub use sets::OpenOptions;
+pub use shown::ShownRow;
 
 use vulpes_random::Key;
 
 use crate::batch::Batch;
+use crate::chat::ChatTemplate;
 use crate::cursor::Cursor;
 use crate::error::Result;
 use crate::tokenizer::Tokenizer;
@@ -36,7 +44,7 @@ use rows::Rows;
 
 /// A corpus ready for training: its training rows, its validation rows and its tokenizer.
 ///
-/// What [`Dataset::batch`] gives depends on the config, the seed and the cursor alone, so that the cursor is all
+/// A batch ([`Dataset::batch`]) depends on the config, the seed and the cursor alone, so the cursor is the only state
 /// that a resumed run needs.
 #[derive(Debug)]
 pub struct Dataset {
@@ -44,6 +52,7 @@ pub struct Dataset {
     validation: Option<Rows>,
     validation_rows: u64,
     tokenizer: Option<Tokenizer>,
+    template: Option<ChatTemplate>,
     vocab_size: usize,
     labels: Vec<String>,
     n_labels: usize,
@@ -51,27 +60,34 @@ pub struct Dataset {
     order: Order,
     masking: Option<Masking>,
     mask_key: Key,
-    /// Whether a row has one target, its label.
+    /// Whether a row has a single target, its label.
     per_row: bool,
-    /// Whether each row is a pair of texts, which come one after the other as two rows of a batch.
+    /// Whether each target is the token of its own position, not the next one.
+    fills_masks: bool,
+    /// Whether each row is a pair of texts, which are consecutive rows of a batch.
     pairs: bool,
-    /// The length of every row, where they are windows.
+    /// The length of every row, if they are windows.
     window: Option<usize>,
     pad: u32,
 }
 
 impl Dataset {
-    /// The tokenizer, where the rows are made from text.
+    /// The tokenizer, if the rows are made from text.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         self.tokenizer.as_ref()
     }
 
-    /// The number of rows that an embedding of the ids needs.
+    /// The chat template, if the rows are conversations.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
+    }
+
+    /// The number of rows that a token embedding needs.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 
-    /// The labels by number, where they have names.
+    /// The labels by number, if they have names.
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
@@ -81,17 +97,17 @@ impl Dataset {
         self.n_labels
     }
 
-    /// What is allowed and worth knowing, for the user to read.
+    /// Warnings for the user.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The number of training rows an epoch.
+    /// The number of training rows per epoch.
     pub fn n_rows(&self) -> u64 {
         self.train.len()
     }
 
-    /// The number of tokens of the longest row, of training and of validation.
+    /// The number of tokens of the longest row, in training and validation.
     pub fn longest_row(&self) -> usize {
         self.train.longest().max(self.validation.as_ref().map_or(0, Rows::longest))
     }
@@ -101,7 +117,7 @@ impl Dataset {
         self.train.n_tokens()
     }
 
-    /// The number of validation rows that an evaluation takes.
+    /// The number of validation rows used by an evaluation.
     pub fn n_validation_rows(&self) -> u64 {
         self.validation_rows
     }
@@ -116,10 +132,10 @@ impl Dataset {
         cursor.advance(rows, self.n_rows())
     }
 
-    /// The `rows` training rows from `cursor` on, into the next epoch where this one ends.
+    /// The `rows` training rows from `cursor` on, continued in the next epoch if this one ends.
     ///
     /// # Errors
-    /// Where a file under the corpus was changed.
+    /// Returns an error if a file of the corpus was changed.
     pub fn batch(&self, cursor: Cursor, rows: usize) -> Result<Batch> {
         self.train.check()?;
         let n_rows = self.n_rows();
@@ -129,7 +145,7 @@ impl Dataset {
             .into_iter()
             .zip(0..)
             .map(|(index, number)| {
-                // Made-up rows are the same in every batch.
+                // Synthetic rows are the same in every batch.
                 let index = if matches!(self.train, Rows::Synthetic { .. }) { number } else { index };
                 let mut row = self.train.row(index);
                 if let Some(masking) = &self.masking {
@@ -141,7 +157,22 @@ impl Dataset {
         Ok(self.assemble(all, first_row))
     }
 
-    /// The validation rows in batches of `rows`, always the same: in their order, and masked by a fixed key.
+    /// The numbers of the `rows` training rows from `cursor` on, in the order of [`Dataset::batch`]: a row has the
+    /// same number in every epoch.
+    pub fn row_numbers(&self, cursor: Cursor, rows: usize) -> Vec<u64> {
+        self.order.rows(&self.train, cursor, rows)
+    }
+
+    /// Training row `number` alone, without masking.
+    ///
+    /// # Errors
+    /// Returns an error if a file of the corpus was changed.
+    pub fn row(&self, number: u64) -> Result<Batch> {
+        self.train.check()?;
+        Ok(self.assemble(vec![self.train.row(number)], number))
+    }
+
+    /// The validation rows in batches of `rows`, always the same: in order, and masked with a fixed key.
     pub fn validation_batches(&self, rows: usize) -> impl Iterator<Item = Result<Batch>> + '_ {
         let rows = rows.max(1) as u64;
         let key = Key::new(0, "masking").with("validation");
@@ -164,7 +195,7 @@ impl Dataset {
         })
     }
 
-    /// The batch of these rows, the first of which has that number; of pairs the texts, two for each.
+    /// The batch of these rows, the first of which has number `first_row`; a pair makes two rows.
     fn assemble(&self, rows: Vec<Row>, first_row: u64) -> Batch {
         if !self.pairs {
             return assemble(rows, self.window, self.pad, self.per_row, first_row);

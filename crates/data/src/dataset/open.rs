@@ -1,4 +1,4 @@
-//! A dataset opened: its rows by the kind of its files, their order, their masks.
+//! Opens a dataset: its rows by the kind of its files, their order and their masks.
 
 use vulpes_random::Key;
 
@@ -6,28 +6,34 @@ use super::masking::Masking;
 use super::order::Order;
 use super::rows::Rows;
 use super::sets::{OpenOptions, Sets};
-use super::{Dataset, ids, text};
+use super::{Dataset, chats, ids, text};
 use crate::batch::Batch;
 use crate::config::{DataConfig, DataKind, ObjectiveConfig, ObjectiveKind, RowKind};
 use crate::corpus::Labels;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
+use crate::tokenizer::Tokenizer;
 
 impl Dataset {
     /// Opens the corpus that the config describes.
     ///
     /// # Errors
-    /// Returns an error if the config has faults, a file can't be read or holds the wrong thing, or there is too little text.
+    /// Returns an error if the config has issues, a file can't be read or has wrong contents, or there is too little
+    /// text.
     pub fn open(data: &DataConfig, objective: &ObjectiveConfig, options: &OpenOptions<'_>) -> Result<Self> {
         if let Some(issue) = data.issues(objective).into_iter().chain(objective.issues()).next() {
             return Err(Error::Config { key: issue.path, message: issue.message });
         }
         if options.context_len == 0 {
-            return Err(Error::config(options.len_key, "0 leaves no room for a token; give 1 or more"));
+            return Err(Error::config(options.len_key, "0 leaves no room for a token; set 1 or more"));
         }
+        // A share of 0 means none.
+        let share = data.validation_fraction.filter(|share| *share > 0.0);
+        let data = &DataConfig { validation_fraction: share, ..data.clone() };
         let sets = match data.kind {
             DataKind::Synthetic => synthetic(options)?,
             DataKind::Ids => ids::open(data, objective, options)?,
+            DataKind::Chat => chats::open(data, options)?,
             DataKind::Text | DataKind::Jsonl | DataKind::Csv | DataKind::Parquet => {
                 text::open(data, objective, options)?
             }
@@ -50,8 +56,12 @@ impl Dataset {
             masking,
             mask_key: Key::new(options.seed, "masking").with("train"),
             per_row: matches!(objective.kind(), ObjectiveKind::Classify | ObjectiveKind::Contrastive),
+            fills_masks: objective.kind() == ObjectiveKind::MaskedToken,
             pairs: objective.kind() == ObjectiveKind::Contrastive,
-            window: (data.row_kind(objective) == RowKind::Windows).then_some(options.context_len),
+            // Conversations that share a row don't always fill it.
+            window: (data.row_kind(objective) == RowKind::Windows && data.kind != DataKind::Chat)
+                .then_some(options.context_len),
+            template: sets.template,
             pad: tokenizer.as_ref().and_then(|t| t.pad_id().or(t.eos_id())).unwrap_or(0),
             train: sets.train,
             validation: sets.validation,
@@ -61,10 +71,10 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// That some row of each set asks something: a mean over nothing is no loss.
+    /// Checks that each set has a target: a mean over nothing is not a loss.
     ///
     /// # Errors
-    /// Names the set, and what its rows are made of.
+    /// Returns an error that names the set, and what its rows are made of.
     fn check_targets(&self, data: &DataConfig) -> Result<()> {
         let n_rows = self.n_rows();
         let starts = (0..n_rows.div_ceil(LOOKED_AT)).map(|number| number * LOOKED_AT);
@@ -90,7 +100,27 @@ impl Dataset {
     }
 }
 
-/// Whether one of the batches asks something.
+impl DataConfig {
+    /// Opens the corpus for a model that predicts the next token in rows of `context_len` tokens; `seed` sets the
+    /// order of the rows. [`Dataset::open`] has all options.
+    ///
+    /// # Errors
+    /// As for [`Dataset::open`].
+    pub fn open(&self, context_len: usize, seed: u64) -> Result<Dataset> {
+        Dataset::open(self, &ObjectiveConfig::default(), &OpenOptions::new(context_len, seed))
+    }
+
+    /// The same with the tokenizer of an existing model.
+    ///
+    /// # Errors
+    /// As for [`Dataset::open`].
+    pub fn open_with(&self, tokenizer: &Tokenizer, context_len: usize, seed: u64) -> Result<Dataset> {
+        let options = OpenOptions { tokenizer: Some(tokenizer), ..OpenOptions::new(context_len, seed) };
+        Dataset::open(self, &ObjectiveConfig::default(), &options)
+    }
+}
+
+/// Whether one of the batches has a target.
 fn asks(mut batches: impl Iterator<Item = Result<Batch>>) -> Result<bool> {
     let found = batches.find_map(|batch| match batch {
         Ok(batch) if batch.n_targets() == 0 => None,
@@ -99,12 +129,12 @@ fn asks(mut batches: impl Iterator<Item = Result<Batch>>) -> Result<bool> {
     found.unwrap_or(Ok(false))
 }
 
-/// How many rows are looked at together for one that asks something: the first does nearly always.
+/// How many rows are searched for a target at a time: usually the first has one.
 const LOOKED_AT: u64 = 16;
 
 fn synthetic(options: &OpenOptions<'_>) -> Result<Sets> {
     let vocab_size = options.vocab_size.filter(|&size| size > 0).ok_or_else(|| {
-        Error::config("model.vocab_size", "made-up ids (data.kind = \"synthetic\") need it: give 1 or more")
+        Error::config("model.vocab_size", "synthetic ids (data.kind = \"synthetic\") need it: set 1 or more")
     })?;
     let rows = Rows::Synthetic { vocab_size: vocab_size as u64, len: options.context_len };
     Ok(Sets {
@@ -115,5 +145,6 @@ fn synthetic(options: &OpenOptions<'_>) -> Result<Sets> {
         tokenizer: None,
         vocab_size,
         warnings: vec![],
+        template: None,
     })
 }

@@ -1,4 +1,4 @@
-//! Which row stands at which place of an epoch: a keyed permutation, with rows of like length together if wanted.
+//! The row order of an epoch: a keyed permutation, optionally bucketed by length.
 
 use std::sync::Mutex;
 
@@ -7,15 +7,15 @@ use vulpes_random::{Key, Permutation};
 use super::rows::Rows;
 use crate::cursor::Cursor;
 
-/// How many buckets are filled from one stretch of the permutation.
+/// How many buckets are filled from one section of the permutation.
 const BUCKETS: u64 = 64;
 
-/// The order of the rows of each epoch, computed from the place alone.
+/// The order of the rows of each epoch, computed from the index alone.
 #[derive(Debug)]
 pub(super) struct Order {
     shuffle: Option<Key>,
     bucket: Option<u64>,
-    /// The stretch sorted last, by epoch and number.
+    /// The section sorted last, by epoch and number.
     sorted: Mutex<Option<(u64, u64, Vec<u64>)>>,
 }
 
@@ -47,7 +47,7 @@ impl Order {
         let stretch = bucket * BUCKETS;
         let number = place.index / stretch;
         let within = (place.index % stretch) as usize;
-        // A thread that panicked here left at worst a stretch that is made again.
+        // A thread that panicked here left at worst a section that is computed again.
         let mut sorted = self.sorted.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match sorted.as_ref() {
             Some((epoch, last, all)) if (*epoch, *last) == (place.epoch, number) => all[within],
@@ -60,8 +60,8 @@ impl Order {
         }
     }
 
-    /// One stretch of the permutation, sorted by length; its buckets are then shuffled, so that the lengths of a run
-    /// go up and down at random.
+    /// One section of the permutation, sorted by length; its buckets are then shuffled, so that the lengths vary at
+    /// random during a run.
     fn stretch(
         &self,
         rows: &Rows,
@@ -73,7 +73,7 @@ impl Order {
         let start = number * bucket * BUCKETS;
         let end = (start + bucket * BUCKETS).min(rows.len());
         let mut all: Vec<u64> = (start..end).map(|at| order.map_or(at, |order| order.at(at))).collect();
-        // The sort keeps the random order of rows of one length.
+        // The sort is stable: rows of one length stay in random order.
         all.sort_by_key(|&row| rows.len_of(row));
         let Some(key) = &self.shuffle else { return all };
         // A last bucket that is not full stays last: the others keep their size.

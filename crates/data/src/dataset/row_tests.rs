@@ -1,10 +1,10 @@
-//! Rows of ids and labels: what is asked of them, where padding leaves them, and what a model can't read.
+//! Rows of ids and labels: their targets, their padding, and what a model can't read.
 
 use super::tests::{open, options, write};
 use super::*;
 use crate::config::{DataConfig, DataKind, ObjectiveConfig, ObjectiveKind};
 
-/// The targets, positions and kept places of a causal model's rows, given one JSON object a line.
+/// The targets, positions and padding mask of a causal model's rows, from one JSON object per line.
 fn causal(lines: &str) -> crate::error::Result<Batch> {
     let folder = tempfile::tempdir().unwrap();
     let data = DataConfig {
@@ -18,16 +18,16 @@ fn causal(lines: &str) -> crate::error::Result<Batch> {
 }
 
 #[test]
-fn a_row_of_one_id_asks_nothing_and_is_read_beside_longer_ones() {
+fn rows_of_one_id_have_no_targets() {
     let batch = causal("{\"input_ids\": [5, 6]}\n{\"input_ids\": [7]}\n").unwrap();
     assert_eq!(batch.targets, [6, -100, -100, -100]);
-    assert_eq!(batch.keep.as_deref(), Some(&[1, 1, 1, 0][..]));
+    assert_eq!(batch.padding_mask.as_deref(), Some(&[1, 1, 1, 0][..]));
     let error = causal("{\"input_ids\": [7]}\n").unwrap_err().to_string();
     assert!(error.contains("data.train: no row has a target"), "{error}");
 }
 
 #[test]
-fn padding_on_the_left_moves_neither_places_nor_targets() {
+fn left_padding_moves_neither_positions_nor_targets() {
     let batch =
         causal("{\"input_ids\": [0, 0, 5, 6], \"attention_mask\": [0, 0, 1, 1]}\n{\"input_ids\": [5, 6]}\n")
             .unwrap();
@@ -38,11 +38,11 @@ fn padding_on_the_left_moves_neither_places_nor_targets() {
 }
 
 #[test]
-fn what_the_model_cannot_read_is_named_with_its_line() {
+fn rows_the_model_cannot_read_are_reported_with_their_line() {
     for (row, wanted) in [
         ("\"input_ids\": [5, 20]", "ids.jsonl:2: id 20 is out of range: the vocabulary has 20"),
-        ("\"input_ids\": [5, 6], \"labels\": [5, 20]", "ids.jsonl:2: label 20 is no id"),
-        ("\"input_ids\": [5, 6], \"labels\": [5, -1]", "ids.jsonl:2: label -1 is no id"),
+        ("\"input_ids\": [5, 6], \"labels\": [5, 20]", "ids.jsonl:2: label 20 is not an id"),
+        ("\"input_ids\": [5, 6], \"labels\": [5, -1]", "ids.jsonl:2: label -1 is not an id"),
         ("\"input_ids\": [5, 6], \"token_type_ids\": [0, 1]", "this model has no token types"),
         (
             "\"input_ids\": [5, 6], \"position_ids\": [0, 8]",
@@ -58,7 +58,7 @@ fn what_the_model_cannot_read_is_named_with_its_line() {
 }
 
 #[test]
-fn the_labels_of_a_model_are_kept_where_the_corpus_has_no_others() {
+fn labels_of_the_initial_model_are_kept_if_they_include_the_corpus() {
     let folder = tempfile::tempdir().unwrap();
     let of_model: Vec<String> = ["up", "north", "down"].map(str::to_owned).into();
     let labels = |rows: &[(&str, &str)]| {
@@ -95,15 +95,15 @@ fn rows_of_ids_are_shifted_for_a_causal_model() {
     };
     let dataset = open(&data, ObjectiveKind::NextToken, 8).unwrap();
     let batch = dataset.batch(Cursor::default(), 2).unwrap();
-    assert_eq!(batch.targets, [6, 7, -100, -100, -100, -100], "padding has nothing to tell");
-    assert_eq!(batch.keep.as_deref(), Some(&[1, 1, 1, 0, 1, 1][..]));
+    assert_eq!(batch.targets, [6, 7, -100, -100, -100, -100], "padding has no targets");
+    assert_eq!(batch.padding_mask.as_deref(), Some(&[1, 1, 1, 0, 1, 1][..]));
     assert_eq!(dataset.vocab_size(), 10);
     let error = open(&data, ObjectiveKind::NextToken, 2).unwrap_err().to_string();
     assert!(error.contains("ids.jsonl:1: input_ids has 3 ids, and model.context_len is 2"), "{error}");
 }
 
 #[test]
-fn labels_come_from_tables_in_their_own_order() {
+fn table_labels_are_sorted() {
     let folder = tempfile::tempdir().unwrap();
     let csv = "review,stars\n\"The fox, red\",10\nthe dog,9\nthe cat,10\n";
     let mut data = DataConfig {
@@ -132,7 +132,7 @@ fn labels_come_from_tables_in_their_own_order() {
         shuffle: false,
         ..DataConfig::default()
     };
-    // The longer text gives way.
+    // The longer text is cut.
     let dataset = open(&data, ObjectiveKind::Classify, 5).unwrap();
     let batch = dataset.batch(Cursor::default(), 1).unwrap();
     assert_eq!(batch.token_types, Some(vec![0, 0, 0, 1, 1]));

@@ -1,5 +1,6 @@
-//! Where rows come from: windows over packed documents, documents, rows of ids, or made-up ids.
+//! Sources of rows: windows over packed documents, documents, ids, conversations, synthetic ids.
 
+use super::chat_rows::Chats;
 use super::row::Row;
 use crate::batch::IGNORED;
 use crate::config::ObjectiveKind;
@@ -13,17 +14,19 @@ pub(super) enum Rows {
     Windows(Windows),
     Documents(Documents),
     Ids { rows: Vec<IdRow>, objective: ObjectiveKind },
+    Chats(Chats),
     Synthetic { vocab_size: u64, len: usize },
 }
 
 impl Rows {
-    /// How many rows there are.
+    /// The number of rows.
     pub(super) fn len(&self) -> u64 {
         match self {
             Self::Windows(windows) => windows.n,
             Self::Documents(documents) => documents.len(),
             Self::Ids { rows, .. } => rows.len() as u64,
-            // More than any run takes, so that no epoch ends.
+            Self::Chats(chats) => chats.len(),
+            // More than any run reads, so that no epoch ends.
             Self::Synthetic { .. } => 1 << 32,
         }
     }
@@ -34,6 +37,7 @@ impl Rows {
                 store.n_tokens()
             }
             Self::Ids { rows, .. } => rows.iter().map(|row| row.ids.len() as u64).sum(),
+            Self::Chats(chats) => chats.n_tokens(),
             Self::Synthetic { len, .. } => self.len() * *len as u64,
         }
     }
@@ -44,6 +48,7 @@ impl Rows {
             Self::Windows(windows) => windows.len,
             Self::Documents(documents) => documents.place(index).1,
             Self::Ids { rows, .. } => rows[index as usize].ids.len(),
+            Self::Chats(chats) => chats.len_of(index),
             Self::Synthetic { len, .. } => *len,
         }
     }
@@ -54,6 +59,7 @@ impl Rows {
             Self::Windows(windows) => windows.len,
             Self::Documents(documents) => documents.longest,
             Self::Ids { rows, .. } => rows.iter().map(|row| row.ids.len()).max().unwrap_or(0),
+            Self::Chats(chats) => (0..chats.len()).map(|index| chats.len_of(index)).max().unwrap_or(0),
             Self::Synthetic { len, .. } => *len,
         }
     }
@@ -64,6 +70,7 @@ impl Rows {
             Self::Windows(windows) => windows.row(index),
             Self::Documents(documents) => documents.row(index),
             Self::Ids { rows, objective } => id_row(&rows[index as usize], *objective),
+            Self::Chats(chats) => chats.row(index),
             Self::Synthetic { vocab_size, len } => {
                 let number = |place: u64| (index * *len as u64 + place).wrapping_mul(7919);
                 let places = 0..*len as u64;
@@ -78,16 +85,16 @@ impl Rows {
         }
     }
 
-    /// That no file under the rows has changed.
+    /// Checks that no file of the rows has changed.
     pub(super) fn check(&self) -> Result<()> {
         match self {
             Self::Windows(Windows { store, .. }) | Self::Documents(Documents { store, .. }) => store.check(),
-            Self::Ids { .. } | Self::Synthetic { .. } => Ok(()),
+            Self::Ids { .. } | Self::Chats(_) | Self::Synthetic { .. } => Ok(()),
         }
     }
 }
 
-/// Windows of `len` places over all tokens, end to end; with next-token targets each takes one token more.
+/// Windows of `len` positions over all tokens, end to end; with next-token targets each needs one more token.
 #[derive(Debug)]
 pub(super) struct Windows {
     store: Store,
@@ -124,7 +131,7 @@ impl Windows {
             row.targets = ids.iter().skip(1).map(|&id| i64::from(id)).collect();
             ids.pop();
             if let Some(segments) = &mut row.segments {
-                // The first token of a document can't be told from another document's end.
+                // The first token of a document is not a target of the previous document's end.
                 for (place, target) in row.targets.iter_mut().enumerate() {
                     if segments[place] != segments[place + 1] {
                         *target = IGNORED;
@@ -138,7 +145,7 @@ impl Windows {
         row
     }
 
-    /// For `n` tokens from `start` on: which document of the window each is in, and its place there.
+    /// For `n` tokens from `start` on: the document of the window that each is in, and its position there.
     ///
     /// Positions count from the window's start, as the tokens before it are not seen.
     fn documents(&self, start: u64, n: usize) -> (Vec<u32>, Vec<u32>) {
@@ -162,22 +169,22 @@ impl Windows {
     }
 }
 
-/// One document a row; a document longer than the context takes several rows, so that no token is lost.
+/// One document per row; a document longer than the context takes several rows, so that no token is lost.
 #[derive(Debug)]
 pub(super) struct Documents {
     store: Store,
     len: usize,
     objective: ObjectiveKind,
-    /// Which label number each stored label has.
+    /// The label number of each stored label.
     label_order: Vec<u32>,
-    /// The number of rows before every [`MARK`]th document; empty where each document is one row.
+    /// The number of rows before every [`MARK`]th document; empty if each document is one row.
     marks: Vec<u64>,
     n: u64,
-    /// The most places that a row has.
+    /// The maximum number of positions of a row.
     longest: usize,
 }
 
-/// How many documents one number stands for, so that memory stays small beside the corpus.
+/// How many documents share one mark: memory stays small compared with the corpus.
 const MARK: u64 = 64;
 
 impl Documents {
@@ -204,7 +211,7 @@ impl Documents {
         documents
     }
 
-    /// How many rows a document of so many tokens takes.
+    /// How many rows a document with this many tokens takes.
     fn rows_of(&self, n_tokens: u64) -> u64 {
         match self.objective {
             ObjectiveKind::Classify | ObjectiveKind::Contrastive => 1,
@@ -217,7 +224,7 @@ impl Documents {
         self.n
     }
 
-    /// Where a row's tokens begin, how many places it has, and its document.
+    /// The start of a row's tokens, its number of positions, and its document.
     fn place(&self, index: u64) -> (u64, usize, u64) {
         let (document, part) = match self.marks.partition_point(|&before| before <= index).checked_sub(1) {
             None => (index, 0),
@@ -236,7 +243,7 @@ impl Documents {
         let tokens = self.store.document(document);
         let start = tokens.start + part * self.len as u64;
         if self.objective == ObjectiveKind::Contrastive {
-            // Each of its two texts was cut to fit by itself.
+            // Each of its two texts was cut to fit.
             return (start, (tokens.end - start) as usize, document);
         }
         let n_places = tokens.end - start - u64::from(self.objective == ObjectiveKind::NextToken);
@@ -261,25 +268,26 @@ impl Documents {
                 row.targets = vec![i64::from(label)];
             }
         }
-        if let Some(seconds) = &self.store.seconds {
-            let second = self.store.document(document).start + seconds.get(document);
+        if let Some(pair_starts) = &self.store.pair_starts {
+            let second = self.store.document(document).start + pair_starts.get(document);
             row.token_types = Some((start..start + n as u64).map(|at| u32::from(at >= second)).collect());
         }
         row
     }
 }
 
-/// A row of ids; for a causal model the labels say each place's own token, and the one before has to tell it.
+/// A row of ids. For a causal model labels are per position and shifted by one: each is the target of the position
+/// before.
 pub(super) fn id_row(source: &IdRow, objective: ObjectiveKind) -> Row {
     let own: Vec<i64> = match &source.labels {
         Labels::Places(labels) => labels.clone(),
         Labels::Row(label) => vec![*label],
         Labels::None => source.ids.iter().map(|&id| i64::from(id)).collect(),
     };
-    let is_real = |place: usize| source.keep.as_ref().is_none_or(|keep| keep[place] != 0);
+    let is_real = |place: usize| source.padding_mask.as_ref().is_none_or(|mask| mask[place] != 0);
     let targets = match objective {
         ObjectiveKind::NextToken => {
-            // Padding has nothing to tell, and is not to be foretold; but where labels are given, they say what is.
+            // Padding is neither an input nor a target of a prediction, except where labels are given.
             let asks = |place: usize| {
                 is_real(place - 1) && (is_real(place) || matches!(source.labels, Labels::Places(_)))
             };
@@ -291,17 +299,17 @@ pub(super) fn id_row(source: &IdRow, objective: ObjectiveKind) -> Row {
     Row {
         ids: source.ids.clone(),
         targets,
-        keep: source.keep.clone(),
+        padding_mask: source.padding_mask.clone(),
         token_types: source.token_types.clone(),
         segments: None,
-        positions: source.positions.clone().or_else(|| places(source.keep.as_deref()?)),
+        positions: source.positions.clone().or_else(|| places(source.padding_mask.as_deref()?)),
     }
 }
 
-/// The places of a row's tokens where padding stands before or among them, `Σ keep − 1`: it takes up no place, so that
-/// a row means the same wherever its padding stands. Nothing where all padding is on the right.
-fn places(keep: &[u8]) -> Option<Vec<u32>> {
-    if keep.is_sorted_by(|before, after| before >= after) {
+/// The position ids of a row with padding before or among its tokens, `Σ keep − 1`: padding does not consume
+/// positions, so a row means the same wherever its padding is. `None` if all padding is on the right.
+fn places(padding_mask: &[u8]) -> Option<Vec<u32>> {
+    if padding_mask.is_sorted_by(|before, after| before >= after) {
         return None;
     }
     let mut n_seen = 0;
@@ -309,5 +317,5 @@ fn places(keep: &[u8]) -> Option<Vec<u32>> {
         n_seen += u32::from(real != 0);
         n_seen.saturating_sub(1)
     };
-    Some(keep.iter().map(place).collect())
+    Some(padding_mask.iter().map(place).collect())
 }

@@ -1,4 +1,4 @@
-//! The same on any number of threads, and past 32 bits.
+//! Independence of the number of threads, and sizes past 32 bits.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn the_number_of_threads_does_not_change_the_tokenizer_or_the_tokens() {
     }
 }
 
-/// A store over files with holes: more tokens than 32 bits can count, in shards that no disk has to hold.
+/// A store over sparse files: more tokens than 32 bits can count.
 #[cfg(unix)]
 #[test]
 fn tokens_past_32_bits_are_addressed() {
@@ -52,7 +52,7 @@ fn tokens_past_32_bits_are_addressed() {
         tokens: Column::mapped(Width::U16, per_shard, &[name(0), name(1), name(2)]).unwrap(),
         ends: Column::in_memory(Width::U64, ends.clone()),
         labels: None,
-        seconds: None,
+        pair_starts: None,
     };
     let len = 10;
     let windows = rows::Rows::Windows(rows::Windows::new(store(), len, ObjectiveKind::NextToken, true, true));
@@ -77,10 +77,10 @@ fn tokens_past_32_bits_are_addressed() {
 
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config::with_cases(24))]
-    /// Whatever the rows of a batch and the number of processes: together they are the one process, row by row, and
+    /// For any number of rows per batch and of processes: together the ranks equal a single process, row by row, and
     /// every epoch has each window once.
     #[test]
-    fn ranks_together_are_the_run_of_one(of in 1u64..6, rows in 1usize..9, steps in 1u64..40) {
+    fn ranks_together_equal_a_single_process(of in 1u64..6, rows in 1usize..9, steps in 1u64..40) {
         let dataset = Arc::new(open(&fox(), ObjectiveKind::NextToken, 16).unwrap());
         let mut together: Vec<(u64, Vec<u32>)> = Vec::new();
         for rank in 0..of {

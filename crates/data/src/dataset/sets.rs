@@ -1,37 +1,43 @@
-//! What a dataset is opened with, and what comes from its files.
+//! Options of opening a dataset, and the sets read from its files.
+
+use std::path::Path;
 
 use super::rows::Rows;
+use crate::chat::ChatTemplate;
 use crate::progress::Progress;
 use crate::tokenizer::Tokenizer;
 
-/// What a dataset needs to know beside its own config sections.
+/// What a dataset needs in addition to its config sections.
 #[derive(Clone, Copy)]
 pub struct OpenOptions<'a> {
-    /// The length of a window, and the most tokens of a row: `train.max_len`, else `model.context_len`.
+    /// The length of a window, and the maximum number of tokens of a row: `train.max_len`, else `model.context_len`.
     pub context_len: usize,
-    /// The config's key that decides it, for errors.
+    /// The config key that sets it, for errors.
     pub len_key: &'static str,
-    /// How many positions the model has, where that is not `context_len`: rows of ids are checked against it.
+    /// The number of positions of the model if it is not `context_len`: rows of ids are checked against it.
     pub n_positions: Option<usize>,
     /// The seed of shuffling and masking: `train.seed`.
     pub seed: u64,
-    /// The size of the vocabulary, where it is given: made-up ids need it, rows of ids are checked against it.
+    /// The size of the vocabulary, if known: synthetic ids need it, rows of ids are checked against it.
     pub vocab_size: Option<usize>,
-    /// The number of token types that the model tells apart, where it is known: rows of ids are checked against it.
+    /// The number of token types of the model, if known: rows of ids are checked against it.
     pub n_token_types: Option<usize>,
-    /// The tokenizer of the model that training starts from; used in place of a new one.
+    /// The tokenizer of the initial model, used instead of a new one.
     pub tokenizer: Option<&'a Tokenizer>,
-    /// The labels, by number, of the classifier that training starts from; kept where those of the corpus are among
-    /// them.
+    /// The labels, by number, of the initial classifier; kept if they include those of the corpus.
     pub labels: &'a [String],
-    /// Whether the rows come in a new random order each epoch, if `data.shuffle` has nothing against it.
+    /// The folder of the initial model: its chat template is the default.
+    pub folder: Option<&'a Path>,
+    /// Whether the texts of conversations are kept, for [`Dataset::shown`](crate::Dataset::shown).
+    pub keep_texts: bool,
+    /// Whether rows are shuffled anew each epoch, unless `data.shuffle` is false.
     pub shuffle: bool,
-    /// Hears how far the preparation has come.
+    /// Receives progress reports.
     pub progress: &'a dyn Progress,
 }
 
 impl OpenOptions<'static> {
-    /// A run from scratch that nobody watches: no vocabulary, tokenizer or labels from elsewhere, rows shuffled.
+    /// Training from scratch without progress reports: no vocabulary, tokenizer or labels, rows shuffled.
     pub fn new(context_len: usize, seed: u64) -> Self {
         Self {
             context_len,
@@ -42,6 +48,8 @@ impl OpenOptions<'static> {
             n_token_types: None,
             tokenizer: None,
             labels: &[],
+            folder: None,
+            keep_texts: false,
             shuffle: true,
             progress: &(),
         }
@@ -55,7 +63,7 @@ impl std::fmt::Debug for OpenOptions<'_> {
     }
 }
 
-/// The two sets as they come from the files.
+/// The two sets as read from the files.
 pub(super) struct Sets {
     pub(super) train: Rows,
     pub(super) validation: Option<Rows>,
@@ -64,4 +72,5 @@ pub(super) struct Sets {
     pub(super) tokenizer: Option<Tokenizer>,
     pub(super) vocab_size: usize,
     pub(super) warnings: Vec<String>,
+    pub(super) template: Option<ChatTemplate>,
 }

@@ -1,4 +1,4 @@
-//! Batches from small files: coverage, order, targets, masking and shares set apart.
+//! Batches from small files: coverage, order, targets, masking and validation splits.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ fn the_fox_is_embedded_and_every_validation_word_is_known() {
 }
 
 #[test]
-fn every_window_comes_once_an_epoch_in_a_new_order() {
+fn every_window_is_read_once_per_epoch_in_a_new_order() {
     let dataset = open(&fox(), ObjectiveKind::NextToken, 16).unwrap();
     let (mut first, mut second) = (all_ids(&dataset, 0), all_ids(&dataset, 1));
     assert_ne!(first, second);
@@ -83,7 +83,7 @@ fn targets_are_the_next_tokens() {
 }
 
 #[test]
-fn the_same_rows_come_however_batches_are_cut() {
+fn rows_do_not_depend_on_the_batch_size() {
     for (data, objective) in [
         (fox(), ObjectiveKind::NextToken),
         (fox(), ObjectiveKind::MaskedToken),
@@ -95,8 +95,12 @@ fn the_same_rows_come_however_batches_are_cut() {
         let whole = dataset.batch(start, 12).unwrap();
         let real = |batch: &Batch, row: usize| {
             let places = row * batch.len..(row + 1) * batch.len;
-            let keep = |place: &usize| batch.keep.as_ref().is_none_or(|keep| keep[*place] == 1);
-            places.filter(keep).map(|place| (batch.ids[place], batch.targets[place])).collect::<Vec<_>>()
+            let padding_mask =
+                |place: &usize| batch.padding_mask.as_ref().is_none_or(|mask| mask[*place] == 1);
+            places
+                .filter(padding_mask)
+                .map(|place| (batch.ids[place], batch.targets[place]))
+                .collect::<Vec<_>>()
         };
         let mut row = 0;
         let mut cursor = start;
@@ -133,7 +137,7 @@ fn ranks_cover_each_window_once() {
 }
 
 #[test]
-fn batches_ahead_are_the_same_and_resume_at_any_step() {
+fn prefetched_batches_are_the_same_and_resume_at_any_step() {
     let dataset = Arc::new(open(&fox(), ObjectiveKind::MaskedToken, 16).unwrap());
     let mut through = Batches::new(dataset.clone(), Cursor::default(), 7, Rank::default());
     for _ in 0..40 {
@@ -147,14 +151,14 @@ fn batches_ahead_are_the_same_and_resume_at_any_step() {
 }
 
 #[test]
-fn masks_are_a_share_of_real_words() {
+fn masks_cover_the_configured_share_of_real_tokens() {
     let data = DataConfig { rows: Some(RowKind::Documents), ..fox() };
     let dataset = open(&data, ObjectiveKind::MaskedToken, 32).unwrap();
     let tokenizer = dataset.tokenizer().unwrap();
     let (mut chosen, mut hidden, mut kept, mut real) = (0, 0, 0, 0);
     for epoch in 0..40 {
         let batch = dataset.batch(Cursor { epoch, index: 0 }, 154).unwrap();
-        assert!(batch.keep.is_some());
+        assert!(batch.padding_mask.is_some());
         real += batch.n_tokens() - 154;
         for (&id, &target) in batch.ids.iter().zip(&batch.targets).filter(|(_, target)| **target != IGNORED) {
             assert!(!tokenizer.is_special(target as u32));
@@ -166,7 +170,7 @@ fn masks_are_a_share_of_real_words() {
         assert!((0..154).all(|row| batch.slice(row..row + 1).n_targets() > 0));
     }
     let share = |n: usize, of: usize| n as f64 / of as f64;
-    // At least one a row lifts the share over 15 %.
+    // At least one per row raises the share above 15 %.
     assert!((0.15..0.25).contains(&share(chosen, real)), "{chosen} of {real}");
     assert!((share(hidden, chosen) - 0.8).abs() < 0.03 && (share(kept, chosen) - 0.1).abs() < 0.03);
     let validation = || dataset.validation_batches(5).map(|batch| batch.unwrap()).collect::<Vec<_>>();
@@ -179,7 +183,7 @@ fn masks_are_a_share_of_real_words() {
 }
 
 #[test]
-fn validation_takes_the_tail_too() {
+fn validation_includes_the_last_incomplete_window() {
     let dataset = open(&fox(), ObjectiveKind::NextToken, 16).unwrap();
     let n_targets: usize = dataset.validation_batches(3).map(|batch| batch.unwrap().n_targets()).sum();
     assert_eq!(n_targets as u64, dataset.n_validation_tokens() - 1);
@@ -199,7 +203,7 @@ fn separate_documents_have_segments_positions_and_no_targets_across() {
         for place in row * 16..(row + 1) * 16 {
             assert_eq!((segments[place], positions[place]), (segment, position));
             position += 1;
-            // The end token opens a document, and asks for its first word; where it ends one it asks nothing.
+            // The end token opens a document and predicts its first word; where it ends one it has no target.
             let ends = batch.ids[place] == eos
                 && (position > 1 || (place % 16 == 0 && batch.targets[place] == IGNORED));
             assert_eq!(batch.targets[place] == IGNORED, ends);
@@ -211,7 +215,7 @@ fn separate_documents_have_segments_positions_and_no_targets_across() {
 }
 
 #[test]
-fn long_documents_take_several_rows_and_lose_nothing() {
+fn long_documents_are_split_into_rows_without_loss() {
     let data = DataConfig { rows: Some(RowKind::Documents), shuffle: false, ..fox() };
     let dataset = open(&data, ObjectiveKind::NextToken, 4).unwrap();
     let batch = dataset.batch(Cursor::default(), dataset.n_rows() as usize).unwrap();
@@ -225,7 +229,7 @@ fn long_documents_take_several_rows_and_lose_nothing() {
 }
 
 #[test]
-fn made_up_ids_are_those_of_the_peer() {
+fn synthetic_ids_equal_those_of_the_bench_peer() {
     let data = DataConfig { kind: DataKind::Synthetic, ..DataConfig::default() };
     let options = OpenOptions { vocab_size: Some(65), ..options(64) };
     let dataset = Dataset::open(&data, &ObjectiveConfig::default(), &options).unwrap();
@@ -235,7 +239,7 @@ fn made_up_ids_are_those_of_the_peer() {
 }
 
 #[test]
-fn a_share_is_set_apart_by_content() {
+fn validation_split_is_by_content() {
     let folder = tempfile::tempdir().unwrap();
     let text = crate::embedded::embedded("fox.txt").unwrap();
     let data = |text: &str| DataConfig {
@@ -281,7 +285,7 @@ fn a_single_document_is_split_by_position() {
 }
 
 #[test]
-fn buckets_hold_rows_of_like_length_and_each_row_once() {
+fn buckets_hold_rows_of_similar_length_and_each_row_once() {
     let folder = tempfile::tempdir().unwrap();
     let lengths = (0..3000u64).map(|i| 1 + i * i * 7 % 61);
     let text: String = lengths.map(|n| "fox ".repeat(n as usize) + "\n").collect();
@@ -305,7 +309,7 @@ fn buckets_hold_rows_of_like_length_and_each_row_once() {
     let mut all = order(0);
     all.sort_unstable();
     assert_eq!(all, (0..n).collect::<Vec<_>>());
-    // The order is a matter of the place alone.
+    // The order depends on the index alone.
     let from_middle = bucketed.order.rows(rows, Cursor { epoch: 0, index: 1234 }, 20);
     assert_eq!(from_middle, order(0)[1234..1254]);
 }

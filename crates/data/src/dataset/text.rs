@@ -1,4 +1,4 @@
-//! A corpus of text opened: tokenizer, tokens (from the cache where they lie there), rows.
+//! Opens a corpus of text: tokenizer, tokens (cached or new), rows.
 
 use rayon::prelude::*;
 
@@ -8,8 +8,7 @@ use super::sets::{OpenOptions, Sets};
 use super::unsaid;
 use crate::cache::{Cache, Key};
 use crate::config::{
-    DataConfig, DataKind, DocumentConfig, ObjectiveConfig, ObjectiveKind, RowKind, TokenizerConfig,
-    TokenizerKind,
+    DataConfig, DataKind, DocumentConfig, ObjectiveConfig, ObjectiveKind, RowKind, TokenizerKind,
 };
 use crate::corpus::{Cut, Reading, Sources, read};
 use crate::error::{Error, Result};
@@ -17,10 +16,10 @@ use crate::progress::{Progress, Stage};
 use crate::store::{Build, Built, Encoding, Split, Store, Target};
 use crate::tokenizer::{Counts, Tokenizer, Use};
 
-/// A corpus of fewer bytes is tokenized anew at each start, in memory, unless the config names a cache.
+/// Smaller corpora (in bytes) are tokenized in memory at each start, unless the config names a cache.
 const CACHED_FROM: u64 = 1 << 20;
 
-/// A corpus of text on its way to rows.
+/// A corpus of text being opened.
 struct Corpus<'a> {
     data: &'a DataConfig,
     progress: &'a dyn Progress,
@@ -36,7 +35,7 @@ struct Stores {
     /// The labels in the order of first occurrence.
     labels: Vec<String>,
     n_documents: u64,
-    /// Where the validation set comes from, in an error's words.
+    /// Where the validation set comes from, for error messages.
     validation_source: String,
 }
 
@@ -50,7 +49,7 @@ pub(super) fn open(
         .then(|| Sources::find("data.validation", &data.validation))
         .transpose()?;
     let mut corpus = Corpus::new(data, objective, options.progress, &sources)?;
-    corpus.warn_of_overlap(&sources, validation_sources.as_ref());
+    corpus.warnings.extend(validation_sources.as_ref().and_then(|theirs| overlap(&sources, theirs)));
     let tokenizer = match (options.tokenizer, data.tokenizer.kind) {
         (Some(tokenizer), _) => tokenizer.clone().with_config(&data.tokenizer)?,
         (None, TokenizerKind::File) => Tokenizer::of(&data.tokenizer)?,
@@ -65,13 +64,13 @@ pub(super) fn open(
 
     let (labels, label_order) = numbered(&stores.labels, options.labels);
     if let ([only], ObjectiveKind::Classify) = (labels.as_slice(), objective.kind()) {
-        let message = format!("has one label only, {only:?}: to be told apart there must be two or more");
+        let message = format!("has one label only, {only:?}: classification needs two or more");
         return Err(Error::config("data.train", message));
     }
-    let told_apart = encoding.frames.tells_texts_apart() && !encoding.apart;
+    let told_apart = encoding.frames.tells_texts_apart() && !encoding.separate_pairs;
     if data.pair_column.is_some() && options.n_token_types == Some(1) && told_apart {
         let message = "the second text of a pair has token type 1, and the model has type 0 only \
-                       (model.n_token_type = 1): leave it out, or take a model with 2 types";
+                       (model.n_token_type = 1): remove data.pair_column, or use a model with 2 types";
         return Err(Error::config("data.pair_column", message));
     }
     let (row_kind, context_len, kind) = (data.row_kind(objective), options.context_len, objective.kind());
@@ -105,9 +104,10 @@ pub(super) fn open(
     let tokenizer = encoding.tokenizer;
     let in_stream = stores.n_documents > 1 && row_kind == RowKind::Windows;
     if tokenizer.eos_id().is_none() && (in_stream || kind == ObjectiveKind::NextToken) {
-        let so = if in_stream { "documents run into each other" } else { "no text learns where to end" };
-        let advice = "name one in data.tokenizer.eos";
-        corpus.warnings.push(format!("the tokenizer names no end token, so {so}; {advice}"));
+        let so =
+            if in_stream { "documents run into each other" } else { "the model doesn't learn to end a text" };
+        let advice = "set data.tokenizer.eos";
+        corpus.warnings.push(format!("the tokenizer has no end token, so {so}; {advice}"));
     }
     Ok(Sets {
         train,
@@ -117,10 +117,11 @@ pub(super) fn open(
         vocab_size: tokenizer.vocab_size(),
         tokenizer: Some(tokenizer),
         warnings: corpus.warnings,
+        template: None,
     })
 }
 
-/// How documents become tokens: with what prompts have about them, and what learning needs beside.
+/// How documents become tokens: with the frame of prompts, and what training needs in addition.
 fn encoding(
     data: &DataConfig,
     objective: &ObjectiveConfig,
@@ -142,10 +143,19 @@ fn encoding(
     Encoding {
         frames: tokenizer.frames(used),
         max_len: (classify || contrastive).then_some(context_len),
-        apart: contrastive,
-        seconds: data.pair_column.is_some() || classify || (read && tokenizer.has_frame()),
+        separate_pairs: contrastive,
+        pair_starts: data.pair_column.is_some() || classify || (read && tokenizer.has_frame()),
         tokenizer,
     }
+}
+
+/// A warning about files used for both training and validation.
+pub(super) fn overlap(train: &Sources, validation: &Sources) -> Option<String> {
+    let path = train.shared_with(validation).next()?;
+    Some(format!(
+        "{} is in data.train and in data.validation: the validation loss will be too low",
+        path.display()
+    ))
 }
 
 impl<'a> Corpus<'a> {
@@ -165,17 +175,7 @@ impl<'a> Corpus<'a> {
         })
     }
 
-    fn warn_of_overlap(&mut self, sources: &Sources, validation: Option<&Sources>) {
-        let shared = validation.and_then(|validation| sources.shared_with(validation).next());
-        self.warnings.extend(shared.map(|path| {
-            format!(
-                "{} is in data.train and in data.validation: the validation loss will flatter",
-                path.display()
-            )
-        }));
-    }
-
-    /// Both sets: the validation set from files of its own, or a share of the training files.
+    /// Both sets: the validation set from its own files, or a share of the training files.
     fn stores(
         &mut self,
         sources: &Sources,
@@ -193,7 +193,7 @@ impl<'a> Corpus<'a> {
             Some(fraction) => Split::Content(fraction),
         };
         let mut built = self.tokens(sources, encoding, split, None)?;
-        // A single document can't be chosen by its content: it is cut in two.
+        // A single document can't be chosen by its content: it is split in two.
         if let (Split::Content(fraction), 1) = (split, built.n_documents) {
             built = self.tokens(sources, encoding, position(built.first_len, fraction), None)?;
         }
@@ -215,7 +215,7 @@ impl<'a> Corpus<'a> {
             && (empty(&built.train) || validation.as_ref().is_some_and(empty))
         {
             let message = format!(
-                "of {} documents none fell to one of the sets; give another share, or data.validation",
+                "of {} documents none fell into one of the sets; set another share, or data.validation",
                 built.n_documents
             );
             return Err(Error::config("data.validation_fraction", message));
@@ -224,7 +224,7 @@ impl<'a> Corpus<'a> {
         Ok(Stores { train, validation, labels, n_documents, validation_source })
     }
 
-    /// The tokens of files, from the cache or made now.
+    /// The tokens of files, from the cache or newly made.
     fn tokens(
         &mut self,
         sources: &Sources,
@@ -261,8 +261,8 @@ impl<'a> Corpus<'a> {
             .key("corpus")?
             .with("labels", &(self.labels, labels, self.data.label_column()))?
             .with("tokenizer", &(tokenizer.to_json(), tokenizer.eos_id()))?
-            .with("frames", &(&encoding.frames, encoding.max_len, encoding.seconds))?
-            .with("apart", &encoding.apart)?
+            .with("frames", &(&encoding.frames, encoding.max_len, encoding.pair_starts))?
+            .with("apart", &encoding.separate_pairs)?
             .with("split", &split)?
             .with_files(&digests);
         let (built, fault) = cache.corpus(key, &|| self.waits(sources), build)?;
@@ -270,31 +270,24 @@ impl<'a> Corpus<'a> {
         Ok(built)
     }
 
-    /// A key with all settings that decide what the documents are.
+    /// A key with all settings that determine the documents.
     fn key(&self, purpose: &str) -> Result<Key> {
         let data = self.data;
         Key::new(purpose).with("data", &(data.kind, &data.document, data.text_column(), &data.pair_column))
     }
 
-    /// Says that another process is at work on the same files.
+    /// Reports that another process prepares the same files.
     fn waits(&self, sources: &Sources) {
         self.progress.report(Stage::Wait, 0, sources.n_bytes());
     }
 
     fn train_tokenizer(&mut self, sources: &Sources) -> Result<Tokenizer> {
         let config = &self.data.tokenizer;
-        let total = sources.n_bytes();
-        let sample = config.sample_mb.unwrap_or(TokenizerConfig::SAMPLE_MB) << 20;
-        if total > sample {
-            self.warnings.push(format!(
-                "the tokenizer is trained on {} of {} MB, taken evenly (data.tokenizer.sample_mb)",
-                sample >> 20,
-                total >> 20
-            ));
-        }
+        let (share, told) = config.share_of(sources.n_bytes());
+        self.warnings.extend(told);
         let train = || {
-            let counts = self.count(sources, sample as f64 / total.max(1) as f64)?;
-            // A corpus without text would be told that it is too small for its vocabulary.
+            let counts = self.count(sources, share)?;
+            // Otherwise the error would be that a corpus without text is too small for its vocabulary.
             if counts.is_empty() {
                 return Err(Error::Empty { what: sources.what.clone() });
             }
@@ -310,7 +303,7 @@ impl<'a> Corpus<'a> {
         }
     }
 
-    /// Counts the words of a share of the corpus, on all threads; which share depends on the corpus alone.
+    /// Counts the words of a share of the corpus, on all threads; the share depends on the corpus alone.
     fn count(&self, sources: &Sources, share: f64) -> Result<Counts> {
         const ROUND: usize = 8 << 20;
         let total = sources.n_bytes();

@@ -1,4 +1,4 @@
-//! A corpus tokenized on all threads, into one store or, with a validation share, into two.
+//! Tokenizes a corpus on all threads, into one store or, with a validation share, into two.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,29 +14,29 @@ use super::writer::{Finished, Target, Writer};
 use crate::corpus::{Reading, Sources, read};
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Stage};
-use crate::tokenizer::{Encoder, Frames, Session, Tokenizer};
+use crate::tokenizer::{Encoder, Frames, ThreadEncoder, Tokenizer};
 
 /// How a document becomes tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoding {
     pub(crate) tokenizer: Tokenizer,
-    /// What stands about each document.
+    /// The special tokens around each document.
     pub(crate) frames: Frames,
-    /// The most tokens that a document with its frame may have; the text is cut to fit.
+    /// The maximum number of tokens of a document with its frame; the text is cut to fit.
     pub(crate) max_len: Option<usize>,
-    /// Whether it is kept where the second text of each document begins.
-    pub(crate) seconds: bool,
-    /// Whether each text of a pair stands in a frame of its own, and is cut by itself.
-    pub(crate) apart: bool,
+    /// Whether the start of the second text of each document is stored.
+    pub(crate) pair_starts: bool,
+    /// Whether each text of a pair has its own frame and is cut by itself.
+    pub(crate) separate_pairs: bool,
 }
 
-/// What is to be built.
+/// The parameters of a build.
 pub(crate) struct Build<'a> {
     pub(crate) sources: &'a Sources,
     pub(crate) reading: Reading<'a>,
     pub(crate) encoding: &'a Encoding,
     pub(crate) split: Split,
-    /// The labels already numbered; with `fixed_labels` no other may occur.
+    /// The labels numbered so far; with `fixed_labels` no other may occur.
     pub(crate) labels: Vec<String>,
     pub(crate) fixed_labels: bool,
     pub(crate) progress: &'a dyn Progress,
@@ -49,12 +49,12 @@ pub(crate) struct Built {
     pub(crate) validation: Store,
     /// The labels in the order of first occurrence.
     pub(crate) labels: Vec<String>,
-    /// How many documents there were, and the bytes of the first.
+    /// The number of documents, and the bytes of the first.
     pub(crate) n_documents: u64,
     pub(crate) first_len: u64,
 }
 
-/// What was built: as [`Built`], in memory or in files that are not mapped yet.
+/// The result of a build: as [`Built`], in memory or in files that are not mapped yet.
 pub(crate) struct Made {
     pub(crate) sets: [MadeSet; 2],
     pub(crate) labels: Vec<String>,
@@ -67,7 +67,7 @@ pub(crate) struct MadeSet {
     pub(crate) tokens: Finished,
     pub(crate) ends: Finished,
     pub(crate) labels: Option<Finished>,
-    pub(crate) seconds: Option<Finished>,
+    pub(crate) pair_starts: Option<Finished>,
 }
 
 impl Made {
@@ -82,7 +82,7 @@ impl Made {
                 tokens: column(set.tokens)?,
                 ends: column(set.ends)?,
                 labels: set.labels.and_then(column),
-                seconds: set.seconds.and_then(column),
+                pair_starts: set.pair_starts.and_then(column),
             })
         });
         let Self { labels, n_documents, first_len, .. } = self;
@@ -90,11 +90,11 @@ impl Made {
     }
 }
 
-/// How many bytes of text one round of the encoders takes at most.
+/// The maximum number of bytes of text per round of the encoders.
 const ROUND: usize = 4 << 20;
 
 impl Build<'_> {
-    /// Reads, encodes and collects.
+    /// Reads, encodes and collects the documents.
     pub(crate) fn run(self, target: &Target) -> Result<Made> {
         let encoder = Encoder::new(&self.encoding.tokenizer);
         let mut sinks = ["train", "validation"].map(|set| self.sink(set, target));
@@ -113,12 +113,12 @@ impl Build<'_> {
             let groups = round.groups();
             let encoded: Vec<Encoded> = groups
                 .par_iter()
-                .map_init(|| encoder.session(), |session, group| self.encode(session, &round, group))
+                .map_init(|| encoder.for_thread(), |encoder, group| self.encode(encoder, &round, group))
                 .collect::<Result<_>>()?;
             for (group, encoded) in groups.into_iter().zip(encoded) {
                 let mut start = 0;
                 for (job, (end, second)) in group.iter().zip(encoded.ends) {
-                    let sink = &mut sinks[usize::from(job.apart)];
+                    let sink = &mut sinks[usize::from(job.is_validation)];
                     sink.tokens.push(encoded.ids[start..end].iter().map(|&id| u64::from(id)))?;
                     start = end;
                     if n_documents == 0 {
@@ -150,16 +150,16 @@ impl Build<'_> {
             ends: Writer::new(Width::U64, name("ends"), target),
             labels: self.reading.labels.then(|| Writer::new(Width::U32, name("labels"), target)),
             start: 0,
-            seconds: self.encoding.seconds.then(|| Writer::new(Width::U32, name("seconds"), target)),
+            pair_starts: self.encoding.pair_starts.then(|| Writer::new(Width::U32, name("seconds"), target)),
         }
     }
 
-    /// Reads on a thread of its own and hands the documents over in rounds.
+    /// Reads on its own thread and passes the documents on in rounds.
     fn rounds(&self, each: &mut dyn FnMut(Round) -> Result<()>) -> Result<()> {
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel::<Round>(1);
             let reader = scope.spawn(move || {
-                // A receiver that is gone has met an error of its own, which is the one that is reported.
+                // If the receiver is gone, its error is the one that is reported.
                 let stopped = |_| Error::config("data", "the encoders stopped");
                 let mut round = Round::default();
                 for (number, source) in self.sources.files.iter().enumerate() {
@@ -181,8 +181,8 @@ impl Build<'_> {
         })
     }
 
-    fn encode(&self, session: &mut Session<'_>, round: &Round, group: &[Job]) -> Result<Encoded> {
-        let Encoding { tokenizer, frames, max_len, seconds: _, apart } = self.encoding;
+    fn encode(&self, encoder: &mut ThreadEncoder<'_>, round: &Round, group: &[Job]) -> Result<Encoded> {
+        let Encoding { tokenizer, frames, max_len, pair_starts: _, separate_pairs } = self.encoding;
         let mut ids = Vec::new();
         let mut ends = Vec::with_capacity(group.len());
         for job in group {
@@ -192,36 +192,36 @@ impl Build<'_> {
                 other => other,
             };
             let text = round.text(&job.text);
-            // What has to be seen as a whole comes from tables, whose rows are read in one piece.
+            // Documents that can't be cut come from tables, whose rows are read in one piece.
             let second = if max_len.is_some() || job.pair.is_some() {
                 let (mut first, mut second) = (Vec::new(), Vec::new());
-                session.encode(text, &mut first).map_err(context)?;
-                let pair = job.pair.as_ref().map(|pair| session.encode(round.text(pair), &mut second));
+                encoder.encode(text, &mut first).map_err(context)?;
+                let pair = job.pair.as_ref().map(|pair| encoder.encode(round.text(pair), &mut second));
                 let pair = pair.transpose().map_err(context)?.map(|()| second.as_slice());
-                let (mut own, mut types) = frames.lay(&first, pair.filter(|_| !apart), *max_len);
-                if *apart {
+                let (mut own, mut types) = frames.lay(&first, pair.filter(|_| !separate_pairs), *max_len);
+                if *separate_pairs {
                     let (other, _) = frames.lay(pair.unwrap_or_default(), None, *max_len);
                     if own.is_empty() || other.is_empty() {
-                        let message = "one of the two texts is empty, or nothing of it is in the vocabulary; take the \
-                                       row out";
+                        let message = "one of the two texts is empty, or has no token in the vocabulary; \
+                                       remove the row";
                         return Err(Error::row(self.path(job), job.line, message));
                     }
                     types = [vec![0; own.len()], vec![1; other.len()]].concat();
                     own.extend(other);
                 }
                 if own.is_empty() && tokenizer.eos_id().is_none() {
-                    let message = "nothing of the text is in the tokenizer's vocabulary; take the row out";
+                    let message = "the text has no token in the vocabulary; remove the row";
                     return Err(Error::row(self.path(job), job.line, message));
                 }
                 ids.extend_from_slice(&own);
                 types.iter().position(|&text| text == 1).map(|place| place as u64)
             } else {
                 ids.extend(frames.before().filter(|_| job.first));
-                session.encode(text, &mut ids).map_err(context)?;
+                encoder.encode(text, &mut ids).map_err(context)?;
                 ids.extend(frames.after().filter(|_| job.last));
                 None
             };
-            // A row needs a token: a text without a word is its end.
+            // A row needs a token: an empty text becomes the end token.
             ids.extend(tokenizer.eos_id().filter(|_| job.first && job.last && ids.len() == start));
             ends.push((ids.len(), second));
         }
@@ -236,7 +236,7 @@ impl Build<'_> {
         if let Some(&number) = labels.numbers.get(label) {
             return Ok(number);
         }
-        // Training documents name the labels; a validation document may not bring a new one.
+        // Training documents define the labels; a validation document may not add one.
         if self.fixed_labels {
             return Err(Error::UnknownLabel {
                 path: self.path(job).into(),
@@ -280,23 +280,23 @@ struct Encoded {
     ends: Vec<(usize, Option<u64>)>,
 }
 
-/// A store that grows.
+/// A store under construction.
 struct Sink {
     tokens: Writer,
     ends: Writer,
     labels: Option<Writer>,
-    seconds: Option<Writer>,
-    /// Where the present document begins.
+    pair_starts: Option<Writer>,
+    /// Where the current document begins.
     start: u64,
 }
 
 impl Sink {
     fn end(&mut self, label: Option<u64>, second: Option<u64>) -> Result<()> {
-        // A document without a second text has all its tokens before it.
+        // A document without a second text has all its tokens in the first.
         let second = second.unwrap_or(self.tokens.len() - self.start);
         self.start = self.tokens.len();
         self.ends.push([self.tokens.len()].into_iter())?;
-        for (column, number) in [(&mut self.labels, label), (&mut self.seconds, Some(second))] {
+        for (column, number) in [(&mut self.labels, label), (&mut self.pair_starts, Some(second))] {
             if let Some(column) = column {
                 column.push(number.into_iter())?;
             }
@@ -309,7 +309,7 @@ impl Sink {
             tokens: self.tokens.finish()?,
             ends: self.ends.finish()?,
             labels: self.labels.map(Writer::finish).transpose()?,
-            seconds: self.seconds.map(Writer::finish).transpose()?,
+            pair_starts: self.pair_starts.map(Writer::finish).transpose()?,
         })
     }
 }

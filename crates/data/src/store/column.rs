@@ -1,4 +1,4 @@
-//! A long list of whole numbers: little-endian bytes, in memory or in mapped files.
+//! A long list of unsigned integers: little-endian bytes, in memory or in mapped files.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::map::Mapped;
 use crate::error::Result;
 
-/// How many bytes one number takes.
+/// The number of bytes of one integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Width {
@@ -17,7 +17,7 @@ pub(crate) enum Width {
 }
 
 impl Width {
-    /// The least width for numbers below `n`.
+    /// The smallest width for integers below `n`.
     pub(crate) fn of_ids(n: usize) -> Self {
         if n <= 1 << 16 { Self::U16 } else { Self::U32 }
     }
@@ -30,7 +30,7 @@ impl Width {
         }
     }
 
-    /// Appends numbers as bytes.
+    /// Appends integers as bytes.
     pub(crate) fn write(self, numbers: impl Iterator<Item = u64>, bytes: &mut Vec<u8>) {
         match self {
             Self::U16 => numbers.for_each(|n| bytes.extend_from_slice(&(n as u16).to_le_bytes())),
@@ -40,17 +40,17 @@ impl Width {
     }
 }
 
-/// A list of numbers of one width, in shards of equal length but for the last.
+/// A list of integers of one width, in shard files of equal length except the last.
 #[derive(Debug)]
 pub(crate) struct Column {
     width: Width,
-    /// How many numbers a shard holds.
+    /// How many integers a shard file holds.
     per_shard: u64,
     len: u64,
     shards: Vec<Shard>,
 }
 
-/// One stretch of a column.
+/// One section of a column.
 #[derive(Debug)]
 pub(crate) enum Shard {
     Memory(Vec<u8>),
@@ -82,10 +82,10 @@ impl Column {
         self.len
     }
 
-    /// That the files under the mapped shards are as they were.
+    /// Checks that the mapped shard files are unchanged.
     ///
     /// # Errors
-    /// Where a file was cut, written to or replaced.
+    /// Returns an error if a file was truncated, written to or replaced.
     pub(crate) fn check(&self) -> Result<()> {
         self.shards.iter().try_for_each(|shard| match shard {
             Shard::Memory(_) => Ok(()),
@@ -93,14 +93,14 @@ impl Column {
         })
     }
 
-    /// The number at `index`; 0 past the end.
+    /// The integer at `index`; 0 past the end.
     pub(crate) fn get(&self, index: u64) -> u64 {
         let mut number = 0;
         self.read(index, 1, |n| number = n);
         number
     }
 
-    /// Hands out `n` numbers from `at` on, as many as there are.
+    /// Passes on `n` integers from `at` on, or as many as there are.
     pub(crate) fn read(&self, at: u64, n: usize, mut each: impl FnMut(u64)) {
         let end = at.saturating_add(n as u64).min(self.len);
         let mut at = at;
@@ -123,7 +123,7 @@ impl Column {
         }
     }
 
-    /// The first index whose number is greater than `number`, in a rising column.
+    /// The first index with an integer greater than `number`, in an ascending column.
     pub(crate) fn first_above(&self, number: u64) -> u64 {
         let (mut low, mut high) = (0, self.len);
         while low < high {

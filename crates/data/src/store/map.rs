@@ -1,4 +1,4 @@
-//! A file in memory, mapped, that is watched for changes.
+//! A memory-mapped file that is checked for changes.
 #![allow(unsafe_code)]
 
 use std::fs::{File, Metadata};
@@ -9,7 +9,7 @@ use memmap2::Mmap;
 
 use crate::error::{Error, Result};
 
-/// A mapped file.
+/// A memory-mapped file.
 #[derive(Debug)]
 pub(crate) struct Mapped {
     path: PathBuf,
@@ -22,8 +22,8 @@ impl Mapped {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|source| Error::read(path, source))?;
         let meta = file.metadata().map_err(|source| Error::read(path, source))?;
-        // SAFETY: the file lies in a cache folder that only this library writes, and it writes each file once, under
-        // another name, before it is opened. `check` notices where somebody else cut or wrote it.
+        // SAFETY: the file is in a cache folder that only this library writes to, and each file is written once,
+        // under another name, before it is opened. `check` detects if another program truncated or wrote it.
         let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::read(path, source))?;
         Ok(Self { path: path.into(), file, map, modified: meta.modified().ok() })
     }
@@ -32,14 +32,15 @@ impl Mapped {
         &self.map
     }
 
-    /// That the file is as it was when it was mapped.
+    /// Checks that the file is the same as when it was mapped.
     ///
     /// # Errors
-    /// Where it was cut, written to, replaced or removed: reading a cut file would end the process.
+    /// Returns an error if it was truncated, written to, replaced or removed: reading a truncated file would end the
+    /// process.
     pub(crate) fn check(&self) -> Result<()> {
         let now = self.file.metadata().map_err(|source| Error::read(&self.path, source))?;
         let message = if now.len() != self.map.len() as u64 {
-            format!("it had {} bytes and has {} now", self.map.len(), now.len())
+            format!("it had {} bytes and now has {}", self.map.len(), now.len())
         } else if now.modified().ok() != self.modified {
             "it was written to".to_owned()
         } else if n_links(&now) == 0 {

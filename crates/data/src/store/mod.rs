@@ -1,4 +1,4 @@
-//! A tokenized corpus: its tokens end to end, and where each document ends.
+//! A tokenized corpus: its tokens end to end, and the end of each document.
 //!
 //! Offsets and counts are 64 bits wide.
 
@@ -13,7 +13,7 @@ use std::ops::Range;
 
 pub(crate) use build::{Build, Built, Encoding, Made, MadeSet};
 pub(crate) use column::{Column, Width};
-pub(crate) use split::Split;
+pub(crate) use split::{Split, belongs_to_validation};
 #[cfg(test)]
 pub(crate) use writer::Writer;
 pub(crate) use writer::{Finished, PER_SHARD, Target};
@@ -25,12 +25,12 @@ use crate::error::Result;
 pub(crate) struct Store {
     /// All tokens, document after document.
     pub(crate) tokens: Column,
-    /// Where each document ends.
+    /// The end of each document.
     pub(crate) ends: Column,
     /// The label of each document, as a number in the order of first occurrence.
     pub(crate) labels: Option<Column>,
     /// Where in each document the second text of a pair begins.
-    pub(crate) seconds: Option<Column>,
+    pub(crate) pair_starts: Option<Column>,
 }
 
 impl Store {
@@ -42,18 +42,18 @@ impl Store {
         self.ends.len()
     }
 
-    /// The place of a document's tokens.
+    /// The range of a document's tokens.
     pub(crate) fn document(&self, index: u64) -> Range<u64> {
         let start = if index == 0 { 0 } else { self.ends.get(index - 1) };
         start..self.ends.get(index)
     }
 
-    /// The document that holds the token at `at`.
+    /// The document of the token at `at`.
     pub(crate) fn document_at(&self, at: u64) -> u64 {
         self.ends.first_above(at)
     }
 
-    /// `n` tokens from `at` on, as many as there are.
+    /// `n` tokens from `at` on, or as many as there are.
     pub(crate) fn read(&self, at: u64, n: usize) -> Vec<u32> {
         let mut ids = Vec::with_capacity(n);
         self.tokens.read(at, n, |id| ids.push(id as u32));
@@ -63,6 +63,6 @@ impl Store {
     pub(crate) fn check(&self) -> Result<()> {
         self.tokens.check()?;
         self.ends.check()?;
-        self.labels.iter().chain(&self.seconds).try_for_each(Column::check)
+        self.labels.iter().chain(&self.pair_starts).try_for_each(Column::check)
     }
 }

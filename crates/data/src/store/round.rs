@@ -1,11 +1,11 @@
-//! The documents that are encoded together: their text in one piece of memory, so that short ones cost little.
+//! A round of documents to encode, with their text in one buffer so that short ones cost little.
 
 use std::ops::Range;
 
-/// How many bytes of text one thread takes at once.
+/// How many bytes of text a thread takes at a time.
 const GROUP: usize = 1 << 17;
 
-/// Documents on their way to the encoders.
+/// Documents to encode.
 #[derive(Default)]
 pub(super) struct Round {
     text: String,
@@ -23,14 +23,14 @@ pub(super) struct Job {
     /// Whether the document begins here, and whether it ends here.
     pub(super) first: bool,
     pub(super) last: bool,
-    /// How many bytes of the file have been read up to its end.
+    /// How many bytes of the file have been read by its end.
     pub(super) read: u64,
     /// Whether it goes to the validation set.
-    pub(super) apart: bool,
+    pub(super) is_validation: bool,
 }
 
 impl Round {
-    /// How many bytes of text it holds.
+    /// Its length in bytes of text.
     pub(super) fn len(&self) -> usize {
         self.text.len()
     }
@@ -39,14 +39,14 @@ impl Round {
         &self.text[range.clone()]
     }
 
-    /// Adds a text; its range.
-    pub(super) fn keep(&mut self, text: &str) -> Range<usize> {
+    /// Adds a text and returns its range.
+    pub(super) fn push(&mut self, text: &str) -> Range<usize> {
         let start = self.text.len();
         self.text.push_str(text);
         start..self.text.len()
     }
 
-    /// The jobs in groups of about the same size, one for a thread at a time.
+    /// The jobs in groups of similar size, each for one thread.
     pub(super) fn groups(&self) -> Vec<&[Job]> {
         let mut groups = Vec::new();
         let mut rest = self.jobs.as_slice();

@@ -1,4 +1,4 @@
-//! Columns as they are made: in memory, or straight into shard files.
+//! Columns under construction: in memory, or written directly to shard files.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -7,17 +7,17 @@ use std::path::PathBuf;
 use super::column::{Column, Width};
 use crate::error::{Error, Result};
 
-/// How many numbers a shard file holds.
+/// How many integers a shard file holds.
 pub(crate) const PER_SHARD: u64 = 1 << 26;
 
-/// Where a column goes.
+/// The destination of a column.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     Memory,
     Folder(PathBuf),
 }
 
-/// A shard file that is complete.
+/// A complete shard file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Written {
     pub(crate) name: String,
@@ -25,19 +25,19 @@ pub(crate) struct Written {
     pub(crate) digest: blake3::Hash,
 }
 
-/// A column that grows.
+/// A column under construction.
 pub(crate) struct Writer {
     width: Width,
     name: String,
     target: Target,
-    /// Numbers that are not in a file yet.
+    /// Integers that are not in a file yet.
     bytes: Vec<u8>,
     open: Option<Open>,
     written: Vec<Written>,
     n: u64,
 }
 
-/// The shard file that is being written.
+/// The shard file being written.
 struct Open {
     path: PathBuf,
     file: BufWriter<File>,
@@ -45,7 +45,7 @@ struct Open {
     n: u64,
 }
 
-/// How many bytes are gathered before they are written.
+/// How many bytes are buffered before they are written.
 const BUFFER: usize = 1 << 16;
 
 impl Writer {
@@ -53,7 +53,7 @@ impl Writer {
         Self { width, name, target: target.clone(), bytes: vec![], open: None, written: vec![], n: 0 }
     }
 
-    /// How many numbers there are.
+    /// The number of integers.
     pub(crate) fn len(&self) -> u64 {
         self.n
     }
@@ -107,7 +107,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The column, or for files what was written.
+    /// The column or, for files, what was written.
     pub(crate) fn finish(mut self) -> Result<Finished> {
         match self.target {
             Target::Memory => Ok(Finished::Column(Column::in_memory(self.width, self.bytes))),
@@ -120,7 +120,7 @@ impl Writer {
     }
 }
 
-/// A column that is complete.
+/// A complete column.
 pub(crate) enum Finished {
     Column(Column),
     Files { width: Width, files: Vec<Written> },

@@ -1,11 +1,11 @@
-//! A whole `tokenizer.json` about a model: normalizer, splitter, frame and decoder of each kind.
+//! Assembles a `tokenizer.json` around a model: normalizer, splitter, frame and decoder of each kind.
 
 use serde_json::{Value, json};
 use tokenizers::tokenizer::Tokenizer as Inner;
 
 use crate::config::{TokenizerConfig, TokenizerKind};
 
-/// A whole tokenizer about a model, in the words of `tokenizer.json`.
+/// A complete `tokenizer.json` around a model.
 pub(super) fn assemble(
     config: &TokenizerConfig,
     specials: &[String],
@@ -63,10 +63,10 @@ pub(super) fn assemble(
     Inner::from_bytes(whole.to_string())
 }
 
-/// Joins words by spaces, and punctuation to its word.
+/// Joins words with spaces, and punctuation to its word.
 ///
-/// Each rule looks at one token and the space beside it, so that the text of the first tokens never changes when
-/// more come: a stream of tokens decodes to the same text.
+/// Each rule looks at one token and the adjacent space, so the text of the first tokens never changes when more
+/// follow: a stream of tokens decodes to the same text.
 fn word_decoder() -> Value {
     let mut steps =
         vec![json!({"type": "WordPiece", "prefix": "##", "cleanup": false}), json!({"type": "Fuse"})];

@@ -1,4 +1,4 @@
-//! A tokenizer made from a corpus: counts of its words or characters, then a `tokenizer.json` in canonical order.
+//! Trains a tokenizer: counts of words or characters, then a `tokenizer.json` in canonical order.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use crate::config::{TokenizerConfig, TokenizerKind};
 use crate::corpus::Cut;
 use crate::error::{Error, Result};
 
-/// How often each word (or character, for `char`) occurs: all that a tokenizer is made from.
+/// How often each word (or character, for `char`) occurs: the only input of training.
 ///
-/// Counts of parts of a corpus can be taken on any number of threads and put together in any order.
+/// Parts of a corpus can be counted on any number of threads and merged in any order.
 pub(crate) struct Counts {
     config: TokenizerConfig,
     specials: Vec<String>,
-    /// The normalizer and the word splitter of the tokenizer to be.
+    /// The normalizer and the word splitter of the future tokenizer.
     frame: Option<Arc<Inner>>,
-    /// How often each stretch between blanks occurs: most come often, and are split into words once.
+    /// How often each whitespace-separated piece occurs: most repeat, and are split into words only once.
     pieces: HashMap<Box<str>, u64>,
     counts: HashMap<String, u64>,
     /// Where a text may be cut into pieces.
     cut: Cut,
 }
 
-/// How many pieces are held before they are split into words.
+/// How many pieces are collected before they are split into words.
 const N_PIECES: usize = 1 << 18;
 
 impl Counts {
@@ -70,7 +70,7 @@ impl Counts {
         }
     }
 
-    /// Splits the pieces held into words.
+    /// Splits the collected pieces into words.
     fn split(&mut self) {
         for (piece, n) in std::mem::take(&mut self.pieces) {
             let mut text = &*piece;
@@ -97,7 +97,7 @@ impl Counts {
             frame.get_normalizer().map_or(Ok(()), |normalizer| normalizer.normalize(&mut normalized));
         let mut words = PreTokenizedString::from(normalized);
         let split = frame.get_pre_tokenizer().map_or(Ok(()), |splitter| splitter.pre_tokenize(&mut words));
-        // The splitters of these kinds have no way to fail; a text that one refused would only not be counted.
+        // The splitters of these kinds can't fail; a text that one refused would merely not be counted.
         if normal.is_ok() && split.is_ok() {
             for (word, ..) in words.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
                 count(&mut self.counts, word, n);
@@ -105,7 +105,7 @@ impl Counts {
         }
     }
 
-    /// Counts for another part of the corpus, with nothing counted yet.
+    /// Empty counts for another part of the corpus.
     pub(crate) fn empty(&self) -> Self {
         Self {
             config: self.config.clone(),
@@ -122,7 +122,7 @@ impl Counts {
         self.pieces.is_empty() && self.counts.is_empty()
     }
 
-    /// Takes over the counts of another part of the corpus.
+    /// Adds the counts of another part of the corpus.
     pub(crate) fn merge(&mut self, other: Self) {
         for (piece, n) in other.pieces {
             *self.pieces.entry(piece).or_default() += n;
@@ -135,7 +135,7 @@ impl Counts {
         }
     }
 
-    /// The tokenizer.
+    /// Trains the tokenizer.
     pub(crate) fn finish(mut self) -> Result<Tokenizer> {
         self.split();
         let config = &self.config;
@@ -143,7 +143,7 @@ impl Counts {
         let min_frequency = config.min_frequency.unwrap_or(if subwords { 2 } else { 1 });
         let vocab_size = config.vocab_size.unwrap_or(if subwords { 8192 } else { usize::MAX });
         let mut counts: Vec<(String, u64)> = self.counts.into_iter().collect();
-        // The most frequent first; of equally frequent ones the smaller first.
+        // Most frequent first; ties in ascending order.
         counts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         let mut tokens = self.specials.clone();
         let mut pairs = Vec::new();
@@ -200,15 +200,15 @@ impl Counts {
 }
 
 impl Tokenizer {
-    /// The tokenizer that a config of `kind = "file"` names by its path.
+    /// The tokenizer of a config with `kind = "file"`.
     ///
     /// # Errors
-    /// As [`Tokenizer::from_file`].
+    /// As for [`Tokenizer::from_file`].
     pub(crate) fn of(config: &TokenizerConfig) -> Result<Self> {
         Self::from_file(config.path.as_deref().unwrap_or_default())?.with_config(config)
     }
 
-    /// Takes over the names that the config gives.
+    /// Applies the token names of the config.
     pub(crate) fn with_config(self, config: &TokenizerConfig) -> Result<Self> {
         match &config.eos {
             Some(eos) => self.with_eos(eos),
@@ -224,7 +224,7 @@ fn count(counts: &mut HashMap<String, u64>, word: &str, n: u64) {
     }
 }
 
-/// Adds the letters to the tokens, and spells each word in them; letters inside a word get the prefix.
+/// Adds the letters to the tokens, and spells each word with them; letters inside a word get the prefix.
 fn spell(
     tokens: &mut Vec<String>,
     alphabet: BTreeSet<char>,
@@ -277,5 +277,5 @@ fn specials(config: &TokenizerConfig) -> Result<Vec<String>> {
 }
 
 fn not_trained() -> Error {
-    Error::config("data.tokenizer.kind", "\"file\" reads a tokenizer; it trains none")
+    Error::config("data.tokenizer.kind", "\"file\" reads a tokenizer and can't train one")
 }

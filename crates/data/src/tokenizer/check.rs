@@ -1,18 +1,18 @@
-//! What a `tokenizer.json` must be before the `tokenizers` crate reads it.
+//! Checks of a `tokenizer.json` before the `tokenizers` crate reads it.
 
 use serde_json::Value;
 
-/// Ids beyond twice the number of tokens and this many more are no tokenizer's: every table of tokens is as long as the
-/// greatest id.
+/// The largest id allowed is twice the number of tokens plus this: every table of tokens is as long as the largest
+/// id.
 const SPARE_IDS: u64 = 1 << 20;
 
-/// Reads the file as JSON and checks what the library takes on trust.
+/// Reads the file as JSON and checks what the library doesn't.
 ///
-/// It panics on a decoder that is no JSON or holds a text that is none, and on a template that names a token which it
-/// doesn't describe; it takes memory and time for all ids up to the greatest.
+/// The library panics on a faulty decoder, and on a template with a token that it doesn't describe; and it needs
+/// memory and time for all ids up to the largest.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// Returns what is wrong, for a person to read.
 pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
     let json: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let added = json["added_tokens"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -29,13 +29,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<Value, String> {
     }
     let (token, id) = greatest;
     if id > 2 * n + SPARE_IDS {
-        return Err(format!("the id of {token:?} is {id}, and there are {n} tokens"));
+        return Err(format!("the id of {token:?} is {id}, but there are {n} tokens"));
     }
     templates(&json["post_processor"])?;
     Ok(json)
 }
 
-/// Checks that a template, wherever it stands among the post-processors, names only what there is.
+/// Checks that a template, anywhere among the post-processors, refers only to what exists.
 fn templates(processor: &Value) -> Result<(), String> {
     let inner = processor["processors"].as_array().map(Vec::as_slice).unwrap_or_default();
     inner.iter().try_for_each(templates)?;
@@ -47,7 +47,8 @@ fn templates(processor: &Value) -> Result<(), String> {
                 let count = |what: &str| token[what].as_array().map(Vec::len);
                 if count("ids").is_none() || count("ids") != count("tokens") {
                     return Err(format!(
-                        "the post-processor's {name:?} wants {id:?}, which its special_tokens don't describe"
+                        "the post-processor's {name:?} refers to {id:?}, which is missing from its \
+                         special_tokens"
                     ));
                 }
             }
@@ -55,7 +56,7 @@ fn templates(processor: &Value) -> Result<(), String> {
                 && !texts.contains(&id)
             {
                 return Err(format!(
-                    "the post-processor's {name:?} wants a text {id:?}, of which there is none"
+                    "the post-processor's {name:?} refers to a text {id:?}, which doesn't exist"
                 ));
             }
         }
@@ -68,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_template_names_only_what_there_is() {
+    fn post_processor_templates_with_missing_parts_are_refused() {
         let with = |single: &str, tokens: &str| {
             let template = format!(
                 r#"{{"type": "TemplateProcessing", "single": [{single}], "pair": [{{"Sequence": {{"id": "B", "type_id": 0}}}}],
@@ -96,7 +97,7 @@ mod tests {
         assert!(with(r#"{"a": 0, "b": 300000}"#, r#"[{"id": 1000000, "content": "c"}]"#).is_ok());
         assert!(with(r#"[["a", -1.5], ["b", -2]]"#, "null").is_ok());
         let error = with(r#"{"a": 0, "b": 4294967295}"#, "[]").unwrap_err();
-        assert_eq!(error, "the id of \"b\" is 4294967295, and there are 2 tokens");
+        assert_eq!(error, "the id of \"b\" is 4294967295, but there are 2 tokens");
         assert!(with("{}", r#"[{"id": 2000000000, "content": "c"}]"#).is_err());
         assert!(read(br#"["\ud800"]"#).is_err() && read(b"7").is_ok());
     }

@@ -1,4 +1,4 @@
-//! The tokenizer of a model folder: `tokenizer.json`, and what the files beside it say of its tokens.
+//! The tokenizer of a model folder: `tokenizer.json` and the files next to it.
 
 use std::path::Path;
 
@@ -13,23 +13,23 @@ const TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 const MORE_TOKENS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
-/// Files that hold a tokenizer in older forms which are not read: SentencePiece's, and pieces whose merges are missing.
+/// Files with a tokenizer in older forms that are not read: SentencePiece's, and pieces without their merges.
 const OLDER: [&str; 4] = ["vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"];
 
 impl Tokenizer {
-    /// The tokenizer of a model folder: its `tokenizer.json`, or the `vocab.txt`, or `vocab.json` and `merges.txt`, of
-    /// before; with the tokens that `tokenizer_config.json`, `added_tokens.json` and `special_tokens_map.json` add, and the
-    /// special tokens that these name, else `config.json` or `generation_config.json` state by id.
+    /// The tokenizer of a model folder: its `tokenizer.json`, or an older `vocab.txt`, or `vocab.json` and
+    /// `merges.txt`; with the tokens that `tokenizer_config.json`, `added_tokens.json` and `special_tokens_map.json`
+    /// add, and the special tokens that these name, else `config.json` or `generation_config.json` give by id.
     ///
     /// # Errors
-    /// As [`Tokenizer::from_file`].
+    /// As for [`Tokenizer::from_file`].
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let path = folder.join("tokenizer.json");
         if !Self::is_in(folder) {
             let hint = match Self::older_in(folder) {
                 Some(name) => format!(
-                    "the folder holds its tokenizer as {name}; write it anew with AutoTokenizer.from_pretrained(DIR)\
+                    "the folder's tokenizer is in {name}; convert it with AutoTokenizer.from_pretrained(DIR)\
                      .save_pretrained(DIR) of transformers"
                 ),
                 None => "the folder holds no tokenizer.json".into(),
@@ -77,7 +77,7 @@ impl Tokenizer {
     /// The file of a model folder that holds its tokenizer.
     pub const FILE: &'static str = "tokenizer.json";
 
-    /// The files beside it that say how the tokenizer is to be used, or what it was made of; they stay true as long as it
+    /// The files next to it that configure the tokenizer or that it was made of; they remain valid as long as it
     /// does.
     pub const FILES_BESIDE: &'static [&'static str] = &[
         "tokenizer_config.json",
@@ -96,16 +96,16 @@ impl Tokenizer {
         folder.join(Self::FILE).is_file() || older::is_in(folder)
     }
 
-    /// The name of a file that holds a model folder's tokenizer in a form that isn't read, where it has no other.
+    /// The file of a model folder's tokenizer in a form that isn't read, if it has no other.
     pub fn older_in(folder: impl AsRef<Path>) -> Option<&'static str> {
         let folder = folder.as_ref();
         let older = OLDER.iter().find(|name| folder.join(name).is_file());
         older.filter(|_| !Self::is_in(folder)).copied()
     }
 
-    /// The tokenizer with the tokens that only a `tokenizer_config.json` names, added as transformers adds them: those of
-    /// `added_tokens_decoder` by their ids, then special tokens, each with the next id. A token beyond the `n_rows` rows
-    /// of the model's embedding is left out, with a warning.
+    /// The tokenizer with the tokens that only a `tokenizer_config.json` names, added as transformers does: those of
+    /// `added_tokens_decoder` by their ids, then special tokens, each with the next id. A token beyond the `n_rows`
+    /// rows of the model's embedding is left out, with a warning.
     fn with_tokens_of(self, config: &Value, n_rows: Option<u64>, what: &str) -> Result<Self> {
         let mut inner = Inner::clone(&self.inner);
         let (mut left_out, mut n_added) = (Vec::new(), 0);
@@ -133,7 +133,7 @@ impl Tokenizer {
 }
 
 /// Adds to a `tokenizer_config.json` the special tokens that only `special_tokens_map.json` names, and the tokens of
-/// `added_tokens.json` where it has none itself.
+/// `added_tokens.json` if it has none itself.
 fn lay_under(config: &mut Value, map: Option<Value>, added: Option<Value>) {
     for (key, token) in map.iter().filter_map(Value::as_object).flatten() {
         if config[key].is_null() {
@@ -150,12 +150,12 @@ fn lay_under(config: &mut Value, map: Option<Value>, added: Option<Value>) {
     }
 }
 
-/// Whether a token of the vocabulary isn't among the added ones yet, so that a text is split at it only once it is.
+/// Whether a token of the vocabulary isn't an added token yet; a text is split at added tokens only.
 fn is_new(inner: &Inner, token: &AddedToken) -> bool {
     !inner.get_added_tokens_decoder().values().any(|added| added.content == token.content)
 }
 
-/// All tokens that a `tokenizer_config.json` names, in the order in which transformers adds them.
+/// All tokens that a `tokenizer_config.json` names, in transformers' order.
 fn tokens_of(config: &Value) -> Vec<AddedToken> {
     let flag = |value: &Value, key: &str, default: bool| value[key].as_bool().unwrap_or(default);
     let token = |value: &Value, special: bool| -> Option<AddedToken> {

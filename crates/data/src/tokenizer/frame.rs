@@ -1,5 +1,6 @@
-//! What stands about a text, or a pair of texts: the tokenizer's own tokens, as BERT's `[CLS]` and `[SEP]`, and what a
-//! document in training has beside them.
+//! Frames: the special tokens around a text or a pair, such as BERT's `[CLS]` and `[SEP]`.
+//!
+//! In training a document has further tokens, which depend on its use.
 
 use serde::Serialize;
 use tokenizers::tokenizer::{Encoding, PostProcessor, Token, Tokenizer as Inner};
@@ -7,11 +8,11 @@ use tokenizers::tokenizer::{Encoding, PostProcessor, Token, Tokenizer as Inner};
 use super::Tokenizer;
 use crate::error::Result;
 
-/// One place of a frame.
+/// One position of a frame.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Slot {
     what: What,
-    /// Which text of a pair it counts to.
+    /// Which text of a pair it belongs to.
     text: u32,
 }
 
@@ -22,7 +23,7 @@ enum What {
     Second,
 }
 
-/// What stands about one text and about a pair of texts.
+/// The tokens around one text and around a pair of texts.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Frames {
     single: Vec<Slot>,
@@ -30,7 +31,7 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// The tokenizer's own frames, read off from what it makes of texts of one token each.
+    /// The tokenizer's own frames, found by encoding texts of one token each.
     pub(super) fn of(inner: &Inner) -> Option<Self> {
         inner.get_post_processor().filter(|frame| frame.added_tokens(false) > 0)?;
         // No vocabulary has so many tokens.
@@ -52,16 +53,16 @@ impl Frames {
     }
 }
 
-/// What a document is learned for, as far as it decides what stands about its text.
+/// The use of a document, as far as it determines the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// The next token, of documents that are read by themselves: each opens with a token and ends with the end token.
+    /// Next-token prediction on separate documents: each opens with a token and ends with the end token.
     Continue,
-    /// The next token, of documents in one stream: the end token of the one before can stand for the opening.
+    /// Next-token prediction on documents in one stream: the previous end token can be the opening.
     ContinueInStream,
-    /// The whole text, or its masked tokens: what a prompt has.
+    /// The complete text, or its masked tokens: framed like a prompt.
     Read,
-    /// Masked tokens of documents in one stream: the end token parts them where the tokenizer frames none.
+    /// Masked tokens of documents in one stream: the end token separates them if the tokenizer has no frame.
     ReadInStream,
 }
 
@@ -71,17 +72,18 @@ impl Frames {
         self.single.iter().map_while(|slot| slot.what.token())
     }
 
-    /// The tokens after a text that has no second.
+    /// The tokens after a text without a second.
     pub(crate) fn after(&self) -> impl Iterator<Item = u32> + '_ {
         self.single.iter().skip_while(|slot| slot.what != What::First).filter_map(|slot| slot.what.token())
     }
 
-    /// Whether tokens of a pair count to its second text.
+    /// Whether tokens of a pair belong to its second text.
     pub(crate) fn tells_texts_apart(&self) -> bool {
         self.pair.iter().any(|slot| slot.text > 0)
     }
 
-    /// Texts in their frame, cut to `max_len` tokens at the end of the longer one: ids, and which text each belongs to.
+    /// Texts in their frame, cut to `max_len` tokens at the end of the longer one: ids, and which text each belongs
+    /// to.
     pub(crate) fn lay(
         &self,
         first: &[u32],
@@ -117,13 +119,13 @@ impl What {
 }
 
 impl Tokenizer {
-    /// A text, or a pair of texts, as a document that is read as a whole: in the tokenizer's own frame, cut to `max_len`
-    /// tokens at the end of the longer text; ids, and which text each belongs to.
+    /// A text, or a pair of texts, as one document: in the tokenizer's own frame, cut to `max_len` tokens at the end
+    /// of the longer text. Returns ids, and which text each belongs to.
     ///
-    /// Without a frame a single text stands alone, and the end token after each text parts a pair.
+    /// Without a frame a single text has no special tokens, and the end token after each text separates a pair.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`].
+    /// As for [`Tokenizer::encode`].
     pub fn encode_framed(
         &self,
         text: &str,
@@ -135,10 +137,10 @@ impl Tokenizer {
         Ok(self.frames(Use::Read).lay(&first, second.as_deref(), max_len))
     }
 
-    /// What stands about a document's text.
+    /// The tokens around a document's text.
     ///
-    /// The tokenizer's own frame comes about every text, in use as in training. For the next token something stands
-    /// before the first word too, and the end token at the end.
+    /// The tokenizer's own frame encloses every text, in training as in use. For next-token prediction a token also
+    /// precedes the first word, and the end token follows the last.
     pub(crate) fn frames(&self, used: Use) -> Frames {
         let token = |id: u32, text| Slot { what: What::Token(id), text };
         let of = |what, text| Slot { what, text };
@@ -175,13 +177,13 @@ impl Tokenizer {
         self.special.frames.as_ref().map_or_else(Vec::new, |frames| frames.before().collect())
     }
 
-    /// Whether the tokenizer puts tokens of its own about a text, as BERT's `[CLS]` and `[SEP]`.
+    /// Whether the tokenizer adds special tokens to a text, such as BERT's `[CLS]` and `[SEP]`.
     pub fn has_frame(&self) -> bool {
         self.special.frames.is_some()
     }
 }
 
-/// How many tokens each of two texts keeps of `room`: the longer one gives way, one token at a time.
+/// How many tokens each of two texts keeps of `room`: the longer one is cut, one token at a time.
 fn share(room: usize, first: usize, second: usize) -> (usize, usize) {
     if first.saturating_add(second) <= room {
         return (first, second);

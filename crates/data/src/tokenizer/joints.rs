@@ -1,36 +1,35 @@
-//! Where a long text may be cut for tokenizers that say nothing of it: at places where a look at the tokens on both sides
-//! shows that none reaches across.
+//! Finds where a long text may be cut by encoding both sides, for tokenizers without known cuts.
 //!
-//! The tokens of a stretch about the place must be those of its two halves put together. Text beyond the stretch has no
-//! say in them with any splitter that looks at a few characters, nor with merges that end at blanks.
+//! The tokens of a section around the position must be those of its two halves joined. Text beyond the section has no
+//! effect with any splitter that looks at a few characters, nor with merges that end at whitespace.
 
 use super::Tokenizer;
 
-/// How many bytes on each side of a place are looked at.
+/// How many bytes on each side of a position are encoded.
 const ASIDE: usize = 128;
-/// How many places are tried, from the end of a text backwards.
+/// How many positions are tried, from the end of a text backwards.
 const TRIED: usize = 64;
-/// The longest part of a text that is tokenized at once where it can be cut.
+/// The longest part of a text that is tokenized at once if it can be cut.
 const PART: usize = 1 << 18;
 
-/// A place where a text may be cut.
+/// A position at which a text may be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Joint {
     /// Where the first part ends.
     pub(crate) at: usize,
-    /// How many bytes there are left out of the second part: a space, for tokenizers that put one before each text.
+    /// How many bytes are left out before the second part: a space, for tokenizers that prepend one to each text.
     pub(crate) skip: usize,
 }
 
 impl Tokenizer {
-    /// The last place of a text where it may be cut, as far as a look at its tokens shows.
+    /// The last position at which a text may be cut, as far as its tokens show.
     pub(crate) fn last_joint(&self, text: &str) -> Option<Joint> {
         let end = text.floor_char_boundary(text.len().saturating_sub(ASIDE));
         let places = text[..end].char_indices().rev().map(|(at, _)| at).take_while(|&at| at > 0);
         places.filter(|&at| is_candidate(text, at)).take(TRIED).find_map(|at| self.joint(text, at))
     }
 
-    /// The parts of a text that are tokenized one by one, each with what is left out after it.
+    /// The parts of a text that are tokenized separately, without the bytes left out between them.
     pub(super) fn parts<'a>(&self, mut text: &'a str) -> Vec<&'a str> {
         let mut parts = Vec::new();
         while text.len() > PART {
@@ -63,8 +62,8 @@ impl Tokenizer {
     }
 }
 
-/// Whether a word may well end before a place: before a single space, after the end of a line or of a sentence without
-/// blanks.
+/// Whether a word is likely to end before a position: before a single space, or after a newline or `。` without a
+/// space.
 fn is_candidate(text: &str, at: usize) -> bool {
     let (before, mut after) = (text[..at].chars().next_back(), text[at..].chars());
     match (before, after.next()) {

@@ -1,20 +1,19 @@
-//! Byte pair encoding, learned: which pairs of symbols to merge, most frequent first.
+//! Trains byte pair encoding: which pairs of symbols to merge, most frequent first.
 //!
-//! [Sennrich et al. 2015](https://arxiv.org/abs/1508.07909), algorithm 1. Of equally frequent pairs the one with
-//! the smaller ids goes first, so that the same words give the same merges whatever the order they came in and
-//! whatever the number of threads. Counts are 64 bits wide.
+//! [Sennrich et al. 2015](https://arxiv.org/abs/1508.07909), algorithm 1. Ties go to the pair with the smaller ids,
+//! so the same words yield the same merges in any order and on any number of threads. Counts are 64 bits wide.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-/// Two neighbouring symbols, by id.
+/// Two adjacent symbols, by id.
 type Pair = (u32, u32);
 
-/// A vocabulary that grows by merges.
+/// A vocabulary extended by merges.
 pub(super) struct Learned {
     /// The tokens, by id.
     pub(super) tokens: Vec<String>,
-    /// The pairs merged, in order.
+    /// The merged pairs, in order.
     pub(super) merges: Vec<Pair>,
 }
 
@@ -37,7 +36,7 @@ pub(super) fn learn(
         }
         let (left, right) = (&learned.tokens[pair.0 as usize], &learned.tokens[pair.1 as usize]);
         let merged = format!("{left}{}", right.strip_prefix(prefix).unwrap_or(right));
-        // Two ways of making the same token share its id.
+        // Two merges that produce the same token share its id.
         let id = *ids.entry(merged.clone()).or_insert_with(|| {
             learned.tokens.push(merged);
             learned.tokens.len() as u32 - 1
@@ -48,13 +47,13 @@ pub(super) fn learn(
     learned
 }
 
-/// The pairs of all words with their counts and places, kept up to date under merges.
+/// The pairs of all words with their counts and positions, updated with each merge.
 struct Pairs {
     words: Vec<(Vec<u32>, u64)>,
     counts: HashMap<Pair, u64>,
-    /// Words that hold the pair, or held it once.
+    /// Words that contain the pair, or once did.
     places: HashMap<Pair, Vec<u32>>,
-    /// The most frequent first; entries whose count is out of date are put right when they come up.
+    /// Most frequent first; outdated counts are corrected when an entry is popped.
     queue: BinaryHeap<(u64, Reverse<Pair>)>,
 }
 

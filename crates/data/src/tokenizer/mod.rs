@@ -1,7 +1,7 @@
-//! Text to ids and back, on the `tokenizers` crate.
+//! Text to ids and back, with the `tokenizers` crate.
 //!
 //! [`Tokenizer::train`] (or [`Tokenizer::from_file`]) → [`Tokenizer::encode`] → ids → [`Tokenizer::decode`], or
-//! [`DecodeStream`] one id at a time. Knows nothing of files of text or of batches.
+//! [`DecodeStream`] one id at a time. Independent of files of text and of batches.
 
 mod assemble;
 mod build;
@@ -30,31 +30,31 @@ use crate::corpus::{Cut, foreign};
 use crate::error::{Error, Result};
 pub(crate) use build::Counts;
 pub(crate) use frame::{Frames, Use};
-pub(crate) use pieces::{Encoder, Session};
+pub(crate) use pieces::{Encoder, ThreadEncoder};
 use special::Special;
 pub use stream::DecodeStream;
 pub(crate) use unknown::Unsaid;
 
-/// A text as ids, with the place of each in the text.
+/// A text as ids, with the position of each in the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encoded {
     /// The ids.
     pub ids: Vec<u32>,
-    /// The tokens as the vocabulary spells them.
+    /// The tokens as spelled in the vocabulary.
     pub tokens: Vec<String>,
-    /// The bytes of the text that each token stands for; empty ranges for tokens that the tokenizer added.
+    /// The bytes of the text that each token covers; empty ranges for tokens that the tokenizer added.
     pub offsets: Vec<(usize, usize)>,
     /// Which text of a pair each token belongs to.
     pub type_ids: Vec<u32>,
-    /// The pieces of the text that the vocabulary doesn't know, in order, each once: read as the unknown token, or lost
-    /// where the tokenizer has none.
+    /// The distinct pieces of the text that are not in the vocabulary, in order: they became the unknown token, or
+    /// were dropped if the tokenizer has none.
     pub unknown: Vec<String>,
 }
 
-/// A tokenizer: what `tokenizer.json` describes, with its special tokens found.
+/// A tokenizer, as described by `tokenizer.json`, with its special tokens.
 ///
-/// Truncation, padding and merges left out at random that a file switches on are switched off: batches are cut and
-/// padded elsewhere, a corpus must never be cut in silence, and the same text always gives the same ids.
+/// Truncation, padding and BPE dropout of the file are switched off: batches are cut and padded elsewhere, a corpus
+/// must never be truncated silently, and the same text always has the same ids.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
@@ -76,17 +76,17 @@ impl Tokenizer {
     /// A tokenizer trained on `texts`; the same texts and config give the same `tokenizer.json`, byte for byte.
     ///
     /// # Errors
-    /// Where the config asks for `kind = "file"`, or for a larger vocabulary than the texts allow to fill.
+    /// Returns an error for `kind = "file"`, or if the texts can't fill the vocabulary.
     pub fn train<'a>(config: &TokenizerConfig, texts: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let mut counts = Counts::new(config)?;
         texts.into_iter().for_each(|text| counts.add(text));
         counts.finish()
     }
 
-    /// The tokenizer of a `tokenizer.json`.
+    /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// Where the file can't be read, or isn't what the `tokenizers` crate writes.
+    /// Returns an error if the file can't be read or isn't in the format of the `tokenizers` crate.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         if path.is_dir() {
@@ -96,10 +96,10 @@ impl Tokenizer {
         Self::from_bytes(&bytes, &path.display().to_string())
     }
 
-    /// A tokenizer for ids that nothing is known of: each of the `n_ids` is spelled as its number.
+    /// A tokenizer for ids without text: each of the `n_ids` is spelled as its number.
     ///
     /// # Errors
-    /// None that is known.
+    /// None known.
     ///
     /// # Examples
     /// ```
@@ -121,7 +121,7 @@ impl Tokenizer {
     /// The tokenizer of a `tokenizer.json` in memory; `what` names it in errors.
     ///
     /// # Errors
-    /// Where the bytes are not what the `tokenizers` crate writes.
+    /// Returns an error if the bytes are not in the format of the `tokenizers` crate.
     pub fn from_bytes(bytes: &[u8], what: &str) -> Result<Self> {
         let unfit = |error: &dyn std::fmt::Display| {
             let wanted = "wanted a tokenizer.json as the tokenizers library writes it";
@@ -147,10 +147,10 @@ impl Tokenizer {
         Ok(Self { inner: Arc::new(inner), json: json.into(), special, warnings: Vec::new() })
     }
 
-    /// Names the token that ends a document.
+    /// Sets the token that ends a document.
     ///
     /// # Errors
-    /// Where the vocabulary has no such token.
+    /// Returns an error if the vocabulary has no such token.
     pub fn with_eos(mut self, token: &str) -> Result<Self> {
         let id = self.token_to_id(token);
         self.special.eos = Some(id.ok_or_else(|| {
@@ -159,10 +159,16 @@ impl Tokenizer {
         Ok(self)
     }
 
+    /// The same with the special tokens that files beside it state: by name, and by id.
+    pub(crate) fn stating(mut self, by_name: &[serde_json::Value], by_id: &[serde_json::Value]) -> Self {
+        self.special.state(&self.inner, by_name, by_id);
+        self
+    }
+
     /// Writes `tokenizer.json`.
     ///
     /// # Errors
-    /// Where the file can't be written.
+    /// Returns an error if the file can't be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         std::fs::write(path, self.json.as_bytes()).map_err(|source| Error::io("write", path, source))
@@ -173,21 +179,21 @@ impl Tokenizer {
         &self.json
     }
 
-    /// The ids of a text, without tokens that the tokenizer would add about it.
+    /// The ids of a text, without the special tokens that the tokenizer would add.
     ///
     /// # Errors
-    /// Where the tokenizer has no token for a piece of the text, nor one for unknown pieces.
+    /// Returns an error if the tokenizer has neither a token for a piece of the text nor an unknown token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(encode_error)?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// A text with its tokens, their places, and what was unknown in it.
+    /// A text with its tokens, their positions, and its unknown pieces.
     ///
-    /// `add_special_tokens`: whether the tokenizer's own frame (as BERT's `[CLS]` and `[SEP]`) comes about the text.
+    /// `add_special_tokens`: whether to add the tokenizer's own frame (such as BERT's `[CLS]` and `[SEP]`).
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`].
+    /// As for [`Tokenizer::encode`].
     pub fn encode_detailed(&self, text: &str, add_special_tokens: bool) -> Result<Encoded> {
         let encoding = self.inner.encode(text, add_special_tokens).map_err(encode_error)?;
         let mut unknown: Vec<String> = Vec::new();
@@ -205,7 +211,7 @@ impl Tokenizer {
         })
     }
 
-    /// Where a text may be cut without a change to its tokens.
+    /// Where a text may be cut without changing its tokens.
     pub(crate) fn cut(&self) -> Cut {
         self.special.cut
     }
@@ -213,17 +219,17 @@ impl Tokenizer {
     /// The text of ids; `skip_special_tokens` leaves out special tokens.
     ///
     /// # Errors
-    /// Where the tokenizer's decoder fails.
+    /// Returns an error if the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
         self.inner.decode(ids, skip_special_tokens).map_err(|error| Error::tokenizer("decode", error))
     }
 
-    /// A decoder of one id after the other.
+    /// A decoder that takes one id at a time.
     pub fn decode_stream(&self, skip_special_tokens: bool) -> DecodeStream<'_> {
         DecodeStream::new(self, skip_special_tokens)
     }
 
-    /// A word of the vocabulary, to stand for one that it doesn't know.
+    /// Some word of the vocabulary, to replace one that it doesn't contain.
     pub fn any_word(&self) -> Option<u32> {
         let is_word = |id: &u32| {
             let token = self.id_to_token(*id).filter(|_| !self.is_special(*id));
@@ -232,7 +238,7 @@ impl Tokenizer {
         (0..self.vocab_size() as u32).find(is_word)
     }
 
-    /// The token that an id stands for.
+    /// The token of an id.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
@@ -242,42 +248,42 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// One more than the greatest id: the number of rows that an embedding needs.
+    /// One more than the largest id: the number of rows that an embedding needs.
     pub fn vocab_size(&self) -> usize {
         self.special.n_ids
     }
 
-    /// The id of unknown pieces.
+    /// The id of the unknown token.
     pub fn unk_id(&self) -> Option<u32> {
         self.special.unk
     }
 
-    /// The id of padding.
+    /// The id of the padding token.
     pub fn pad_id(&self) -> Option<u32> {
         self.special.pad
     }
 
-    /// The id that hides a token in masked-token training.
+    /// The id of the mask token.
     pub fn mask_id(&self) -> Option<u32> {
         self.special.mask
     }
 
-    /// The id that ends a document.
+    /// The id of the token that ends a document.
     pub fn eos_id(&self) -> Option<u32> {
         self.special.eos
     }
 
-    /// The id that opens a text, where the folder states one.
+    /// The id of the token that opens a text, if the folder gives one.
     pub fn bos_id(&self) -> Option<u32> {
         self.special.bos
     }
 
-    /// The id that a text without a word starts from: that which opens a text, or else that which ends one.
+    /// The id from which an empty text starts: the opening token, or else the end token.
     pub fn start_id(&self) -> Option<u32> {
         self.special.bos.or(self.special.eos)
     }
 
-    /// What reading the tokenizer's files had to say: one sentence each, for a person.
+    /// Warnings from reading the tokenizer's files: one sentence each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }

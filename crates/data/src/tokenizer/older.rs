@@ -1,16 +1,15 @@
-//! Tokenizers in the files of before `tokenizer.json`: `vocab.txt` of word pieces, `vocab.json` with `merges.txt` of byte-level
-//! BPE, put together as transformers puts them together.
+//! Tokenizers without `tokenizer.json`: `vocab.txt` (WordPiece), `vocab.json` with `merges.txt` (BPE).
+//!
+//! They are assembled as transformers does.
 
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
+use crate::splitters::QWEN_2;
 
-/// How Qwen2 splits a text into words (the `PRETOKENIZE_REGEX` of its tokenizer in transformers).
-const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// The tokenizers that there are of the old kind, by their class in transformers.
+/// The kinds of older tokenizers, by their class in transformers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Bert,
@@ -21,7 +20,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// That which `tokenizer_config.json` names, else the usual one of the model, else that of the files.
+    /// The kind named by `tokenizer_config.json`, else the usual one of the model, else that of the files.
     fn of(tokenizer_class: Option<&str>, model_type: Option<&str>, has_words: bool) -> Option<Self> {
         Some(match tokenizer_class.map(|class| class.trim_end_matches("Fast")) {
             Some("BertTokenizer" | "DistilBertTokenizer" | "ElectraTokenizer") => Self::Bert,
@@ -40,7 +39,7 @@ impl Kind {
         })
     }
 
-    /// The special tokens where no file names others.
+    /// The default special tokens.
     fn tokens(self) -> Value {
         match self {
             Self::Bert => json!({
@@ -69,17 +68,17 @@ impl Kind {
     }
 }
 
-/// Whether a folder holds a tokenizer of the old kind.
+/// Whether a folder holds a tokenizer of an older kind.
 pub(super) fn is_in(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).is_file();
     has("vocab.txt") || has("vocab.json") && has("merges.txt")
 }
 
-/// The `tokenizer.json` of a folder that holds the files of before; and `config`, its `tokenizer_config.json`, with the
-/// special tokens that transformers takes where it names none.
+/// Converts the older files of a folder to a `tokenizer.json`, and adds transformers' default special tokens to
+/// `config`, its `tokenizer_config.json`.
 ///
 /// # Errors
-/// When a file can't be read, or the class that is named is none of those above.
+/// Returns an error if a file can't be read, or the named class is none of those above.
 pub(super) fn read(folder: &Path, config: &mut Value, model_type: Option<&str>) -> Result<Vec<u8>> {
     let has_words = folder.join("vocab.txt").is_file();
     let vocabulary = folder.join(if has_words { "vocab.txt" } else { "vocab.json" });
@@ -118,7 +117,7 @@ pub(super) fn read(folder: &Path, config: &mut Value, model_type: Option<&str>) 
         match words.get(&token) {
             Some(id) => Ok(json!([token, id])),
             None => {
-                let problem = format!("has no {token:?}, the {key} that stands about a text");
+                let problem = format!("has no {token:?}, which frames a text as {key}");
                 Err(Error::tokenizer(vocabulary.display(), problem))
             }
         }
@@ -164,7 +163,7 @@ pub(super) fn read(folder: &Path, config: &mut Value, model_type: Option<&str>) 
         ),
         Kind::Gpt2 | Kind::Roberta => (Value::Null, bytes(true)),
         Kind::Qwen2 => {
-            let pattern = json!({"Regex": QWEN2_WORDS});
+            let pattern = json!({"Regex": QWEN_2});
             let split = json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false});
             (json!({"type": "NFC"}), json!({"type": "Sequence", "pretokenizers": [split, bytes(false)]}))
         }

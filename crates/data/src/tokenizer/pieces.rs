@@ -1,8 +1,8 @@
-//! Much text to ids, fast: text is cut where no token reaches across, and pieces met before are looked up.
+//! Bulk encoding: text is cut where no token crosses the cut, and known pieces come from a cache.
 //!
-//! In running text most pieces (a word with the space before it and the marks after it) have been seen already, so
-//! that the tokenizer itself works on new ones only; a new piece is cut once more where its splitter allows it, as its
-//! parts may not be new. The ids are those of the whole text, as all cuts are placed where the splitter would cut.
+//! In running text most pieces (a word with the space before it and the punctuation after it) repeat, so the
+//! tokenizer itself encodes new ones only. A new piece is cut further if its splitter allows it, as its parts may be
+//! known. The ids are those of the complete text, as all cuts are where the splitter would cut.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -13,11 +13,11 @@ use super::Tokenizer;
 use crate::corpus::{Cut, WHOLE_MB};
 use crate::error::{Error, Result};
 
-/// How many pieces a cache holds, and the longest that it takes.
+/// The maximum number of pieces in a cache, and the longest piece.
 const N_PIECES: usize = 1 << 17;
 const LONGEST: usize = 64;
 
-/// Encodes much text on any number of threads.
+/// Encodes bulk text on any number of threads.
 #[derive(Debug)]
 pub(crate) struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
@@ -37,22 +37,22 @@ impl<'a> Encoder<'a> {
         Self { tokenizer, caches: Mutex::new(Vec::new()) }
     }
 
-    /// A cache for the use of one thread; it comes back when the session ends.
-    pub(crate) fn session(&self) -> Session<'_> {
+    /// A cache for one thread; it is returned when the encoder is dropped.
+    pub(crate) fn for_thread(&self) -> ThreadEncoder<'_> {
         let taken = self.caches.lock().map(|mut caches| caches.pop());
-        Session { encoder: self, cache: taken.ok().flatten().unwrap_or_default() }
+        ThreadEncoder { encoder: self, cache: taken.ok().flatten().unwrap_or_default() }
     }
 }
 
-/// An [`Encoder`] in the hands of one thread.
+/// An [`Encoder`] used by one thread.
 #[derive(Debug)]
-pub(crate) struct Session<'a> {
+pub(crate) struct ThreadEncoder<'a> {
     encoder: &'a Encoder<'a>,
     cache: Pieces,
 }
 
-impl Session<'_> {
-    /// Adds the ids of a text, the same as [`Tokenizer::encode`] gives.
+impl ThreadEncoder<'_> {
+    /// Adds the ids of a text, equal to those of [`Tokenizer::encode`].
     pub(crate) fn encode(&mut self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         let tokenizer = self.encoder.tokenizer;
         let cut = tokenizer.cut();
@@ -60,7 +60,8 @@ impl Session<'_> {
             for part in tokenizer.parts(text) {
                 if part.len() as u64 > WHOLE_MB << 20 {
                     let message = format!(
-                        "a text of {} MB, which this tokenizer doesn't allow to cut; split it into shorter ones",
+                        "a text of {} MB, which this tokenizer can't encode in parts; split it into shorter \
+                         ones",
                         part.len() >> 20
                     );
                     return Err(Error::tokenizer("encode", message));
@@ -79,7 +80,7 @@ impl Session<'_> {
     }
 }
 
-impl Drop for Session<'_> {
+impl Drop for ThreadEncoder<'_> {
     fn drop(&mut self) {
         if let Ok(mut caches) = self.encoder.caches.lock() {
             caches.push(std::mem::take(&mut self.cache));
@@ -112,7 +113,7 @@ impl Pieces {
         Ok(())
     }
 
-    /// Adds the ids of a piece that was met before; whether it was.
+    /// Adds the ids of a cached piece; returns whether it is cached.
     fn known(&self, piece: &str, ids: &mut Vec<u32>) -> bool {
         let Some(&(start, end)) = self.places.get(piece.as_bytes()) else { return false };
         ids.extend_from_slice(&self.ids[start as usize..end as usize]);
@@ -123,7 +124,7 @@ impl Pieces {
         if piece.len() > LONGEST {
             return;
         }
-        // What comes next is like what came last more than like what came first.
+        // The next text resembles recent text more than older text.
         if self.places.len() >= N_PIECES {
             self.places.clear();
             self.ids.clear();

@@ -1,22 +1,23 @@
-//! Where a splitter parts letters, digits and marks of plain ASCII, so that less of a text is new.
+//! Split points between letters, digits and punctuation in ASCII, which raise the cache's hit rate.
 
-/// Places inside a piece of text where no word of the splitter's reaches across.
+/// Positions inside a piece of text that no word of the splitter crosses.
 #[derive(Clone, Debug)]
 pub(super) struct Seams {
-    /// The class of each ASCII character; between two classes there is a seam, but none beside [`ALONE`].
+    /// The class of each ASCII character; there is a seam between two classes, but none next to [`ALONE`].
     classes: [u8; 128],
-    /// Whether an added token begins with the character: a piece that has it is not cut.
+    /// Whether an added token begins with the character: a piece that contains it is not cut.
     begins: [bool; 128],
 }
 
-/// Blanks, control characters, and marks that join what stands beside them.
+/// Whitespace, control characters, and punctuation that joins its neighbors.
 const ALONE: u8 = 0;
 const LETTER: u8 = 1;
 const DIGIT: u8 = 2;
 const MARK: u8 = 3;
 
 impl Seams {
-    /// GPT-2's splitter: runs of letters, of digits, of other marks; an apostrophe may go with the letters after it.
+    /// GPT-2's splitter: runs of letters, of digits, of punctuation; an apostrophe may belong to the letters after
+    /// it.
     pub(super) fn byte_level() -> Self {
         Self::new(|c| match c {
             b'\'' => ALONE,
@@ -27,7 +28,7 @@ impl Seams {
         })
     }
 
-    /// Splitters that keep letters, digits and perhaps underscores together, and part them from other marks.
+    /// Splitters that keep letters, digits and perhaps underscores together, and separate them from punctuation.
     pub(super) fn words() -> Self {
         Self::new(|c| match c {
             b'_' => ALONE,
@@ -41,7 +42,7 @@ impl Seams {
         Self { classes: std::array::from_fn(|c| class(c as u8)), begins: [false; 128] }
     }
 
-    /// The same, but for pieces that may hold one of these tokens.
+    /// The same, except for pieces that may contain one of these tokens.
     pub(super) fn sparing<'a>(mut self, tokens: impl Iterator<Item = &'a str>) -> Self {
         for token in tokens {
             if let Some(begins) =
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_part() {
+    fn seams_are_between_character_classes() {
         let seams = Seams::byte_level();
         assert_eq!(parts(&seams, "  self.fox_2('a');"), ["  self", ".", "fox", "_", "2", "('a');"]);
         assert_eq!(parts(&seams, " don't,x"), [" don't", ",", "x"]);
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_with_added_tokens_and_other_letters_are_left_whole() {
+    fn pieces_with_added_tokens_or_non_ascii_letters_are_not_cut() {
         let seams = Seams::byte_level().sparing(["<|endoftext|>", "\u{2581}x"].into_iter());
         assert!(seams.fit(" fox.x") && !seams.fit(" a<b") && !seams.fit("\u{fc}ber.x"));
     }

@@ -1,4 +1,4 @@
-//! The special tokens of a tokenizer, found by what files call them.
+//! The special tokens of a tokenizer, by their names in files.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -9,7 +9,7 @@ use super::frame::Frames;
 use super::seams::Seams;
 use crate::corpus::Cut;
 
-/// The ids of the tokens with a task, and of all special tokens, in rising order.
+/// The ids of the tokens with a role, and of all special tokens in ascending order.
 #[derive(Clone, Debug)]
 pub(super) struct Special {
     pub(super) unk: Option<u32>,
@@ -20,11 +20,11 @@ pub(super) struct Special {
     pub(super) eos: Option<u32>,
     pub(super) all: Vec<u32>,
     pub(super) n_ids: usize,
-    /// What the tokenizer puts about a text, where it does.
+    /// The tokens that the tokenizer puts around a text, if any.
     pub(super) frames: Option<Frames>,
-    /// Where a text may be cut without a change to its tokens.
+    /// Where a text may be cut without changing its tokens.
     pub(super) cut: Cut,
-    /// Where such a piece of text may be cut once more.
+    /// Where a piece of text may be cut further.
     pub(super) seams: Option<Seams>,
 }
 
@@ -60,8 +60,8 @@ impl Special {
         }
     }
 
-    /// Takes over the tokens that a folder's files state: by name as `tokenizer_config.json` and
-    /// `special_tokens_map.json` do, by id as `config.json` and `generation_config.json` do; the first that knows goes.
+    /// Sets the tokens given by a folder's files: by name in `tokenizer_config.json` and `special_tokens_map.json`,
+    /// by id in `config.json` and `generation_config.json`; the first file with the token takes precedence.
     pub(super) fn state(&mut self, inner: &Inner, by_name: &[Value], by_id: &[Value]) {
         let named = |key: &str| {
             by_name.iter().find_map(|file| {
@@ -82,12 +82,12 @@ impl Special {
         self.pad = named("pad_token").or_else(|| stated("pad_token_id")).or(self.pad);
         self.mask = named("mask_token").or(self.mask);
         self.bos = named("bos_token").or_else(|| stated("bos_token_id")).or(self.bos);
-        // BERT names no end of text; its [SEP] does that work.
+        // BERT has no end token; [SEP] is used instead.
         self.eos = named("eos_token").or_else(|| stated("eos_token_id")).or(self.eos);
     }
 }
 
-/// What of a `tokenizer.json` tells more than the loaded tokenizer does; the vocabulary is passed over.
+/// The parts of a `tokenizer.json` that the loaded tokenizer doesn't expose; the vocabulary is skipped.
 #[derive(Default, Deserialize)]
 struct File {
     added_tokens: Vec<Value>,
@@ -101,15 +101,15 @@ struct File {
 struct Model {
     r#type: Option<String>,
     unk_token: Option<String>,
-    /// Unigram models give the id itself.
+    /// Unigram models have the id itself.
     unk_id: Option<u32>,
     merges: Option<Vec<IgnoredAny>>,
 }
 
-/// Where a text may be cut without a change to its tokens, as far as `tokenizer.json` shows it.
+/// Where a text may be cut without changing its tokens, as far as `tokenizer.json` shows.
 ///
-/// The splitters named here end every word before a blank, unless a normalizer or an added token reaches across it.
-/// Where in doubt, nothing is cut.
+/// The splitters listed here end every word before whitespace, unless a normalizer or an added token crosses it. If
+/// in doubt, nothing is cut.
 fn cut(file: &File) -> Cut {
     let plain = |token: &Value| {
         let spaced = token["content"].as_str().is_none_or(|content| content.contains(char::is_whitespace));
@@ -134,13 +134,13 @@ fn cut(file: &File) -> Cut {
     let no_merges = file.model.merges.as_ref().is_some_and(Vec::is_empty);
     match splitter["type"].as_str() {
         Some("Sequence") => of_splitter(&splitter["pretokenizers"][0]),
-        // Characters without a splitter: any cut would do, but for special tokens in the text.
+        // Characters without a splitter: any cut would do, except inside special tokens.
         None if file.model.r#type.as_deref() == Some("BPE") && no_merges => Cut::Blanks,
         _ => of_splitter(splitter),
     }
 }
 
-/// Where the pieces of a text may be cut once more: known for the splitters whose words are easily told.
+/// Where pieces of a text may be cut further: known for the splitters with simple rules.
 fn seams(file: &File) -> Option<Seams> {
     let of_splitter = |splitter: &Value| match splitter["type"].as_str() {
         Some("ByteLevel") => Some(Seams::byte_level()),

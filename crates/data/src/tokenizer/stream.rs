@@ -2,15 +2,15 @@
 
 use super::Tokenizer;
 
-/// Decodes ids as they come, so that the pieces put together are the text that all ids decode to at once.
+/// Decodes ids one by one; the pieces joined are the text that all ids decode to at once.
 ///
-/// A piece can be late: an id may hold only the first bytes of a character, and a decoder may join a token to the
+/// A piece can be delayed: an id may hold only the first bytes of a character, and a decoder may join a token to the
 /// next.
 #[derive(Debug)]
 pub struct DecodeStream<'a> {
     tokenizer: &'a Tokenizer,
     skip_special_tokens: bool,
-    /// The ids since the last cut, and how many of them the text already given stands for.
+    /// The ids since the last cut, and how many of them are covered by the text already returned.
     ids: Vec<u32>,
     n_given: usize,
 }
@@ -20,10 +20,10 @@ impl<'a> DecodeStream<'a> {
         Self { tokenizer, skip_special_tokens, ids: Vec::new(), n_given: 0 }
     }
 
-    /// Takes one id; gives the text that it completes, if any.
+    /// Takes one id and returns the text that it completes, if any.
     ///
     /// # Errors
-    /// Where the tokenizer's decoder fails.
+    /// Returns an error if the tokenizer's decoder fails.
     pub fn push(&mut self, id: u32) -> crate::error::Result<Option<String>> {
         self.ids.push(id);
         let text = self.decode(self.ids.len())?;
@@ -33,10 +33,10 @@ impl<'a> DecodeStream<'a> {
         self.give(&text)
     }
 
-    /// The rest: bytes that never became a character, shown as the replacement character.
+    /// The rest: incomplete characters, shown as the replacement character.
     ///
     /// # Errors
-    /// Where the tokenizer's decoder fails.
+    /// Returns an error if the tokenizer's decoder fails.
     pub fn finish(&mut self) -> crate::error::Result<String> {
         let text = self.decode(self.ids.len())?;
         Ok(self.give(&text)?.unwrap_or_default())
@@ -49,7 +49,7 @@ impl<'a> DecodeStream<'a> {
             return Ok(None);
         }
         let new = new.to_owned();
-        // The ids of the text given last stay, as what a token looks like may depend on the one before it.
+        // The ids of the last returned text stay, as the text of a token may depend on the one before it.
         self.ids.drain(..self.n_given);
         self.n_given = self.ids.len();
         Ok(Some(new))

@@ -1,4 +1,4 @@
-//! Round trips, canonical order, and what each kind makes of text.
+//! Round trips, canonical order, and the ids of each kind of tokenizer.
 
 use super::*;
 use crate::config::TokenizerKind;
@@ -38,7 +38,7 @@ fn words_keep_case_and_split_punctuation_off() {
 }
 
 #[test]
-fn characters_and_bytes_lose_nothing() {
+fn char_and_bpe_restore_the_text() {
     for kind in [TokenizerKind::Char, TokenizerKind::Bpe] {
         let tokenizer = Tokenizer::train(&config(kind), TEXTS).unwrap();
         for text in TEXTS {
@@ -60,7 +60,7 @@ fn wordpiece_frames_texts_and_pairs() {
 }
 
 #[test]
-fn the_order_of_the_texts_does_not_matter() {
+fn tokenizer_does_not_depend_on_the_order_of_texts() {
     let mut turned = TEXTS;
     turned.reverse();
     for kind in [TokenizerKind::Word, TokenizerKind::Char, TokenizerKind::Bpe, TokenizerKind::Wordpiece] {
@@ -70,7 +70,7 @@ fn the_order_of_the_texts_does_not_matter() {
 }
 
 #[test]
-fn a_stream_gives_the_text_of_the_whole() {
+fn streamed_text_equals_decoded_text() {
     for kind in [TokenizerKind::Word, TokenizerKind::Char, TokenizerKind::Bpe, TokenizerKind::Wordpiece] {
         let tokenizer = Tokenizer::train(&config(kind), TEXTS).unwrap();
         for text in TEXTS {
@@ -101,7 +101,7 @@ fn hidden_truncation_and_padding_are_switched_off() {
 }
 
 #[test]
-fn what_is_no_tokenizer_is_refused() {
+fn invalid_tokenizer_files_are_refused() {
     for bytes in ["", "fox", "{}", "{\"model\": 3}"] {
         let error = Tokenizer::from_bytes(bytes.as_bytes(), "a.json").unwrap_err().to_string();
         assert!(
@@ -112,7 +112,7 @@ fn what_is_no_tokenizer_is_refused() {
 }
 
 #[test]
-fn merges_left_out_at_random_are_switched_off() {
+fn bpe_dropout_is_switched_off() {
     let tokenizer = Tokenizer::train(&config(TokenizerKind::Bpe), TEXTS).unwrap();
     let json = tokenizer.to_json().replacen("\"dropout\": null", "\"dropout\": 0.9", 1);
     assert_ne!(json, tokenizer.to_json());
@@ -122,7 +122,7 @@ fn merges_left_out_at_random_are_switched_off() {
 }
 
 #[test]
-fn a_vocabulary_that_the_corpus_cannot_fill_has_what_there_is() {
+fn small_corpus_gives_a_smaller_vocabulary() {
     for kind in [TokenizerKind::Word, TokenizerKind::Char, TokenizerKind::Bpe, TokenizerKind::Wordpiece] {
         let at_most = |vocab_size| TokenizerConfig { vocab_size, ..config(kind) };
         let full = Tokenizer::train(&at_most(Some(5000)), TEXTS).unwrap();
@@ -131,7 +131,8 @@ fn a_vocabulary_that_the_corpus_cannot_fill_has_what_there_is() {
     }
 }
 
-/// Text of words, blanks of all kinds, marks, letters of many scripts, control characters and special tokens.
+/// Text of words, whitespace of all kinds, punctuation, letters of many scripts, control characters and special
+/// tokens.
 fn mixed_text() -> impl proptest::strategy::Strategy<Value = String> {
     use proptest::prelude::*;
     let piece = prop_oneof![
@@ -152,15 +153,15 @@ fn mixed_text() -> impl proptest::strategy::Strategy<Value = String> {
     proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
-fn ids_of(session: &mut Session<'_>, text: &str) -> Vec<u32> {
+fn ids_of(encoder: &mut ThreadEncoder<'_>, text: &str) -> Vec<u32> {
     let mut ids = Vec::new();
-    session.encode(text, &mut ids).unwrap();
+    encoder.encode(text, &mut ids).unwrap();
     ids
 }
 
 proptest::proptest! {
     #[test]
-    fn bytes_lose_nothing_of_any_text(text in mixed_text()) {
+    fn byte_level_bpe_restores_any_text(text in mixed_text()) {
         let tokenizer = Tokenizer::train(&config(TokenizerKind::Bpe), TEXTS).unwrap();
         let ids = tokenizer.encode(&text).unwrap();
         proptest::prop_assert_eq!(tokenizer.decode(&ids, false).unwrap(), text.clone());
@@ -171,12 +172,12 @@ proptest::proptest! {
     }
 
     #[test]
-    fn pieces_have_the_ids_of_the_whole(texts in proptest::collection::vec(mixed_text(), 1..4)) {
+    fn cached_pieces_have_the_ids_of_the_text(texts in proptest::collection::vec(mixed_text(), 1..4)) {
         for kind in [TokenizerKind::Word, TokenizerKind::Char, TokenizerKind::Bpe, TokenizerKind::Wordpiece] {
             let tokenizer = Tokenizer::train(&config(kind), TEXTS).unwrap();
             proptest::prop_assert_eq!(tokenizer.cut(), Cut::Blanks);
             let encoder = Encoder::new(&tokenizer);
-            let mut session = encoder.session();
+            let mut session = encoder.for_thread();
             for text in &texts {
                 proptest::prop_assert_eq!(ids_of(&mut session, text), tokenizer.encode(text).unwrap(), "{:?} {:?}", kind, text);
             }
@@ -184,7 +185,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn frames_are_those_of_the_library(one in mixed_text(), two in mixed_text()) {
+    fn frames_equal_the_tokenizers_crate(one in mixed_text(), two in mixed_text()) {
         let tokenizer = Tokenizer::train(&config(TokenizerKind::Wordpiece), TEXTS).unwrap();
         let theirs = |encoding: tokenizers::Encoding| (encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec());
         let single = theirs(tokenizer.inner.encode(one.as_str(), true).unwrap());
@@ -196,17 +197,17 @@ proptest::proptest! {
     }
 
     #[test]
-    fn a_prefix_space_is_put_before_the_whole_alone(text in mixed_text()) {
+    fn prefix_space_is_added_before_the_text_only(text in mixed_text()) {
         let tokenizer = Tokenizer::train(&config(TokenizerKind::Bpe), TEXTS).unwrap();
         let json = tokenizer.to_json().replacen("\"add_prefix_space\": false", "\"add_prefix_space\": true", 1);
         let tokenizer = Tokenizer::from_bytes(json.as_bytes(), "test").unwrap();
         proptest::prop_assert_eq!(tokenizer.cut(), Cut::Words);
         let encoder = Encoder::new(&tokenizer);
-        proptest::prop_assert_eq!(ids_of(&mut encoder.session(), &text), tokenizer.encode(&text).unwrap(), "{:?}", text);
+        proptest::prop_assert_eq!(ids_of(&mut encoder.for_thread(), &text), tokenizer.encode(&text).unwrap(), "{:?}", text);
     }
 
     #[test]
-    fn texts_cut_at_joints_have_the_ids_of_the_whole(text in mixed_text()) {
+    fn texts_cut_at_joints_have_the_ids_of_the_text(text in mixed_text()) {
         let text = format!("{text} The fox jumps\n{text}").repeat(4);
         for tokenizer in [llama3(), llama2()] {
             proptest::prop_assert_eq!(tokenizer.cut(), Cut::Never);
@@ -219,7 +220,7 @@ proptest::proptest! {
     }
 }
 
-/// The fox's byte pairs under the splits of Llama 3.
+/// The fox's byte pairs with the splitter of Llama 3.
 fn llama3() -> Tokenizer {
     let tokenizer = Tokenizer::train(&config(TokenizerKind::Bpe), TEXTS).unwrap();
     let mut json: serde_json::Value = serde_json::from_str(tokenizer.to_json()).unwrap();
@@ -231,7 +232,7 @@ fn llama3() -> Tokenizer {
     Tokenizer::from_bytes(json.to_string().as_bytes(), "llama3").unwrap()
 }
 
-/// Characters and a few pairs of them under the normalizer of Llama 2, without any splits.
+/// Characters and a few merges under the normalizer of Llama 2, without any splits.
 fn llama2() -> Tokenizer {
     let letters = "▁abcdefghijklmnopqrstuvwxyzTF.,'\n".chars().map(String::from);
     let merges =
@@ -251,14 +252,14 @@ fn llama2() -> Tokenizer {
 }
 
 #[test]
-fn a_long_text_is_cut_where_its_splits_allow_it() {
+fn long_texts_are_cut_only_where_the_splitter_allows() {
     let text = "The quick brown fox jumps over the lazy dog. ".repeat(20_000);
     for tokenizer in [llama3(), llama2()] {
         assert!(tokenizer.parts(&text).len() >= 4);
         let encoder = Encoder::new(&tokenizer);
-        assert_eq!(ids_of(&mut encoder.session(), &text), tokenizer.encode(&text).unwrap());
+        assert_eq!(ids_of(&mut encoder.for_thread(), &text), tokenizer.encode(&text).unwrap());
     }
     let never = "x".repeat(5 << 20);
-    let error = Encoder::new(&llama3()).session().encode(&never, &mut Vec::new()).unwrap_err().to_string();
+    let error = Encoder::new(&llama3()).for_thread().encode(&never, &mut Vec::new()).unwrap_err().to_string();
     assert!(error.contains("a text of 5 MB"), "{error}");
 }

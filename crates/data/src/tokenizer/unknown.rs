@@ -1,4 +1,4 @@
-//! What of a text a tokenizer can't say.
+//! Measures how much of a text the vocabulary doesn't cover.
 
 use tokenizers::models::ModelWrapper;
 use tokenizers::tokenizer::Encoding;
@@ -6,12 +6,12 @@ use tokenizers::tokenizer::Encoding;
 use super::Tokenizer;
 use crate::error::Result;
 
-/// How much of a text the vocabulary doesn't know.
+/// How much of a text is not in the vocabulary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unsaid {
-    /// The bytes that became the unknown token, or nothing.
+    /// The bytes that became the unknown token, or were dropped.
     pub(crate) lost: u64,
-    /// All bytes but blanks.
+    /// All bytes except whitespace.
     pub(crate) of: u64,
 }
 
@@ -23,10 +23,10 @@ impl Unsaid {
 }
 
 impl Tokenizer {
-    /// Counts what of a text the vocabulary doesn't know.
+    /// Counts the bytes of a text that are not in the vocabulary.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`].
+    /// As for [`Tokenizer::encode`].
     pub(crate) fn unsaid(&self, text: &str) -> Result<Unsaid> {
         let visible = |text: &str| text.split_whitespace().map(str::len).sum::<usize>() as u64;
         let encoding = self.inner.encode(text, false).map_err(super::encode_error)?;
@@ -34,7 +34,7 @@ impl Tokenizer {
         Ok(Unsaid { lost, of: visible(text) })
     }
 
-    /// The pieces of a text that became the unknown token, or nothing.
+    /// The pieces of a text that became the unknown token, or were dropped.
     pub(super) fn unknown_in<'a>(&self, encoding: &Encoding, text: &'a str) -> Vec<&'a str> {
         let unk = self.unk_id();
         let spelled = unk.and_then(|unk| self.id_to_token(unk));
@@ -64,7 +64,7 @@ impl Tokenizer {
         pieces.filter(|piece| !piece.is_empty()).collect()
     }
 
-    /// Whether letters that the vocabulary lacks vanish: BPE without an unknown token or bytes to fall back on.
+    /// Whether letters outside the vocabulary vanish: BPE without an unknown token or byte fallback.
     fn drops_letters(&self) -> bool {
         match self.inner.get_model() {
             ModelWrapper::BPE(bpe) => bpe.unk_token.is_none() && !bpe.byte_fallback,

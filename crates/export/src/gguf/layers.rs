@@ -1,20 +1,21 @@
-//! Where layers differ: windows, and what positions turn by.
+//! Differences between layers: windows and rotary positions.
 
 use candle_core::Device;
 use candle_core::Tensor;
 use candle_core::quantized::{GgmlDType, QTensor};
 use vulpes_model::ModelConfig;
 use vulpes_model::config::{LayerKind, Rope, ScalingKind};
+use vulpes_model::gguf::{Architecture, Differ, frequency_factors};
 
-use super::architecture::{Architecture, Differ};
+use super::said::refusal;
 use crate::error::Result;
 
-/// What the layers of a model have of their own, as llama.cpp counts it.
+/// The differences between a model's layers, as llama.cpp counts them.
 #[derive(Debug, Default)]
 pub(super) struct Layers {
-    /// What positions turn by, in layers without a window where there are both.
+    /// The rotary positions; of the layers without a window if there are both kinds.
     pub(super) rope: Option<Rope>,
-    /// The base of the layers with a window.
+    /// The rotary base of the layers with a window.
     pub(super) local_theta: Option<f64>,
     /// The window, and for each layer whether it has one.
     pub(super) window: Option<(usize, Vec<bool>)>,
@@ -23,7 +24,7 @@ pub(super) struct Layers {
 /// The layers of a model.
 ///
 /// # Errors
-/// If they differ otherwise than llama.cpp's do.
+/// Returns an error if they differ in a way that llama.cpp's can't.
 pub(super) fn of(architecture: &Architecture, config: &ModelConfig) -> Result<Layers> {
     let kinds: Vec<LayerKind> = (0..config.n_layer).map(|layer| config.layer_kind(layer)).collect();
     let found = match architecture.differ {
@@ -31,17 +32,17 @@ pub(super) fn of(architecture: &Architecture, config: &ModelConfig) -> Result<La
         Differ::FourthWithoutPositions => without_positions(&kinds),
         Differ::Windows { both_sides } => windows(&kinds, both_sides),
     };
-    let layers = found.map_err(|reason| architecture.refuses(vec![reason]))?;
+    let layers = found.map_err(|reason| refusal(architecture, vec![reason]))?;
     let (width, n_pair) = config.rotary_widths();
     if layers.rope.is_some() && width != 2 * n_pair {
-        let reason = format!("an odd number of channels is turned, {width} of {}", config.d_head);
-        return Err(architecture.refuses(vec![reason]));
+        let reason = format!("an odd number of channels is rotated, {width} of {}", config.d_head);
+        return Err(refusal(architecture, vec![reason]));
     }
     let stretches =
         layers.rope.and_then(|rope| rope.scaling).is_some_and(|it| it.kind == ScalingKind::Llama3);
     if stretches && !architecture.has_frequency_factors {
-        let reason = "rope_scaling is Llama 3.1's, where it has the linear one alone".to_owned();
-        return Err(architecture.refuses(vec![reason]));
+        let reason = "rope_scaling is Llama 3.1's, but it has only the linear one".to_owned();
+        return Err(refusal(architecture, vec![reason]));
     }
     Ok(layers)
 }
@@ -49,10 +50,10 @@ pub(super) fn of(architecture: &Architecture, config: &ModelConfig) -> Result<La
 fn alike(kinds: &[LayerKind]) -> std::result::Result<Layers, String> {
     let first = kinds.first().copied();
     if kinds.iter().any(|kind| Some(*kind) != first) {
-        return Err("layers differ, where it has them all alike".into());
+        return Err("layers differ, but there all are alike".into());
     }
     match first {
-        Some(LayerKind { window: Some(window), .. }) => Err(format!("window = {window}, where it has none")),
+        Some(LayerKind { window: Some(window), .. }) => Err(format!("window = {window}, but it has none")),
         first => Ok(Layers { rope: first.and_then(|kind| kind.rope), ..Layers::default() }),
     }
 }
@@ -62,10 +63,10 @@ fn without_positions(kinds: &[LayerKind]) -> std::result::Result<Layers, String>
     let turned: Vec<LayerKind> = kinds.iter().filter(|kind| kind.rope.is_some()).copied().collect();
     let in_place = kinds.iter().enumerate().all(|(layer, kind)| kind.rope.is_none() == is_fourth(layer));
     if !in_place {
-        return Err("other layers than every fourth go without positions".into());
+        return Err("layers other than every fourth have no positions".into());
     }
     if kinds.iter().any(|kind| kind.window.is_some()) {
-        return Err("layers have windows, where it has none".into());
+        return Err("layers have windows, but it has none".into());
     }
     alike(&turned)
 }
@@ -74,23 +75,21 @@ fn windows(kinds: &[LayerKind], both_sides: bool) -> std::result::Result<Layers,
     let (near, far): (Vec<LayerKind>, Vec<LayerKind>) = kinds.iter().partition(|kind| kind.window.is_some());
     let same = |kinds: &[LayerKind]| kinds.windows(2).all(|pair| pair[0] == pair[1]);
     if !same(&near) || !same(&far) {
-        return Err("layers differ in more than whether they have the window".into());
+        return Err("layers differ in more than their window".into());
     }
     let Some(LayerKind { window: Some(window), rope: local }) = near.first().copied() else {
         return alike(kinds);
     };
     if local.is_some_and(|rope| rope.scaling.is_some()) {
-        return Err(
-            "rope_scaling stretches layers with a window, where it has only the others stretched".into()
-        );
+        return Err("rope_scaling applies to layers with a window, but there only to the others".into());
     }
     if both_sides && far.iter().any(|kind| kind.rope.is_some_and(|rope| rope.scaling.is_some())) {
-        return Err("rope_scaling, where it has none".into());
+        return Err("rope_scaling, but it has none".into());
     }
     // llama.cpp's window of an encoder is the width of both sides together.
     let window = if both_sides { 2 * (window - 1) } else { window };
     if window == 0 {
-        return Err("a window of one token, which it takes for none".into());
+        return Err("a window of one token, which it reads as none".into());
     }
     Ok(Layers {
         rope: far.first().map_or(local, |kind| kind.rope),
@@ -100,21 +99,17 @@ fn windows(kinds: &[LayerKind], both_sides: bool) -> std::result::Result<Layers,
 }
 
 impl Layers {
-    /// What each rotary frequency is divided by, as a tensor, where Llama 3.1's rule stretches them.
+    /// The divisors of the rotary frequencies as a tensor, if Llama 3.1's rule scales them.
     ///
     /// # Errors
-    /// None that is known.
+    /// None known.
     pub(super) fn factors(&self, config: &ModelConfig) -> Result<Option<QTensor>> {
         let Some(rope) = self.rope else { return Ok(None) };
         let Some(scaling) = rope.scaling.filter(|scaling| scaling.kind == ScalingKind::Llama3) else {
             return Ok(None);
         };
-        let (width, n_pair) = config.rotary_widths();
-        let factor = |i: usize| {
-            let theta = rope.theta.powf(-2.0 * i as f64 / width as f64);
-            (theta / scaling.scaled(theta)) as f32
-        };
-        let factors: Vec<f32> = (0..n_pair).map(factor).collect();
+        let factors = frequency_factors(rope.theta, scaling, config.rotary_widths());
+        let n_pair = factors.len();
         let tensor = Tensor::from_vec(factors, n_pair, &Device::Cpu)?;
         Ok(Some(QTensor::quantize(&tensor, GgmlDType::F32)?))
     }

@@ -1,139 +1,71 @@
-//! A model's parameters under llama.cpp's names, in its order and its types.
+//! A model's parameters with llama.cpp's names, order and dtypes.
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{D, Tensor};
-use vulpes_model::config::{NormKind, Positions};
-use vulpes_model::{Head, Kind, ModelConfig, Parameters, Part, Role, parameter_specs};
+use vulpes_model::Parameters;
+use vulpes_model::adapter::{AdapterSpec, ModuleSpec};
+use vulpes_model::gguf::{Change, Target};
 
-use super::architecture::{Architecture, HeadForm};
-use super::head;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 
-/// Modules outside the blocks: ours, llama.cpp's.
-const OUTSIDE: &[(&str, &str)] = &[
-    ("embedding.token", "token_embd"),
-    ("embedding.position", "position_embd"),
-    ("embedding.token_type", "token_types"),
-    ("embedding.norm", "token_embd_norm"),
-    ("norm", "output_norm"),
-    ("head", "output"),
-];
-
-/// Modules inside a block.
-const INSIDE: &[(&str, &str)] = &[
-    ("attention.norm", "attn_norm"),
-    ("attention.query", "attn_q"),
-    ("attention.key", "attn_k"),
-    ("attention.value", "attn_v"),
-    ("attention.output", "attn_output"),
-    ("attention.query_norm", "attn_q_norm"),
-    ("attention.key_norm", "attn_k_norm"),
-    ("attention.branch_norm", "post_attention_norm"),
-    ("feed_forward.norm", "ffn_norm"),
-    ("feed_forward.gate", "ffn_gate"),
-    ("feed_forward.up", "ffn_up"),
-    ("feed_forward.down", "ffn_down"),
-    ("feed_forward.branch_norm", "post_ffw_norm"),
-];
-
-/// What is done to the numbers of a parameter.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Change {
-    /// Nothing.
-    None,
-    /// Channels half a head apart come to stand side by side, in each of so many heads.
-    SideBySide(usize),
-    /// One is added.
-    PlusOne,
-    /// The first rows go.
-    Without(usize),
-}
-
-/// One tensor of the file.
-#[derive(Debug)]
-pub(super) struct Target {
-    /// Its name there.
-    pub(super) name: String,
-    /// Our parameters in it, one below the other.
-    parts: Vec<(String, Change)>,
-}
-
-/// The tensors of a model's file.
-pub(super) fn targets(architecture: &Architecture, config: &ModelConfig) -> Vec<Target> {
-    let mut targets: Vec<Target> = Vec::new();
-    for spec in parameter_specs(config) {
-        let Some(name) = named(architecture, config, &spec.name) else { continue };
-        let part = (spec.name, change(architecture, config, &spec.role));
-        match targets.iter_mut().rev().take(4).find(|target| target.name == name) {
-            Some(joined) => joined.parts.push(part),
-            None => targets.push(Target { name, parts: vec![part] }),
-        }
-    }
-    let is_tied = config.tied_head && config.head == Head::NextToken;
-    if is_tied && matches!(architecture.head, HeadForm::Next { own: true, .. }) {
-        let parts = vec![("embedding.token.weight".to_owned(), Change::None)];
-        targets.push(Target { name: "output.weight".into(), parts });
-    }
-    targets
-}
-
-/// llama.cpp's name of our parameter; `None` for what it has no place for.
-fn named(architecture: &Architecture, config: &ModelConfig, ours: &str) -> Option<String> {
-    let (module, last) = ours.rsplit_once('.')?;
-    let find = |rows: &[(&str, &'static str)], wanted: &str| {
-        rows.iter().find(|(ours, _)| *ours == wanted).map(|(_, theirs)| *theirs)
-    };
-    if let Some((layer, rest)) = module.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
-        let theirs = find(architecture.names, rest).or_else(|| find(INSIDE, rest))?;
-        return Some(format!("blk.{layer}.{theirs}.{last}"));
-    }
-    let theirs = match architecture.head {
-        HeadForm::Encoder if module == "head" || module.starts_with("head.") => head::named(config, module)?,
-        _ => find(OUTSIDE, module)?,
-    };
-    Some(format!("{theirs}.{last}"))
-}
-
-fn change(architecture: &Architecture, config: &ModelConfig, role: &Role) -> Change {
-    match role.part {
-        Part::Query if architecture.turns_neighbors => Change::SideBySide(config.n_head),
-        Part::Key if architecture.turns_neighbors => Change::SideBySide(config.n_kv_head),
-        Part::Norm if config.norm == NormKind::RmsPlusOne && role.kind == Kind::Scale => Change::PlusOne,
-        Part::Position if config.positions == Positions::Counted => {
-            Change::Without(config.n_position() - config.context_len)
-        }
-        _ => Change::None,
-    }
-}
-
-impl Target {
-    /// Its numbers in float32.
-    ///
-    /// # Errors
-    /// None that is known: the parameters are the config's.
-    pub(super) fn tensor(&self, parameters: &Parameters) -> Result<Tensor> {
-        let part = |(name, change): &(String, Change)| -> Result<Tensor> {
-            let tensor =
-                parameters.get(name).map_err(vulpes_model::folder::Error::from)?.as_tensor().detach();
-            Ok(match change {
-                Change::None => tensor,
-                Change::SideBySide(n_head) => side_by_side(&tensor, *n_head)?,
-                Change::PlusOne => (tensor + 1.0)?,
-                // (candle quantises a whole storage, whichever part of it a tensor sees.)
-                Change::Without(n) => tensor.narrow(0, *n, tensor.dim(0)? - n)?.force_contiguous()?,
-            })
-        };
-        let parts = self.parts.iter().map(part).collect::<Result<Vec<_>>>()?;
-        Ok(match parts.as_slice() {
-            [one] => one.clone(),
-            many => Tensor::cat(many, 0)?,
+/// The values of a tensor of the file in float32.
+///
+/// # Errors
+/// None known: the parameters are the config's.
+pub(super) fn tensor(target: &Target, parameters: &Parameters) -> Result<Tensor> {
+    let part = |(name, change): &(String, Change)| -> Result<Tensor> {
+        let tensor = parameters.get(name).map_err(vulpes_model::folder::Error::from)?.as_tensor().detach();
+        Ok(match change {
+            Change::None => tensor,
+            Change::SideBySide(n_head) => side_by_side(&tensor, *n_head)?,
+            Change::PlusOne => (tensor + 1.0)?,
+            // (candle quantizes an entire storage, whichever part of it a tensor is a view of.)
+            Change::Without(n) => tensor.narrow(0, *n, tensor.dim(0)? - n)?.force_contiguous()?,
         })
-    }
+    };
+    let parts = target.parts.iter().map(part).collect::<Result<Vec<_>>>()?;
+    Ok(match parts.as_slice() {
+        [one] => one.clone(),
+        many => Tensor::cat(many, 0)?,
+    })
+}
+/// The low-rank change of an adapter that is a tensor's, and how many of our modules it is of; `None` where there is
+/// none.
+pub(super) fn changed<'s>(target: &Target, adapter: &'s AdapterSpec) -> Option<(&'s ModuleSpec, usize)> {
+    let module = |name: &str| adapter.modules.get(name.strip_suffix(".weight")?);
+    let of_table = |name: &str| name == "embedding.token.weight";
+    let found = target.parts.iter().filter(|(name, _)| !of_table(name)).filter_map(|(name, _)| module(name));
+    let found: Vec<&ModuleSpec> = found.collect();
+    found.first().map(|first| (*first, found.len()))
 }
 
-/// Rows of queries or keys in the order of a rotation of neighbors: of each head the channels i and i + k/2, which
-/// transformers turns together, come to stand as 2i and 2i + 1.
+/// A and B of that change, with B's rows in the tensor's order.
+///
+/// # Errors
+/// None known: the parameters are the config's.
+pub(super) fn low_rank(
+    target: &Target,
+    module: &ModuleSpec,
+    parameters: &Parameters,
+) -> Result<(Tensor, Tensor)> {
+    let get = |name: &str| -> Result<Tensor> {
+        let found = parameters.get(name).map_err(vulpes_model::folder::Error::from)?;
+        Ok(found.as_detached_tensor())
+    };
+    let part = |(name, change): &(String, Change)| -> Result<Tensor> {
+        let b = get(&ModuleSpec::b(name.strip_suffix(".weight").unwrap_or(name)))?;
+        match change {
+            Change::SideBySide(n_head) => side_by_side(&b, *n_head),
+            Change::None | Change::PlusOne | Change::Without(_) => Ok(b),
+        }
+    };
+    let parts = target.parts.iter().map(part).collect::<Result<Vec<_>>>()?;
+    Ok((get(&module.a())?, Tensor::cat(&parts, 0)?))
+}
+
+/// Rows of queries or keys reordered for a rotation of adjacent channels: channels i and i + k/2 of each head, which
+/// transformers rotates together, become 2i and 2i + 1.
 fn side_by_side(tensor: &Tensor, n_head: usize) -> Result<Tensor> {
     let n_rows = tensor.dim(0)?;
     let rest = tensor.elem_count() / n_rows.max(1);
@@ -141,9 +73,9 @@ fn side_by_side(tensor: &Tensor, n_head: usize) -> Result<Tensor> {
     Ok(halves.transpose(1, 2)?.contiguous()?.reshape(tensor.shape())?)
 }
 
-/// A tensor in the type that it is stored in, and whether that is float16 because its rows can't be cut into blocks.
+/// A tensor in its stored dtype, and whether that is float16 because its rows can't be split into blocks.
 ///
-/// As llama.cpp's converter has it, vectors, norms, positions and token types stay float32.
+/// As in llama.cpp's converter, vectors, norms, positions and token types stay float32.
 ///
 /// # Errors
 /// [`Error::Range`].
@@ -161,7 +93,7 @@ pub(super) fn stored(name: &str, tensor: &Tensor, dtype: Dtype) -> Result<(QTens
     Ok((QTensor::quantize(tensor, dtype.ggml())?, falls_back))
 }
 
-/// Whether every number of a tensor stays finite in a type.
+/// Checks that every value of a tensor stays finite in a dtype.
 ///
 /// # Errors
 /// [`Error::Range`] with the first that doesn't, or isn't finite to begin with.
@@ -180,10 +112,10 @@ mod tests {
 
     use super::*;
 
-    /// An empty block, ties, values that vanish in half precision, an outlier and the largest values: bytes as the `gguf`
-    /// package of llama.cpp writes them.
+    /// An empty block, ties, values that underflow in half precision, an outlier and the largest values: bytes as
+    /// written by the `gguf` package of llama.cpp.
     #[test]
-    fn blocks_are_llama_cpps_to_the_byte() {
+    fn blocks_equal_llama_cpps_byte_for_byte() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/gguf/quants.safetensors");
         let file = std::fs::read(path).unwrap();
         let file = SafeTensors::deserialize(&file).unwrap();
@@ -201,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_type_cannot_hold_is_named() {
+    fn values_beyond_the_dtype_are_reported() {
         let row = |value: f32| Tensor::from_vec(vec![value; 32], (1, 32), &Device::Cpu).unwrap();
         for (dtype, inside, beyond) in [
             (Dtype::F16, 65504.0, 7e4),
@@ -218,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn small_tensors_stay_float32_and_rows_that_are_no_blocks_become_float16() {
+    fn small_tensors_stay_float32_and_rows_without_blocks_become_float16() {
         let of = |name: &str, shape: &[usize]| {
             let tensor = Tensor::ones(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
             let (stored, fell_back) = stored(name, &tensor, Dtype::Q8_0).unwrap();

@@ -1,4 +1,4 @@
-//! A small model of each architecture, in folders of their own, and GGUF files read back.
+//! A small model of each architecture, in folders, and GGUF files read back.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use candle_core::{DType, Device, Tensor};
 use tempfile::TempDir;
 use vulpes_export::{Dtype, Error, Exported, Format, Request, export};
 use vulpes_model::config::{Family, FeedForwardKind, LayerOverride, Pooling, Positions};
-use vulpes_model::folder::{self, Extra};
+use vulpes_model::folder::{self, Extra, Sources};
 use vulpes_model::{Head, ModelConfig, ModelSection, Transformer};
 
 /// The vocabulary of the small models.
@@ -35,7 +35,7 @@ pub fn small(family: Family) -> ModelSection {
     }
 }
 
-/// What llama.cpp calls it, and the model: each architecture, with what it can say beyond its family's preset.
+/// llama.cpp's name and the model: each architecture, with what it supports beyond its family's preset.
 pub fn models() -> Vec<(&'static str, ModelConfig)> {
     let near = LayerOverride { window: Some(4), rope_theta: Some(500.0), ..LayerOverride::default() };
     let two_kinds = Some(vec![near, LayerOverride::default()]);
@@ -106,14 +106,14 @@ pub fn models() -> Vec<(&'static str, ModelConfig)> {
     .collect()
 }
 
-/// A model folder and the place for what is made of it.
+/// A model folder and a place for the output.
 pub struct Place {
     pub dir: TempDir,
     pub model: Transformer,
 }
 
 impl Place {
-    /// A folder of a model whose every number was drawn, the ones and zeros of norms and biases too.
+    /// A folder of a model with all parameters random, also the ones and zeros of norms and biases.
     pub fn new(config: &ModelConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let model = Transformer::init(config, 7, DType::F32, &Device::Cpu).unwrap();
@@ -160,8 +160,17 @@ impl Place {
 }
 
 pub fn exported(folder: &Path, format: Format, dtype: Option<Dtype>, out: &Path) -> Result<Exported, Error> {
+    exported_from(&folder.into(), format, dtype, out)
+}
+
+pub fn exported_from(
+    sources: &Sources,
+    format: Format,
+    dtype: Option<Dtype>,
+    out: &Path,
+) -> Result<Exported, Error> {
     export(&Request {
-        model: folder,
+        model: sources,
         name: "small".into(),
         format,
         dtype,
@@ -194,7 +203,7 @@ impl Gguf {
         &self.content.metadata
     }
 
-    /// A key as it is printed.
+    /// A key as printed.
     pub fn key(&self, name: &str) -> String {
         self.content.metadata.get(name).map_or("none".into(), |value| format!("{value:?}"))
     }
@@ -212,7 +221,12 @@ impl Gguf {
         self.content.tensor(&mut self.file, name, &Device::Cpu).unwrap().data().unwrap().into_owned()
     }
 
-    /// The strings of an array.
+    /// The number of a key.
+    pub fn numbers_of(&self, name: &str) -> f32 {
+        self.content.metadata[name].to_f32().unwrap()
+    }
+
+    /// The numbers of an array.
     pub fn numbers(&self, name: &str) -> Vec<f32> {
         let number = |value: &Value| match value {
             Value::I32(number) => *number as f32,

@@ -1,8 +1,7 @@
-//! transformers' own greedy texts: one by one, as one batch of prompts of different lengths, and left-padded as
-//! transformers pads them; through the decoder and through the padded batch.
+//! Greedy texts of transformers: single, batched with different lengths, and left-padded.
 //!
-//! Fixtures are in `tests/fixtures`; larger goldens are looked for in the folder that `VULPES_SHARED` names, else in
-//! `../shared` beside the repository.
+//! Each is compared through the decoder and through the padded batch. Fixtures are in `tests/fixtures`; larger
+//! goldens are read from the folder that `VULPES_SHARED` names, else from `../shared` next to the repository.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// A prompt, and what transformers continued it with.
+/// A prompt, and transformers' continuation.
 type Text = (Vec<u32>, Vec<u32>);
 
 fn fixtures() -> Vec<PathBuf> {
@@ -78,7 +77,7 @@ fn check(model: &Transformer, texts: &[Text], with_decoder: bool, what: &str) {
                 *id
             }));
         }
-        engine.push(&next).unwrap();
+        engine.push(&next, None).unwrap();
     }
 }
 
@@ -87,7 +86,7 @@ fn greedy_is_what_transformers_says(folders: Vec<PathBuf>) {
         let what = folder.display().to_string();
         let loaded = vulpes_model::folder::load(&folder).unwrap_or_else(|error| panic!("{what}: {error}"));
         let model = loaded.transformer.without_gradients().unwrap();
-        // transformers ends a text at its end token; these were continued past it, as here.
+        // transformers stops a text at its end token; these were continued past it, as here.
         let (texts, padded) = (greedy(&folder), left_padded(&folder));
         assert!(
             texts.len() > 1 && padded.len() > 1 && padded.iter().any(|(p, _)| p.len() < padded[0].0.len())
@@ -101,14 +100,14 @@ fn greedy_is_what_transformers_says(folders: Vec<PathBuf>) {
 }
 
 #[test]
-fn greedy_texts_of_the_fixtures_are_those_of_transformers() {
+fn greedy_texts_of_the_fixtures_equal_transformers() {
     greedy_is_what_transformers_says(fixtures());
 }
 
 mod needs_shared {
     #[test]
     #[ignore = "needs ../shared"]
-    fn greedy_texts_of_larger_models_are_those_of_transformers() {
+    fn greedy_texts_of_larger_models_equal_transformers() {
         super::greedy_is_what_transformers_says(super::shared());
     }
 }

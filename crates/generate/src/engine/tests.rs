@@ -1,4 +1,4 @@
-//! Both ways of going on, decoder and padded batch, against reading everything anew at every token.
+//! The decoder and the padded batch, compared with a complete pass for every token.
 
 use candle_core::Device;
 use vulpes_model::config::{BlockKind, Family, FeedForwardKind, LayerOverride, Positions, QkNorm};
@@ -29,7 +29,7 @@ fn models() -> Vec<Transformer> {
     let unscaled = ModelSection { attention_scale: Some(1.0), ..small(Family::Gpt2) };
     let post = ModelSection { block: Some(BlockKind::Post), ..small(Family::Gpt2) };
     let exact = ModelSection { feed_forward: Some(FeedForwardKind::GeluErf), ..small(Family::Gpt2) };
-    // A narrow window with angles of its own, then a layer without positions, then one as the config says.
+    // A narrow window with its own RoPE angles, then a layer without positions, then one with the config's settings.
     let layers = vec![
         LayerOverride { window: Some(3), rope_theta: Some(50.0), ..LayerOverride::default() },
         LayerOverride { positions: Some(Positions::None), ..LayerOverride::default() },
@@ -72,18 +72,18 @@ fn models() -> Vec<Transformer> {
         },
     ];
     let model = |section: &ModelSection| {
-        // Larger first weights than usual, so that attention is far from even.
+        // Larger initial weights than usual, so that attention is far from uniform.
         let config = ModelSection { init_std: Some(0.3), ..section.clone() }.resolve(17, Head::NextToken);
         Transformer::init(&config, 5, DType::F32, &Device::Cpu).unwrap().without_gradients().unwrap()
     };
     sections.iter().map(model).collect()
 }
 
-/// The logits after `ids`, read in one go.
+/// The logits after `ids`, in one pass.
 fn uncached(model: &Transformer, ids: &[u32]) -> Vec<f32> {
     let input = Input::new(ids, 1, &Device::Cpu).unwrap();
-    let hidden = model.forward(&input, &mut Run::inference()).unwrap();
-    let logits = model.logits(&hidden, &mut Run::inference()).unwrap().squeeze(0).unwrap();
+    let hidden = model.forward(&input, &mut Pass::inference()).unwrap();
+    let logits = model.logits(&hidden, &mut Pass::inference()).unwrap().squeeze(0).unwrap();
     to_rows(&logits).unwrap().pop().unwrap()
 }
 
@@ -110,20 +110,20 @@ fn cache_does_not_change_prompts_of_different_lengths() {
                 }
                 let next: Vec<u32> = (0..3).map(|row| (step * 5 + row * 3) % 17).collect();
                 texts.iter_mut().zip(&next).for_each(|(text, id)| text.push(*id));
-                engine.push(&next.iter().map(|id| Some(*id)).collect::<Vec<_>>()).unwrap();
+                engine.push(&next.iter().map(|id| Some(*id)).collect::<Vec<_>>(), None).unwrap();
             }
         }
     }
 }
 
 #[test]
-fn a_finished_row_does_not_disturb_the_others() {
+fn a_finished_row_does_not_change_the_others() {
     for model in &models() {
         for with_decoder in [true, false] {
             let decoder = if with_decoder { Decoder::new(model, 1).unwrap() } else { None };
             let mut engine = Engine::with_decoder(model, &[&[1, 2], &[3]], decoder).unwrap();
-            engine.push(&[None, Some(4)]).unwrap();
-            engine.push(&[None, Some(5)]).unwrap();
+            engine.push(&[None, Some(4)], None).unwrap();
+            engine.push(&[None, Some(5)], None).unwrap();
             assert_close(engine.logits(1), &uncached(model, &[3, 4, 5]), "after a row has finished");
         }
     }
@@ -136,11 +136,11 @@ fn a_full_context_slides_to_its_newer_half() {
             let decoder = if with_decoder { Decoder::new(model, 3).unwrap() } else { None };
             let prompt: Vec<u32> = (0..14).map(|i| i % 17).collect();
             let mut engine = Engine::with_decoder(model, &[&prompt], decoder).unwrap();
-            assert_eq!(engine.n_forgotten(0), 2);
+            assert_eq!(engine.n_truncated(0), 2);
             assert_close(engine.logits(0), &uncached(model, &prompt[2..]), "the prompt's end");
-            engine.push(&[Some(9)]).unwrap();
+            engine.push(&[Some(9)], None).unwrap();
             // Of the 15 tokens the last 6 stay: half of the context.
-            assert_eq!(engine.n_forgotten(0), 9);
+            assert_eq!(engine.n_truncated(0), 9);
             assert_close(engine.logits(0), &uncached(model, &[9, 10, 11, 12, 13, 9]), "the newer half");
         }
     }
@@ -152,7 +152,7 @@ fn the_bits_do_not_depend_on_the_threads() {
         let logits = |threads| {
             let decoder = Decoder::new(model, threads).unwrap();
             let mut engine = Engine::with_decoder(model, &[&[1, 2, 3]], decoder).unwrap();
-            engine.push(&[Some(4)]).unwrap();
+            engine.push(&[Some(4)], None).unwrap();
             engine.logits(0).iter().map(|logit| logit.to_bits()).collect::<Vec<_>>()
         };
         let one = logits(1);

@@ -1,43 +1,46 @@
-//! Many texts at once: rows of like length in batches, on all threads, each answered as it would be alone.
+//! Predictions for many texts: batches of similar length on all threads, each equal to a single one.
 //!
-//! texts → [`Framed`] ids → batches by length → logits at the places that are asked about → tables or choices, in the
-//! order of the texts.
+//! texts → [`Framed`] ids → batches by length → logits at the queried positions → tables or choices, in the order of
+//! the texts.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vulpes_data::Tokenizer;
 use vulpes_model::config::MaskKind;
-use vulpes_model::{Embedder, Head, Input, Run, Transformer, kernel_threads, with_kernel_threads};
+use vulpes_model::{
+    Embedder, Head, Input, ModelConfig, Pass, Transformer, kernel_threads, with_kernel_threads,
+};
 
 use crate::engine::to_rows;
 use crate::error::Error;
 use crate::next::{NextToken, next_tokens};
 use crate::prompt::{Prompt, token_text};
 use crate::sampler::{Choice, Sampler};
-use crate::tables::{MaskTable, last_window};
+use crate::source::Source;
+use crate::tables::{MaskTable, last_window, next_table};
 
-/// What makes an answer of a row, the number of a place in it, and the logits there.
+/// Makes an answer from a row number, the number of a position in it, and the logits there.
 type Answering<'a, T> = dyn Fn(usize, usize, &[f32]) -> Result<T, Error> + Sync + 'a;
 
-/// The most rows of a batch: enough to keep a kernel busy, few enough to leave batches for every thread.
+/// The maximum number of rows of a batch: enough to keep a kernel busy, few enough for a batch per thread.
 const MOST_ROWS: usize = 32;
 
 /// A text, or a pair of texts, as a model reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Framed {
-    /// The ids, with the frame that the tokenizer sets about a text.
+    /// The ids, with the tokenizer's frame around the text.
     pub ids: Vec<u32>,
-    /// Which text of a pair each id belongs to; nothing where there is one text.
+    /// Which text of a pair each id belongs to; `None` for a single text.
     pub types: Option<Vec<u32>>,
-    /// How many tokens were cut off, as training cuts them: a classifier's at the end of the longer text; of a text
-    /// that is to go on, those at its beginning.
+    /// How many tokens were cut off, as in training: for a classifier at the end of the longer text; for text to be
+    /// continued at its beginning.
     pub n_cut: usize,
-    /// Whether the vocabulary doesn't know all of the text.
+    /// Whether the text has pieces outside the vocabulary.
     pub has_unknown: bool,
 }
 
 impl Framed {
-    /// Ids as they are.
+    /// Ids without a frame.
     pub fn of_ids(ids: Vec<u32>) -> Self {
         Self { ids, ..Self::default() }
     }
@@ -45,33 +48,33 @@ impl Framed {
     /// A text, or a pair, in the frame that `model` was trained on.
     ///
     /// # Errors
-    /// Where the text is empty, or the tokenizer can say none of it.
+    /// Returns an error if the text is empty, or the tokenizer can't encode any of it.
     pub fn new(
-        model: &Transformer,
+        config: &ModelConfig,
         tokenizer: &Tokenizer,
         text: &str,
         pair: Option<&str>,
     ) -> Result<Self, Error> {
-        Self::within(model, tokenizer, text, pair, model.config().context_len)
+        Self::within(config, tokenizer, text, pair, config.context_len)
     }
 
-    /// The same, of at most `context` tokens.
+    /// The same, cut to at most `context` tokens.
     ///
     /// # Errors
-    /// As [`Framed::new`].
+    /// As for [`Framed::new`].
     pub fn within(
-        model: &Transformer,
+        config: &ModelConfig,
         tokenizer: &Tokenizer,
         text: &str,
         pair: Option<&str>,
         context: usize,
     ) -> Result<Self, Error> {
-        let context = context.min(model.config().context_len);
-        let head = model.config().head;
+        let context = context.min(config.context_len);
+        let head = config.head;
         let Prompt { ids, unknown, .. } = Prompt::from_text(text, tokenizer, head == Head::NextToken)?;
         let mut has_unknown = !unknown.is_empty();
         if head == Head::NextToken {
-            let (window, n_cut) = last_window(model, &ids);
+            let (window, n_cut) = last_window(config, &ids);
             return Ok(Self { ids: window.to_vec(), types: None, n_cut, has_unknown });
         }
         let (mut ids, mut types) = match pair {
@@ -89,41 +92,42 @@ impl Framed {
         Ok(Self { ids, types: pair.map(|_| types), n_cut, has_unknown })
     }
 
-    /// The same for many texts, on all threads; each with its own end.
+    /// The same for many texts, on all threads; one result per text.
     pub fn all(
-        model: &Transformer,
+        config: &ModelConfig,
         tokenizer: &Tokenizer,
         texts: &[(&str, Option<&str>)],
         context: usize,
     ) -> Vec<Result<Self, Error>> {
         let chunks: Vec<_> = texts.chunks(64).collect();
         let frame = |chunk: &&[(&str, Option<&str>)]| -> Vec<Result<Self, Error>> {
-            chunk.iter().map(|(text, pair)| Self::within(model, tokenizer, text, *pair, context)).collect()
+            chunk.iter().map(|(text, pair)| Self::within(config, tokenizer, text, *pair, context)).collect()
         };
         in_parallel(&chunks, kernel_threads(), &frame).into_iter().flatten().collect()
     }
 
-    /// Why the model can't be asked about this text; nothing where it can.
-    pub fn problem(&self, model: &Transformer, tokenizer: &Tokenizer) -> Option<String> {
-        let (n, context) = (self.ids.len(), model.config().context_len);
+    /// Why the model can't read this text; `None` if it can.
+    pub fn problem(&self, config: &ModelConfig, tokenizer: &Tokenizer) -> Option<String> {
+        let (n, context) = (self.ids.len(), config.context_len);
         if n == 0 {
             return Some("the text is empty".to_owned());
         }
-        if let Some(id) = self.ids.iter().find(|&&id| id as usize >= model.config().vocab_size) {
-            return Some(format!("the tokenizer gives id {id}, which the model doesn't know"));
+        if let Some(id) = self.ids.iter().find(|&&id| id as usize >= config.vocab_size) {
+            return Some(format!("the tokenizer has id {id}, which the model doesn't know"));
         }
         if n > context {
             return Some(format!("the text has {n} tokens, and the model reads at most {context}"));
         }
-        (model.config().head == Head::MaskedToken && masks(tokenizer, &self.ids).is_empty())
+        (config.head == Head::MaskedToken && masks(tokenizer, &self.ids).is_empty())
             .then(|| "the text has no mask to fill".to_owned())
     }
 }
 
-/// The `n` likeliest labels of each row, greatest first.
+/// The `n` most likely labels of each row, largest first.
 ///
 /// # Errors
-/// Where the model is no classifier, a row is empty or longer than the context, or an operation fails.
+/// Returns an error if the model is not a classifier, a row is empty or longer than the context, or an operation
+/// fails.
 pub fn label_tables(
     model: &Transformer,
     labels: &[String],
@@ -131,24 +135,24 @@ pub fn label_tables(
     n: usize,
 ) -> Result<Vec<Vec<NextToken>>, Error> {
     if model.config().head.n_labels().is_none() {
-        return Err(Error::Prompt("this model gives no labels".into()));
+        return Err(Error::Prompt("this model is not a classifier".into()));
     }
     let name = |id: u32| labels.get(id as usize).cloned().unwrap_or_else(|| format!("LABEL_{id}"));
     first_of_each(model, rows, vec![vec![0]; rows.len()], &|logits| next_tokens(logits, n, &name))
 }
 
-/// The vector of each row.
+/// The embedding of each row.
 ///
 /// # Errors
-/// Where the model has a head, a row is empty or longer than the context, or an operation fails.
+/// Returns an error if the model has a head, a row is empty or longer than the context, or an operation fails.
 pub fn embeddings(model: &Transformer, embedder: Embedder, rows: &[Framed]) -> Result<Vec<Vec<f32>>, Error> {
     if !matches!(model.config().head, Head::Hidden { .. }) {
-        return Err(Error::Prompt("this model has a head: what it makes of a text is no vector".into()));
+        return Err(Error::Prompt("this model has a head, so it returns no embedding of a text".into()));
     }
     let batches = batches(rows, (0..rows.len()).collect());
     let one = |batch: &Vec<usize>| -> Result<Vec<Vec<f32>>, Error> {
         let input = input_of(model, rows, batch)?;
-        let hidden_btd = model.forward(&input, &mut Run::inference())?;
+        let hidden_btd = model.forward(&input, &mut Pass::inference())?;
         Ok(to_rows(&embedder.embed(&hidden_btd, &input)?)?)
     };
     let mut found = vec![Vec::new(); rows.len()];
@@ -160,21 +164,25 @@ pub fn embeddings(model: &Transformer, embedder: Embedder, rows: &[Framed]) -> R
     Ok(found)
 }
 
-/// How many batches run side by side: a GPU does one after the other by itself.
+/// How many batches run in parallel: on a GPU one.
 fn n_threads(model: &Transformer) -> usize {
     if model.device().is_cpu() { kernel_threads() } else { 1 }
 }
 
-/// The `n` likeliest tokens after each row, greatest first.
+/// The `n` most likely tokens after each row, largest first.
 ///
 /// # Errors
-/// As [`label_tables`], for a model that predicts no next token.
-pub fn next_tables(
-    model: &Transformer,
+/// As for [`label_tables`], if the model predicts no next token.
+pub fn next_tables<'m>(
+    model: impl Into<Source<'m>>,
     tokenizer: &Tokenizer,
     rows: &[Framed],
     n: usize,
 ) -> Result<Vec<Vec<NextToken>>, Error> {
+    let model = match model.into() {
+        Source::Tensors(model) => model,
+        packed => return rows.iter().map(|row| next_table(packed, tokenizer, &row.ids, n)).collect(),
+    };
     if model.config().head != Head::NextToken {
         return Err(Error::Prompt("this model does not predict the next token".into()));
     }
@@ -182,10 +190,10 @@ pub fn next_tables(
     first_of_each(model, rows, places, &|logits| next_tokens(logits, n, &|id| token_text(tokenizer, id)))
 }
 
-/// The `n` likeliest tokens for each mask of each row.
+/// The `n` most likely tokens for each mask of each row.
 ///
 /// # Errors
-/// As [`label_tables`], for a model that fills no masks.
+/// As for [`label_tables`], if the model fills no masks.
 pub fn all_mask_tables(
     model: &Transformer,
     tokenizer: &Tokenizer,
@@ -204,18 +212,18 @@ pub fn all_mask_tables(
 /// A row whose masks were filled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filled {
-    /// The ids, with those that were chosen in the places of the masks.
+    /// The ids, with the chosen ones in place of the masks.
     pub ids: Vec<u32>,
     /// The choices, from left to right.
     pub choices: Vec<Choice>,
 }
 
-/// Fills the masks of each row from left to right, each seeing those filled before it.
+/// Fills the masks of each row from left to right, each conditioned on those filled before it.
 ///
 /// Row number i draws from stream `first + i` of the sampler's seed.
 ///
 /// # Errors
-/// As [`all_mask_tables`].
+/// As for [`all_mask_tables`].
 pub fn fill_all(
     model: &Transformer,
     tokenizer: &Tokenizer,
@@ -250,7 +258,7 @@ fn masks(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<usize> {
     (0..ids.len()).filter(|&place| Some(ids[place]) == mask).collect()
 }
 
-/// The answer at the one place of each row.
+/// The answer at the single position of each row.
 fn first_of_each<T: Send>(
     model: &Transformer,
     rows: &[Framed],
@@ -261,8 +269,8 @@ fn first_of_each<T: Send>(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// What `answer` makes of the logits at the places of each row that are asked about, in the order of the rows; a row
-/// without a place is not read.
+/// The results of `answer` for the logits at the queried positions of each row, in the order of the rows; a row
+/// without a queried position is not read.
 fn answers<T: Send>(
     model: &Transformer,
     rows: &[Framed],
@@ -288,7 +296,7 @@ fn answers<T: Send>(
     Ok(found)
 }
 
-/// Rows of like length together, at most an eighth of a batch being padding.
+/// Groups rows of similar length, with at most an eighth of a batch being padding.
 fn batches(rows: &[Framed], mut numbers: Vec<usize>) -> Vec<Vec<usize>> {
     let len = |row: usize| rows[row].ids.len();
     numbers.sort_by_key(|&row| len(row));
@@ -304,7 +312,7 @@ fn batches(rows: &[Framed], mut numbers: Vec<usize>) -> Vec<Vec<usize>> {
     batches
 }
 
-/// The rows of a batch as the model reads them, filled up to the longest.
+/// The rows of a batch as the model's input, padded to the longest.
 fn input_of(model: &Transformer, rows: &[Framed], batch: &[usize]) -> Result<Input, Error> {
     let len = batch.iter().map(|&row| rows[row].ids.len()).max().unwrap_or(0);
     let filled = |part: &[u32], filler: u32| {
@@ -319,17 +327,17 @@ fn input_of(model: &Transformer, rows: &[Framed], batch: &[usize]) -> Result<Inp
         let types = |&row: &usize| filled(rows[row].types.as_deref().unwrap_or_default(), 0);
         input = input.with_token_types(&batch.iter().flat_map(types).collect::<Vec<_>>())?;
     }
-    // Under a causal mask no token sees the padding after it, but what reads a whole row must not.
+    // Under a causal mask no token sees the padding after it, but heads that pool a row must be masked.
     let reads_rows = matches!(model.config().head, Head::Classify { .. } | Head::Hidden { .. });
     let is_seen = model.config().mask == MaskKind::Full || reads_rows;
     if is_seen && batch.iter().any(|&row| rows[row].ids.len() < len) {
-        let keep = |&row: &usize| (0..len).map(move |place| u8::from(place < rows[row].ids.len()));
-        input = input.with_keep(batch.iter().flat_map(keep).collect::<Vec<_>>().into());
+        let padding_mask = |&row: &usize| (0..len).map(move |place| u8::from(place < rows[row].ids.len()));
+        input = input.with_padding_mask(batch.iter().flat_map(padding_mask).collect::<Vec<_>>().into());
     }
     Ok(input)
 }
 
-/// The logits at the places of a batch, row after row: `[places][v]`, of a classifier one a row.
+/// The logits at the positions of a batch, row after row: `[positions][v]`; of a classifier one per row.
 fn logits_of(
     model: &Transformer,
     rows: &[Framed],
@@ -338,10 +346,10 @@ fn logits_of(
 ) -> Result<Vec<Vec<f32>>, Error> {
     let input = input_of(model, rows, batch)?;
     let len = input.ids.dim(1)?;
-    let hidden_btd = model.forward(&input, &mut Run::inference())?;
+    let hidden_btd = model.forward(&input, &mut Pass::inference())?;
     if model.config().head.n_labels().is_some() {
         let hidden_btd = model.read_by_head(&hidden_btd, &input)?;
-        return Ok(to_rows(&model.logits(&hidden_btd, &mut Run::inference())?)?);
+        return Ok(to_rows(&model.logits(&hidden_btd, &mut Pass::inference())?)?);
     }
     let place = |(number, &row): (usize, &usize)| {
         places[row].iter().map(move |&place| (number * len + place) as u32).collect::<Vec<_>>()
@@ -349,11 +357,11 @@ fn logits_of(
     let index: Vec<u32> = batch.iter().enumerate().flat_map(place).collect();
     let index = candle_core::Tensor::from_slice(&index, index.len(), model.device())?;
     let asked = hidden_btd.flatten(0, 1)?.index_select(&index, 0)?.unsqueeze(0)?;
-    Ok(to_rows(&model.logits(&asked, &mut Run::inference())?.squeeze(0)?)?)
+    Ok(to_rows(&model.logits(&asked, &mut Pass::inference())?.squeeze(0)?)?)
 }
 
-/// What `work` makes of each job, in order, on at most `n_threads` threads; each job on one of them, its kernels on what
-/// is left of the others.
+/// Runs `work` on each job, in order, on at most `n_threads` threads; the kernels of a job share the remaining
+/// threads.
 fn in_parallel<J: Sync, T: Send>(jobs: &[J], n_threads: usize, work: &(dyn Fn(&J) -> T + Sync)) -> Vec<T> {
     let n = n_threads.min(jobs.len());
     if n <= 1 {

@@ -1,4 +1,4 @@
-//! Many rows at once against each of them alone.
+//! Predictions for many rows, compared with single ones.
 
 use candle_core::{DType, Device};
 use vulpes_data::TokenizerConfig;
@@ -37,7 +37,7 @@ fn texts(n: usize, mask: &str) -> Vec<String> {
 
 fn framed(model: &Transformer, tokenizer: &Tokenizer, texts: &[String]) -> Vec<Framed> {
     let texts: Vec<_> = texts.iter().map(|text| (text.as_str(), None)).collect();
-    Framed::all(model, tokenizer, &texts, usize::MAX).into_iter().collect::<Result<_, _>>().unwrap()
+    Framed::all(model.config(), tokenizer, &texts, usize::MAX).into_iter().collect::<Result<_, _>>().unwrap()
 }
 
 fn tokenizer() -> Tokenizer {
@@ -56,14 +56,14 @@ fn the_same(one: &[NextToken], other: &[NextToken]) {
 }
 
 #[test]
-fn labels_of_many_rows_are_those_of_each_alone() {
+fn batched_labels_equal_single_ones() {
     let tokenizer = tokenizer();
     let model = model(Family::Bert, Head::Classify { n_labels: 3 }, &tokenizer);
     let texts = texts(150, "");
-    // Every other one a pair, so that batches mix both.
+    // Every second row is a pair, so that batches mix both.
     let pair = |n: usize| (n % 2 == 1).then(|| texts[n / 2].as_str());
     let pairs: Vec<_> = texts.iter().enumerate().map(|(n, text)| (text.as_str(), pair(n))).collect();
-    let rows = Framed::all(&model, &tokenizer, &pairs, usize::MAX)
+    let rows = Framed::all(model.config(), &tokenizer, &pairs, usize::MAX)
         .into_iter()
         .collect::<Result<Vec<_>, _>>()
         .unwrap();
@@ -81,7 +81,7 @@ fn labels_of_many_rows_are_those_of_each_alone() {
 }
 
 #[test]
-fn masks_and_next_words_of_many_rows_are_those_of_each_alone() {
+fn batched_masks_and_next_tokens_equal_single_ones() {
     let tokenizer = tokenizer();
     let masked = model(Family::Bert, Head::MaskedToken, &tokenizer);
     let rows = framed(&masked, &tokenizer, &texts(90, "[MASK] fox [MASK]"));
@@ -108,13 +108,13 @@ fn rows_are_cut_as_in_training_or_refused_with_a_reason() {
     let tokenizer = tokenizer();
     let long = "fox ".repeat(30);
     let classifier = model(Family::Bert, Head::Classify { n_labels: 3 }, &tokenizer);
-    let row = Framed::new(&classifier, &tokenizer, &long, Some("the dog")).unwrap();
+    let row = Framed::new(classifier.config(), &tokenizer, &long, Some("the dog")).unwrap();
     let framed = tokenizer.encode_framed(&long, Some("the dog"), Some(20)).unwrap();
     assert_eq!((row.ids.clone(), row.types.clone()), (framed.0, Some(framed.1)));
-    assert!(row.n_cut > 10 && row.problem(&classifier, &tokenizer).is_none());
+    assert!(row.n_cut > 10 && row.problem(classifier.config(), &tokenizer).is_none());
     let masked = model(Family::Bert, Head::MaskedToken, &tokenizer);
-    let problem = |text: &str| match Framed::new(&masked, &tokenizer, text, None) {
-        Ok(row) => row.problem(&masked, &tokenizer).unwrap_or_default(),
+    let problem = |text: &str| match Framed::new(masked.config(), &tokenizer, text, None) {
+        Ok(row) => row.problem(masked.config(), &tokenizer).unwrap_or_default(),
         Err(error) => error.to_string(),
     };
     assert!(problem(&format!("[MASK] {long}")).contains("at most 20"));
@@ -124,7 +124,7 @@ fn rows_are_cut_as_in_training_or_refused_with_a_reason() {
 }
 
 #[test]
-fn batches_hold_rows_of_like_length() {
+fn batches_hold_rows_of_similar_length() {
     let rows: Vec<Framed> = (0..400).map(|i| Framed::of_ids(vec![0; 1 + i * 13 % 61])).collect();
     let found = batches(&rows, (0..400).collect());
     let mut all: Vec<usize> = found.concat();

@@ -1,6 +1,6 @@
-//! The filters of the chain, each a plain function on candidates or logits.
+//! The filters of the chain, each a function on candidates or logits.
 //!
-//! From top-k on, candidates stand greatest first, equal logits by id.
+//! From top-k on, candidates are sorted: largest first, equal logits by id.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use super::Candidate;
 use crate::config::SampleConfig;
 
-/// Divides the positive logits of recent tokens by the penalty and multiplies the others, once for each token.
+/// Divides the positive logits of recent tokens by the penalty and multiplies the others, once per token.
 pub(super) fn penalise<'a>(logits: &'a [f32], history: &[u32], config: &SampleConfig) -> Cow<'a, [f32]> {
     let n = usize::try_from(config.repeat_last_n).unwrap_or(usize::MAX).min(history.len());
     if config.repeat_penalty == 1.0 || n == 0 {
@@ -22,21 +22,21 @@ pub(super) fn penalise<'a>(logits: &'a [f32], history: &[u32], config: &SampleCo
     for id in recent {
         if let Some(logit) = penalised.get_mut(id as usize) {
             let changed = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
-            // A penalty near 0 or beyond all measure makes a logit the greatest or least there can be, not an infinity:
-            // from two of those no probabilities follow.
+            // An extreme penalty makes a logit the largest or smallest finite one, not an infinity: two of those
+            // yield no probabilities.
             *logit = if logit.is_finite() { changed.clamp(f32::MIN, f32::MAX) } else { changed };
         }
     }
     Cow::Owned(penalised)
 }
 
-/// The id of the greatest logit, the first of equals.
+/// The id of the largest logit; the first of ties.
 pub(super) fn greatest(logits: &[f32]) -> u32 {
     let better = |best: usize, i: usize| if logits[i] > logits[best] { i } else { best };
     (0..logits.len()).reduce(better).unwrap_or(0) as u32
 }
 
-/// The `top_k` greatest logits (0: all), greatest first.
+/// The `top_k` largest logits (0: all), largest first.
 pub(super) fn candidates(logits: &[f32], top_k: i64) -> Vec<Candidate> {
     let as_candidate = |(id, &logit): (usize, &f32)| Candidate { id: id as u32, logit };
     let mut all: Vec<Candidate> = logits.iter().enumerate().map(as_candidate).collect();
@@ -49,7 +49,7 @@ pub(super) fn candidates(logits: &[f32], top_k: i64) -> Vec<Candidate> {
     all
 }
 
-/// Greater logits first, equal ones by id.
+/// Larger logits first, ties by id.
 fn order(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
 }
@@ -86,8 +86,8 @@ pub(super) fn temperature(candidates: &mut Vec<Candidate>, temp: f64) {
     let divided = |logit: f32| (f64::from(logit) / temp) as f32;
     let overflows = candidates.iter().any(|one| one.logit.is_finite() && !divided(one.logit).is_finite());
     for candidate in candidates {
-        // Probabilities hang on differences alone: where the quotients are too large, those to the greatest logit are
-        // not, and the greatest becomes 0.
+        // Probabilities depend on differences alone: if the quotients overflow, the differences from the largest
+        // logit do not, and the largest becomes 0.
         candidate.logit = match overflows {
             true => ((f64::from(candidate.logit) - greatest) / temp) as f32,
             false => divided(candidate.logit),
@@ -95,7 +95,7 @@ pub(super) fn temperature(candidates: &mut Vec<Candidate>, temp: f64) {
     }
 }
 
-/// The candidates' probabilities: `exp(logit - greatest) / Σ`, in float64.
+/// The candidates' probabilities: `exp(logit - largest) / Σ`, in float64.
 pub(super) fn softmax(candidates: &[Candidate]) -> Vec<f64> {
     let greatest = candidates.first().map_or(0.0, |first| first.logit);
     let powers: Vec<f64> = candidates.iter().map(|c| f64::from(c.logit - greatest).exp()).collect();
@@ -103,13 +103,13 @@ pub(super) fn softmax(candidates: &[Candidate]) -> Vec<f64> {
     powers.into_iter().map(|power| power / sum).collect()
 }
 
-/// The first place whose cumulative probability is above `draw`.
+/// The first index whose cumulative probability is above `draw`.
 pub(super) fn draw(probabilities: &[f64], draw: f64) -> usize {
     let mut sum = 0.0;
     let above = probabilities.iter().position(|probability| {
         sum += probability;
         sum > draw
     });
-    // The sum of all can fall short of a draw close to 1 by rounding.
+    // By rounding, the total can be less than a draw close to 1.
     above.unwrap_or(probabilities.len().saturating_sub(1))
 }

@@ -1,8 +1,8 @@
-//! The sampler chain: logits of one position in, one chosen token out.
+//! The sampler chain: from the logits of one position to one chosen token.
 //!
-//! `logits` → penalties → top-k → top-p → min-p → temperature → draw. Everything is plain numbers: no tensors, no
-//! model, no text. Probabilities are float64 sums over float32 logits in a fixed order, and the draw comes from a
-//! stream keyed by (seed, sample, step), so a choice depends on its logits, its history and its place, nothing else.
+//! `logits` → penalties → top-k → top-p → min-p → temperature → draw. The chain is independent of tensors, model and
+//! text. Probabilities are float64 sums over float32 logits in a fixed order, and the draw comes from a stream keyed
+//! by (seed, sample, step), so a choice depends only on its logits, its history and its position.
 
 mod filter;
 mod trace;
@@ -28,17 +28,17 @@ pub struct Candidate {
 pub struct Choice {
     /// The token's id.
     pub id: u32,
-    /// Its probability under the model alone: softmax over the whole vocabulary, before any filter.
+    /// Its probability under the model alone: softmax over the entire vocabulary, before any filter.
     pub probability: f64,
-    /// Its place among all tokens by the model's probability; 1 = likeliest.
+    /// Its rank among all tokens by the model's probability; 1 = most likely.
     pub rank: usize,
-    /// The probability with which the chain drew it; 1 where it is greedy.
+    /// The probability with which the chain drew it; 1 if greedy.
     pub drawn_with: f64,
-    /// The steps of the chain, where they were asked for.
+    /// The steps of the chain, if requested.
     pub trace: Option<Trace>,
 }
 
-/// Chooses tokens as a [`SampleConfig`] says, from the random stream of its seed.
+/// Chooses tokens according to a [`SampleConfig`], with the random stream of a seed.
 ///
 /// # Examples
 /// ```
@@ -56,7 +56,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler whose draws follow from `seed` alone.
+    /// A sampler whose draws depend on `seed` alone.
     pub fn new(config: SampleConfig, seed: u64) -> Self {
         Self { config, key: Key::new(seed, "sample"), with_trace: false }
     }
@@ -68,7 +68,7 @@ impl Sampler {
         self
     }
 
-    /// How it chooses.
+    /// The sampling settings.
     pub fn config(&self) -> &SampleConfig {
         &self.config
     }
@@ -78,7 +78,7 @@ impl Sampler {
     /// `history` is every token so far, prompt included: the repeat penalty reads its end.
     ///
     /// # Errors
-    /// Where `logits` is empty or holds NaN or +inf: no probabilities follow from those.
+    /// Returns an error if `logits` is empty or holds NaN or +inf, which yield no probabilities.
     pub fn choose(&self, logits: &[f32], history: &[u32], place: (u64, u64)) -> Result<Choice, Error> {
         let model = Model::new(logits)?;
         let mut trace = self.with_trace.then(|| Trace::new(logits));
@@ -114,7 +114,7 @@ impl Sampler {
     }
 }
 
-/// What the model alone says of the position.
+/// The model's distribution at the position.
 struct Model<'a> {
     logits: &'a [f32],
     greatest: f32,
@@ -136,10 +136,10 @@ impl<'a> Model<'a> {
     }
 }
 
-/// The greatest of `logits` and `Σ exp(logit - greatest)`, in the order of the ids.
+/// The largest of `logits` and `Σ exp(logit - largest)`, summed in the order of the ids.
 ///
 /// # Errors
-/// Where there is no logit, one is NaN or +inf, or all are -inf.
+/// Returns an error if there are no logits, one is NaN or +inf, or all are -inf.
 pub(crate) fn normalizer(logits: &[f32]) -> Result<(f32, f64), Error> {
     if let Some((id, logit)) = logits.iter().enumerate().find(|(_, l)| l.is_nan() || **l == f32::INFINITY) {
         return Err(Error::Logit { id, logit: *logit });

@@ -1,4 +1,4 @@
-//! The chain against hand-worked cases, its stated probabilities against many draws, and its trace against itself.
+//! The chain against hand-computed cases, its stated probabilities against many draws, and its trace.
 
 use super::*;
 
@@ -26,11 +26,11 @@ fn logits() -> Vec<f32> {
 }
 
 #[test]
-fn each_filter_keeps_what_llama_cpp_keeps() {
+fn filters_equal_those_of_llama_cpp() {
     assert_eq!(survivors(OFF, &logits(), &[]), [1, 3, 2, 0]);
     assert_eq!(survivors(SampleConfig { top_k: 2, ..OFF }, &logits(), &[]), [1, 3]);
     assert_eq!(survivors(SampleConfig { top_k: 9, ..OFF }, &logits(), &[]), [1, 3, 2, 0]);
-    // 0.5 alone falls short of 0.6; with 0.3 it is reached.
+    // 0.5 alone is less than 0.6; with 0.3 it is reached.
     assert_eq!(survivors(SampleConfig { top_p: 0.6, ..OFF }, &logits(), &[]), [1, 3]);
     assert_eq!(survivors(SampleConfig { top_p: 0.0, ..OFF }, &logits(), &[]), [1]);
     // At least 0.25 times as likely as 0.5: 0.125.
@@ -40,14 +40,14 @@ fn each_filter_keeps_what_llama_cpp_keeps() {
 }
 
 #[test]
-fn top_p_looks_at_what_top_k_left() {
+fn top_p_is_relative_to_what_top_k_left() {
     // Of {0.5, 0.3}, 0.5 is 0.625: enough for 0.6 alone.
     let config = SampleConfig { top_k: 2, top_p: 0.6, ..OFF };
     assert_eq!(survivors(config, &logits(), &[]), [1]);
 }
 
 #[test]
-fn temperature_comes_last_and_sharpens() {
+fn temperature_is_applied_last() {
     let config = SampleConfig { temp: 0.5, top_p: 0.6, ..OFF };
     let trace = Sampler::new(config, 1).with_trace().choose(&logits(), &[], (0, 0)).unwrap().trace.unwrap();
     let names: Vec<_> = trace.stages.iter().map(|stage| stage.filter).collect();
@@ -67,12 +67,12 @@ fn the_penalty_divides_positive_and_multiplies_negative_logits_once() {
     assert_eq!(filter::penalise(&[4.0, -1.0, 3.0, 8.0], &[3], &whole).as_ref(), [4.0, -1.0, 3.0, 4.0]);
     let off = SampleConfig { repeat_last_n: 0, ..config };
     assert_eq!(filter::penalise(&[4.0], &[0], &off).as_ref(), [4.0]);
-    // A token that the model has no logit for (another vocabulary's) is no reason to fail.
+    // A token without a logit (of another vocabulary) is not an error.
     assert_eq!(filter::penalise(&[4.0], &[7], &whole).as_ref(), [4.0]);
 }
 
 #[test]
-fn greedy_takes_the_first_of_equals_with_and_without_a_trace() {
+fn greedy_takes_the_first_of_ties_with_and_without_a_trace() {
     let sampler = Sampler::new(SampleConfig { temp: 0.0, ..SampleConfig::default() }, 1);
     let plain = sampler.choose(&[1.0, 3.0, 3.0], &[], (0, 0)).unwrap();
     let traced = sampler.with_trace().choose(&[1.0, 3.0, 3.0], &[], (0, 0)).unwrap();
@@ -82,7 +82,7 @@ fn greedy_takes_the_first_of_equals_with_and_without_a_trace() {
 }
 
 #[test]
-fn choices_follow_from_seed_sample_and_step_alone() {
+fn choices_depend_on_seed_sample_and_step_alone() {
     let logits = vec![0.0; 1000];
     let ids = |seed, sample| -> Vec<u32> {
         let sampler = Sampler::new(OFF, seed);
@@ -129,7 +129,7 @@ fn draws_follow_the_stated_probabilities() {
 }
 
 #[test]
-fn the_trace_replays() {
+fn the_trace_reproduces_the_choice() {
     let logits: Vec<f32> = (0..50).map(|i| ((i * 31) % 50) as f32 * 0.1).collect();
     let sampler =
         Sampler::new(SampleConfig { repeat_penalty: 1.3, ..SampleConfig::default() }, 3).with_trace();
@@ -150,18 +150,18 @@ fn the_trace_replays() {
 }
 
 #[test]
-fn logits_that_give_no_probabilities_are_refused() {
+fn invalid_logits_are_refused() {
     let sampler = Sampler::new(OFF, 1);
     assert!(matches!(sampler.choose(&[0.0, f32::NAN], &[], (0, 0)), Err(Error::Logit { id: 1, .. })));
     assert!(matches!(sampler.choose(&[f32::INFINITY], &[], (0, 0)), Err(Error::Logit { id: 0, .. })));
     assert!(matches!(sampler.choose(&[], &[], (0, 0)), Err(Error::NoCandidate)));
     assert!(matches!(sampler.choose(&[f32::NEG_INFINITY], &[], (0, 0)), Err(Error::NoCandidate)));
-    // A single impossible token is fine: its probability is 0.
+    // A single impossible token is allowed: its probability is 0.
     assert_eq!(sampler.choose(&[f32::NEG_INFINITY, 0.0], &[], (0, 0)).unwrap().id, 1);
 }
 
 #[test]
-fn numbers_beyond_all_measure_choose_the_greedy_token() {
+fn extreme_settings_choose_the_greedy_token() {
     let logits = [1.0, 3.0, -2.0, 2.5];
     for config in [
         SampleConfig { temp: 1e-40, ..SampleConfig::default() },
@@ -170,7 +170,7 @@ fn numbers_beyond_all_measure_choose_the_greedy_token() {
         let choice = Sampler::new(config, 3).choose(&logits, &[], (0, 0)).unwrap();
         assert_eq!((choice.id, choice.drawn_with), (1, 1.0));
     }
-    // A penalty beyond all measure makes what was said the least likely, one near 0 the likeliest.
+    // A huge penalty makes recent tokens the least likely, one near 0 the most likely.
     for (repeat_penalty, wanted) in [(1e38, 3), (1e300, 3), (1e-45, 1), (1e-300, 1)] {
         let config = SampleConfig { repeat_penalty, temp: 0.1, ..SampleConfig::default() };
         let sampler = Sampler::new(config, 3).with_trace();

@@ -1,24 +1,24 @@
 //! The trace of one choice: what each filter left, and where the draw fell.
 //!
-//! Lists longer than [`SHOWN`] keep their first entries and say how many there were. The last stage and the draw are
-//! enough to follow the choice by hand: go down the candidates, adding up probabilities, until the sum passes the draw.
+//! Lists longer than [`SHOWN`] keep their first entries and state their full length. The last stage and the draw
+//! suffice to reproduce the choice by hand: add up the candidates' probabilities until the sum passes the draw.
 
 use serde::Serialize;
 
 use super::{Candidate, filter};
 use crate::config::SampleConfig;
 
-/// Candidates listed for one stage at most.
+/// The maximum number of candidates listed per stage.
 const SHOWN: usize = 256;
 
 /// Every step of the chain for one token.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Trace {
-    /// What stood after each filter, in the order of the chain; the first is what the model alone says.
+    /// The candidates after each filter, in the order of the chain; the first stage is the model's distribution.
     pub stages: Vec<Stage>,
-    /// The random number of `[0, 1)`; none where the choice is greedy.
+    /// The random number in `[0, 1)`; `None` if the choice is greedy.
     pub draw: Option<f64>,
-    /// The stretch of cumulative probability that the chosen token owns: the draw falls in it.
+    /// The interval of cumulative probability of the chosen token, which contains the draw.
     pub interval: [f64; 2],
 }
 
@@ -27,22 +27,22 @@ pub struct Trace {
 pub struct Stage {
     /// The filter: `model`, `penalties`, `top_k`, `top_p`, `min_p` or `temp`.
     pub filter: &'static str,
-    /// Its setting; none for the model itself.
+    /// Its setting; `None` for the model itself.
     pub value: Option<f64>,
     /// How many candidates there were before it.
     pub before: usize,
     /// How many it left.
     pub after: usize,
-    /// Those that it left, greatest first, the first 256 of them.
+    /// Those that it left, largest first, at most 256.
     pub candidates: Vec<Listed>,
 }
 
-/// A candidate as a stage lists it.
+/// A candidate as listed in a stage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Listed {
     /// The token's id.
     pub id: u32,
-    /// The token's text; filled in where there is a tokenizer.
+    /// The token's text, if there is a tokenizer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Its logit at this stage.

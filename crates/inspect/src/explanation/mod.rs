@@ -1,7 +1,7 @@
-//! One text through one model, with everything that attention did on the way.
+//! The explanation of one text by one model: everything that attention computed for it.
 //!
 //! ids → the running model under a recording probe → scores, mask, weights, context vectors of every head → logits →
-//! the next-word table. All numbers are the model's own, copied out as they are.
+//! the next-token table. All values are the model's own, copied unchanged.
 
 mod page;
 mod said;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use vulpes_data::Tokenizer;
 use vulpes_generate::{NextToken, token_text};
 use vulpes_model::config::Pooling;
-use vulpes_model::{Embedder, Head, Input, ModelConfig, Recorder, Run, Site, Transformer};
+use vulpes_model::{Embedder, Head, Input, ModelConfig, Pass, Recorder, Site, Transformer};
 
 pub use page::print;
 pub use said::{Said, said};
@@ -24,39 +24,39 @@ use crate::way::formulas;
 /// `[layer][head][query][key]`, or `[layer][head][token][width]`.
 type PerHead = Vec<Vec<Vec<Vec<f32>>>>;
 
-/// Everything that attention did with one text.
+/// Everything that attention computed for one text.
 ///
 /// Legend: L layers, H query heads, G key/value heads, T tokens, k width of a head, V vocabulary.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
-    /// What the model is made of.
+    /// The model's config.
     pub model: ModelConfig,
     /// The tokens' texts, `[T]`.
     pub tokens: Vec<String>,
     /// The tokens' ids, `[T]`.
     pub ids: Vec<u32>,
-    /// Which text of a pair each token belongs to, `[T]`; empty where all have type 0.
+    /// Which text of a pair each token belongs to, `[T]`; empty if all have type 0.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub token_types: Vec<u32>,
-    /// The token that the table is made of: the last; the first mask of a model that fills masks; the first of all of a
-    /// classifier.
+    /// The position of the table: the last token; for a masked language model the first mask; for a classifier the
+    /// first token.
     pub position: usize,
-    /// The tokens as they continue a text, `[T]`: where the vocabulary spells a word with its boundary, a space before it.
+    /// The tokens as they continue a text, `[T]`: with a space before a word if the vocabulary spells its boundary.
     pub pieces: Vec<String>,
     /// The ids that begin a word by the vocabulary's spelling, though their text does not show it.
     #[serde(skip)]
     pub word_starts: BTreeSet<u32>,
-    /// How each layer makes its numbers, `[L]`: `Q = Wq @ norm(x) + bq` and so on, in the order of computation.
+    /// How each layer computes its values, `[L]`: `Q = Wq @ norm(x) + bq` and so on, in the order of computation.
     pub formulas: Vec<Vec<String>>,
     /// The factor on q·k.
     pub scale: f64,
-    /// 1 where a query of the first layer (row) may look at the key (column), `[T][T]`.
+    /// 1 if a query of the first layer (row) may attend to the key (column), `[T][T]`.
     pub mask: Vec<Vec<u8>>,
     /// The same for each kind of layer, `[kinds][T][T]`.
     pub masks: Vec<Vec<Vec<u8>>>,
     /// The kind of each layer, `[L]`.
     pub kinds: Vec<usize>,
-    /// The vectors that each layer reads (for the first, the embeddings), `[L][T][d]`.
+    /// The input vectors of each layer (for the first, the embeddings), `[L][T][d]`.
     pub inputs: Vec<Vec<Vec<f32>>>,
     /// `scale · q·k`, before the mask, `[L][H][T][T]`.
     pub scores: PerHead,
@@ -70,19 +70,19 @@ pub struct Explanation {
     pub values: PerHead,
     /// Context vectors, the weighted sums of values, `[L][H][T][k]`.
     pub contexts: PerHead,
-    /// The text as one vector, `[d]`: of a folder of sentence-transformers what its modules make of it, else the mean of
-    /// its tokens' last hidden states.
+    /// The embedding of the text, `[d]`: for a sentence-transformers folder the result of its modules, else the mean
+    /// of its tokens' last hidden states.
     pub embedding: Vec<f32>,
-    /// How that vector is made, in words.
+    /// A description of how that vector is made.
     pub embedding_is: String,
-    /// Logits at every token, `[T][V]`; a classifier's once, `[1][n_labels]`; of a model without a head the last hidden
-    /// states, `[T][d]`.
+    /// Logits at every token, `[T][V]`; for a classifier once, `[1][n_labels]`; for a model without a head the last
+    /// hidden states, `[T][d]`.
     pub logits: Vec<Vec<f32>>,
-    /// The likeliest tokens (or labels) at `position`, greatest first; none for a model without a head.
+    /// The most likely tokens (or labels) at `position`, largest first; empty for a model without a head.
     pub next: Vec<NextToken>,
 }
 
-/// A model with the names of what goes in and comes out of it.
+/// A model with its tokenizer, labels and pooling.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// The model.
@@ -91,7 +91,7 @@ pub struct Subject<'a> {
     pub tokenizer: &'a Tokenizer,
     /// A classifier's labels.
     pub labels: &'a [String],
-    /// What makes one vector of a text.
+    /// How the vectors of a text are pooled into one.
     pub embedder: Embedder,
 }
 
@@ -106,7 +106,7 @@ impl Subject<'_> {
         }
     }
 
-    /// The output that a text names: a token of its own, or a label.
+    /// The output that a text names: a single token, or a label.
     pub fn output_id(&self, text: &str) -> Option<u32> {
         if let Head::Classify { n_labels } = self.model.config().head {
             return (0..n_labels as u32).find(|&id| self.output(id) == text);
@@ -119,7 +119,7 @@ impl Subject<'_> {
         alone(&format!(" {text}")).or_else(|| alone(text)).or_else(|| self.tokenizer.token_to_id(text))
     }
 
-    /// The position that the model is asked about.
+    /// The position whose prediction is explained.
     pub(crate) fn position(&self, ids: &[u32]) -> usize {
         let last = ids.len().saturating_sub(1);
         match self.model.config().head {
@@ -132,7 +132,7 @@ impl Subject<'_> {
         }
     }
 
-    /// The token whose vector a classifier reads; `None` where it reads the mean of all.
+    /// The token whose vector a classifier reads; `None` if it reads the mean of all.
     pub(crate) fn read_by_classifier(&self, ids: &[u32]) -> Option<usize> {
         let config = self.model.config();
         match config.pooling {
@@ -142,38 +142,38 @@ impl Subject<'_> {
         }
     }
 
-    /// Runs the model on `ids`; what the probe saw, and the logits, `[T][V]` or `[1][n_labels]`.
+    /// Runs the model on `input` under the probe and returns the logits, `[T][V]` or `[1][n_labels]`.
     pub(crate) fn run(&self, input: &Input, recorder: &mut Recorder) -> Result<Vec<Vec<f32>>, Error> {
-        let hidden = self.model.forward(input, &mut Run::probed(recorder))?;
+        let hidden = self.model.forward(input, &mut Pass::probed(recorder))?;
         let hidden = self.model.read_by_head(&hidden, input)?;
-        let logits = self.model.logits(&hidden, &mut Run::probed(recorder))?;
+        let logits = self.model.logits(&hidden, &mut Pass::probed(recorder))?;
         let logits = if logits.rank() == 3 { logits.squeeze(0)? } else { logits };
         Ok(logits.to_dtype(DType::F32)?.to_vec2()?)
     }
 }
 
-/// How a text's vector is made, in words.
+/// A description of how a text's vector is made.
 fn embedding_is(embedder: Embedder) -> String {
     let Embedder { pooling, normalize } = embedder;
     format!("{}{}", pooling.about(), if normalize { ", at length 1" } else { "" })
 }
 
-/// Ids of one row as the model reads them, each with its type where types are given.
+/// Ids of one row as the model's input, each with its type if types are given.
 fn input(ids: &[u32], token_types: &[u32], model: &Transformer) -> candle_core::Result<Input> {
     let input = Input::new(ids, 1, model.device())?;
     if token_types.is_empty() { Ok(input) } else { input.with_token_types(token_types) }
 }
 
 impl Explanation {
-    /// The row as `model` reads it.
+    /// The row as the input of `model`.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// Returns an error if the device is out of memory.
     pub fn input(&self, model: &Transformer) -> candle_core::Result<Input> {
         input(&self.ids, &self.token_types, model)
     }
 
-    /// One output at the asked token; `None` where the model has no such output.
+    /// One output at the target position; `None` if the model has no such output.
     pub fn output(&self, id: u32, subject: &Subject) -> Option<NextToken> {
         let logits = self.logits.get(self.position.min(self.logits.len().saturating_sub(1)))?;
         let logit = *logits.get(id as usize)?;
@@ -181,25 +181,26 @@ impl Explanation {
     }
 }
 
-/// Runs `ids` through the model and keeps everything; `token_types` says which text of a pair each belongs to, and is empty
-/// where there is no pair.
+/// Runs `ids` through the model and records everything; `token_types` says which text of a pair each belongs to, and
+/// is empty without a pair.
 ///
 /// # Errors
-/// Where there are no ids, one is outside the vocabulary, there are more than the model reads, or a type is unknown to it.
+/// Returns an error if there are no ids, one is outside the vocabulary, there are more than the model reads, or a
+/// type is unknown to it.
 pub fn explain(subject: &Subject, ids: &[u32], token_types: &[u32]) -> Result<Explanation, Error> {
     let config = subject.model.config().clone();
     if !token_types.is_empty() && token_types.len() != ids.len() {
         let (types, ids) = (token_types.len(), ids.len());
-        return Err(Error::Text(format!("there are {types} token types for {ids} ids: give one for each")));
+        return Err(Error::Text(format!("there are {types} token types for {ids} ids; each id needs one")));
     }
     if let Some(known) = token_types.iter().find(|&&known| known as usize >= config.n_token_type) {
         return Err(Error::Text(match config.n_token_type {
-            0 => "the model knows no token types".to_owned(),
-            n => format!("token type {known} is unknown to the model: they go from 0 to {}", n - 1),
+            0 => "the model has no token types".to_owned(),
+            n => format!("token type {known} is out of range: the model has types 0 to {}", n - 1),
         }));
     }
     if ids.is_empty() {
-        return Err(Error::Text("the text is empty: give it a word".into()));
+        return Err(Error::Text("the text is empty; enter at least one word".into()));
     }
     if let Some(id) = ids.iter().find(|&&id| id as usize >= config.vocab_size) {
         return Err(Error::Text(format!(
@@ -210,7 +211,7 @@ pub fn explain(subject: &Subject, ids: &[u32], token_types: &[u32]) -> Result<Ex
     if ids.len() > config.context_len {
         let (n, context) = (ids.len(), config.context_len);
         return Err(Error::Text(format!(
-            "the text has {n} tokens, the model reads at most {context}: shorten it"
+            "the text has {n} tokens, but the model reads at most {context}; shorten it"
         )));
     }
     let input = input(ids, token_types, subject.model)?;
@@ -246,7 +247,7 @@ pub fn explain(subject: &Subject, ids: &[u32], token_types: &[u32]) -> Result<Ex
         masks,
         inputs: (0..config.n_layer).map(input_of).collect::<Result<_, Error>>()?,
         scores: layers(Site::Scores, false)?,
-        attentions: layers(Site::Weights, false)?,
+        attentions: layers(Site::AttentionWeights, false)?,
         queries: layers(Site::Query, true)?,
         keys: layers(Site::Key, true)?,
         values: layers(Site::Value, true)?,
@@ -274,7 +275,7 @@ impl Explanation {
         piece(&self.word_starts, output.id, &output.text)
     }
 
-    /// The layer and head in which the asked token spreads its attention least evenly; the first of equals.
+    /// The layer and head in which the target token's attention is least uniform; the first of ties.
     pub fn most_telling(&self) -> (usize, usize) {
         let mut most = ((0, 0), f64::NEG_INFINITY);
         for (layer, heads) in self.attentions.iter().enumerate() {
@@ -288,7 +289,7 @@ impl Explanation {
         most.0
     }
 
-    /// 1 where a query of that layer (row) may look at the key (column), `[T][T]`.
+    /// 1 if a query of that layer (row) may attend to the key (column), `[T][T]`.
     pub fn mask(&self, layer: usize) -> &[Vec<u8>] {
         &self.masks[self.kinds[layer]]
     }
@@ -305,13 +306,13 @@ fn word_starts(subject: &Subject) -> BTreeSet<u32> {
     (0..subject.model.config().vocab_size as u32).filter(begins).collect()
 }
 
-/// A token's text with the space that its spelling has before it.
+/// A token's text, with a space before it if its spelling has one.
 fn piece(word_starts: &BTreeSet<u32>, id: u32, text: &str) -> String {
     let hidden = word_starts.contains(&id) && !text.starts_with(' ');
     if hidden { format!(" {text}") } else { text.to_owned() }
 }
 
-/// How unevenly a row spreads its weight over those that it may look at: 0 is evenly, 1 is all on one.
+/// How uneven a row's weights over its visible keys are: 0 is uniform, 1 is all on one.
 fn unevenness(row: &[f32], mask: &[u8]) -> f64 {
     let n = mask.iter().filter(|cell| **cell == 1).count();
     let weights = row.iter().map(|&w| f64::from(w)).filter(|w| *w > 0.0);
@@ -319,7 +320,7 @@ fn unevenness(row: &[f32], mask: &[u8]) -> f64 {
     if n < 2 { 0.0 } else { 1.0 - entropy / (n as f64).ln() }
 }
 
-/// The places that an explanation is made of.
+/// The sites that an explanation records.
 fn sites(n_layer: usize) -> Vec<Site> {
     let of_layer = |layer: usize| {
         [
@@ -327,7 +328,7 @@ fn sites(n_layer: usize) -> Vec<Site> {
             Site::Key(layer),
             Site::Value(layer),
             Site::Scores(layer),
-            Site::Weights(layer),
+            Site::AttentionWeights(layer),
             Site::Context(layer),
             Site::Block(layer),
         ]
@@ -335,18 +336,18 @@ fn sites(n_layer: usize) -> Vec<Site> {
     [Site::Embedding, Site::Hidden].into_iter().chain((0..n_layer).flat_map(of_layer)).collect()
 }
 
-/// What the probe saw at a place.
+/// The value that the probe recorded at a site.
 pub(crate) fn seen(recorder: &Recorder, site: Site) -> Result<&Tensor, Error> {
     recorder.get(site).ok_or_else(|| Error::NotSeen(site.to_string()))
 }
 
-/// The one row of a tensor as `[head][..][..]`; `by_token` where it lies as `[token][head][width]`.
+/// The single row of a tensor as `[head][..][..]`; `by_token` if it is stored as `[token][head][width]`.
 fn per_head(tensor: &Tensor, by_token: bool) -> Result<Vec<Vec<Vec<f32>>>, Error> {
     let row = tensor.squeeze(0)?.to_dtype(DType::F32)?;
     Ok(if by_token { row.transpose(0, 1)? } else { row }.to_vec3()?)
 }
 
-/// Probabilities of logits: `exp(logit - greatest) / Σ`, in float64.
+/// Probabilities of logits: `exp(logit - largest) / Σ`, in float64.
 pub(crate) fn softmax(logits: &[f32]) -> Vec<f64> {
     let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f64> =
@@ -355,7 +356,7 @@ pub(crate) fn softmax(logits: &[f32]) -> Vec<f64> {
     powers.into_iter().map(|power| power / sum).collect()
 }
 
-/// The `n` likeliest outputs, greatest first, equal ones by id.
+/// The `n` most likely outputs, largest first, ties by id.
 pub(crate) fn next_tokens(logits: &[f32], n: usize, text: &dyn Fn(u32) -> String) -> Vec<NextToken> {
     let probabilities = softmax(logits);
     let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
@@ -374,7 +375,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_piece_shows_the_space_that_its_spelling_has() {
+    fn pieces_show_the_space_of_their_spelling() {
         let starts = BTreeSet::from([7]);
         assert_eq!(
             [piece(&starts, 7, "old"), piece(&starts, 8, "ld"), piece(&starts, 7, " old")],
@@ -383,11 +384,11 @@ mod tests {
     }
 
     #[test]
-    fn an_even_row_tells_nothing_and_one_word_alone_everything() {
+    fn unevenness_is_0_for_uniform_rows_and_1_for_a_single_word() {
         assert!(unevenness(&[0.5, 0.5, 0.0], &[1, 1, 0]).abs() < 1e-9);
         assert!((unevenness(&[0.0, 1.0, 0.0], &[1, 1, 0]) - 1.0).abs() < 1e-9);
         assert!(unevenness(&[0.9, 0.1, 0.0], &[1, 1, 0]) > unevenness(&[0.6, 0.4, 0.0], &[1, 1, 0]));
-        // Who sees itself alone has no choice.
+        // A token that sees only itself has no choice.
         assert_eq!(unevenness(&[1.0, 0.0, 0.0], &[1, 0, 0]), 0.0);
     }
 }

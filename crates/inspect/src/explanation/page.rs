@@ -1,4 +1,4 @@
-//! An explanation as a page for a terminal.
+//! An explanation printed to a terminal.
 
 use std::io::Result;
 
@@ -7,10 +7,10 @@ use vulpes_generate::NextToken;
 use super::Explanation;
 use crate::terminal::{Cell, Paper, fixed, heat, shade, shown};
 
-/// Writes the page: of one head everything where one was chosen (or the model has only one), else all heads in brief.
+/// Prints the page: one head in full if one was chosen (or the model has only one), else all heads in brief.
 ///
 /// # Errors
-/// Where the page can't be written.
+/// Returns an error if the page can't be written.
 pub fn print(
     explanation: &Explanation,
     layer: Option<usize>,
@@ -47,10 +47,10 @@ fn one_head(
 ) -> Result<()> {
     let position = explanation.position;
     let (before, after) = ways(explanation, l);
-    paper.heading(&format!("Layer {l}: how queries, keys and values are made"))?;
+    paper.heading(&format!("Layer {l}: how queries, keys and values are computed"))?;
     paper.note(&match l {
         0 => "x is the sum of the embeddings; each head has its part of Q, K and V.".to_owned(),
-        _ => format!("x is what layer {} hands on; each head has its part of Q, K and V.", l - 1),
+        _ => format!("x is the output of layer {}; each head has its part of Q, K and V.", l - 1),
     })?;
     before.iter().try_for_each(|formula| paper.text(formula))?;
     paper.heading(&format!("Layer {l}, head {h}: scores q·k × {:.4}", explanation.scale))?;
@@ -59,7 +59,7 @@ fn one_head(
     let scores = &explanation.scores[l][h];
     square(tokens, paper, &|q, k| fixed(scores[q][k], 2).into())?;
     paper.heading("Mask")?;
-    paper.note("● may be looked at; · may not, and gets weight 0.")?;
+    paper.note("●: visible; ·: masked, weight 0.")?;
     square(tokens, paper, &|q, k| if explanation.mask(l)[q][k] == 1 { "●" } else { "·" }.into())?;
     paper.heading("Attention weights α: softmax of each row")?;
     paper.note("How much of each column's value goes into the row's context vector. Each row sums to 1.")?;
@@ -83,21 +83,21 @@ fn one_head(
         .collect();
     paper.table(&header.iter().map(String::as_str).collect::<Vec<_>>(), &rows)?;
     paper.heading(&format!("Context vector of \"{}\"", tokens[position]))?;
-    paper.note("The sum of weight × value over the row: what this head hands on.")?;
+    paper.note("The sum of weight × value over the row: the output of this head.")?;
     let numbers: Vec<String> =
         explanation.contexts[l][h][position].iter().map(|&value| fixed(value, 4)).collect();
     paper.text(&format!("[{}]", numbers.join(", ")))?;
-    paper.heading(&format!("Layer {l}: what becomes of the context vectors"))?;
+    paper.heading(&format!("Layer {l}: from the context vectors to its output"))?;
     let n_head = explanation.model.n_head;
     paper.note(&format!(
-        "{}z is what the layer hands on: to {}.",
-        if n_head > 1 { "The context vectors of all heads stand side by side. " } else { "" },
+        "{}z is the layer's output; it goes to {}.",
+        if n_head > 1 { "The context vectors of all heads are concatenated. " } else { "" },
         if l + 1 < explanation.model.n_layer {
             format!("layer {}, which reads it as x", l + 1)
         } else if explanation.model.block.has_final_norm() {
-            "the head, through a last norm".to_owned()
+            "the head, through a final norm".to_owned()
         } else {
-            "the head as it is".to_owned()
+            "the head unchanged".to_owned()
         }
     ))?;
     after.iter().try_for_each(|formula| paper.text(formula))
@@ -121,7 +121,7 @@ fn square(tokens: &[String], paper: &mut Paper, cell: &dyn Fn(usize, usize) -> C
     paper.table(&header, &(0..tokens.len()).map(row).collect::<Vec<_>>())
 }
 
-/// All heads: a small map of each, and where the asked token looks.
+/// All heads: a small map of each, and where the target token attends.
 fn brief(
     explanation: &Explanation,
     layers: std::ops::Range<usize>,
@@ -137,7 +137,7 @@ fn brief(
     let width = n.max(9);
     let beside = ((paper.width() - 2) / (width + 3)).max(1);
     let all: Vec<(usize, usize)> = layers.flat_map(|l| heads.clone().map(move |h| (l, h))).collect();
-    // A map of many tokens doesn't fit a terminal; what the asked token looks at does.
+    // A map of many tokens doesn't fit a terminal; the target token's attention does.
     if n <= 24 {
         for group in all.chunks(beside) {
             paper.blank()?;
@@ -173,14 +173,14 @@ fn brief(
     paper.table(&["head", "entropy", "most of its weight"], &rows)
 }
 
-/// What a model without a head makes of the text.
+/// The embedding of the text, from a model without a head.
 fn embedding(explanation: &Explanation, paper: &mut Paper) -> Result<()> {
     let vector = &explanation.embedding;
     let norm = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     paper.heading("Embedding")?;
     paper.note(&format!(
-        "This model has no head: it predicts nothing. For the whole text stands {}: {} numbers, length {norm:.3}. --json \
-         gives them.",
+        "This model has no head: it predicts nothing. The text's vector is {}: {} values, length {norm:.3}. \
+         --json prints them.",
         explanation.embedding_is,
         vector.len()
     ))
@@ -189,7 +189,9 @@ fn embedding(explanation: &Explanation, paper: &mut Paper) -> Result<()> {
 fn next(explanation: &Explanation, tokens: &[String], paper: &mut Paper) -> Result<()> {
     let position = explanation.position;
     let title = match explanation.model.head {
-        vulpes_model::Head::MaskedToken => format!("The word at \"{}\" (place {position})", tokens[position]),
+        vulpes_model::Head::MaskedToken => {
+            format!("The word at \"{}\" (position {position})", tokens[position])
+        }
         vulpes_model::Head::Classify { .. } => "Label".into(),
         _ => "Next word".into(),
     };

@@ -1,4 +1,4 @@
-//! What the model says at each token.
+//! The model's predictions at each token.
 
 use serde::Serialize;
 use vulpes_generate::NextToken;
@@ -6,19 +6,19 @@ use vulpes_model::Head;
 
 use super::{Explanation, Subject, next_tokens};
 
-/// What the model says at one token.
+/// The model's prediction at one token.
 #[derive(Clone, Debug, Serialize)]
 pub struct Said {
-    /// The likeliest outputs, greatest first.
+    /// The most likely outputs, largest first.
     pub next: Vec<NextToken>,
     /// `ln Σ exp(logit)`: a probability is `exp(logit − log_sum)`.
     pub log_sum: f64,
-    /// The token that the text goes on with; of a model of next tokens, before the text's end.
+    /// The next token of the text, for a next-token model, except at the text's end.
     pub truth: Option<NextToken>,
 }
 
-/// What the model says at every token, `n` outputs each; a classifier says one thing of the whole text, a model without a
-/// head nothing.
+/// The predictions at every token, `n` outputs each; a classifier has one for the entire text, a model without a head
+/// none.
 pub fn said(subject: &Subject, explanation: &Explanation, n: usize) -> Vec<Said> {
     if explanation.next.is_empty() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The film of a run: as a page with a scrubber, and as the story of one text.
+//! The snapshots of a run: as a page with a slider, and as the learning history of one text.
 
 use std::path::{Path, PathBuf};
 
@@ -11,26 +11,26 @@ use crate::error::Error;
 const TEMPLATE: &str = include_str!("page/film.html");
 const SCRIPT: &str = concat!(include_str!("page/base.js"), include_str!("page/film.js"));
 
-/// What a run's `film.jsonl` holds.
+/// The contents of a run's `film.jsonl`.
 struct Film {
     path: PathBuf,
     probes: Vec<Value>,
     frames: Vec<Value>,
 }
 
-/// How one text's answer was learned: the film's frames of it, step by step.
+/// How one text's answer was learned: its snapshots, step by step.
 #[derive(Clone, Debug, Serialize)]
 pub struct Story {
     answer: String,
     frames: Vec<Value>,
-    /// The step of the checkpoint that the run folder's model is, where one of those that are left is.
+    /// The step of the checkpoint that equals the run folder's model, if it still exists.
     model_step: Option<u64>,
 }
 
-/// The page of the film that a run has kept (`train.film = true`).
+/// The page of a run's snapshots (`train.film = true`).
 ///
 /// # Errors
-/// Where the run folder has no film, or the file is not what the training program writes.
+/// Returns an error if the run folder has no snapshots, or the file is not what the training program writes.
 pub fn film_page(run: &Path) -> Result<String, Error> {
     let film = Film::read(run)?;
     let title = film.probes[0]["text"].as_str().unwrap_or_default().to_owned();
@@ -40,7 +40,7 @@ pub fn film_page(run: &Path) -> Result<String, Error> {
 }
 
 impl Story {
-    /// The story of the text of these ids, where the folder is that of a run that has filmed it.
+    /// The learning history of the text with these ids, if the folder is that of a run with snapshots of it.
     pub fn of(run: &Path, ids: &[u32]) -> Option<Self> {
         let film = Film::read(run).ok()?;
         let probe = film.probes.iter().position(|probe| probe["ids"] == json!(ids))?;
@@ -84,7 +84,7 @@ impl Film {
         for (number, line) in text.lines().enumerate() {
             match serde_json::from_str::<Value>(line) {
                 Ok(value) => values.push(value),
-                // The run may be writing its last line just now.
+                // The run may be writing its last line at this moment.
                 Err(_) if number + 1 == n_line && number > 0 => {}
                 Err(error) => return Err(wrong(number, &error.to_string())),
             }
@@ -99,7 +99,7 @@ impl Film {
             return Err(wrong(number + 1, "wanted a frame with as many probes as the first line"));
         }
         if frames.is_empty() {
-            return Err(wrong(0, "there is no frame yet: frames are kept at each evaluation"));
+            return Err(wrong(0, "there is no frame yet: frames are written at each evaluation"));
         }
         Ok(Self { path, probes, frames })
     }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_story_says_of_which_step_the_model_is() {
+    fn a_story_names_the_step_of_the_model() {
         let run = std::env::temp_dir().join(format!("vulpes-story-{}", std::process::id()));
         let manifest =
             |hash: &str| json!({ "files": { "model.safetensors": { "blake3": hash } } }).to_string();

@@ -1,78 +1,117 @@
-//! An explanation as one page that works offline: every head, the arithmetic of every cell, and what the prediction
-//! hangs on.
+//! An explanation as one offline page: every head, every cell's arithmetic, the prediction's causes.
 //!
-//! The page holds the model's own numbers; its script does the arithmetic again from them, in front of the reader.
-//! Weights are there for every cell, to 2⁻²¹. Queries, keys and values, as float32, are there for as many heads as the
-//! size allows: those of the head that was asked for first, then those of a head in each layer, then the others.
+//! The page contains the model's own values; its script recomputes everything from them. Weights are included for
+//! every cell, to 2⁻²¹. Queries, keys and values, as float32, are included for as many heads as the size allows:
+//! those of the selected head first, then those of a head in each layer, then the others. With [`Live`] the page
+//! contains the model itself and computes all of these values for any other text.
 
 #[cfg(test)]
 mod equations;
 mod film;
-mod pack;
+mod origins;
 #[cfg(test)]
 mod tests;
+mod walkthrough;
 mod way;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use vulpes_generate::NextToken;
 
 pub use film::{Story, film_page};
+pub use walkthrough::walkthrough_page;
 
 use crate::explanation::{Explanation, Said};
 use crate::gradients::GradientFlow;
+use crate::habits::NamedHead;
 use crate::influence::{Knockout, LensLayer, Projection};
+use crate::live::Live;
+use crate::origins::Origins;
+use crate::pack;
+use crate::taught::Taught;
 use crate::update::Update;
 use crate::way::Way;
 
 const TEMPLATE: &str = include_str!("page/explanation.html");
-const STYLE: &str = include_str!("page/style.css");
+/// Nothing is fetched, and only the page's own script runs.
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; script-src OWN; base-uri 'none'; form-action 'none'";
+const STYLE: &str =
+    concat!(include_str!("page/style.css"), include_str!("page/sources.css"), include_str!("page/live.css"));
 const SCRIPT: &str = concat!(
     include_str!("page/base.js"),
     include_str!("page/equations.js"),
     include_str!("page/steps.js"),
     include_str!("page/prediction.js"),
+    include_str!("page/origins.js"),
+    include_str!("page/habits.js"),
+    include_str!("page/taught.js"),
     include_str!("page/explanation.js")
 );
 
-/// The vectors of a head take part in the page while the numbers stay below this many bytes.
-const ROOM: usize = 2_850_000;
+/// The part of [`SCRIPT`] for pages that contain the model: the forward pass, and the controls that change it.
+const LIVE_SCRIPT: &str = concat!(
+    include_str!("page/live/operations.js"),
+    include_str!("page/live/forward.js"),
+    include_str!("page/live/tokenizer.js"),
+    include_str!("page/live/origins.js"),
+    include_str!("page/live/explained.js"),
+    include_str!("page/live/state.js"),
+    include_str!("page/live/compare.js"),
+    include_str!("page/live/controls.js"),
+    include_str!("page/live/live.js")
+);
 
-/// What a page shows beside the explanation itself.
+/// The vectors of heads are included while their size stays below this many bytes.
+const ROOM: usize = 2_812_000;
+
+/// The maximum size of a page with the model in it, in bytes, unless a larger one is requested.
+pub const MOST: usize = 3_000_000;
+
+/// What a page shows in addition to the explanation itself.
 #[derive(Clone, Debug)]
 pub struct Extras {
     /// How the prediction forms layer by layer.
     pub lens: Vec<LensLayer>,
-    /// What it loses without each token.
+    /// What the prediction loses without each token.
     pub knockouts: Vec<Knockout>,
-    /// The token that the knock-outs and gradients are about.
+    /// The target token of knockouts and gradients.
     pub target: NextToken,
-    /// Whether somebody named the target, or it is the model's own answer.
+    /// Whether the user named the target; otherwise it is the model's own answer.
     pub is_target_given: bool,
-    /// Who learns from it.
+    /// The gradients of its loss.
     pub gradients: Option<GradientFlow>,
-    /// What one update does to it.
+    /// The effect of one update on it.
     pub update: Option<Update>,
-    /// How every value on the way is made.
+    /// How every value is computed.
     pub way: Way,
     /// From the last vectors to the logits.
     pub projection: Option<Projection>,
-    /// What the model says at every token.
+    /// The model's prediction at every token.
     pub said: Vec<Said>,
-    /// How the answer was learned, where the run has a film of this text.
+    /// How the answer was learned, if the run has snapshots of this text.
     pub story: Option<Story>,
+    /// The sources of the queries and keys of some heads, at every position.
+    pub origins: Vec<Origins>,
+    /// What each head does.
+    pub habits: Vec<NamedHead>,
+    /// The training rows that the target depends on.
+    pub taught: Option<Taught>,
     /// The head to open first.
     pub first: (usize, usize),
-    /// Whether somebody named it, or it is the most telling one.
+    /// Whether the user named it; otherwise it is the least uniform one.
     pub is_first_given: bool,
+    /// The model itself, if the page is to run it.
+    pub live: Option<Live>,
 }
 
-/// The whole page.
+/// The complete page.
 ///
 /// # Errors
-/// Where the numbers can't be written as JSON.
+/// Returns an error if the numbers can't be written as JSON.
 pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<String> {
     let config = &explanation.model;
     let allowed = |layer: usize, grid: &[Vec<f32>]| -> Vec<f32> {
@@ -105,17 +144,29 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
     });
     let projection = extras.projection.as_ref().map(way::projection);
     let used: usize = weights.iter().flatten().map(String::len).sum();
-    let listed = said.to_string().len() + serde_json::to_string(&projection)?.len();
-    let mut room = ROOM.saturating_sub(used + listed);
-    // The first head, what surrounds it, a head of each layer; then the rest as far as it goes.
+    let (mut origins, mut habits) = (origins::packed(&extras.origins), serde_json::to_value(&extras.habits)?);
+    let listed_rows = |taught: &Taught| Taught { every: Vec::new(), ..taught.clone() };
+    let taught = serde_json::to_value(extras.taught.as_ref().map(listed_rows))?;
+    let own: usize = origins.iter().chain([&habits]).map(|value| value.to_string().len()).sum();
+    let listed =
+        taught.to_string().len() + said.to_string().len() + serde_json::to_string(&projection)?.len();
+    let carried = extras.live.as_ref().map_or(0, |live| live.size() + LIVE_SCRIPT.len());
+    let mut room = ROOM.saturating_sub(used + listed + carried);
+    // The first head and its context, a head of each layer; then the others while there is room.
     let mut vectors = Vectors::default();
     let order = order(config.n_layer, config.n_head, extras.first);
     let (early, late) = order.split_at(order.len().min(config.n_layer.max(1)));
+    if own + vectors.size(explanation, &extras.way, early) > room {
+        // The arithmetic of every layer takes precedence over the sources of `--cell`, too.
+        (origins, habits) = (Vec::new(), json!([]));
+    } else {
+        room -= own;
+    }
     let mut for_layers = room.saturating_sub(vectors.size(explanation, &extras.way, early));
     let all = for_layers;
     let way = way::packed(&extras.way, extras.first.0, &mut for_layers);
     room = room.saturating_sub(all - for_layers);
-    // With a bias on the scores a page can't make weights of queries and keys alone: it shows the weights.
+    // With a bias on the scores a page can't compute weights from queries and keys alone: it shows the weights.
     if config.relative_bias.is_none() {
         vectors.add(explanation, &extras.way, early, &mut room);
         vectors.add(explanation, &extras.way, late, &mut room);
@@ -130,6 +181,7 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
         "n_head": config.n_head,
         "n_kv_head": config.n_kv_head,
         "d_head": config.d_head,
+        "d_model": config.d_model,
         "n_output": explanation.logits.first().map_or(0, Vec::len),
         "scale": explanation.scale,
         "tokens": explanation.pieces,
@@ -152,20 +204,29 @@ pub fn page(explanation: &Explanation, extras: &Extras) -> serde_json::Result<St
         "update": update,
         "update_why": extras.update.as_ref().map(Update::why),
         "story": extras.story,
+        "origins": origins,
+        "habits": habits,
+        "taught": taught,
+        "taught_how": extras.taught.as_ref().map(Taught::how),
+        "taught_about": extras.taught.as_ref().map(Taught::about),
         "first": [extras.first.0, extras.first.1],
         "first_given": extras.is_first_given,
+        "live": extras.live.as_ref().map(Live::value),
     });
     let title = explanation.tokens.iter().map(|token| token.trim()).collect::<Vec<_>>().join(" ");
     let title: String = title.chars().take(80).collect();
-    filled(TEMPLATE, SCRIPT, &title, &data)
+    match &extras.live {
+        None => filled(TEMPLATE, SCRIPT, &title, &data),
+        Some(_) => filled(TEMPLATE, &[SCRIPT, LIVE_SCRIPT].concat(), &title, &data),
+    }
 }
 
-/// Queries, keys and values of heads, each under its layer and number.
+/// Queries, keys and values of heads, by layer and number.
 #[derive(Default)]
 struct Vectors(serde_json::Map<String, serde_json::Value>);
 
 impl Vectors {
-    /// Adds heads while `room` bytes hold them.
+    /// Adds heads while they fit into `room` bytes.
     fn add(&mut self, explanation: &Explanation, way: &Way, heads: &[(usize, usize)], room: &mut usize) {
         for &place in heads {
             let packed = of_head(explanation, way, place);
@@ -178,7 +239,7 @@ impl Vectors {
         }
     }
 
-    /// The bytes that these heads take.
+    /// The size of these heads in bytes.
     fn size(&self, explanation: &Explanation, way: &Way, heads: &[(usize, usize)]) -> usize {
         let size = |&place: &(usize, usize)| {
             of_head(explanation, way, place).values().map(String::len).sum::<usize>()
@@ -187,7 +248,7 @@ impl Vectors {
     }
 }
 
-/// Queries, keys and values of one head; those before rotation, too, where there is one.
+/// Queries, keys and values of one head, and those before rotation if there is one.
 fn of_head(
     explanation: &Explanation,
     way: &Way,
@@ -202,8 +263,8 @@ fn of_head(
         ("v", of(&explanation.values[layer][group])),
     ]);
     for (name, key, head) in [("Q₀", "q0", head), ("K₀", "k0", group)] {
-        let unturned = way.layers.get(layer).and_then(|part| part.get(name));
-        if let Some(equation) = unturned.filter(|equation| !equation.values.is_empty()) {
+        let unrotated = way.layers.get(layer).and_then(|part| part.get(name));
+        if let Some(equation) = unrotated.filter(|equation| !equation.values.is_empty()) {
             let d = config.d_head;
             let rows = equation.values.iter().flat_map(|row| &row[head * d..(head + 1) * d]);
             packed.insert(key, pack::floats(&rows.copied().collect::<Vec<_>>()));
@@ -212,18 +273,21 @@ fn of_head(
     packed
 }
 
-/// A template with its style, script, title and data in their places.
+/// A template with its style, script, title and data filled in.
 pub(crate) fn filled(
     template: &str,
     script: &str,
     title: &str,
     data: &impl Serialize,
 ) -> serde_json::Result<String> {
-    // Inside a script element only "<" could end it; JSON can say it otherwise.
+    // Inside a script element only "<" could end it; JSON can escape it.
     let data = serde_json::to_string(data)?.replace('<', "\\u003c");
     let title = title.replace('&', "&amp;").replace('<', "&lt;");
-    // The data goes in last: nothing in it is taken for a place to fill.
+    // The page's own script is the only one that may run.
+    let own = format!("'sha256-{}'", pack::base64(&Sha256::digest(script)));
+    // The data is filled in last: nothing in it is taken for a placeholder.
     Ok(template
+        .replace("<!--POLICY-->", &POLICY.replace("OWN", &own))
         .replace("/*STYLE*/", STYLE)
         .replace("/*SCRIPT*/", script)
         .replace("<!--TITLE-->", &title)

@@ -1,16 +1,18 @@
-//! What goes into a page, and how much of it.
+//! The contents and the size of a page.
 
 use vulpes_model::{Head, ModelSection, config::Family};
 
 use super::*;
+use crate::habits::HeadHabits;
+use crate::origins::Source;
 use crate::way::{Equation, Part};
 
-/// The values of a layer that stand beside its heads.
+/// The values of a layer in addition to its heads.
 const LAYER: [&str; 11] =
     ["x", "norm(x)", "contexts", "attention", "y", "norm(y)", "up", "inner", "ff", "t", "z"];
 
 #[test]
-fn every_head_has_its_turn_and_the_first_goes_first() {
+fn every_head_is_ordered_once_with_the_first_one_first() {
     let order = order(2, 3, (1, 2));
     assert_eq!(order[..3], [(1, 2), (0, 2), (0, 0)]);
     let mut all = order.clone();
@@ -20,12 +22,12 @@ fn every_head_has_its_turn_and_the_first_goes_first() {
 }
 
 #[test]
-fn data_cannot_end_its_script() {
+fn data_cannot_close_its_script_element() {
     let page = filled("<script><!--DATA--></script>", "", "t", &"</script><!--DATA-->").unwrap();
     assert_eq!(page.matches("</script>").count(), 1);
 }
 
-/// Under a causal mask and under a full one, with every part of the page as large as it gets.
+/// With causal and with full attention, and every part of the page as large as it gets.
 #[test]
 fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
     for (family, head) in [(Family::Gpt2, Head::NextToken), (Family::Bert, Head::MaskedToken)] {
@@ -78,6 +80,16 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
                 .collect(),
             parameters: BTreeMap::new(),
         };
+        // All sources of the last layer, at all positions.
+        let parts = |layer: usize, head: usize| Origins {
+            layer,
+            head,
+            sources: (0..144).map(|at| Source::Head { layer: at / h, head: at % h }).collect(),
+            places: (0..n).collect(),
+            queries: vec![vec![vec![1.0 / 3.0; k]; n]; 144],
+            keys: vec![vec![vec![1.0 / 3.0; k]; n]; 144],
+            bias: None,
+        };
         let lens = |after| LensLayer { after, next: vec![line.clone(); 5], probability: 1.0 / 3.0 };
         let flow = |i: usize| crate::gradients::Flow {
             name: format!("blocks.{i}.attention.query.weight"),
@@ -116,12 +128,23 @@ fn twelve_layers_of_twelve_heads_on_64_tokens_stay_below_3_mb() {
             ],
             update: None,
             story: None,
+            origins: vec![parts(11, 3), parts(10, 3)],
+            habits: (0..l * h)
+                .map(|at| NamedHead {
+                    layer: at / h,
+                    head: at % h,
+                    name: None,
+                    habits: HeadHabits::default(),
+                })
+                .collect(),
+            taught: None,
             first: (11, 3),
             is_first_given: true,
+            live: None,
         };
         let page = page(&explanation, &extras).unwrap();
         assert!(page.len() < 3_000_000, "{} bytes", page.len());
-        // The asked head and one of each layer have their vectors.
+        // The selected head and one of each layer have their vectors.
         assert!((0..12).all(|layer| page.contains(&format!("\"{layer}.3\":"))), "{family:?}");
     }
 }

@@ -1,13 +1,13 @@
-//! The way from ids to logits as a page holds it.
+//! Encodes the equations from ids to logits for a page.
 
 use serde_json::{Map, Value, json};
 
-use super::pack;
 use crate::influence::Projection;
+use crate::pack;
 use crate::way::{Part, Way};
 
-/// The way, with as many values as `room` bytes hold: first the ends and the layer `first`, then the other layers. What
-/// each layer reads is always there.
+/// The equations, with as many values as fit into `room` bytes: first the ends and the layer `first`, then the other
+/// layers. The input of each layer is always included.
 pub(super) fn packed(way: &Way, first: usize, room: &mut usize) -> Value {
     let of_x = |part: &Part| part.get("x").map_or(0, |x| pack::floats(&x.values.concat()).len());
     *room = room.saturating_sub(way.layers.iter().map(of_x).sum());
@@ -31,7 +31,7 @@ fn part(part: &Part, room: &mut usize) -> Value {
         .equations
         .iter()
         .map(|equation| {
-            // Queries and keys before rotation stand with their heads.
+            // Queries and keys before rotation are stored with their heads.
             let by_head = equation.name.starts_with(['Q', 'K', 'V']);
             let values = (!by_head).then(|| pack::floats(&equation.values.concat()));
             json!({
@@ -52,7 +52,7 @@ fn part(part: &Part, room: &mut usize) -> Value {
     json!({ "equations": equations, "parameters": parameters })
 }
 
-/// The rows of the head's last matrix that lead to the listed outputs.
+/// The rows of the head's last matrix for the listed outputs.
 pub(super) fn projection(projection: &Projection) -> Value {
     json!({
         "ids": projection.ids,

@@ -1,7 +1,7 @@
-//! Pages for a terminal: headings, wrapped text, tables, heat.
+//! Terminal output: headings, wrapped text, tables, heat maps.
 //!
-//! Colours are ANSI codes; whoever prints strips them where `NO_COLOR` is set or no terminal listens. Nothing is said by
-//! colour alone.
+//! Colors are ANSI codes; the caller strips them if `NO_COLOR` is set or the output is not a terminal. Nothing is
+//! conveyed by color alone.
 
 mod heat;
 
@@ -15,29 +15,29 @@ const HEADING: Style = AnsiColor::Cyan.on_default().bold();
 const STRONG: Style = Style::new().bold();
 const FAINT: Style = Style::new().dimmed();
 
-/// Where a page is written, and how wide it may be.
+/// The output of a page, and its width.
 pub struct Paper<'w> {
     out: &'w mut dyn Write,
     width: usize,
 }
 
 impl<'w> Paper<'w> {
-    /// A page of `width` columns; at least 40 are used, and at most 100, since longer lines read badly.
+    /// A page of `width` columns, limited to 40 to 100, as longer lines are hard to read.
     pub fn new(out: &'w mut dyn Write, width: usize) -> Self {
         Self { out, width: width.clamp(40, 100) }
     }
 
-    /// How many columns there are.
+    /// The number of columns.
     pub(crate) fn width(&self) -> usize {
         self.width
     }
 
-    /// Whether there is room for bars beside numbers.
+    /// Whether there is room for bars next to numbers.
     pub(crate) fn is_wide(&self) -> bool {
         self.width >= 76
     }
 
-    /// How many of the likeliest words, 24 columns each, fit beside `taken` columns; at least one.
+    /// How many of the most likely words, 24 columns each, fit next to `taken` columns; at least one.
     pub(crate) fn words_beside(&self, taken: usize) -> usize {
         (self.width.saturating_sub(taken) / 24).clamp(1, 3)
     }
@@ -58,12 +58,12 @@ impl<'w> Paper<'w> {
         wrap(text, self.width).iter().try_for_each(|line| writeln!(self.out, "{line}"))
     }
 
-    /// A remark, wrapped, faint.
+    /// A note, wrapped, dimmed.
     pub(crate) fn note(&mut self, text: &str) -> Result<()> {
         wrap(text, self.width).iter().try_for_each(|line| writeln!(self.out, "{FAINT}{line}{FAINT:#}"))
     }
 
-    /// A line as it is, indented.
+    /// A line without wrapping, indented.
     pub(crate) fn line(&mut self, line: &str) -> Result<()> {
         writeln!(self.out, "  {}", line.trim_end())
     }
@@ -73,9 +73,9 @@ impl<'w> Paper<'w> {
         writeln!(self.out)
     }
 
-    /// A table, indented: the first column to the left, the others to the right; columns are as wide as they must be.
+    /// A table, indented: the first column left-aligned, the others right-aligned; columns are as wide as needed.
     ///
-    /// Where all columns don't fit, the table is cut into parts, each with the first column again.
+    /// If the columns don't fit, the table is split into parts, each with the first column repeated.
     pub(crate) fn table(&mut self, header: &[&str], rows: &[Vec<Cell>]) -> Result<()> {
         let n = header.len();
         let widest =
@@ -108,7 +108,7 @@ impl<'w> Paper<'w> {
     }
 }
 
-/// A cell of a table: its text, and perhaps a style.
+/// A cell of a table: its text, and optionally a style.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     text: String,
@@ -140,12 +140,12 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// The columns that a text takes on a terminal.
+/// The width of a text on a terminal, in columns.
 pub(crate) fn columns(text: &str) -> usize {
     console::measure_text_width(text)
 }
 
-/// A number with so many decimals; what rounds to nothing has no sign.
+/// A number with this many decimals; one that rounds to zero has no sign.
 pub(crate) fn fixed(value: impl Into<f64>, decimals: usize) -> String {
     let text = format!("{:.decimals$}", value.into());
     match text.strip_prefix('-') {
@@ -159,7 +159,7 @@ fn aligned(text: &str, width: usize, left: bool) -> String {
     if left { format!("{text}{gap}") } else { format!("{gap}{text}") }
 }
 
-/// Cuts a text into lines of at most `width` columns, at spaces.
+/// Splits a text into lines of at most `width` columns, at spaces.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -177,7 +177,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// A token as one line shows it: control characters escaped, a leading space made visible, nothing longer than 16.
+/// A token on one line: control characters escaped, a leading space made visible, at most 16 columns.
 pub(crate) fn shown(token: &str) -> String {
     let mut text: String = token
         .chars()
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_too_wide_is_cut_into_parts_with_the_first_column_again() {
+    fn wide_tables_are_split_with_the_first_column_repeated() {
         let header = ["word", "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"];
         let rows = [vec!["fox".into(), "1".into(), "2".into(), "3".into()]];
         let text = page(40, |paper| paper.table(&header, &rows));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_sign() {
+    fn rounded_zeros_have_no_sign() {
         let numbers = [(-0.0, "0.00"), (-0.004, "0.00"), (-0.006, "-0.01"), (1.5, "1.50"), (-10.0, "-10.00")];
         numbers.iter().for_each(|&(value, text)| assert_eq!(fixed(value, 2), text));
         assert_eq!(fixed(-0.2_f32, 0), "0");

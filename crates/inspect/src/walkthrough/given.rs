@@ -1,6 +1,6 @@
-//! The numbers that the worked example starts from, and those that its text states as results.
+//! The inputs of the worked example, and the results that its text states.
 
-/// One example: what is given, and what the text says comes out.
+/// One example: its inputs, and the results that the text states.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Given {
     /// A name for it.
@@ -15,7 +15,7 @@ pub(super) struct Given {
     pub(super) vocabulary: [&'static str; 4],
     /// The row of each in the output projection.
     pub(super) wout: [[f64; 2]; 4],
-    /// The place of the true next word in the vocabulary.
+    /// The index of the true next word in the vocabulary.
     pub(super) target: usize,
     /// The logits that the text states, to three decimals.
     pub(super) stated_logits: [f64; 4],
@@ -25,7 +25,7 @@ pub(super) struct Given {
 
 const WOUT: [[f64; 2]; 4] = [[0.5, 0.2], [0.1, 0.6], [0.7, 0.4], [0.2, 0.9]];
 
-/// "jumps" is to come after "The quick brown fox"; the model says "fox".
+/// "jumps" follows "The quick brown fox"; the model says "fox".
 pub(super) const FIRST: Given = Given {
     title: "\"The quick brown fox\": what comes next?",
     words: &["The", "quick", "brown", "fox"],
@@ -38,7 +38,7 @@ pub(super) const FIRST: Given = Given {
     stated_probabilities: [0.23, 0.22, 0.29, 0.26],
 };
 
-/// "fox" is to come after "The quick brown"; the model says "pizza".
+/// "fox" follows "The quick brown"; the model says "pizza".
 pub(super) const SECOND: Given = Given {
     title: "\"The quick brown\": what comes next?",
     words: &["The", "quick", "brown"],

@@ -1,7 +1,7 @@
-//! The worked example of attention, from weights to a prediction and back, run through the model's own operations.
+//! The worked example of attention, from weights to a prediction and back, run with the model's operations.
 //!
-//! given weights, embeddings, Wout → `attention` → context → `linear` → logits → `softmax` → `cross_entropy` →
-//! `backward` → every gradient → `sgd`, again and again, until the prediction is the true word. All in float64.
+//! Given weights, embeddings, Wout → `attention` → context → `linear` → logits → `softmax` → `cross_entropy` →
+//! `backward` → every gradient → `sgd`, repeated until the prediction is the true word. All in float64.
 
 mod given;
 mod page;
@@ -17,15 +17,15 @@ use tape::Tape;
 
 /// The learning rate of the updates.
 const LEARNING_RATE: f64 = 0.1;
-/// Updates at most; both examples need far fewer.
+/// The maximum number of updates; both examples need far fewer.
 const MOST_STEPS: usize = 1000;
 
-/// Both worked examples with all their numbers.
+/// Both worked examples with all their values.
 #[derive(Clone, Debug, Serialize)]
 pub struct Walkthrough {
     /// The learning rate of the update steps (plain gradient descent).
     pub learning_rate: f64,
-    /// "fox" where "jumps" is true; "pizza" where "fox" is true.
+    /// "jumps" instead of "fox"; "fox" instead of "pizza".
     pub examples: Vec<Example>,
 }
 
@@ -34,7 +34,7 @@ pub struct Walkthrough {
 /// Legend: s words read, v words of the vocabulary; vectors are two wide.
 #[derive(Clone, Debug, Serialize)]
 pub struct Example {
-    /// What it is about.
+    /// Its title.
     pub title: &'static str,
     /// The words read so far, `[s]`.
     pub words: &'static [&'static str],
@@ -50,42 +50,42 @@ pub struct Example {
     pub context: Vec<f64>,
     /// The words that can come next, `[v]`.
     pub vocabulary: [&'static str; 4],
-    /// The output projection, a row a word, `[v][2]`.
+    /// The output projection, one row per word, `[v][2]`.
     pub wout: Vec<Vec<f64>>,
     /// `context · row`, `[v]`.
     pub logits: Vec<f64>,
     /// `softmax(logits)`, `[v]`.
     pub probabilities: Vec<f64>,
-    /// The likeliest word.
+    /// The most likely word.
     pub predicted: &'static str,
     /// The true word.
     pub target: &'static str,
     /// Cross-entropy `-ln(probability of the target)`, in nats.
     pub loss: f64,
-    /// The derivative of the loss by every quantity.
+    /// The derivative of the loss with respect to every quantity.
     pub gradients: GradientsOf,
     /// Updates until the prediction is the target.
     pub steps_to_flip: usize,
-    /// Where things stand before the first update and after each.
+    /// The state before the first update and after each.
     pub steps: Vec<Step>,
-    /// Results that the text states otherwise.
+    /// Results that differ from the text's.
     pub differences: Vec<Difference>,
 }
 
-/// The derivative of the loss by every quantity, in the shape of the quantity.
+/// The derivative of the loss with respect to every quantity, in the shape of the quantity.
 #[derive(Clone, Debug, Serialize)]
 pub struct GradientsOf {
-    /// By the logits, `[v]`.
+    /// With respect to the logits, `[v]`.
     pub logits: Vec<f64>,
-    /// By the context vector, `[2]`.
+    /// With respect to the context vector, `[2]`.
     pub context: Vec<f64>,
-    /// By the output projection, `[v][2]`.
+    /// With respect to the output projection, `[v][2]`.
     pub wout: Vec<Vec<f64>>,
-    /// By the value vectors (here the embeddings), `[s][2]`.
+    /// With respect to the value vectors (here the embeddings), `[s][2]`.
     pub values: Vec<Vec<f64>>,
-    /// By the attention weights, `[s]`.
+    /// With respect to the attention weights, `[s]`.
     pub weights: Vec<f64>,
-    /// By the attention scores, `[s]`.
+    /// With respect to the attention scores, `[s]`.
     pub scores: Vec<f64>,
 }
 
@@ -100,27 +100,27 @@ pub struct Step {
     pub context: Vec<f64>,
     /// The probabilities over the vocabulary.
     pub probabilities: Vec<f64>,
-    /// The likeliest word.
+    /// The most likely word.
     pub predicted: &'static str,
-    /// The angle in degrees between the context vector and the target's row of Wout as it was at the start.
+    /// The angle in degrees between the context vector and the target's initial row of Wout.
     pub angle_to_target: f64,
 }
 
-/// A number that the text rounds to something else.
+/// A number that the text rounds differently.
 #[derive(Clone, Debug, Serialize)]
 pub struct Difference {
-    /// Which quantity.
+    /// The quantity.
     pub what: String,
-    /// What the text says.
+    /// The value in the text.
     pub stated: f64,
-    /// What it is.
+    /// The exact value.
     pub exact: f64,
 }
 
 /// Computes both examples.
 ///
 /// # Errors
-/// Where a tensor operation fails.
+/// Returns an error if a tensor operation fails.
 pub fn walkthrough() -> Result<Walkthrough, Error> {
     let examples = [FIRST, SECOND].iter().map(work).collect::<Result<_, _>>()?;
     Ok(Walkthrough { learning_rate: LEARNING_RATE, examples })
@@ -168,7 +168,7 @@ fn work(given: &'static Given) -> Result<Example, Error> {
     })
 }
 
-/// Where the text's numbers are not the exact ones, rounded.
+/// Where the text's numbers differ from the exact ones, rounded.
 fn differences(given: &Given, pass: &tape::Pass) -> Vec<Difference> {
     let of = |name: &str, stated: &[f64; 4], exact: &[f64], unit: f64| -> Vec<Difference> {
         let pairs = given.vocabulary.iter().zip(stated.iter().zip(exact));
@@ -186,7 +186,7 @@ fn differences(given: &Given, pass: &tape::Pass) -> Vec<Difference> {
     all
 }
 
-/// The place of the greatest, the first of equals.
+/// The index of the largest value, the first of ties.
 fn greatest(values: &[f64]) -> usize {
     let better = |best: usize, i: usize| if values[i] > values[best] { i } else { best };
     (0..values.len()).reduce(better).unwrap_or(0)

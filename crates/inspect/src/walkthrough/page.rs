@@ -1,14 +1,14 @@
-//! The walkthrough as a page for a terminal: from attention weights to a prediction, and back to learning.
+//! The walkthrough printed to a terminal: from attention weights to a prediction, and back to learning.
 
 use std::io::Result;
 
 use super::{Example, Walkthrough};
 use crate::terminal::{Cell, Paper, fixed, heat, shade};
 
-/// Writes the whole walkthrough.
+/// Prints the walkthrough.
 ///
 /// # Errors
-/// Where the page can't be written.
+/// Returns an error if the page can't be written.
 pub fn print(walkthrough: &Walkthrough, paper: &mut Paper) -> Result<()> {
     paper.text(
         "Attention by hand: a toy with vectors two wide. Every number below was just computed, by the operations that \
@@ -43,8 +43,8 @@ pub fn print(walkthrough: &Walkthrough, paper: &mut Paper) -> Result<()> {
 fn weights(example: &Example, paper: &mut Paper) -> Result<()> {
     paper.heading("1. Simplified Attention Weights (Toy Example)")?;
     paper.text(&format!(
-        "The sentence is \"The quick brown fox jumps\". The model has read \"{}\" and is to say the next word \
-         (target: \"{}\"). Attention gives a weight to each word read so far; they sum to 1.",
+        "The sentence is \"The quick brown fox jumps\". The model has read \"{}\" and is to predict the \
+         next word (target: \"{}\"). Attention gives a weight to each word read so far; they sum to 1.",
         example.words.join(" "),
         example.target
     ))?;
@@ -73,7 +73,7 @@ fn weighted_sum(example: &Example, paper: &mut Paper) -> Result<()> {
         .unwrap_or(0);
     paper.blank()?;
     paper.text(&format!(
-        "This is the context vector. Most of it comes from \"{}\", which has the greatest weight ({:.2}).",
+        "This is the context vector. Most of it comes from \"{}\", which has the largest weight ({:.2}).",
         example.words[most], example.weights[most]
     ))
 }
@@ -122,7 +122,7 @@ fn prediction(example: &Example, paper: &mut Paper) -> Result<()> {
     probabilities(example, paper)?;
     paper.blank()?;
     paper.text(&format!(
-        "Predicted word = \"{}\" (the greatest). The true word is \"{}\".",
+        "Predicted word = \"{}\" (the largest). The true word is \"{}\".",
         example.predicted, example.target
     ))?;
     paper.step("Step 6: Backpropagation")?;
@@ -150,10 +150,10 @@ fn probabilities(example: &Example, paper: &mut Paper) -> Result<()> {
 fn query_key_value(example: &Example, paper: &mut Paper) -> Result<()> {
     paper.heading("5. Role of Query (Q), Key (K), Value (V)")?;
     paper.text(
-        "Where do the weights come from? The asking word has a query Q: what it is looking for. Every word has a key \
-         K, what it offers, and a value V, what it contributes if chosen. score = Q · K, weight = softmax(score), \
-         context = sum of weight × V. The toy states its weights, so the scores here are chosen to give just those: \
-         score = ln(weight), by Q = [1, 0] and K = [ln(weight), 0].",
+        "Where do the weights come from? The current word has a query Q: what it is looking for. Every word \
+         has a key K, what it offers, and a value V, what it contributes if chosen. score = Q · K, weight = \
+         softmax(score), context = sum of weight × V. The toy states its weights, so the scores here are \
+         chosen to produce them: score = ln(weight), by Q = [1, 0] and K = [ln(weight), 0].",
     )?;
     paper.blank()?;
     let rows: Vec<Vec<Cell>> = (0..example.words.len())
@@ -173,8 +173,8 @@ fn query_key_value(example: &Example, paper: &mut Paper) -> Result<()> {
     paper.text(
         "In a model Q, K and V are not given: they are projections of the embeddings, Q = Wq @ embedding, \
          K = Wk @ embedding, V = Wv @ embedding. The three matrices start with random values and are learned. (That is \
-         the simplest model. Many bring the embedding to one size first, or add a bias, and their later layers read \
-         what the layers before hand on: explain --model says what a model of yours does.) Here V is the embedding \
+         the simplest model. Many normalize the embedding first, or add a bias, and their later layers read \
+         the output of earlier ones: explain --model shows what your model does.) Here V is the embedding \
          itself, as if Wv changed nothing.",
     )
 }
@@ -200,15 +200,15 @@ fn forward(paper: &mut Paper) -> Result<()> {
 fn backward(example: &Example, paper: &mut Paper) -> Result<()> {
     paper.text(&format!(
         "The loss compares what was predicted (\"{}\") with the true word (\"{}\"): {:.4}. Its gradient says for every \
-         number how the loss changes with it; an update goes the other way. From the end to the beginning:",
+         value how the loss changes with it; an update goes the other way. From the end to the beginning:",
         example.predicted, example.target, example.loss
     ))?;
     paper.blank()?;
     backward_table(example, paper)?;
     paper.blank()?;
     paper.text(
-        "Each number's gradient is its share in the error. What reaches the values goes on into Wv and the embeddings, \
-         what reaches the scores goes on into Wq and Wk.",
+        "Each value's gradient is its share of the error. What reaches V flows on into Wv and the \
+         embeddings, what reaches the scores flows on into Wq and Wk.",
     )
 }
 

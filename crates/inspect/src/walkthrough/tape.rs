@@ -1,7 +1,7 @@
-//! The example as tensors: forward through the model's operations, backward by autodiff, update by gradient descent.
+//! The example as tensors: forward pass with the model's operations, autodiff, gradient descent.
 //!
-//! A quantity in the middle of the graph is given a gradient of its own by adding a zero to it: the derivative by that
-//! zero is the derivative by the quantity.
+//! The gradient of an intermediate quantity is found by adding a zero to it: the derivative with respect to that zero
+//! is the derivative with respect to the quantity.
 
 use candle_core::{DType, Device, Tensor, Var};
 use vulpes_ops::{self as ops, AttentionOptions, CrossEntropyOptions, Gradients, Mask, SgdStep};
@@ -10,7 +10,7 @@ use super::GradientsOf;
 use super::given::Given;
 use crate::error::Error;
 
-/// What is learned, and the zeros that show the gradients in between.
+/// The parameters, and the zeros for the intermediate gradients.
 pub(super) struct Tape {
     /// Keys `[1, s, 1, 2]`; with the query (1, 0), the first component of each is its score.
     keys: Var,
@@ -47,13 +47,13 @@ impl Tape {
         })
     }
 
-    /// The pass at the values that the parameters have now; its gradients are kept for [`Tape::update`].
+    /// Runs a pass with the current parameters; its gradients are kept for [`Tape::update`].
     pub(super) fn run(&mut self, target: usize) -> Result<Pass, Error> {
         let (_, n, _, _) = self.keys.dims4()?;
         let zero = |shape: &[usize]| Var::zeros(shape, DType::F64, &Device::Cpu);
         let (zero_context, zero_logits) = (zero(&[1, 2])?, zero(&[1, 4])?);
 
-        // The last word asks: one query, which may look at itself and all before it.
+        // The last word is the only query: it may attend to itself and all words before it.
         let query = Tensor::from_slice(&[1.0f64, 0.0], (1, 1, 1, 2), &Device::Cpu)?;
         let mask = Mask::causal().past(n - 1);
         let options = AttentionOptions { scale: 1.0, mask: &mask, dropout: None };
@@ -95,7 +95,8 @@ impl Tape {
         Ok(pass)
     }
 
-    /// The derivative by the weights: the pass from them on, with the weights themselves as what is varied.
+    /// The derivative with respect to the weights: the pass from them on, with the weights themselves as the
+    /// variable.
     fn by_weights(&self, weights: &Tensor, target: usize) -> Result<Vec<f64>, Error> {
         let weights = Var::from_tensor(&weights.detach().flatten_all()?.unsqueeze(0)?)?;
         let values_2s = self.values.as_detached_tensor().reshape(((), 2))?.t()?.contiguous()?;

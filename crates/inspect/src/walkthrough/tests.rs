@@ -1,4 +1,4 @@
-//! The walkthrough against numbers computed independently in float64 and checked by central differences.
+//! The walkthrough compared with values computed independently in float64 and checked by central differences.
 
 use super::*;
 use serde_json::Value;
@@ -8,7 +8,7 @@ fn fixture() -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The difference of two JSON values of the same shape, at their worst number.
+/// The largest difference of two JSON values of the same shape.
 fn distance(a: &Value, b: &Value) -> f64 {
     match (a, b) {
         (Value::Array(a), Value::Array(b)) => {
@@ -20,7 +20,7 @@ fn distance(a: &Value, b: &Value) -> f64 {
 }
 
 #[test]
-fn every_number_is_the_exact_one() {
+fn every_number_equals_the_exact_one() {
     let ours = serde_json::to_value(walkthrough().unwrap()).unwrap();
     for (ours, exact) in
         ours["examples"].as_array().unwrap().iter().zip(fixture()["examples"].as_array().unwrap())
@@ -39,7 +39,7 @@ fn every_number_is_the_exact_one() {
 }
 
 #[test]
-fn the_updates_turn_the_prediction_to_the_target() {
+fn updates_change_the_prediction_to_the_target() {
     for example in walkthrough().unwrap().examples {
         let last = example.steps.last().unwrap();
         assert!(example.steps_to_flip > 0 && example.steps_to_flip == last.step);
@@ -51,7 +51,7 @@ fn the_updates_turn_the_prediction_to_the_target() {
 }
 
 #[test]
-fn wrong_rounding_is_found_and_nothing_else() {
+fn only_wrong_rounding_is_reported() {
     let found: Vec<Vec<String>> = walkthrough()
         .unwrap()
         .examples
@@ -63,7 +63,7 @@ fn wrong_rounding_is_found_and_nothing_else() {
 }
 
 #[test]
-fn the_page_counts_its_sections_and_says_nothing_of_a_text_that_nobody_has() {
+fn the_page_numbers_its_sections_and_omits_rounding_differences() {
     let mut out = Vec::new();
     print(&walkthrough().unwrap(), &mut crate::terminal::Paper::new(&mut out, 100)).unwrap();
     let text = console::strip_ansi_codes(std::str::from_utf8(&out).unwrap()).into_owned();

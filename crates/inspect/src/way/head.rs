@@ -1,4 +1,4 @@
-//! The equations of the head: from the last layer to what its last matrix reads.
+//! The equations of the head: from the last layer to the input of its last matrix.
 
 use candle_core::Tensor;
 use vulpes_model::config::Pooling;
@@ -60,7 +60,7 @@ pub(super) fn write(model: &Transformer, writer: &mut Writer) -> Result<(), Erro
     }
 }
 
-/// Dense and activation of a head; the name of what they come to.
+/// The dense layer and activation of a head; returns the name of the result.
 fn transformed(transform: &Transform<Tensor>, writer: &mut Writer) -> Result<&'static str, Error> {
     writer.linear("dense", ("Wt", "bt"), "hidden", &transform.dense, Site::HeadDense)?;
     activated(transform, writer)
@@ -72,7 +72,7 @@ fn activated(transform: &Transform<Tensor>, writer: &mut Writer) -> Result<&'sta
     Ok("active")
 }
 
-/// What the last matrix reads: the norm of a head, where there is one.
+/// The input of the last matrix: the norm of a head, if there is one.
 fn read(transform: Option<&Transform<Tensor>>, last: &str, writer: &mut Writer) -> Result<(), Error> {
     match transform.and_then(|transform| transform.norm.as_ref()) {
         Some(norm) => writer.normed("read", last, norm, "ₜ", Site::HeadInput),

@@ -7,15 +7,15 @@ use vulpes_model::{Block, ModelConfig, Residual, Site};
 use super::writer::{Writer, name_of};
 use crate::error::Error;
 
-/// What the probe is to see of a layer; attention maps are the explanation's own.
+/// The sites of a layer that the probe records; attention maps are in the explanation itself.
 pub(super) fn sites(layer: usize) -> [Site; 19] {
     [
         layer.checked_sub(1).map_or(Site::Embedding, Site::Block),
         Site::AttentionInput(layer),
         Site::Cosines(layer),
         Site::Sines(layer),
-        Site::UnturnedQuery(layer),
-        Site::UnturnedKey(layer),
+        Site::UnrotatedQuery(layer),
+        Site::UnrotatedKey(layer),
         Site::Context(layer),
         Site::AttentionOutput(layer),
         Site::AttentionBranch(layer),
@@ -32,9 +32,9 @@ pub(super) fn sites(layer: usize) -> [Site; 19] {
     ]
 }
 
-/// From x, what the layer reads, to what it hands on: y after attention, z after the feed-forward.
+/// From x, the layer's input, to its output: y after attention, z after the feed-forward.
 ///
-/// Queries, keys and values are formulas alone: their numbers stand with each head.
+/// Queries, keys and values are formulas only: their values are stored with each head.
 pub(super) fn write(block: &Block<Tensor>, config: &ModelConfig, writer: &mut Writer) -> Result<(), Error> {
     let layer = block.layer;
     let attention = &block.attention;
@@ -48,13 +48,16 @@ pub(super) fn write(block: &Block<Tensor>, config: &ModelConfig, writer: &mut Wr
         None => "x",
     };
     let rotates = config.layer_kind(layer).rope.is_some();
-    for (name, parameters, projection, norm, unturned) in [
-        ("Q", ("Wq", "bq"), &attention.query, &attention.query_norm, Some(Site::UnturnedQuery(layer))),
-        ("K", ("Wk", "bk"), &attention.key, &attention.key_norm, Some(Site::UnturnedKey(layer))),
+    for (name, parameters, projection, norm, unrotated) in [
+        ("Q", ("Wq", "bq"), &attention.query, &attention.query_norm, Some(Site::UnrotatedQuery(layer))),
+        ("K", ("Wk", "bk"), &attention.key, &attention.key_norm, Some(Site::UnrotatedKey(layer))),
         ("V", ("Wv", "bv"), &attention.value, &None, None),
     ] {
-        let formula = writer.projected(parameters, read, projection)?;
-        let before = unturned.filter(|_| rotates);
+        let mut formula = writer.projected(parameters, read, projection)?;
+        if name == "V" && attention.value_embedding.is_some() {
+            formula += " + the token's own";
+        }
+        let before = unrotated.filter(|_| rotates);
         let turned = if before.is_some() { format!("{name}₀") } else { name.to_owned() };
         match (norm, before) {
             (Some(norm), before) => {
@@ -77,7 +80,7 @@ pub(super) fn write(block: &Block<Tensor>, config: &ModelConfig, writer: &mut Wr
     let contexts = if attention.n_head == 1 { "context" } else { "contexts" };
     writer.given(contexts, Site::Context(layer))?;
     let Some(output) = &attention.output else {
-        // A bare block hands on its contexts, and adds nothing.
+        // A bare block outputs its contexts, and adds nothing.
         return writer.equation("z", contexts.into(), Site::Block(layer));
     };
     writer.linear("attention", ("Wo", "bo"), contexts, output, Site::AttentionOutput(layer))?;
@@ -127,7 +130,7 @@ pub(super) fn write(block: &Block<Tensor>, config: &ModelConfig, writer: &mut Wr
     }
 }
 
-/// What a sublayer's result becomes before it is added: its norm, times a factor; the name of what is added.
+/// The branch of a sublayer before it is added: its norm, times a factor; returns the name of what is added.
 fn branch<'n>(
     residual: &Residual<Tensor>,
     (result, added, mark): (&'n str, &'n str, &str),
@@ -137,7 +140,7 @@ fn branch<'n>(
     let is_scaled = residual.multiplier != 1.0;
     match &residual.branch {
         Some(_) if is_scaled => {
-            // Only what the factor makes of it was recorded.
+            // Only the result of the factor was recorded.
             writer.formula("normed", format!("norm({result})"));
         }
         Some(norm) => writer.normed(added, result, norm, mark, site)?,

@@ -1,7 +1,7 @@
-//! The way from ids to logits as equations: how each value is made of those before it, with the model's own numbers.
+//! The equations from ids to logits: how each value follows from those before it, with the model's values.
 //!
-//! A formula is written from the layers that the running model has: a bias is named where there is one, a norm stands
-//! where the block has it. What the formulas speak of was recorded by a probe; nothing is computed here.
+//! Formulas are written from the layers of the running model: a bias appears if there is one, a norm where the block
+//! has it. The values in the formulas were recorded by a probe; nothing is computed here.
 
 mod head;
 mod layer;
@@ -10,84 +10,86 @@ mod writer;
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use vulpes_model::{Input, Recorder, Run, Site, Transformer};
+use vulpes_model::{Input, Pass, Recorder, Site, Transformer};
 
 use crate::error::Error;
 use writer::Writer;
+pub(crate) use writer::name_of;
 
-/// Parameters are there where the model has no more of them than this in its layers and its head's own.
+/// Parameters are included if the layers and the head's own have at most this many.
 const FEW: usize = 120_000;
-/// Of vectors wider than the first only the second many numbers are kept.
+/// Of vectors wider than the first number, only the second number of values are kept.
 const WIDE: (usize, usize) = (64, 8);
 
-/// The whole way, part by part.
+/// All equations, part by part.
 #[derive(Clone, Debug, Default)]
 pub struct Way {
-    /// From ids to the vectors that the first layer reads.
+    /// From ids to the input of the first layer.
     pub embedding: Part,
-    /// Each layer, from what it reads to what it hands on.
+    /// Each layer, from its input to its output.
     pub layers: Vec<Part>,
-    /// From the last layer to what the head's last matrix reads.
+    /// From the last layer to the input of the head's last matrix.
     pub head: Part,
 }
 
 /// The equations of one part of the model, in the order of computation.
 #[derive(Clone, Debug, Default)]
 pub struct Part {
-    /// Each value with how it is made.
+    /// Each value with its equation.
     pub equations: Vec<Equation>,
-    /// The parameters that the formulas name, where the model is small enough.
+    /// The parameters in the formulas, if the model is small enough.
     pub parameters: BTreeMap<String, Parameter>,
 }
 
 /// `name = formula`, for every token.
 #[derive(Clone, Debug)]
 pub struct Equation {
-    /// What is made.
+    /// The name of the value.
     pub name: String,
-    /// Of what; empty where the value comes from elsewhere.
+    /// Its formula; empty if the value comes from elsewhere.
     pub formula: String,
-    /// How wide the value is.
+    /// The width of the value.
     pub width: usize,
-    /// The value of each token; of a wide one its first numbers.
+    /// The value of each token; of a wide one its first elements.
     pub values: Vec<Vec<f32>>,
 }
 
-/// A parameter as its formulas name it.
+/// A parameter as named in formulas.
 #[derive(Clone, Debug)]
 pub struct Parameter {
-    /// Rows and columns of a matrix; the length of a vector; nothing for a number.
+    /// Rows and columns of a matrix; the length of a vector; empty for a scalar.
     pub shape: Vec<usize>,
-    /// The numbers, row by row.
+    /// The values, row by row.
     pub numbers: Vec<f32>,
 }
 
 impl Part {
-    /// The value of that name.
+    /// The equation of that name.
     pub fn get(&self, name: &str) -> Option<&Equation> {
         self.equations.iter().find(|equation| equation.name == name)
     }
 }
 
-/// How many numbers of a vector are kept.
+/// How many elements of a vector are kept.
 pub(crate) fn kept(width: usize) -> usize {
     if width > WIDE.0 { WIDE.1 } else { width }
 }
 
-/// Runs the model on a text of one row and keeps the way.
+/// Runs the model on a text of one row and records the equations.
 ///
 /// # Errors
-/// Where an operation fails.
+/// Returns an error if an operation fails.
 pub fn way(model: &Transformer, input: &Input) -> Result<Way, Error> {
     let n_layer = model.config().n_layer;
     let sites: Vec<Site> = ENDS.into_iter().chain((0..n_layer).flat_map(layer::sites)).collect();
     let mut recorder = Recorder::of(&sites);
-    let hidden = model.forward(input, &mut Run::probed(&mut recorder))?;
-    model.logits(&model.read_by_head(&hidden, input)?, &mut Run::probed(&mut recorder))?;
+    let hidden = model.forward(input, &mut Pass::probed(&mut recorder))?;
+    model.logits(&model.read_by_head(&hidden, input)?, &mut Pass::probed(&mut recorder))?;
     let layers = model.layers();
     let n_parameter: usize = layers.leaves().iter().map(|leaf| leaf.elem_count()).sum();
     let tables = layers.embedding.token.elem_count()
-        + layers.embedding.position.as_ref().map_or(0, Tensor::elem_count);
+        + layers.embedding.position.as_ref().map_or(0, Tensor::elem_count)
+        + layers.embedding.bigram.as_ref().map_or(0, Tensor::elem_count);
     let mut writer = Writer {
         recorder: Some(&recorder),
         with_parameters: n_parameter.saturating_sub(tables) <= FEW,
@@ -107,7 +109,7 @@ pub fn way(model: &Transformer, input: &Input) -> Result<Way, Error> {
 /// The formulas of each layer of a model, as `name = formula`, in the order of computation.
 ///
 /// # Errors
-/// Where an operation fails.
+/// Returns an error if an operation fails.
 pub(crate) fn formulas(model: &Transformer) -> Result<Vec<Vec<String>>, Error> {
     let of_layer = |block| {
         let mut writer = Writer { recorder: None, with_parameters: false, part: Part::default() };
@@ -118,10 +120,11 @@ pub(crate) fn formulas(model: &Transformer) -> Result<Vec<Vec<String>>, Error> {
     model.layers().blocks.iter().map(of_layer).collect()
 }
 
-const ENDS: [Site; 10] = [
+const ENDS: [Site; 11] = [
     Site::TokenVector,
     Site::PositionVector,
     Site::TypeVector,
+    Site::PairVector,
     Site::EmbeddingSum,
     Site::Embedding,
     Site::Hidden,
@@ -142,6 +145,10 @@ fn embedding(model: &Transformer, writer: &mut Writer) -> Result<(), Error> {
     if layer.token_type.is_some() {
         writer.given("type", Site::TypeVector)?;
         summands.push("type");
+    }
+    if layer.bigram.is_some() {
+        writer.given("pair", Site::PairVector)?;
+        summands.push("pair");
     }
     let mut sum = summands.join(" + ");
     if layer.scale != 1.0 {

@@ -1,4 +1,4 @@
-//! Writing equations: values with their formulas, and the parameters that these name.
+//! Writes equations: values with their formulas, and the parameters in them.
 
 use candle_core::{DType, Tensor};
 use vulpes_model::{Norm, Recorder, Site};
@@ -7,8 +7,8 @@ use vulpes_ops::{Activation, Linear};
 use super::{Equation, Parameter, Part, kept};
 use crate::error::Error;
 
-/// An activation by the word that a config has for it.
-pub(super) fn name_of(activation: Activation) -> &'static str {
+/// The name of an activation in a config.
+pub(crate) fn name_of(activation: Activation) -> &'static str {
     match activation {
         Activation::GeluTanh => "gelu_tanh",
         Activation::GeluErf => "gelu_erf",
@@ -20,7 +20,7 @@ pub(super) fn name_of(activation: Activation) -> &'static str {
 
 /// Writes the equations of a part.
 pub(super) struct Writer<'a> {
-    /// What was seen; without it formulas alone are written.
+    /// The recorded values; without them only formulas are written.
     pub(super) recorder: Option<&'a Recorder>,
     pub(super) with_parameters: bool,
     pub(super) part: Part,
@@ -32,7 +32,7 @@ impl Writer<'_> {
         self.equation(name, String::new(), site)
     }
 
-    /// An equation whose value stands elsewhere.
+    /// An equation whose value is stored elsewhere.
     pub(super) fn formula(&mut self, name: &str, formula: String) {
         self.part.equations.push(Equation { name: name.into(), formula, width: 0, values: Vec::new() });
     }
@@ -49,7 +49,7 @@ impl Writer<'_> {
             _ => tensor.clone(),
         };
         let width = tensor.dim(1)?;
-        // Heads are cut out of queries and keys, so those are kept whole.
+        // Heads are slices of queries and keys, so those are kept completely.
         let n = if name.starts_with(['Q', 'K']) { width } else { kept(width) };
         let values = tensor.narrow(1, 0, n)?.to_dtype(DType::F32)?.to_vec2()?;
         self.part.equations.push(Equation { name: name.into(), formula, width, values });
@@ -69,7 +69,7 @@ impl Writer<'_> {
         self.equation(name, formula, site)
     }
 
-    /// The formula of a projection, whose parameters are kept under their names.
+    /// The formula of a projection; its parameters are stored under their names.
     pub(super) fn projected(
         &mut self,
         (weight, bias): (&str, &str),
@@ -93,33 +93,32 @@ impl Writer<'_> {
     ) -> Result<(), Error> {
         let (weight, bias, eps, core) = match norm {
             Norm::Layer { weight, bias, eps } => {
-                (weight, bias.as_ref(), *eps, format!("({of} − mean({of})) / √(var({of}) + ε)"))
+                (Some(weight), bias.as_ref(), *eps, format!("({of} − mean({of})) / √(var({of}) + ε)"))
             }
             Norm::Rms { weight, eps } | Norm::RmsPlusOne { weight, eps } => {
-                (weight, None, *eps, format!("{of} / √(mean({of}²) + ε)"))
+                (Some(weight), None, *eps, format!("{of} / √(mean({of}²) + ε)"))
             }
-        };
-        // γ is the whole scale, also where the model stores what it has above 1.
-        let weight = &match norm {
-            Norm::RmsPlusOne { .. } => weight.affine(1.0, 1.0)?,
-            Norm::Layer { .. } | Norm::Rms { .. } => weight.clone(),
+            Norm::RmsBare { width: _, eps } => (None, None, *eps, format!("{of} / √(mean({of}²) + ε)")),
         };
         let (gamma, beta) = (format!("γ{mark}"), format!("β{mark}"));
         let plus = if bias.is_some() { format!(" + {beta}") } else { String::new() };
-        self.parameter(&gamma, Some(weight))?;
+        let times = if weight.is_some() { format!(" × {gamma}") } else { String::new() };
+        // γ is the complete scale, also if the model stores the scale minus 1.
+        let scale = weight.map(|weight| norm.scale(weight)).transpose()?;
+        self.parameter(&gamma, scale.as_ref())?;
         self.parameter(&beta, bias)?;
         self.number("ε", eps);
         let short = if name.starts_with("norm") { String::new() } else { format!("norm({of}) = ") };
-        self.equation(name, format!("{short}{core} × {gamma}{plus}"), site)
+        self.equation(name, format!("{short}{core}{times}{plus}"), site)
     }
 
-    /// A number that formulas name.
+    /// A scalar in formulas.
     pub(super) fn number(&mut self, name: &str, number: f64) {
         let number = Parameter { shape: Vec::new(), numbers: vec![number as f32] };
         self.part.parameters.insert(name.into(), number);
     }
 
-    /// The norm of queries or keys, of each head or of all together.
+    /// The norm of queries or keys, per head or over all heads.
     pub(super) fn normed_heads(
         &mut self,
         name: &str,
@@ -128,8 +127,7 @@ impl Writer<'_> {
         site: Option<Site>,
         d_head: usize,
     ) -> Result<(), Error> {
-        let (Norm::Layer { weight, .. } | Norm::Rms { weight, .. } | Norm::RmsPlusOne { weight, .. }) = norm;
-        let each = if weight.elem_count() == d_head { ", each head by itself" } else { "" };
+        let each = if norm.width() == d_head { ", each head by itself" } else { "" };
         let mut of_norm =
             Writer { recorder: None, with_parameters: self.with_parameters, part: Part::default() };
         of_norm.normed("norm", of, norm, gamma, Site::Hidden)?;

@@ -1,11 +1,14 @@
-//! The rules between the numbers of a model.
+//! The consistency rules of a model's config.
 
 use super::{
-    BlockKind, Fault, FeedForwardKind, Head, LayerOverride, MaskKind, ModelConfig, N_BUCKET, NormKind,
+    BlockKind, FeedForwardKind, Head, InvalidKey, LayerOverride, MaskKind, ModelConfig, N_BUCKET, NormKind,
     Pooling, Positions, QkNorm,
 };
 
-pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
+/// The maximum number of rows of a bigram table.
+const MOST_PAIRS: usize = 1 << 24;
+
+pub(super) fn faults(config: &ModelConfig) -> Vec<InvalidKey> {
     let ModelConfig {
         family: _,
         vocab_size,
@@ -50,11 +53,16 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
         head,
         dropout,
         init_std,
+        embedding_init,
+        head_init,
+        branch_init,
+        value_embeddings,
+        bigrams,
     } = config;
     let mut faults = Vec::new();
     let mut wrong = |bad: bool, key: &str, message: String| {
         if bad {
-            faults.push(Fault { path: format!("model.{key}"), message });
+            faults.push(InvalidKey { path: format!("model.{key}"), message });
         }
     };
     for (key, value) in [
@@ -67,7 +75,7 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
         ("context_len", *context_len),
     ] {
         wrong(value == 0, key, format!("model.{key} = 0; at least 1 is needed"));
-        wrong(value > 1 << 31, key, format!("model.{key} = {value} is beyond any model that fits in memory"));
+        wrong(value > 1 << 31, key, format!("model.{key} = {value} is too large to fit in memory"));
     }
     wrong(
         *n_kv_head > 0 && !n_head.is_multiple_of(*n_kv_head),
@@ -78,7 +86,7 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
     wrong(
         *positions == Positions::Rotary && *rotary_fraction == 1.0 && *d_head % 2 == 1,
         "d_head",
-        format!("model.d_head = {} is odd; rotary positions turn pairs of channels", d_head),
+        format!("model.d_head = {} is odd; rotary positions rotate pairs of channels", d_head),
     );
     wrong(
         !(0.0..=1.0).contains(rotary_fraction)
@@ -87,8 +95,8 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
                 && (n_pair == 0 || 2 * n_pair > *d_head),
         "rotary_fraction",
         format!(
-            "model.rotary_fraction = {rotary_fraction} of model.d_head = {d_head} channels is no number of pairs that a \
-             head has"
+            "model.rotary_fraction = {rotary_fraction} of model.d_head = {d_head} channels must be at least one \
+             pair, and no more pairs than a head has"
         ),
     );
     wrong(
@@ -99,7 +107,7 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
     wrong(
         *positions == Positions::Counted && pad_id.is_none(),
         "pad_id",
-        "model.positions = \"counted\" counts what is not model.pad_id, so that is needed".into(),
+        "model.positions = \"counted\" counts the tokens other than model.pad_id, so that must be set".into(),
     );
     wrong(
         pad_id.is_some_and(|id| id as usize >= *vocab_size && *vocab_size > 1),
@@ -109,7 +117,7 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
     wrong(
         relative_bias.is_some_and(|rows| !(N_BUCKET..=1 << 31).contains(&rows)),
         "relative_bias",
-        format!("model.relative_bias needs at least the {N_BUCKET} rows that ranges of distances take"),
+        format!("model.relative_bias must be at least {N_BUCKET}, a row for each range of distances"),
     );
     for (key, value) in [
         ("residual_multiplier", Some(*residual_multiplier)),
@@ -127,7 +135,7 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
         *logit_divisor != 1.0
             && (*head_bias == Some(true) || *head == Head::MaskedToken && head_bias.is_none()),
         "logit_divisor",
-        "model.logit_divisor goes with a head without a bias; set model.head_bias = false".into(),
+        "model.logit_divisor needs a head without a bias; set model.head_bias = false".into(),
     );
     wrong(
         *rope_theta <= 0.0 || !rope_theta.is_finite(),
@@ -149,7 +157,7 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
     wrong(
         *window == Some(0),
         "window",
-        "model.window = 0 leaves nothing to look at; at least 1 is needed".into(),
+        "model.window = 0 leaves no keys to attend to; at least 1 is needed".into(),
     );
     wrong(
         attention_scale.is_some_and(|scale| scale <= 0.0 || !scale.is_finite()),
@@ -176,6 +184,45 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
         "init_std",
         format!("model.init_std = {} must be greater than 0", init_std),
     );
+    for (key, factor) in [
+        ("embedding_init", Some(*embedding_init)),
+        ("head_init", Some(*head_init)),
+        ("branch_init", *branch_init),
+    ] {
+        wrong(
+            factor.is_some_and(|factor| factor < 0.0 || !factor.is_finite()),
+            key,
+            format!("model.{key} must be 0 or more"),
+        );
+    }
+    wrong(
+        *embedding_init == 0.0,
+        "embedding_init",
+        "model.embedding_init = 0 initializes all tokens alike; more than 0 is needed".into(),
+    );
+    wrong(
+        *head_init != 1.0 && (*tied_head || !matches!(head, Head::NextToken | Head::MaskedToken)),
+        "head_init",
+        "model.head_init needs an untied vocabulary head: model.tied_head = false".into(),
+    );
+    wrong(
+        *value_embeddings > *n_layer,
+        "value_embeddings",
+        format!("model.value_embeddings = {value_embeddings} is more than model.n_layer = {n_layer} layers"),
+    );
+    let looks_back = *mask == MaskKind::Causal && *positions != Positions::Counted;
+    wrong(
+        *bigrams && !looks_back,
+        "bigrams",
+        "model.bigrams needs model.mask = \"causal\", and positions that are not counted".into(),
+    );
+    wrong(
+        *bigrams && vocab_size.saturating_mul(vocab_size + 1) > MOST_PAIRS,
+        "bigrams",
+        format!(
+            "model.bigrams has a row for each pair of tokens, too many at model.vocab_size = {vocab_size}"
+        ),
+    );
     wrong(
         layers.len() > *n_layer,
         "layers",
@@ -185,7 +232,7 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
     wrong(
         bare && *feed_forward != FeedForwardKind::None,
         "feed_forward",
-        "model.block = \"bare\" is attention alone; use model.feed_forward = \"none\", or block = \"pre\""
+        "model.block = \"bare\" has only attention; use model.feed_forward = \"none\", or block = \"pre\""
             .into(),
     );
     wrong(
@@ -196,30 +243,30 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
     wrong(
         *norm == NormKind::None && (*qk_norm != QkNorm::None || *embedding_norm == Some(true)),
         "norm",
-        "model.norm = \"none\" leaves no kind for the norms that model.qk_norm or model.embedding_norm asks for".into(),
+        "model.qk_norm and model.embedding_norm need a kind of norm; model.norm = \"none\" is set".into(),
     );
     wrong(
         bare && *residual_multiplier != 1.0,
         "residual_multiplier",
-        "model.block = \"bare\" has no stream to add to; use model.residual_multiplier = 1".into(),
+        "model.block = \"bare\" has no residual stream; use model.residual_multiplier = 1".into(),
     );
     wrong(
         *skip_first_norm && !matches!(block, BlockKind::Pre | BlockKind::Parallel | BlockKind::Sandwich),
         "skip_first_norm",
-        "model.skip_first_norm needs blocks whose attention has a norm of its own before it: model.block = \"pre\", \
+        "model.skip_first_norm needs blocks with a separate norm before attention: model.block = \"pre\", \
          \"parallel\" or \"sandwich\""
             .into(),
     );
     wrong(
         !bare && *norm == NormKind::None,
         "norm",
-        "model.norm = \"none\" goes with model.block = \"bare\" only; use \"layer\" or \"rms\"".into(),
+        "model.norm = \"none\" needs model.block = \"bare\"; use \"layer\" or \"rms\"".into(),
     );
     wrong(
         bare && *n_head * *d_head != *d_model && (*n_layer > 1 || *tied_head),
         "d_head",
         format!(
-            "a bare block hands on context vectors of model.n_head · model.d_head = {}, but model.d_model = {} is wanted",
+            "a bare block outputs context vectors of model.n_head · model.d_head = {}, but model.d_model = {} is needed",
             n_head * *d_head,
             d_model
         ),
@@ -239,7 +286,7 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
     wrong(
         *head == Head::MaskedToken && *mask == MaskKind::Causal,
         "mask",
-        "objective.kind = \"masked_token\" needs words on both sides; use model.mask = \"full\"".into(),
+        "objective.kind = \"masked_token\" needs tokens on both sides; use model.mask = \"full\"".into(),
     );
     wrong(
         matches!(head, Head::Classify { n_labels } if *n_labels < 2),
@@ -250,18 +297,18 @@ pub(super) fn faults(config: &ModelConfig) -> Vec<Fault> {
     faults
 }
 
-/// What is wrong with the settings of single layers, under what holds for all of them.
-fn layer_faults(layers: &[LayerOverride], positions: Positions) -> Vec<Fault> {
+/// The faults in the settings of single layers, given the model's positions.
+fn layer_faults(layers: &[LayerOverride], positions: Positions) -> Vec<InvalidKey> {
     let mut faults = Vec::new();
     for (at, layer) in layers.iter().enumerate() {
         let LayerOverride { window, rope_theta, positions: own, rope_scaled } = layer;
         let mut wrong = |bad: bool, name: &str, message: &str| {
             if bad {
                 let message = format!("model.layers[{at}].{name} {message}");
-                faults.push(Fault { path: "model.layers".into(), message });
+                faults.push(InvalidKey { path: "model.layers".into(), message });
             }
         };
-        wrong(*window == Some(0), "window", "= 0 leaves nothing to look at; at least 1 is needed");
+        wrong(*window == Some(0), "window", "= 0 leaves no keys to attend to; at least 1 is needed");
         wrong(
             rope_theta.is_some_and(|theta| theta <= 0.0 || !theta.is_finite()),
             "rope_theta",

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vulpes_ops::Activation;
 
-/// Where a block's two sublayers stand between norm and residual stream.
+/// How the norms and the residual stream are arranged around a block's two sublayers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockKind {
@@ -35,11 +35,11 @@ impl BlockKind {
     }
 }
 
-/// The kind of normalisation.
+/// The kind of normalization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NormKind {
-    /// None at all.
+    /// No norm.
     None,
     /// Layer norm with bias ([Ba et al. 2016](https://arxiv.org/abs/1607.06450)).
     Layer,
@@ -47,15 +47,17 @@ pub enum NormKind {
     LayerNoBias,
     /// RMS norm ([Zhang and Sennrich 2019](https://arxiv.org/abs/1910.07467)).
     Rms,
+    /// RMS norm without a scale.
+    RmsBare,
     /// RMS norm whose scale is 1 + w ([Gemma team 2024](https://arxiv.org/abs/2403.08295)).
     RmsPlusOne,
 }
 
-/// Which queries and keys are normed together before they are rotated, by a norm of the model's kind.
+/// Which queries and keys are normalized together before they are rotated, by a norm of the model's kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum QkNorm {
-    /// They are not.
+    /// No norm.
     #[default]
     None,
     /// Those of each head, with one scale for all heads ([Dehghani et al. 2023](https://arxiv.org/abs/2302.05442)).
@@ -64,13 +66,13 @@ pub enum QkNorm {
     Whole,
 }
 
-/// How a token's place becomes known to the model.
+/// The positional encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Positions {
-    /// Not at all: the model sees a bag of earlier words.
+    /// None: order enters only through the causal mask.
     None,
-    /// A learned vector a position, added to the token's.
+    /// A learned vector per position, added to the token embedding.
     Learned,
     /// The same, but positions count the tokens that are not padding, from `pad_id + 1` on ([Liu et al. 2019](https://arxiv.org/abs/1907.11692)).
     Counted,
@@ -78,7 +80,7 @@ pub enum Positions {
     Rotary,
 }
 
-/// What the second sublayer computes.
+/// The function of the second sublayer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FeedForwardKind {
@@ -104,7 +106,7 @@ pub enum FeedForwardKind {
     Reglu,
 }
 
-/// Which tokens a query may look at, padding apart.
+/// Which tokens a query may attend to, apart from padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MaskKind {
@@ -114,7 +116,7 @@ pub enum MaskKind {
     Full,
 }
 
-/// What stands on the last hidden state.
+/// The output head: vocabulary logits, class logits, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Head {
@@ -122,20 +124,20 @@ pub enum Head {
     NextToken,
     /// Dense, activation, layer norm, then a projection to the vocabulary with a bias: the logits of the token itself.
     MaskedToken,
-    /// A projection of one vector a row to the labels, after what [`ClassifierKind`] says.
+    /// A projection of one vector per row to the labels, after the layers of [`ClassifierKind`].
     Classify {
-        /// How many labels there are.
+        /// The number of labels.
         n_labels: usize,
     },
-    /// Nothing: the hidden states are what is wanted.
+    /// None: the hidden states are the output.
     Hidden {
-        /// Whether the folder brings a pooler, which is kept and saved again though nothing reads it.
+        /// Whether the folder contains a pooler, which is kept and saved again though nothing reads it.
         pooler: bool,
     },
 }
 
 impl Head {
-    /// How many labels a classifier tells apart; `None` where the head is another one.
+    /// The number of a classifier's labels; `None` for other heads.
     pub fn n_labels(self) -> Option<usize> {
         match self {
             Self::Classify { n_labels } => Some(n_labels),
@@ -148,16 +150,16 @@ impl Head {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// That of the first token.
+    /// The first token's vector.
     #[default]
     First,
     /// The mean over the tokens that are not padding.
     Mean,
-    /// That of the last token that is not padding: whose id is not `pad_id`, where there is one.
+    /// The vector of the last token that is not padding: whose id is not `pad_id`, if that is set.
     Last,
 }
 
-/// What a classifier does to the vector that it reads before it projects it to the labels.
+/// The layers of a classifier before its projection to the labels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClassifierKind {
@@ -166,14 +168,14 @@ pub enum ClassifierKind {
     Pooler,
     /// Dense and ReLU ([Sanh et al. 2019](https://arxiv.org/abs/1910.01108)).
     Relu,
-    /// What the masked head does: dense, activation, norm.
+    /// The layers of the masked head: dense, activation, norm.
     Transform,
     /// Nothing; the projection has no bias.
     Plain,
 }
 
 impl FeedForwardKind {
-    /// The activation: of the gate, where there is one; `None` where there is no feed-forward.
+    /// The activation (of the gate, if there is one); `None` without a feed-forward sublayer.
     pub fn activation(self) -> Option<Activation> {
         match self {
             Self::GeluTanh | Self::GegluTanh => Some(Activation::GeluTanh),
@@ -185,7 +187,7 @@ impl FeedForwardKind {
         }
     }
 
-    /// Whether there is a gate beside `up`.
+    /// Whether there is a gate in addition to `up`.
     pub fn is_gated(self) -> bool {
         match self {
             Self::Swiglu | Self::GegluTanh | Self::GegluErf | Self::Reglu => true,
@@ -193,8 +195,8 @@ impl FeedForwardKind {
         }
     }
 
-    /// The feed-forward width where none is given: `4 d`, or for a gated one `8/3 d` rounded up to a multiple of 8,
-    /// which has about as many parameters.
+    /// The default feed-forward width: `4 d`, or with a gate `8/3 d` rounded up to a multiple of 8, which has about as
+    /// many parameters.
     pub(crate) fn default_width(self, d_model: usize) -> usize {
         match self {
             Self::None => 0,
@@ -204,13 +206,13 @@ impl FeedForwardKind {
     }
 }
 
-/// An activation by name, where it is not the feed-forward's own.
+/// An activation by name, where it differs from the feed-forward's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivationKind {
-    /// GELU by tanh.
+    /// GELU in its tanh form.
     GeluTanh,
-    /// GELU itself.
+    /// GELU in its exact form.
     GeluErf,
     /// `x σ(x)`.
     Silu,
@@ -221,7 +223,7 @@ pub enum ActivationKind {
 }
 
 impl ActivationKind {
-    /// The operation.
+    /// The corresponding operation.
     pub fn activation(self) -> Activation {
         match self {
             Self::GeluTanh => Activation::GeluTanh,

@@ -1,31 +1,32 @@
-//! How positions turn queries and keys, and what single layers have otherwise than the rest.
+//! Rotary settings, and the settings that single layers override.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::kinds::Positions;
 
-/// How rotary frequencies are stretched.
+/// How rotary frequencies are scaled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScalingKind {
-    /// Llama 3.1's rule: slow frequencies are divided by the factor, fast ones kept.
+    /// Llama 3.1's rule: low frequencies are divided by the factor, high ones kept.
     #[default]
     Llama3,
-    /// All are divided by the factor; its other three numbers say nothing ([Chen et al. 2023](https://arxiv.org/abs/2306.15595)).
+    /// All frequencies are divided by the factor; the other three settings are unused
+    /// ([Chen et al. 2023](https://arxiv.org/abs/2306.15595)).
     Linear,
 }
 
-/// Stretching of the rotary frequencies to longer contexts.
+/// Scaling of the rotary frequencies to longer contexts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RopeScaling {
-    /// By which rule.
+    /// The rule.
     #[serde(default, skip_serializing_if = "is_llama3")]
     pub kind: ScalingKind,
-    /// How much the slow frequencies are slowed.
+    /// The divisor of the low frequencies.
     pub factor: f64,
-    /// Wavelengths above `original_context_len / low_freq_factor` are slowed in full.
+    /// Wavelengths above `original_context_len / low_freq_factor` are scaled in full.
     #[serde(default = "one")]
     pub low_freq_factor: f64,
     /// Wavelengths below `original_context_len / high_freq_factor` are kept.
@@ -48,8 +49,8 @@ impl RopeScaling {
         }
     }
 
-    /// The frequency `theta`, stretched. Under the linear rule all frequencies are divided by `factor`; Llama 3.1's rule: slow
-    /// frequencies are divided by `factor`, fast ones kept, those between blended
+    /// The frequency `theta` after scaling. Under the linear rule all frequencies are divided by `factor`; under Llama
+    /// 3.1's rule low frequencies are divided by `factor`, high ones kept, and those between interpolated
     /// ([Llama team 2024](https://arxiv.org/abs/2407.21783), as transformers' `rope_type = "llama3"` computes it).
     pub fn scaled(&self, theta: f64) -> f64 {
         if self.kind == ScalingKind::Linear {
@@ -73,7 +74,7 @@ fn is_llama3(kind: &ScalingKind) -> bool {
     *kind == ScalingKind::Llama3
 }
 
-/// Llama 3.1's own numbers.
+/// Llama 3.1's default.
 fn one() -> f64 {
     1.0
 }
@@ -86,25 +87,25 @@ fn context() -> usize {
     8192
 }
 
-/// What a layer of the pattern has otherwise than the rest of the config says.
+/// The settings that an entry of the layer pattern overrides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LayerOverride {
-    /// The layer's own window; absent = the config's.
+    /// The layer's window; absent = the config's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<usize>,
-    /// The layer's own base of the rotary frequencies; absent = the config's.
+    /// The layer's base of the rotary frequencies; absent = the config's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_theta: Option<f64>,
     /// `none` for a layer that doesn't rotate its queries and keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub positions: Option<Positions>,
-    /// `false` for a layer whose frequencies are not stretched by `rope_scaling`.
+    /// `false` for a layer whose frequencies are not scaled by `rope_scaling`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_scaled: Option<bool>,
 }
 
-/// The shortest pattern that repeats to these layers; none where they have nothing of their own.
+/// The shortest repeating pattern of these layers; empty if no layer overrides anything.
 pub(super) fn pattern(layers: &[LayerOverride]) -> Vec<LayerOverride> {
     let repeats = |n: &usize| layers.iter().enumerate().all(|(at, layer)| *layer == layers[at % n]);
     match (1..=layers.len()).find(repeats) {
@@ -114,16 +115,16 @@ pub(super) fn pattern(layers: &[LayerOverride]) -> Vec<LayerOverride> {
     }
 }
 
-/// What a layer shares with the other layers of its kind: which keys its queries see, and how they are rotated.
+/// The settings that layers of one kind share: which keys a query sees, and how queries and keys are rotated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerKind {
     /// With a window w, a query sees only keys nearer than w tokens.
     pub window: Option<usize>,
-    /// The rotation of queries and keys; `None` = none.
+    /// The rotation of queries and keys, if any.
     pub rope: Option<Rope>,
 }
 
-/// Which angles rotary positions turn by: `theta_i = base^(-2i / r)` where r channels of a head are turned, scaled.
+/// The rotary frequencies: `theta_i = base^(-2i / r)` where r channels of a head are rotated, scaled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rope {
     /// The base of the frequencies.

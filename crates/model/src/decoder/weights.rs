@@ -1,56 +1,70 @@
-//! A parameter's numbers as the decoder reads them.
+//! A parameter's values as the decoder reads them.
 
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
 use vulpes_ops::Linear;
-use vulpes_ops::decode::matvec_no_grad;
+use vulpes_ops::decode::{Packed, Side, Weight};
 
-/// The numbers of a float32 parameter on the CPU, locked for reading.
-pub(super) struct Weights<'m> {
-    guard: Box<dyn Deref<Target = Storage> + Sync + 'm>,
-    range: Range<usize>,
+/// The values of a parameter on the CPU.
+pub(crate) enum Weights<'m> {
+    /// Those of a float32 tensor, locked for reading.
+    Locked { guard: Box<dyn Deref<Target = Storage> + Sync + 'm>, range: Range<usize> },
+    /// Owned float32: vectors, and matrices that no smaller type can hold.
+    Owned(Vec<f32>),
+    /// A matrix in a smaller type.
+    Packed(Packed),
 }
 
 impl<'m> Weights<'m> {
     /// # Errors
-    /// Returns an error if the tensor is not float32 on the CPU, or not in one piece.
+    /// Returns an error if the tensor is not contiguous float32 on the CPU.
     pub(super) fn of(tensor: &'m Tensor) -> Result<Self> {
         let (guard, layout) = tensor.storage_and_layout();
         match (&*guard, layout.contiguous_offsets()) {
             (Storage::Cpu(CpuStorage::F32(_)), Some((start, end))) => {
-                Ok(Self { guard: Box::new(guard), range: start..end })
+                Ok(Self::Locked { guard: Box::new(guard), range: start..end })
             }
-            _ => bail!("a decoder reads float32 on the CPU in one piece, not {tensor:?}"),
+            _ => bail!("a decoder reads contiguous float32 on the CPU, not {tensor:?}"),
         }
     }
 
-    /// Whether [`Weights::of`] takes such a tensor.
+    /// Whether [`Weights::of`] accepts such a tensor.
     pub(super) fn takes(tensor: &Tensor) -> bool {
         tensor.dtype() == DType::F32 && tensor.device().is_cpu() && tensor.is_contiguous()
     }
 
+    /// The values of a parameter in float32, as vectors always are.
     pub(super) fn get(&self) -> &[f32] {
-        match &**self.guard {
-            Storage::Cpu(CpuStorage::F32(numbers)) => &numbers[self.range.clone()],
-            // `of` takes no other.
-            _ => &[],
+        match self {
+            Self::Locked { guard, range } => match &***guard {
+                Storage::Cpu(CpuStorage::F32(numbers)) => &numbers[range.clone()],
+                // `of` takes no other.
+                _ => &[],
+            },
+            Self::Owned(numbers) => numbers,
+            Self::Packed(_) => &[],
+        }
+    }
+
+    /// A row of a table.
+    pub(super) fn row(&self, row: usize, out: &mut [f32]) {
+        match self {
+            Self::Packed(packed) => packed.row(row, out),
+            _ => out.copy_from_slice(&self.get()[row * out.len()..(row + 1) * out.len()]),
+        }
+    }
+
+    /// The matrix of a product.
+    pub(super) fn matrix(&self) -> Weight<'_> {
+        match self {
+            Self::Packed(packed) => Weight::Packed(packed),
+            _ => Weight::Floats(self.get()),
         }
     }
 }
 
-/// Rows `first..first + out.len()` of matrices that stand one below the other, each from its own first row on, times x.
-pub(super) fn rows_times(matrices: &[(&Linear<Weights>, usize)], x: &[f32], first: usize, out: &mut [f32]) {
-    let n_in = x.len();
-    for (Linear { weight, bias }, offset) in matrices {
-        let n_out = weight.range.len() / n_in;
-        let from = first.max(*offset);
-        let to = (first + out.len()).min(offset + n_out);
-        if from < to {
-            let rows = from - offset..to - offset;
-            let weight = &weight.get()[rows.start * n_in..rows.end * n_in];
-            let bias = bias.as_ref().map(|bias| &bias.get()[rows.clone()]);
-            matvec_no_grad(weight, x, bias, &mut out[from - first..to - first]);
-        }
-    }
+/// A projection in the form that a product takes.
+pub(super) fn side<'a>(Linear { weight, bias, adapter: _ }: &'a Linear<Weights<'_>>) -> Side<'a> {
+    Side { weight: weight.matrix(), bias: bias.as_ref().map(Weights::get) }
 }

@@ -1,11 +1,11 @@
-//! What a preset starts from: a config whose every switch is off.
+//! The base of every preset: a config with every switch off.
 
 use crate::config::{
     BlockKind, ClassifierKind, Family, FeedForwardKind, Head, MaskKind, ModelConfig, NormKind, Pooling,
     Positions, QkNorm,
 };
 
-/// A plain pre-norm decoder with learned positions, to be made a family of by what differs.
+/// A plain pre-norm decoder with learned positions, from which a family's preset differs.
 pub(super) fn off(family: Family) -> ModelConfig {
     ModelConfig {
         family,
@@ -51,5 +51,10 @@ pub(super) fn off(family: Family) -> ModelConfig {
         head: Head::NextToken,
         dropout: 0.0,
         init_std: 0.02,
+        embedding_init: 1.0,
+        head_init: 1.0,
+        branch_init: None,
+        value_embeddings: 0,
+        bigrams: false,
     }
 }

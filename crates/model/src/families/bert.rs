@@ -1,4 +1,4 @@
-//! BERT: its preset, and its folders, `BertModel`, `BertForMaskedLM`, `BertForPreTraining` and
+//! BERT: preset and folders, `BertModel`, `BertForMaskedLM`, `BertForPreTraining` and
 //! `BertForSequenceClassification`.
 
 use super::base::off;
@@ -19,13 +19,13 @@ pub(super) static FAMILY: Definition = Definition {
     }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["BertForMaskedLM", "BertForPreTraining", "BertForSequenceClassification", "BertModel"],
-    says: "activations as `gpt2`; tied or untied decoder; any number of token types; two labels or more; with or without its pooler. The next-sentence head of pre-training is left aside",
+    says: "activations as `gpt2`; tied or untied decoder; any number of token types; two labels or more; with or without its pooler. The next-sentence head of pre-training is ignored",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 pub(super) fn preset() -> ModelConfig {
     ModelConfig {
         vocab_size: 30_522,
@@ -51,7 +51,7 @@ const LIKE: BertLike = BertLike {
     pad_id: None,
 };
 
-/// The modules of a block, as BERT and its nearest kin name them.
+/// The modules of a block, by the names of BERT and its relatives.
 pub(super) const BLOCK: &[(&str, &str)] = &[
     ("attention.query", "attention.self.query"),
     ("attention.key", "attention.self.key"),
@@ -63,9 +63,9 @@ pub(super) const BLOCK: &[(&str, &str)] = &[
     ("feed_forward.norm", "output.LayerNorm"),
 ];
 
-/// BERT's tensors. Files from TensorFlow's days call a norm's weight and bias gamma and beta.
+/// BERT's tensors. Old files converted from TensorFlow call a norm's weight and bias gamma and beta.
 const NAMES: Names = Names {
-    // With an untied decoder the bias that counts is the decoder's; tied, both are one.
+    // With an untied decoder the bias in use is the decoder's; with a tied one, both are the same.
     first: &[("cls.predictions.bias", "cls.predictions.decoder.bias")],
     endings: &[("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")],
     stale: &["embeddings.position_ids", "embeddings.token_type_ids"],

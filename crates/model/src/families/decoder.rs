@@ -8,14 +8,14 @@ use super::rope::{read_flat, whole_heads, written, written_scaling};
 use super::words::{gate_name, gated_activation, head_width};
 use crate::config::ModelConfig;
 
-/// What sets the layouts of Llama's kin apart.
+/// The differences between the layouts of Llama and its relatives.
 pub(super) struct LlamaLike {
-    /// What `config.json` calls it.
+    /// Its `model_type` in `config.json`.
     pub(super) model_type: &'static str,
     pub(super) classes: Classes,
-    /// What a `config.json` means where it is silent; `d_head` and `n_kv_head` of 0 follow from the others.
+    /// The defaults of `config.json`; a `d_head` or `n_kv_head` of 0 follows from the others.
     pub(super) silent: fn() -> ModelConfig,
-    /// The id of the padding where `config.json` is silent.
+    /// The default of `pad_token_id`.
     pub(super) pad_id: Option<u32>,
     /// The key of the gate's activation.
     pub(super) activation: &'static str,
@@ -23,12 +23,12 @@ pub(super) struct LlamaLike {
     pub(super) biases: (bool, bool),
     /// Whether there is one rotary setting, read and written here.
     pub(super) one_rope: bool,
-    /// Whether transformers refuses a width that is no multiple of the heads.
+    /// Whether transformers refuses a width that is not a multiple of the number of heads.
     pub(super) even_heads: bool,
 }
 
 impl LlamaLike {
-    /// What `config.json` says; complaints go to its fields.
+    /// The config that `config.json` describes; problems go to its fields.
     pub(super) fn read(&self, reading: &mut Reading) -> Option<ModelConfig> {
         let silent = (self.silent)();
         let tied_head = reading.fields.flag("tie_word_embeddings").unwrap_or(silent.tied_head);
@@ -49,7 +49,7 @@ impl LlamaLike {
             d_head => d_head,
         };
         if !d_head.is_multiple_of(2) {
-            fields.complain(format!("head_dim = {d_head} is odd; rotary positions turn pairs of channels"));
+            fields.complain(format!("head_dim = {d_head} is odd; rotary positions rotate pairs of channels"));
         }
         let context_len = fields.count("max_position_embeddings").unwrap_or(silent.context_len);
         let (mut rope_theta, mut rope_scaling) = (silent.rope_theta, silent.rope_scaling);
@@ -88,7 +88,7 @@ impl LlamaLike {
         })
     }
 
-    /// The `config.json` of a model; what it leaves out shows when it is read back.
+    /// The `config.json` of a model. A setting that it can't express shows when it is read back.
     pub(super) fn write(&self, config: &ModelConfig) -> Option<Map<String, Value>> {
         let ModelConfig {
             family: _,
@@ -134,9 +134,14 @@ impl LlamaLike {
             head,
             dropout,
             init_std,
+            embedding_init: _,
+            head_init: _,
+            branch_init: _,
+            value_embeddings: _,
+            bigrams: _,
         } = config;
         if self.even_heads && !d_model.is_multiple_of(*n_head) {
-            // transformers refuses such widths, though head_dim is given apart.
+            // transformers refuses such widths, although head_dim is separate.
             return None;
         }
         let object = json!({

@@ -1,4 +1,4 @@
-//! DistilBERT: its preset, and its folders, `DistilBertModel`, `DistilBertForMaskedLM` and
+//! DistilBERT: preset and folders, `DistilBertModel`, `DistilBertForMaskedLM` and
 //! `DistilBertForSequenceClassification`.
 
 use serde_json::{Map, Value, json};
@@ -14,13 +14,13 @@ pub(super) static FAMILY: Definition = Definition {
     folder: Some(Folder { model_type: "distilbert", about: ABOUT, names: NAMES, read, write }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["DistilBertForMaskedLM", "DistilBertForSequenceClassification", "DistilBertModel"],
     says: "as `bert`, without token types and pooler",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 fn preset() -> ModelConfig {
     ModelConfig {
         family: Family::Distilbert,
@@ -69,7 +69,7 @@ const NAMES: Names = Names {
     )
 };
 
-/// What `config.json` says; complaints go to its fields.
+/// The config that `config.json` describes; problems go to its fields.
 fn read(reading: &mut Reading) -> Option<ModelConfig> {
     let head = read_encoder_head(reading, &CLASSES, "*no pooler");
     let Reading { fields, has: _, warnings, labels: _ } = reading;
@@ -97,7 +97,7 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
     })
 }
 
-/// The `config.json` of a model; what it leaves out shows when it is read back.
+/// The `config.json` of a model. A setting that it can't express shows when it is read back.
 fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
     let ModelConfig {
         family: _,
@@ -143,6 +143,11 @@ fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
         head,
         dropout,
         init_std,
+        embedding_init: _,
+        head_init: _,
+        branch_init: _,
+        value_embeddings: _,
+        bigrams: _,
     } = config;
     let object = json!({
         "architectures": [encoder_class(&CLASSES, *head)?],

@@ -7,19 +7,19 @@ use super::heads::{EncoderClasses, encoder_class, read_encoder_head, written_pad
 use super::words::{activation, activation_name, dropout, head_width};
 use crate::config::{ModelConfig, Positions};
 
-/// What sets the layouts of BERT's kin apart.
+/// The differences between the layouts of BERT and its relatives.
 pub(super) struct BertLike {
-    /// What `config.json` calls it.
+    /// Its `model_type` in `config.json`.
     pub(super) model_type: &'static str,
     pub(super) classes: EncoderClasses,
-    /// What a `config.json` means where it is silent.
+    /// The defaults of `config.json`.
     pub(super) silent: fn() -> ModelConfig,
-    /// The id after which positions count, where that isn't what `config.json` calls the padding.
+    /// The id after which positions count, if that isn't `pad_token_id`.
     pub(super) pad_id: Option<u32>,
 }
 
 impl BertLike {
-    /// What `config.json` says; complaints go to its fields.
+    /// The config that `config.json` describes; problems go to its fields.
     pub(super) fn read(&self, reading: &mut Reading) -> Option<ModelConfig> {
         let silent = (self.silent)();
         let head = read_encoder_head(reading, &self.classes, "*pooler.dense");
@@ -80,7 +80,7 @@ impl BertLike {
         })
     }
 
-    /// The `config.json` of a model; what it leaves out shows when it is read back.
+    /// The `config.json` of a model. A setting that it can't express shows when it is read back.
     pub(super) fn write(&self, config: &ModelConfig) -> Option<Map<String, Value>> {
         let ModelConfig {
             family: _,
@@ -126,6 +126,11 @@ impl BertLike {
             head,
             dropout,
             init_std,
+            embedding_init: _,
+            head_init: _,
+            branch_init: _,
+            value_embeddings: _,
+            bigrams: _,
         } = config;
         let object = json!({
             "architectures": [encoder_class(&self.classes, *head)?],

@@ -1,18 +1,18 @@
-//! Reading a JSON object field by field, keeping every complaint until the end.
+//! Reads a JSON object field by field and collects all problems.
 
 use serde_json::{Map, Value};
 
-/// The fields of one JSON object, and what was wrong with those that were asked for.
+/// The fields of one JSON object, and the problems with those that were read.
 pub(crate) struct Fields<'a> {
     object: &'a Map<String, Value>,
-    /// Prefix of the keys in complaints, such as `rope_scaling.`.
+    /// Prefix of the keys in problems, such as `rope_scaling.`.
     prefix: &'static str,
-    /// The complaints so far.
+    /// The problems so far.
     pub(crate) problems: Vec<String>,
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of `object`, whose keys are named with `prefix` in complaints.
+    /// The fields of `object`, whose keys are prefixed with `prefix` in problems.
     pub(crate) fn new(object: &'a Map<String, Value>, prefix: &'static str) -> Self {
         Self { object, prefix, problems: Vec::new() }
     }
@@ -22,12 +22,12 @@ impl<'a> Fields<'a> {
         self.object.get(key).filter(|value| !value.is_null())
     }
 
-    /// Whether `key` is there and null.
+    /// Whether `key` is present and null.
     pub(crate) fn is_null(&self, key: &str) -> bool {
         self.object.get(key).is_some_and(Value::is_null)
     }
 
-    /// Adds a complaint.
+    /// Adds a problem.
     pub(crate) fn complain(&mut self, problem: String) {
         self.problems.push(problem);
     }
@@ -36,35 +36,37 @@ impl<'a> Fields<'a> {
         self.problems.push(format!("{}{key} = {value} is not {wanted}", self.prefix));
     }
 
-    /// A count of at least 1, below 2³¹.
+    /// An integer from 1 to 2³¹ − 1.
     pub(crate) fn count(&mut self, key: &str) -> Option<usize> {
         let value = self.get(key)?;
         match value.as_u64() {
             Some(count @ 1..0x8000_0000) => Some(count as usize),
             _ => {
-                self.wrong(key, value, "a whole number from 1 to 2147483647");
+                self.wrong(key, value, "an integer from 1 to 2147483647");
                 None
             }
         }
     }
 
-    /// A whole number below 2³¹.
+    /// An integer from 0 to 2³¹ − 1.
     pub(crate) fn whole(&mut self, key: &str) -> Option<usize> {
         let value = self.get(key)?;
         match value.as_u64() {
             Some(whole @ 0..0x8000_0000) => Some(whole as usize),
             _ => {
-                self.wrong(key, value, "a whole number from 0 to 2147483647");
+                self.wrong(key, value, "an integer from 0 to 2147483647");
                 None
             }
         }
     }
 
-    /// A count under either of two names, as transformers' `attribute_map` reads them: the second stands for the first.
+    /// A count under either of two names, like transformers' `attribute_map`: the second is an alias of the first.
     pub(crate) fn count_of(&mut self, key: &str, other: &str) -> Option<usize> {
         match (self.count(key), self.count(other)) {
             (Some(one), Some(two)) if one != two => {
-                self.complain(format!("{key} = {one}, but {other} = {two}: both name the same thing"));
+                self.complain(format!(
+                    "{key} = {one}, but {other} = {two}: both are names of the same setting"
+                ));
                 Some(one)
             }
             (one, two) => one.or(two),
@@ -107,7 +109,7 @@ impl<'a> Fields<'a> {
         value.as_bool()
     }
 
-    /// A list, or nothing with a complaint.
+    /// A list; adds a problem if the value is something else.
     pub(crate) fn list(&mut self, key: &str) -> Option<&'a [Value]> {
         let value = self.get(key)?;
         if !value.is_array() {
@@ -116,7 +118,7 @@ impl<'a> Fields<'a> {
         value.as_array().map(Vec::as_slice)
     }
 
-    /// A text.
+    /// A string.
     pub(crate) fn text(&mut self, key: &str) -> Option<&'a str> {
         let value = self.get(key)?;
         if value.as_str().is_none() {
@@ -125,7 +127,7 @@ impl<'a> Fields<'a> {
         value.as_str()
     }
 
-    /// Complains if a flag is set to something else than the only value that is implemented.
+    /// Adds a problem if a flag differs from the only implemented value.
     pub(crate) fn only(&mut self, key: &str, implemented: bool) {
         if self.flag(key) == Some(!implemented) {
             self.complain(format!("{}{key} = {} is not implemented", self.prefix, !implemented));

@@ -1,4 +1,4 @@
-//! The fox: one layer, one causal head, and nothing else. Its folders are Vulpes' own.
+//! The fox: one layer, one causal head, and nothing else. Stored in Vulpes' own layout.
 
 use super::Definition;
 use super::base::off;
@@ -6,7 +6,7 @@ use crate::config::{BlockKind, Family, FeedForwardKind, ModelConfig, NormKind, P
 
 pub(super) static FAMILY: Definition = Definition { preset, folder: None };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 fn preset() -> ModelConfig {
     ModelConfig {
         n_layer: 1,

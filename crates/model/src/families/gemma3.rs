@@ -1,5 +1,5 @@
-//! Gemma 3, its text part: the preset, and the folders, `Gemma3ForCausalLM`, `Gemma3TextForSequenceClassification` and
-//! `Gemma3TextModel`; of a `Gemma3ForConditionalGeneration`, which sees pictures too, the text part is read.
+//! Gemma 3's text model: preset and folders (`Gemma3ForCausalLM`, `Gemma3TextForSequenceClassification`,
+//! `Gemma3TextModel`; of a multimodal `Gemma3ForConditionalGeneration` the text part is read).
 
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,7 @@ pub(super) static FAMILY: Definition = Definition {
     folder: Some(Folder { model_type: "gemma3_text", about: ABOUT, names: NAMES, read, write }),
 };
 
-/// The folders of the whole model, of which the text part is read; it is written as a model of its own.
+/// Folders of the multimodal model, of which the text part is read; it is written as a separate model.
 pub(super) static WITH_PICTURES: Folder = Folder {
     model_type: "gemma3",
     about: ABOUT,
@@ -39,13 +39,13 @@ pub(super) static WITH_PICTURES: Folder = Folder {
     write: |_| None,
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["Gemma3ForCausalLM", "Gemma3TextForSequenceClassification", "Gemma3TextModel"],
-    says: "windows and two rotary bases by `layer_types` or `sliding_window_pattern`; `query_pre_attn_scalar`; a stretched base; `final_logit_softcapping`; `use_bidirectional_attention`. Of a `gemma3` folder, which sees pictures too, the text part is read",
+    says: "windows and two rotary bases by `layer_types` or `sliding_window_pattern`; `query_pre_attn_scalar`; a scaled base; `final_logit_softcapping`; `use_bidirectional_attention`. Of a multimodal `gemma3` folder, the text part is read",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 fn preset() -> ModelConfig {
     let llama = llama::preset();
     ModelConfig {
@@ -123,7 +123,7 @@ const NAMES: Names = Names {
     )
 };
 
-/// What `config.json` says; complaints go to its fields.
+/// The config that `config.json` describes; problems go to its fields.
 fn read(reading: &mut Reading) -> Option<ModelConfig> {
     let config = LIKE.read(reading)?;
     let fields = &mut reading.fields;
@@ -131,10 +131,10 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
     let every = fields.count("sliding_window_pattern").unwrap_or(6);
     let types = layer_types(fields, config.n_layer, |layer| !(layer + 1).is_multiple_of(every));
     if fields.is_null("sliding_window") && types.contains(&true) {
-        fields.complain("sliding_window is null, but layer_types asks for windows".into());
+        fields.complain("sliding_window is null, but layer_types has windows".into());
     }
     let both_sides = fields.flag("use_bidirectional_attention").unwrap_or(false);
-    // What sees the words after a token can't be asked for the next one, though its head is tied.
+    // A bidirectional model can't predict the next token, although its head is tied.
     let is_bare = both_sides && architecture(fields) == Some(LIKE.classes.bare);
     let head = if is_bare { Head::Hidden { pooler: false } } else { config.head };
     let width = fields.count("sliding_window").unwrap_or(4096);
@@ -161,7 +161,7 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
 /// The text part of a config that has one.
 fn read_text_part(reading: &mut Reading) -> Option<ModelConfig> {
     let Some(Value::Object(object)) = reading.fields.get("text_config") else {
-        reading.fields.complain("has no \"text_config\", the description of the text part".into());
+        reading.fields.complain("has no \"text_config\", the config of the text part".into());
         return None;
     };
     let mut text = Reading {
@@ -174,17 +174,17 @@ fn read_text_part(reading: &mut Reading) -> Option<ModelConfig> {
     let Reading { fields, has: _, labels: _, mut warnings } = text;
     reading.fields.problems.extend(fields.problems);
     reading.warnings.append(&mut warnings);
-    reading.warnings.push("of this model the text part is read; it is written as a model of its own".into());
+    reading.warnings.push("only the text part is read; it is written as a separate model".into());
     config
 }
 
-/// The `config.json` of a model; what it leaves out shows when it is read back.
+/// The `config.json` of a model. A setting that it can't express shows when it is read back.
 fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
     let mut object = LIKE.write(config)?;
     let window = LAYERED.write(config, &mut object)?.unwrap_or(4096);
     let both_sides = config.mask == MaskKind::Full;
     let scalar = config.attention_scale.map_or(config.d_head as f64, |scale| (scale * scale).recip());
-    // A whole number is written as one: transformers wants it so.
+    // An integer is written as one: transformers requires it.
     let whole = scalar.round();
     let is_whole = config.attention_scale.is_none_or(|scale| whole.sqrt().recip() == scale);
     let every = (1..=config.n_layer).find(|n| {

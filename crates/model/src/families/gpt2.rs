@@ -1,4 +1,4 @@
-//! GPT-2: its preset, and its folders, `GPT2LMHeadModel`, `GPT2ForSequenceClassification` and `GPT2Model`.
+//! GPT-2: preset and folders, `GPT2LMHeadModel`, `GPT2ForSequenceClassification` and `GPT2Model`.
 
 use serde_json::{Map, Value, json};
 
@@ -14,13 +14,13 @@ pub(super) static FAMILY: Definition = Definition {
     folder: Some(Folder { model_type: "gpt2", about: ABOUT, names: NAMES, read, write }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["GPT2LMHeadModel", "GPT2ForSequenceClassification", "GPT2Model"],
     says: "`gelu`, `gelu_new` and its other names, `relu`, `relu2`, `silu`; tied or untied head; any eps and width",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 fn preset() -> ModelConfig {
     ModelConfig {
         vocab_size: 50_257,
@@ -30,7 +30,7 @@ fn preset() -> ModelConfig {
     }
 }
 
-/// GPT-2's tensors. Its projections are stored `[in, out]`, and query, key and value as one.
+/// GPT-2's tensors. Its projections are stored `[in, out]`, and query, key and value as one tensor.
 const NAMES: Names = Names {
     stale: &[".attn.bias", ".attn.masked_bias"],
     other_heads: &["lm_head.", "score."],
@@ -62,7 +62,7 @@ const NAMES: Names = Names {
 const CLASSES: Classes =
     Classes { causal: "GPT2LMHeadModel", bare: "GPT2Model", classify: Some("GPT2ForSequenceClassification") };
 
-/// What `config.json` says; complaints go to its fields.
+/// The config that `config.json` describes; problems go to its fields.
 fn read(reading: &mut Reading) -> Option<ModelConfig> {
     let tied_head = reading.fields.flag("tie_word_embeddings").unwrap_or(true);
     let head = read_causal_head(reading, &CLASSES, tied_head, "lm_head.weight");
@@ -93,7 +93,7 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
     })
 }
 
-/// The `json` of a model that [`fits`].
+/// The `config.json` of a model. A setting that it can't express shows when it is read back.
 fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
     let ModelConfig {
         family: _,
@@ -139,6 +139,11 @@ fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
         head,
         dropout,
         init_std,
+        embedding_init: _,
+        head_init: _,
+        branch_init: _,
+        value_embeddings: _,
+        bigrams: _,
     } = config;
     let class = causal_class(&CLASSES, *head)?;
     let object = json!({

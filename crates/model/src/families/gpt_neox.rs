@@ -1,4 +1,4 @@
-//! GPT-NeoX and Pythia: the preset, and the folders, `GPTNeoXForCausalLM`, `GPTNeoXForSequenceClassification` and
+//! GPT-NeoX and Pythia: preset and folders, `GPTNeoXForCausalLM`, `GPTNeoXForSequenceClassification` and
 //! `GPTNeoXModel`.
 
 use serde_json::{Map, Value, json};
@@ -16,13 +16,13 @@ pub(super) static FAMILY: Definition = Definition {
     folder: Some(Folder { model_type: "gpt_neox", about: ABOUT, names: NAMES, read, write }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["GPTNeoXForCausalLM", "GPTNeoXForSequenceClassification", "GPTNeoXModel"],
     says: "parallel or sequential residual; a part of each head rotated; activations as `gpt2`; tied or untied head",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 pub(super) fn preset() -> ModelConfig {
     ModelConfig {
         vocab_size: 50_432,
@@ -44,11 +44,11 @@ const CLASSES: Classes = Classes {
     classify: Some("GPTNeoXForSequenceClassification"),
 };
 
-/// GPT-NeoX's tensors: queries, keys and values of one head stand together, head after head.
+/// GPT-NeoX's tensors: queries, keys and values of one head are adjacent, head after head.
 const NAMES: Names = Names {
     stale: &["attention.bias", "attention.masked_bias", "rotary_emb.inv_freq"],
     other_heads: &["embed_out.", "lm_head.", "score."],
-    // As transformers 5 calls it in memory.
+    // The name in transformers 5's in-memory model.
     endings: &[("embed_out.weight", "lm_head.weight")],
     by_head: &["attention.query_key_value"],
     ..Names::new(
@@ -73,7 +73,7 @@ const NAMES: Names = Names {
     )
 };
 
-/// What `config.json` says; complaints go to its fields.
+/// The config that `config.json` describes; problems go to its fields.
 fn read(reading: &mut Reading) -> Option<ModelConfig> {
     let tied_head = reading.fields.flag("tie_word_embeddings").unwrap_or(false);
     let head = read_causal_head(reading, &CLASSES, tied_head, "embed_out.weight");
@@ -108,7 +108,7 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
     })
 }
 
-/// The `config.json` of a model; what it leaves out shows when it is read back.
+/// The `config.json` of a model. A setting that it can't express shows when it is read back.
 fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
     let ModelConfig {
         family: _,
@@ -154,6 +154,11 @@ fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
         head,
         dropout,
         init_std,
+        embedding_init: _,
+        head_init: _,
+        branch_init: _,
+        value_embeddings: _,
+        bigrams: _,
     } = config;
     let mut parameters = written(*rope_theta, *rope_scaling);
     parameters["partial_rotary_factor"] = json!(rotary_fraction);

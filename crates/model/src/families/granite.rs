@@ -1,4 +1,4 @@
-//! Granite: its preset, and its folders, `GraniteForCausalLM` and `GraniteModel`.
+//! Granite: preset and folders, `GraniteForCausalLM` and `GraniteModel`.
 
 use serde_json::{Map, Value, json};
 
@@ -12,13 +12,13 @@ pub(super) static FAMILY: Definition = Definition {
     folder: Some(Folder { model_type: "granite", about: ABOUT, names: llama::NAMES, read, write }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["GraniteForCausalLM", "GraniteModel"],
-    says: "as `llama`; factors on embedding, branches, scores and logits",
+    says: "as `llama`; multipliers of embedding, branches, scores and logits",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 fn preset() -> ModelConfig {
     ModelConfig { family: Family::Granite, vocab_size: 49_155, tied_head: true, ..llama::preset() }
 }
@@ -34,7 +34,7 @@ const LIKE: LlamaLike = LlamaLike {
     even_heads: false,
 };
 
-/// What `config.json` says; complaints go to its fields.
+/// The config that `config.json` describes; problems go to its fields.
 fn read(reading: &mut Reading) -> Option<ModelConfig> {
     let config = LIKE.read(reading)?;
     let mut factor = |key: &str| reading.fields.positive(key).unwrap_or(1.0);
@@ -48,7 +48,7 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
     })
 }
 
-/// The `config.json` of a model; what it leaves out shows when it is read back.
+/// The `config.json` of a model. A setting that it can't express shows when it is read back.
 fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
     let mut object = LIKE.write(config)?;
     object.insert("attention_multiplier".into(), json!(config.scale()));

@@ -1,4 +1,4 @@
-//! Heads by the classes that `architectures` names, for decoders and encoders of all families.
+//! Heads by the classes in `architectures`, for decoders and encoders of all families.
 
 use serde_json::Value;
 
@@ -25,14 +25,14 @@ pub(super) struct EncoderClasses {
     pub(super) bare: &'static str,
     /// With labels.
     pub(super) classify: &'static str,
-    /// A tensor that only a folder with the masked head holds, and one that only a classifier's does.
+    /// A tensor that only folders with the masked head contain, and one that only a classifier's do.
     pub(super) shown_by: (&'static str, &'static str),
 }
 
-/// A decoder's head: that which `architectures` names, or which the tensors show where it names none. `head_name` is the
-/// projection to the vocabulary, as folders call it.
+/// A decoder's head by `architectures`, or by its tensors if that key is absent. `head_name` is the projection to the
+/// vocabulary, as folders name it.
 ///
-/// A tied head can always be used, and is read as such.
+/// A tied head is always usable, and is read as a head.
 pub(super) fn read_causal_head(
     reading: &mut Reading,
     classes: &Classes,
@@ -67,7 +67,7 @@ pub(super) fn causal_class(classes: &Classes, head: Head) -> Option<&'static str
     }
 }
 
-/// An encoder's head: that which `architectures` names, or which the tensors show where it names none.
+/// An encoder's head by `architectures`, or by its tensors if that key is absent.
 pub(super) fn read_encoder_head(reading: &mut Reading, classes: &EncoderClasses, pooler: &str) -> Head {
     let has = reading.has;
     let hidden = Head::Hidden { pooler: has(&format!("{pooler}.weight")) || has(&format!("{pooler}.bias")) };
@@ -98,7 +98,7 @@ pub(super) fn encoder_class(classes: &EncoderClasses, head: Head) -> Option<&'st
     }
 }
 
-/// A classifier of the labels that `config.json` lists, two where it lists none, as in transformers.
+/// A classifier of the labels that `config.json` lists, two by default as in transformers.
 fn classified(reading: &mut Reading) -> Head {
     reading.labels = read_labels(&mut reading.fields);
     let fields = &mut reading.fields;
@@ -119,18 +119,18 @@ fn refuse(fields: &mut Fields, class: Option<&str>, known: &[&str]) {
     ));
 }
 
-/// The id of the padding, where the head goes by it; `silent` where `config.json` doesn't say.
+/// The padding's id, if the head depends on it; `silent` by default.
 pub(super) fn pad_id(fields: &Fields, head: Head, silent: Option<u32>) -> Option<u32> {
     matches!(head, Head::Classify { .. }).then(|| written_pad_id(fields, silent)).flatten()
 }
 
-/// The id of the padding that `config.json` says; `silent` where it doesn't. A null is a "none".
+/// The padding's id in `config.json`, `silent` if absent; null means `None`.
 pub(super) fn written_pad_id(fields: &Fields, silent: Option<u32>) -> Option<u32> {
     if fields.is_null("pad_token_id") {
         return None;
     }
     match fields.get("pad_token_id") {
-        // What is no token id is refused where the special tokens are read.
+        // A value that is not a token id is refused where the special tokens are read.
         Some(value) => Value::as_u64(value).and_then(|id| u32::try_from(id).ok()),
         None => silent,
     }

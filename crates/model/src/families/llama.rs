@@ -1,4 +1,4 @@
-//! Llama: its preset, and its folders, `LlamaForCausalLM`, `LlamaForSequenceClassification` and `LlamaModel`.
+//! Llama: preset and folders, `LlamaForCausalLM`, `LlamaForSequenceClassification` and `LlamaModel`.
 
 use serde_json::json;
 
@@ -24,13 +24,13 @@ pub(super) static FAMILY: Definition = Definition {
     }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["LlamaForCausalLM", "LlamaForSequenceClassification", "LlamaModel"],
-    says: "a gate by `silu`, `gelu`, its tanh form or `relu`; fewer key/value heads; `head_dim`; `rope_type` `default`, `linear` or `llama3`; biases; tied or untied head",
+    says: "gated by `silu`, `gelu`, its tanh form or `relu`; fewer key/value heads; `head_dim`; `rope_type` `default`, `linear` or `llama3`; biases; tied or untied head",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 pub(super) fn preset() -> ModelConfig {
     ModelConfig {
         vocab_size: 32_000,
@@ -48,7 +48,7 @@ pub(super) fn preset() -> ModelConfig {
     }
 }
 
-/// What a `config.json` means where it is silent.
+/// The defaults of `config.json`.
 pub(super) fn silent() -> ModelConfig {
     ModelConfig {
         n_layer: 32,
@@ -77,7 +77,7 @@ const LIKE: LlamaLike = LlamaLike {
     even_heads: true,
 };
 
-/// Modules outside the blocks, as Llama and its kin name them.
+/// Modules outside the blocks, by the names of Llama and its relatives.
 pub(super) const OUTSIDE: &[(&str, &str)] = &[
     ("embedding.token", "*embed_tokens"),
     ("norm", "*norm"),
@@ -85,7 +85,7 @@ pub(super) const OUTSIDE: &[(&str, &str)] = &[
     ("head.classifier", "score"),
 ];
 
-/// Llama's tensors. Old files hold rotary tables, which are computed anew.
+/// Llama's tensors. Old files contain rotary tables, which are recomputed.
 pub(super) const NAMES: Names = Names {
     stale: &["rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"],
     other_heads: &["lm_head.", "score."],

@@ -1,4 +1,4 @@
-//! The model families: a file each, with its preset, the names of its tensors, and its `config.json` both ways.
+//! The model families, one file each: preset, tensor names, and `config.json` in both directions.
 //!
 //! To add one: its name in [`Family`], its file here, its row in the table below.
 
@@ -37,7 +37,7 @@ pub(crate) use names::{Names, Stored};
 
 use crate::config::{Family, ModelConfig};
 
-/// The one table of families: a name of [`Family`] without a row here doesn't compile.
+/// The one table of families: a variant of [`Family`] without a row here doesn't compile.
 macro_rules! table {
     ($($family:ident: $module:ident),* $(,)?) => {
         /// Every family.
@@ -72,34 +72,35 @@ table! {
     Modernbert: modernbert,
 }
 
-/// Layouts that are read and never written.
+/// Layouts that are read but never written.
 pub(crate) static READ_ONLY: &[&Folder] = &[&gemma3::WITH_PICTURES];
 
-/// The layout of folders that can say everything: Vulpes' own.
+/// The layout that can express every model: Vulpes' own.
 pub(crate) static OWN: &Folder = &own::FOLDER;
 
-/// All of a family.
+/// Everything about a family.
 pub(crate) struct Definition {
     preset: fn() -> ModelConfig,
-    /// The layout of its model folders, as transformers has it; `None` where transformers has no class for it.
+    /// The layout of its model folders in transformers; `None` if transformers has no class for it.
     pub(crate) folder: Option<Folder>,
 }
 
 /// A layout of model folders.
 pub(crate) struct Folder {
-    /// What `config.json` calls it.
+    /// Its `model_type` in `config.json`.
     pub(crate) model_type: &'static str,
-    /// What there is to say of it.
+    /// Its description.
     pub(crate) about: About,
     /// The names of its tensors.
     pub(crate) names: Names,
-    /// The config that `config.json` describes; complaints go to its fields.
+    /// The config that `config.json` describes; problems go to its fields.
     pub(crate) read: fn(&mut Reading) -> Option<ModelConfig>,
-    /// The `config.json` of a model; `None` where it can have none. What it leaves out shows when it is read back.
+    /// The `config.json` of a model; `None` if it can't have one. A setting that it can't express shows when it is read
+    /// back.
     pub(crate) write: fn(&ModelConfig) -> Option<Map<String, Value>>,
 }
 
-/// A layout for a reader.
+/// The description of a layout for readers.
 pub(crate) struct About {
     /// Its classes in transformers.
     pub(crate) classes: &'static [&'static str],
@@ -107,7 +108,7 @@ pub(crate) struct About {
     pub(crate) says: &'static str,
 }
 
-/// The layouts as a table in Markdown: README's.
+/// The layouts as README's table in Markdown.
 pub(crate) fn as_markdown() -> String {
     let mut text =
         String::from("| folder | class of transformers | what its config may say |\n|---|---|---|\n");
@@ -119,20 +120,20 @@ pub(crate) fn as_markdown() -> String {
     text
 }
 
-/// A `config.json` on its way to a config.
+/// A `config.json` in the process of being read.
 pub(crate) struct Reading<'a> {
-    /// Its fields, and what was wrong with them.
+    /// Its fields, and the problems with them.
     pub(crate) fields: Fields<'a>,
-    /// Whether the folder holds a tensor of that name (`*` for the prefix).
+    /// Whether the folder contains a tensor of that name (`*` for the prefix).
     pub(crate) has: &'a dyn Fn(&str) -> bool,
-    /// The labels of a classifier, where the layout has them.
+    /// The labels of a classifier, if the layout has them.
     pub(crate) labels: Vec<String>,
-    /// What is read otherwise than it is written.
+    /// Differences between the model as stored and as read.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Definition {
-    /// What a config of this family has where it is silent.
+    /// The preset: what a config of this family has by default.
     pub(crate) fn preset(&self) -> ModelConfig {
         (self.preset)()
     }

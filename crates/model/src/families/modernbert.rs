@@ -1,4 +1,4 @@
-//! ModernBERT: its preset, and its folders, `ModernBertModel`, `ModernBertForMaskedLM` and
+//! ModernBERT: preset and folders, `ModernBertModel`, `ModernBertForMaskedLM` and
 //! `ModernBertForSequenceClassification`.
 
 use serde_json::{Map, Value, json};
@@ -19,13 +19,13 @@ pub(super) static FAMILY: Definition = Definition {
     folder: Some(Folder { model_type: "modernbert", about: ABOUT, names: NAMES, read, write }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["ModernBertForMaskedLM", "ModernBertForSequenceClassification", "ModernBertModel"],
     says: "windows and two rotary bases by `layer_types` or `global_attn_every_n_layers`; gates as `llama`; biases by their keys; pooling by the first token or the mean",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 fn preset() -> ModelConfig {
     ModelConfig {
         vocab_size: 50_368,
@@ -64,7 +64,7 @@ const LAYERED: Layered = Layered {
     scales_local: true,
 };
 
-/// ModernBERT's tensors: queries, keys and values are stored as one, and so are gate and up.
+/// ModernBERT's tensors: queries, keys and values are stored as one tensor, and so are gate and up.
 const NAMES: Names = Names {
     other_heads: &["head.", "decoder.", "classifier."],
     ..Names::new(
@@ -94,7 +94,7 @@ const NAMES: Names = Names {
     )
 };
 
-/// What `config.json` says; complaints go to its fields.
+/// The config that `config.json` describes; problems go to its fields.
 fn read(reading: &mut Reading) -> Option<ModelConfig> {
     let head = read_encoder_head(reading, &CLASSES, "*no pooler");
     let Reading { fields, has: _, warnings, labels: _ } = reading;
@@ -150,7 +150,7 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
     })
 }
 
-/// The `config.json` of a model; what it leaves out shows when it is read back.
+/// The `config.json` of a model. A setting that it can't express shows when it is read back.
 fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
     let ModelConfig {
         family: _,
@@ -196,6 +196,11 @@ fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
         head,
         dropout,
         init_std,
+        embedding_init: _,
+        head_init: _,
+        branch_init: _,
+        value_embeddings: _,
+        bigrams: _,
     } = config;
     let object = json!({
         "architectures": [encoder_class(&CLASSES, *head)?],

@@ -1,4 +1,4 @@
-//! MPNet: its preset, and its folders, `MPNetModel`, `MPNetForMaskedLM` and `MPNetForSequenceClassification`.
+//! MPNet: preset and folders, `MPNetModel`, `MPNetForMaskedLM` and `MPNetForSequenceClassification`.
 
 use super::encoder::BertLike;
 use super::heads::EncoderClasses;
@@ -17,13 +17,13 @@ pub(super) static FAMILY: Definition = Definition {
     }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["MPNetForMaskedLM", "MPNetForSequenceClassification", "MPNetModel"],
-    says: "as `bert`, without token types; learned biases of distances",
+    says: "as `bert`, without token types; learned relative position biases",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 fn preset() -> ModelConfig {
     ModelConfig {
         vocab_size: 30_527,
@@ -42,7 +42,7 @@ const LIKE: BertLike = BertLike {
         shown_by: ("lm_head.dense.weight", "classifier.out_proj.weight"),
     },
     silent: || ModelConfig { norm_eps: 1e-12, ..preset() },
-    // Whatever pad_token_id says.
+    // Regardless of pad_token_id.
     pad_id: Some(1),
 };
 

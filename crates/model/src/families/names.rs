@@ -1,33 +1,33 @@
-//! From our parameter names to the names in a file: a table per family, and its rules for joining and transposing.
+//! Maps our parameter names to those in a file: a table per family, with rules for joining and transposing.
 
 use crate::config::{Head, ModelConfig};
 use crate::layers::parameter_specs;
 
-/// How a layout names its tensors. `*` at the start of a name stands for [`Names::prefix`].
+/// The tensor names of a layout. `*` at the start of a name means [`Names::prefix`].
 pub(crate) struct Names {
-    /// What stands before every name of the model proper; files of the bare model lack it.
+    /// The prefix of every name of the base model; files of the bare model lack it.
     pub(crate) prefix: &'static str,
-    /// Other words that may stand there.
+    /// Other prefixes in use.
     pub(crate) other_prefixes: &'static [&'static str],
-    /// What stands before a block's number.
+    /// The prefix of a block's number.
     pub(crate) block: &'static str,
-    /// Modules (or whole names, which take precedence) outside the blocks: ours, theirs.
+    /// Modules (or full names, which take precedence) outside the blocks: ours, theirs.
     pub(crate) outside: &'static [(&'static str, &'static str)],
     /// Modules inside a block: ours, theirs. Several of ours under one of theirs are joined along their outputs.
     pub(crate) inside: &'static [(&'static str, &'static str)],
-    /// Rows that go before `outside` in a model without a head.
+    /// Rows that take precedence over `outside` in a model without a head.
     pub(crate) bare: &'static [(&'static str, &'static str)],
-    /// Of the joined ones those whose parts alternate from head to head.
+    /// Those of the joined modules whose parts alternate from head to head.
     pub(crate) by_head: &'static [&'static str],
     /// Whether a block's projections are stored `[in, out]`.
     pub(crate) transposed: bool,
-    /// Other names that go before the canonical one where a folder has both: canonical, other.
+    /// Other names that take precedence over the canonical one if a folder has both: canonical, other.
     pub(crate) first: &'static [(&'static str, &'static str)],
-    /// Older endings of names: canonical, other.
+    /// Older suffixes of names: canonical, other.
     pub(crate) endings: &'static [(&'static str, &'static str)],
-    /// Endings of buffers that old files hold and nothing reads.
+    /// Suffixes of unused buffers in old files.
     pub(crate) stale: &'static [&'static str],
-    /// Beginnings of tensors that belong to other heads.
+    /// Prefixes of tensors that belong to other heads.
     pub(crate) other_heads: &'static [&'static str],
 }
 
@@ -42,12 +42,12 @@ pub(crate) struct Stored {
     pub(crate) parts: Vec<(String, Vec<usize>)>,
     /// Whether a matrix is stored `[in, out]`.
     pub(crate) transposed: bool,
-    /// Into how many pieces each part is cut, which then alternate; 1 = the parts stand one after the other.
+    /// The number of pieces that each part is split into, which then alternate; 1 = the parts are consecutive.
     pub(crate) n_piece: usize,
 }
 
 impl Names {
-    /// The table with nothing but the names that every layout has.
+    /// The table with only the names that every layout has.
     pub(crate) const fn new(
         prefix: &'static str,
         block: &'static str,
@@ -75,7 +75,7 @@ impl Names {
         Self { transposed: true, ..self }
     }
 
-    /// Every tensor of the file of a model, in forward order.
+    /// Every tensor in the file of a model, in forward order.
     pub(crate) fn table(&self, config: &ModelConfig) -> Vec<Stored> {
         let mut table: Vec<Stored> = Vec::new();
         for spec in parameter_specs(config) {
@@ -109,7 +109,7 @@ impl Names {
         self.stored(name, false).0
     }
 
-    /// The canonical name in the file of our parameter `name`, and whether it stands in a block.
+    /// The canonical name in the file of our parameter `name`, and whether it is in a block.
     fn stored(&self, name: &str, is_bare: bool) -> (String, bool) {
         if let Some((layer, rest)) = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
             return (format!("{}.{layer}.{}", self.block, renamed(self.inside, rest)), true);
@@ -124,7 +124,7 @@ impl Names {
     }
 }
 
-/// `name` under its other name: looked up whole, then by its module; what no row knows keeps its name.
+/// `name` under its other name, looked up in full, then by its module; an unknown name is returned unchanged.
 fn renamed(rows: &[(&str, &str)], name: &str) -> String {
     let find = |wanted: &str| rows.iter().find(|(ours, _)| *ours == wanted).map(|(_, theirs)| *theirs);
     if let Some(theirs) = find(name) {

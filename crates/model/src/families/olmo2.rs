@@ -1,4 +1,4 @@
-//! OLMo 2: its preset, and its folders, `Olmo2ForCausalLM`, `Olmo2ForSequenceClassification` and `Olmo2Model`.
+//! OLMo 2: preset and folders, `Olmo2ForCausalLM`, `Olmo2ForSequenceClassification` and `Olmo2Model`.
 
 use super::decoder::LlamaLike;
 use super::heads::Classes;
@@ -17,13 +17,13 @@ pub(super) static FAMILY: Definition = Definition {
     }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["Olmo2ForCausalLM", "Olmo2ForSequenceClassification", "Olmo2Model"],
     says: "as `llama`; norms after the branches; RMS norms of all queries and keys of a token",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 fn preset() -> ModelConfig {
     ModelConfig {
         family: Family::Olmo2,
@@ -60,7 +60,7 @@ const LIKE: LlamaLike = LlamaLike {
     even_heads: false,
 };
 
-/// OLMo 2's tensors: the norms stand after the branches.
+/// OLMo 2's tensors: the norms follow the branches.
 const NAMES: Names = Names {
     stale: llama::NAMES.stale,
     other_heads: llama::NAMES.other_heads,

@@ -1,5 +1,4 @@
-//! Vulpes' own layout of model folders, which can say everything: `model_type = "vulpes"`, the model's config as it is, and
-//! our names for the tensors.
+//! Vulpes' own layout of model folders, which can express every model: `model_type = "vulpes"`.
 
 use serde_json::{Map, Value, json};
 
@@ -12,19 +11,19 @@ pub(super) static FOLDER: Folder = Folder {
     model_type: "vulpes",
     about: About {
         classes: &[],
-        says: "what none of these has a word for: the fox's bare heads, another window, …",
+        says: "everything that none of these can express: the fox's bare heads, other windows, …",
     },
     names: Names::new("", "blocks", &[], &[]),
     read,
     write,
 };
 
-/// What `config.json` says under `model`; complaints go to its fields.
+/// The config under `model` in `config.json`; problems go to its fields.
 fn read(reading: &mut Reading) -> Option<ModelConfig> {
     reading.labels = read_labels(&mut reading.fields);
     let fields = &mut reading.fields;
     let Some(model) = fields.get("model") else {
-        fields.complain("has no \"model\", the description of a vulpes model".into());
+        fields.complain("has no \"model\", the config of a vulpes model".into());
         return None;
     };
     match serde_json::from_value(model.clone()) {

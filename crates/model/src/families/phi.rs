@@ -1,4 +1,4 @@
-//! Phi: its preset, and its folders, `PhiForCausalLM`, `PhiForSequenceClassification` and `PhiModel`.
+//! Phi: preset and folders, `PhiForCausalLM`, `PhiForSequenceClassification` and `PhiModel`.
 
 use serde_json::{Map, Value, json};
 
@@ -15,13 +15,13 @@ pub(super) static FAMILY: Definition = Definition {
     folder: Some(Folder { model_type: "phi", about: ABOUT, names: NAMES, read, write }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["PhiForCausalLM", "PhiForSequenceClassification", "PhiModel"],
     says: "one norm for both sublayers; a part of each head rotated; norms of queries and keys; fewer key/value heads; a bias on the head",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 fn preset() -> ModelConfig {
     ModelConfig {
         family: Family::Phi,
@@ -65,7 +65,7 @@ const NAMES: Names = Names {
     )
 };
 
-/// What `config.json` says; complaints go to its fields.
+/// The config that `config.json` describes; problems go to its fields.
 fn read(reading: &mut Reading) -> Option<ModelConfig> {
     let tied_head = reading.fields.flag("tie_word_embeddings").unwrap_or(false);
     let head = read_causal_head(reading, &CLASSES, tied_head, "lm_head.weight");
@@ -105,14 +105,14 @@ fn read(reading: &mut Reading) -> Option<ModelConfig> {
     let (width, _) = config.rotary_widths();
     if width % 2 == 1 {
         fields.complain(format!(
-            "partial_rotary_factor = {} turns {width} of {d_head} channels of a head; an even number is needed",
+            "partial_rotary_factor = {} rotates {width} of {d_head} channels of a head; an even number is needed",
             config.rotary_fraction
         ));
     }
     Some(config)
 }
 
-/// The `config.json` of a model; what it leaves out shows when it is read back.
+/// The `config.json` of a model. A setting that it can't express shows when it is read back.
 fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
     let ModelConfig {
         family: _,
@@ -158,6 +158,11 @@ fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
         head,
         dropout,
         init_std,
+        embedding_init: _,
+        head_init: _,
+        branch_init: _,
+        value_embeddings: _,
+        bigrams: _,
     } = config;
     let mut parameters = written(*rope_theta, *rope_scaling);
     parameters["partial_rotary_factor"] = json!(rotary_fraction);
@@ -188,7 +193,7 @@ fn write(config: &ModelConfig) -> Option<Map<String, Value>> {
     });
     if d_head * n_head != *d_model {
         if *qk_norm == QkNorm::Head {
-            // transformers makes those norms as wide as hidden_size / num_attention_heads.
+            // transformers makes these norms hidden_size / num_attention_heads wide.
             return None;
         }
         object["head_dim"] = json!(d_head);

@@ -1,4 +1,4 @@
-//! Qwen2: its preset, and its folders, `Qwen2ForCausalLM`, `Qwen2ForSequenceClassification` and `Qwen2Model`.
+//! Qwen2: preset and folders, `Qwen2ForCausalLM`, `Qwen2ForSequenceClassification` and `Qwen2Model`.
 
 use super::decoder::LlamaLike;
 use super::heads::Classes;
@@ -21,13 +21,13 @@ pub(super) static FAMILY: Definition = Definition {
     }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["Qwen2ForCausalLM", "Qwen2ForSequenceClassification", "Qwen2Model"],
-    says: "the same; biases on queries, keys and values; windows by `layer_types` or from `max_window_layers` on, where `use_sliding_window`",
+    says: "the same; biases on queries, keys and values; windows by `layer_types` or from `max_window_layers` on, if `use_sliding_window`",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 fn preset() -> ModelConfig {
     ModelConfig {
         family: Family::Qwen2,

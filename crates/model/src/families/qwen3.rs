@@ -1,4 +1,4 @@
-//! Qwen3: its preset, and its folders, `Qwen3ForCausalLM`, `Qwen3ForSequenceClassification` and `Qwen3Model`.
+//! Qwen3: preset and folders, `Qwen3ForCausalLM`, `Qwen3ForSequenceClassification` and `Qwen3Model`.
 
 use super::decoder::LlamaLike;
 use super::heads::Classes;
@@ -21,13 +21,13 @@ pub(super) static FAMILY: Definition = Definition {
     }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["Qwen3ForCausalLM", "Qwen3ForSequenceClassification", "Qwen3Model"],
     says: "the same; RMS norms of the queries and keys of each head",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 fn preset() -> ModelConfig {
     ModelConfig {
         family: Family::Qwen3,

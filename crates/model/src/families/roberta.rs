@@ -1,4 +1,4 @@
-//! RoBERTa: its preset, and its folders, `RobertaModel`, `RobertaForMaskedLM` and `RobertaForSequenceClassification`.
+//! RoBERTa: preset and folders, `RobertaModel`, `RobertaForMaskedLM` and `RobertaForSequenceClassification`.
 
 use super::encoder::BertLike;
 use super::heads::EncoderClasses;
@@ -17,13 +17,13 @@ pub(super) static FAMILY: Definition = Definition {
     }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["RobertaForMaskedLM", "RobertaForSequenceClassification", "RobertaModel"],
     says: "as `bert`; positions count from `pad_token_id` on",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 pub(super) fn preset(family: Family) -> ModelConfig {
     ModelConfig {
         family,
@@ -37,7 +37,7 @@ pub(super) fn preset(family: Family) -> ModelConfig {
     }
 }
 
-/// What a `config.json` means where it is silent.
+/// The defaults of `config.json`.
 pub(super) fn silent(family: Family) -> ModelConfig {
     ModelConfig { n_token_type: 2, norm_eps: 1e-12, ..preset(family) }
 }

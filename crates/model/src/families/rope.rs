@@ -1,20 +1,20 @@
-//! Rotary settings and the types of layers in `config.json`, in the spellings of transformers 4 and 5.
+//! Rotary settings and layer types in `config.json`, in the spellings of transformers 4 and 5.
 
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
 use crate::config::{LayerOverride, ModelConfig, RopeScaling, ScalingKind};
 
-/// What a `config.json` says of rotary angles.
+/// The rotary settings of a `config.json`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Angles {
     pub(super) theta: f64,
     pub(super) scaling: Option<RopeScaling>,
-    /// The share of each head that is turned, where it is said.
+    /// The share of each head that is rotated, if it is set.
     pub(super) fraction: Option<f64>,
 }
 
-/// Angles of layers that see everything, and what those with a window have otherwise.
+/// The rotary settings of full-attention layers, and what windowed layers override.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct LayeredAngles {
     pub(super) theta: f64,
@@ -24,8 +24,8 @@ pub(super) struct LayeredAngles {
 
 /// The rotary settings: `rope_theta` with `rope_scaling` (transformers 4), or `rope_parameters` (5).
 ///
-/// Where both are written, `rope_scaling` goes first and a `rope_theta` inside goes before the one outside, as in
-/// transformers. `theta` and `fraction` are the names of the outer keys, with what silence means.
+/// If both are present, `rope_scaling` takes precedence, and a `rope_theta` inside it over the outer one, as in
+/// transformers. `theta` and `fraction` are the names of the outer keys, with their defaults.
 pub(super) fn read_flat(
     fields: &mut Fields,
     context_len: usize,
@@ -45,7 +45,7 @@ pub(super) fn read_flat(
     }
 }
 
-/// One object of rotary settings; what it doesn't say is as in `outer`.
+/// One object of rotary settings; what it doesn't set is as in `outer`.
 fn read_object(
     fields: &mut Fields,
     key: &'static str,
@@ -92,21 +92,21 @@ fn read_object(
     Angles { theta, scaling, fraction }
 }
 
-/// Complains if only a part of each head is to be turned, in a family that turns heads whole.
+/// Adds a problem if only a part of each head is rotated, in a family that rotates entire heads.
 pub(super) fn whole_heads(fields: &mut Fields, angles: Angles) {
     if let Some(part) = angles.fraction.filter(|part| *part != 1.0) {
         fields.complain(format!("partial_rotary_factor = {part} is not implemented for this family; 1 is"));
     }
 }
 
-/// An object of rotary settings, as transformers 5 writes it.
+/// An object of rotary settings in transformers 5's format.
 pub(super) fn written(theta: f64, scaling: Option<RopeScaling>) -> Value {
     let mut object = written_scaling(scaling).unwrap_or_else(|| json!({"rope_type": "default"}));
     object["rope_theta"] = json!(theta);
     object
 }
 
-/// `rope_scaling`, as transformers 4 writes it.
+/// `rope_scaling` in transformers 4's format.
 pub(super) fn written_scaling(scaling: Option<RopeScaling>) -> Option<Value> {
     let RopeScaling { kind, factor, low_freq_factor, high_freq_factor, original_context_len } = scaling?;
     Some(match kind {
@@ -121,9 +121,9 @@ pub(super) fn written_scaling(scaling: Option<RopeScaling>) -> Option<Value> {
     })
 }
 
-/// Whether each layer has a window: as `layer_types` says, or else by `rule`.
+/// Whether each layer has a window: by `layer_types`, else by `rule`.
 pub(super) fn layer_types(fields: &mut Fields, n_layer: usize, rule: impl Fn(usize) -> bool) -> Vec<bool> {
-    // (A config of more layers than fit in memory is refused by its tensors.)
+    // (A config with more layers than fit in memory is refused by its tensors.)
     let n_layer = n_layer.min(1 << 16);
     let Some(list) = fields.list("layer_types") else { return (0..n_layer).map(rule).collect() };
     if list.len() < n_layer {
@@ -142,7 +142,7 @@ pub(super) fn layer_types(fields: &mut Fields, n_layer: usize, rule: impl Fn(usi
     list.iter().take(n_layer).map(&mut windowed).collect()
 }
 
-/// The names of the types of layers.
+/// The names of the layer types.
 pub(super) fn written_types(config: &ModelConfig) -> Value {
     let name = |layer| match config.layer_kind(layer).window {
         Some(_) => "sliding_attention",
@@ -156,18 +156,18 @@ pub(super) fn written_window(config: &ModelConfig) -> Option<usize> {
     (0..config.n_layer).find_map(|layer| config.layer_kind(layer).window)
 }
 
-/// How a family with two bases of rotary angles spells them.
+/// How a family with two rotary bases spells them.
 pub(super) struct Layered {
     pub(super) full_key: &'static str,
     pub(super) full_theta: f64,
     pub(super) local_key: &'static str,
     pub(super) local_theta: f64,
-    /// Whether `rope_scaling` stretches layers with a window, too.
+    /// Whether `rope_scaling` also scales layers with a window.
     pub(super) scales_local: bool,
 }
 
 impl Layered {
-    /// A pattern of `every` layers of which number `full` sees everything and the others have a window.
+    /// A pattern of `every` layers of which layer `full` has full attention and the others a window.
     pub(super) fn pattern(&self, every: usize, full: usize, window: usize) -> Vec<LayerOverride> {
         let local = LayerOverride {
             window: Some(window),
@@ -177,7 +177,7 @@ impl Layered {
         (0..every).map(|layer| if layer == full { LayerOverride::default() } else { local }).collect()
     }
 
-    /// Writes the types of layers and their rotary settings; the window.
+    /// Writes the layer types, their rotary settings and the window.
     pub(super) fn write(
         &self,
         config: &ModelConfig,
@@ -205,7 +205,7 @@ impl Layered {
     }
 }
 
-/// The rotary settings of both types of layers: outer keys with `rope_scaling` (transformers 4), or an object a type in
+/// The rotary settings of both layer types: outer keys with `rope_scaling` (transformers 4), or an object per type in
 /// `rope_parameters` (5).
 pub(super) fn read_layered(fields: &mut Fields, layered: &Layered, context_len: usize) -> LayeredAngles {
     let outer = |theta: Option<f64>, silent: f64| Angles {
@@ -241,7 +241,7 @@ pub(super) fn read_layered(fields: &mut Fields, layered: &Layered, context_len: 
     whole_heads(fields, local);
     if local.scaling.is_some() && local.scaling != full.scaling {
         fields.complain(
-            "rope_parameters.sliding_attention is stretched otherwise than full_attention, which is not implemented"
+            "rope_parameters.sliding_attention is scaled differently from full_attention, which is not implemented"
                 .into(),
         );
     }
@@ -254,7 +254,7 @@ pub(super) fn read_layered(fields: &mut Fields, layered: &Layered, context_len: 
     LayeredAngles { theta: full.theta, scaling: full.scaling, local: own }
 }
 
-/// What each layer has of its own: those of type "window" a window and angles.
+/// The overrides of each layer: those of type "window" get a window and rotary settings.
 pub(super) fn fill_types(types: &[bool], window: usize, angles: &LayeredAngles) -> Vec<LayerOverride> {
     let own = LayerOverride { window: Some(window), ..angles.local };
     types.iter().map(|windowed| if *windowed { own } else { LayerOverride::default() }).collect()

@@ -1,4 +1,4 @@
-//! SmolLM3: its preset, and its folders, `SmolLM3ForCausalLM`, `SmolLM3ForSequenceClassification` and `SmolLM3Model`.
+//! SmolLM3: preset and folders, `SmolLM3ForCausalLM`, `SmolLM3ForSequenceClassification` and `SmolLM3Model`.
 
 use serde_json::{Value, json};
 
@@ -37,13 +37,13 @@ const WITHOUT_POSITIONS: LayerOverride =
 const PLAIN: LayerOverride =
     LayerOverride { window: None, rope_theta: None, positions: None, rope_scaled: None };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["SmolLM3ForCausalLM", "SmolLM3ForSequenceClassification", "SmolLM3Model"],
     says: "as `llama`; layers without positions; windows by `layer_types`",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 fn preset() -> ModelConfig {
     ModelConfig {
         family: Family::Smollm3,
@@ -80,7 +80,7 @@ const LIKE: LlamaLike = LlamaLike {
     even_heads: false,
 };
 
-/// `no_rope_layers` has a 1 for a layer *with* rotary positions; where `layer_types` is silent, windows go to the others.
+/// `no_rope_layers` has a 1 for a layer *with* rotary positions; without `layer_types`, windows go to the others.
 fn read_layers(fields: &mut Fields, n_layer: usize) -> Vec<LayerOverride> {
     let interval = fields.count("no_rope_layer_interval").unwrap_or(4);
     let rotates: Vec<bool> = match fields.list("no_rope_layers") {

@@ -1,4 +1,4 @@
-//! The windows of layers as Qwen and its kin spell them.
+//! The windows of layers in the spelling of Qwen and its relatives.
 
 use serde_json::{Map, Value, json};
 
@@ -15,7 +15,7 @@ pub(super) fn read_windows(fields: &mut Fields, n_layer: usize) -> Vec<LayerOver
     with_windows(fields, &types, window)
 }
 
-/// The window that `use_sliding_window` switches on.
+/// The window that `use_sliding_window` enables.
 pub(super) fn used_window(fields: &mut Fields, silent: Option<usize>) -> Option<usize> {
     let used = fields.flag("use_sliding_window").unwrap_or(false);
     let silent = silent.filter(|_| !fields.is_null("sliding_window"));
@@ -23,12 +23,11 @@ pub(super) fn used_window(fields: &mut Fields, silent: Option<usize>) -> Option<
     window.filter(|_| used)
 }
 
-/// What each layer has of its own. A layer that is to have a window where none is switched on has none, as in
-/// transformers.
+/// The overrides of each layer. If no window is enabled, a layer that should have one has none, as in transformers.
 pub(super) fn with_windows(fields: &mut Fields, types: &[bool], window: Option<usize>) -> Vec<LayerOverride> {
     if window.is_none() && types.contains(&true) {
         fields.complain(
-            "layer_types asks for windows, but sliding_window or use_sliding_window switches them off".into(),
+            "layer_types has windows, but sliding_window or use_sliding_window disables them".into(),
         );
     }
     let own =

@@ -1,11 +1,11 @@
-//! Words that several families' `config.json` share: classes, activations, dropouts, widths, labels.
+//! Keys that several families' `config.json` share: classes, activations, dropouts, widths, labels.
 
 use serde_json::Value;
 
 use super::fields::Fields;
 use crate::config::{ActivationKind, FeedForwardKind};
 
-/// The class that `architectures` names, if it names one.
+/// The class in `architectures`, if there is one.
 pub(crate) fn architecture<'a>(fields: &mut Fields<'a>) -> Option<&'a str> {
     let value = fields.get("architectures")?;
     match value.as_array().map(Vec::as_slice) {
@@ -18,7 +18,7 @@ pub(crate) fn architecture<'a>(fields: &mut Fields<'a>) -> Option<&'a str> {
     }
 }
 
-/// A feed-forward without a gate, under the names that transformers has for its activation.
+/// A feed-forward sublayer without a gate, by transformers' names of its activation.
 pub(crate) fn activation(fields: &mut Fields, key: &str, default: FeedForwardKind) -> FeedForwardKind {
     match fields.text(key) {
         None => default,
@@ -39,7 +39,7 @@ pub(crate) fn activation(fields: &mut Fields, key: &str, default: FeedForwardKin
     }
 }
 
-/// A feed-forward with a gate, under the names that transformers has for the gate's activation.
+/// A feed-forward sublayer with a gate, by transformers' names of the gate's activation.
 pub(crate) fn gated_activation(fields: &mut Fields, key: &str, default: FeedForwardKind) -> FeedForwardKind {
     match activation(fields, key, default) {
         FeedForwardKind::Silu => FeedForwardKind::Swiglu,
@@ -56,7 +56,7 @@ pub(crate) fn gated_activation(fields: &mut Fields, key: &str, default: FeedForw
     }
 }
 
-/// An activation by itself, under the same names.
+/// A separate activation, by the same names.
 pub(crate) fn head_activation(fields: &mut Fields, key: &str) -> Option<ActivationKind> {
     fields.text(key)?;
     match activation(fields, key, FeedForwardKind::None) {
@@ -73,7 +73,7 @@ pub(crate) fn head_activation(fields: &mut Fields, key: &str) -> Option<Activati
     }
 }
 
-/// The name that transformers has for an activation.
+/// transformers' name of an activation.
 pub(crate) fn head_activation_name(kind: ActivationKind) -> &'static str {
     match kind {
         ActivationKind::GeluErf => "gelu",
@@ -84,7 +84,7 @@ pub(crate) fn head_activation_name(kind: ActivationKind) -> &'static str {
     }
 }
 
-/// The name that transformers has for the activation of a gate.
+/// transformers' name of a gate's activation.
 pub(crate) fn gate_name(kind: FeedForwardKind) -> Option<&'static str> {
     match kind {
         FeedForwardKind::Swiglu => Some("silu"),
@@ -100,7 +100,7 @@ pub(crate) fn gate_name(kind: FeedForwardKind) -> Option<&'static str> {
     }
 }
 
-/// The name that transformers has for the activation of a feed-forward without a gate.
+/// transformers' name of the activation of a feed-forward sublayer without a gate.
 pub(crate) fn activation_name(kind: FeedForwardKind) -> Option<&'static str> {
     match kind {
         FeedForwardKind::GeluErf => Some("gelu"),
@@ -116,7 +116,7 @@ pub(crate) fn activation_name(kind: FeedForwardKind) -> Option<&'static str> {
     }
 }
 
-/// The one dropout that stands for several keys: their value, or the largest where they differ, with a warning.
+/// The single dropout for several keys: their value, or the largest if they differ, with a warning.
 pub(crate) fn dropout(fields: &mut Fields, keys: &[&str], default: f64, warnings: &mut Vec<String>) -> f64 {
     let values: Vec<f64> = keys.iter().map(|key| fields.probability(key).unwrap_or(default)).collect();
     let largest = values.iter().copied().fold(0.0, f64::max);
@@ -127,7 +127,7 @@ pub(crate) fn dropout(fields: &mut Fields, keys: &[&str], default: f64, warnings
     largest
 }
 
-/// `d_model / n_head`, with a complaint where it doesn't come out even.
+/// `d_model / n_head`; adds a problem if that is not an integer.
 pub(crate) fn head_width(
     fields: &mut Fields,
     (d_key, d_model): (&str, usize),
@@ -139,7 +139,7 @@ pub(crate) fn head_width(
     d_model / n_head
 }
 
-/// The labels of `id2label`, or as many made-up ones as `num_labels` says; none where both are absent.
+/// The labels of `id2label`, or `num_labels` generated ones; empty if both are absent.
 pub(crate) fn read_labels(fields: &mut Fields) -> Vec<String> {
     let count = fields.count("num_labels");
     let Some(value) = fields.get("id2label") else {

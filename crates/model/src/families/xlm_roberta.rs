@@ -1,4 +1,4 @@
-//! XLM-RoBERTa: RoBERTa's arithmetic and tensors under names of its own, `XLMRobertaModel`, `XLMRobertaForMaskedLM` and
+//! XLM-RoBERTa: RoBERTa's arithmetic and tensors under separate names, `XLMRobertaModel`, `XLMRobertaForMaskedLM` and
 //! `XLMRobertaForSequenceClassification`.
 
 use super::encoder::BertLike;
@@ -17,13 +17,13 @@ pub(super) static FAMILY: Definition = Definition {
     }),
 };
 
-/// For the reader of README.
+/// The description in README.
 const ABOUT: About = About {
     classes: &["XLMRobertaForMaskedLM", "XLMRobertaForSequenceClassification", "XLMRobertaModel"],
     says: "as `roberta`",
 };
 
-/// What a config has where it is silent.
+/// The preset: what a config has by default.
 fn preset() -> ModelConfig {
     ModelConfig { vocab_size: 250_002, ..roberta::preset(Family::XlmRoberta) }
 }

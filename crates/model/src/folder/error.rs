@@ -1,9 +1,9 @@
-//! The ways that a model folder can be wrong, one variant each: what, where, what was wanted and what to do.
+//! Errors of reading and writing model folders: what, where, what was expected and what to do.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Why a model folder could not be read or written.
+/// An error of reading or writing a model folder.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder could not be read.
@@ -11,7 +11,7 @@ pub enum Error {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A file or folder could not be written.
@@ -19,7 +19,7 @@ pub enum Error {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// The path holds no model folder.
@@ -30,7 +30,7 @@ pub enum Error {
         /// What was looked for.
         problem: String,
     },
-    /// A JSON file is not the JSON that it should be.
+    /// A JSON file is malformed or has the wrong form.
     #[error("{}: {problem}", path.display())]
     Json {
         /// The file.
@@ -38,12 +38,12 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// `config.json` asks for something that is not implemented, or contradicts itself.
+    /// `config.json` requires something that is not implemented, or contradicts itself.
     #[error("{}: {}", path.display(), listed(problems))]
     Config {
         /// The file.
         path: PathBuf,
-        /// Everything that is wrong, each naming its key.
+        /// Every problem, each with its key.
         problems: Vec<String>,
     },
     /// A safetensors file is truncated, overlapping or otherwise malformed.
@@ -54,10 +54,26 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// The tensors of the folder are not those that `config.json` describes.
-    #[error("{}: the tensors are not those that config.json describes\n{misfit}", path.display())]
+    /// A GGUF file is damaged or unsupported.
+    #[error("{}: {}", path.display(), listed(problems))]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// All problems, each with its key or tensor.
+        problems: Vec<String>,
+    },
+    /// The tensors of the folder don't match `config.json`.
+    #[error("{}: the tensors don't match config.json\n{misfit}", path.display())]
     Misfit {
         /// The folder.
+        path: PathBuf,
+        /// Every difference, by name.
+        misfit: Misfit,
+    },
+    /// The tensors of an adapter don't match its base model.
+    #[error("{}: the adapter doesn't fit the model\n{misfit}", path.display())]
+    Adapter {
+        /// The adapter's folder.
         path: PathBuf,
         /// Every difference, by name.
         misfit: Misfit,
@@ -65,14 +81,14 @@ pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
-    /// The tensors could not be put together to a model.
+    /// The tensors could not be assembled into a model.
     #[error(transparent)]
     Model(#[from] crate::Error),
 }
 
 impl Error {
     /// An [`Error::Read`] of `path`.
-    pub(super) fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Read { path, source }
     }
@@ -87,9 +103,9 @@ impl Error {
 /// Every difference between the tensors that a config describes and those that a folder holds.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Misfit {
-    /// Names that the config asks for and no file has.
+    /// Names that the config requires and no file has.
     pub missing: Vec<String>,
-    /// Names in the files that the config does not explain.
+    /// Names in the files that the config does not require.
     pub unexpected: Vec<String>,
     /// Tensors of another shape: the name, the shape found, the shape wanted.
     pub wrong_shape: Vec<(String, Vec<usize>, Vec<usize>)>,
@@ -117,7 +133,7 @@ impl fmt::Display for Misfit {
             lines.push(format!("  unexpected: {}", self.unexpected.join(", ")));
         }
         for (name, found, wanted) in &self.wrong_shape {
-            lines.push(format!("  wrong shape: {name} is {found:?}, config.json makes it {wanted:?}"));
+            lines.push(format!("  wrong shape: {name} is {found:?}, config.json requires {wanted:?}"));
         }
         for (name, dtype) in &self.wrong_dtype {
             lines.push(format!("  wrong type: {name} is {dtype}; F32, F16 and BF16 are read"));
@@ -126,7 +142,7 @@ impl fmt::Display for Misfit {
     }
 }
 
-/// One problem as it is, several as a list below each other.
+/// One problem on the same line, several as a list.
 fn listed(problems: &[String]) -> String {
     match problems {
         [one] => one.clone(),

@@ -1,4 +1,4 @@
-//! Fitting a config to the tensors of a folder: which tensor feeds which parameters, and everything that differs.
+//! Matches a config with the tensors of a folder: which tensor feeds which parameters, and every difference.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,19 +8,19 @@ use super::tensors::Store;
 use crate::config::{Head, ModelConfig};
 use crate::families::{Folder, Names, Stored};
 
-/// Where every parameter comes from.
+/// The source of every parameter.
 pub(super) struct Fit {
     /// The config; its head may have been untied (see [`untie`]).
     pub(super) config: ModelConfig,
-    /// Tensors to read: what they hold, and their name in the folder.
+    /// Tensors to read: their contents, and their names in the folder.
     pub(super) rows: Vec<(Stored, String)>,
-    /// Parameters of a new head, which the folder doesn't have.
-    pub(super) fresh: Vec<String>,
-    /// What was left aside or read otherwise than it is written.
+    /// Parameters of a new head, which the folder lacks.
+    pub(super) newly_initialized: Vec<String>,
+    /// Differences between the model as stored and as read, and ignored tensors.
     pub(super) warnings: Vec<String>,
 }
 
-/// The prefix that the names of the folder carry: the layout's, or none in files of the bare model.
+/// The prefix of the folder's names: the layout's, or empty in files of the bare model.
 pub(super) fn prefix(names: &Names, store: &Store) -> &'static str {
     let prefixes = std::iter::once(&names.prefix).chain(names.other_prefixes);
     let is_used = |prefix: &&&'static str| store.entries().keys().any(|name| name.starts_with(**prefix));
@@ -30,10 +30,10 @@ pub(super) fn prefix(names: &Names, store: &Store) -> &'static str {
 /// Fits `config` to the tensors of `store`, both of the folder `dir`.
 ///
 /// With `new_head` the config's head is not the folder's: its parameters may be missing, and the folder's own head is
-/// left aside.
+/// ignored.
 ///
 /// # Errors
-/// [`Error::Misfit`] with everything that differs; a config of more layers than the folder has tensors.
+/// Returns [`Error::Misfit`] with every difference, or an error if the config has more layers than the folder tensors.
 pub(super) fn fit(
     dir: &Path,
     layout: &Folder,
@@ -54,12 +54,12 @@ pub(super) fn fit(
     let head_name = names.of("head.weight");
     if untie(&mut config, store, &full(&names.of("embedding.token.weight")), &full(&head_name)) {
         warnings.push(format!(
-            "{} and the token embedding are stored apart and differ: the head is not tied, against config.json",
+            "{} and the token embedding are stored separately and differ: the head is not tied, contrary to config.json",
             full(&head_name)
         ));
     }
 
-    let mut fit = Fit { config, rows: Vec::new(), fresh: Vec::new(), warnings };
+    let mut fit = Fit { config, rows: Vec::new(), newly_initialized: Vec::new(), warnings };
     let mut misfit = Misfit::default();
     let mut used = BTreeSet::new();
     for stored in names.table(&fit.config) {
@@ -69,7 +69,7 @@ pub(super) fn fit(
         let found = candidates.iter().find_map(|name| store.entries().get_key_value(name));
         match found {
             Some((_, entry)) if entry.shape != stored.shape && of_new_head => {
-                fit.fresh.extend(stored.parts.into_iter().map(|(name, _)| name));
+                fit.newly_initialized.extend(stored.parts.into_iter().map(|(name, _)| name));
             }
             Some((name, entry)) => {
                 if entry.shape != stored.shape {
@@ -80,7 +80,9 @@ pub(super) fn fit(
                 }
                 fit.rows.push((stored, name.clone()));
             }
-            None if of_new_head => fit.fresh.extend(stored.parts.into_iter().map(|(name, _)| name)),
+            None if of_new_head => {
+                fit.newly_initialized.extend(stored.parts.into_iter().map(|(name, _)| name))
+            }
             None => misfit.missing.push(candidates.last().cloned().unwrap_or_default()),
         }
     }
@@ -101,12 +103,12 @@ pub(super) fn fit(
         return Err(Error::Misfit { path: dir.to_path_buf(), misfit });
     }
     if !aside.is_empty() {
-        fit.warnings.push(format!("left aside, as they belong to another head: {}", aside.join(", ")));
+        fit.warnings.push(format!("ignored tensors of another head: {}", aside.join(", ")));
     }
     Ok(fit)
 }
 
-/// The names under which a tensor may stand in the folder, in order; the last is the one to report when none does.
+/// The names under which a tensor may be stored, in order; the last is the one to report if none exists.
 fn candidates(
     names: &Names,
     canonical: &str,
@@ -119,7 +121,7 @@ fn candidates(
     for (new, old) in names.endings {
         candidates.extend(canonical.strip_suffix(new).map(|start| full(&format!("{start}{old}"))));
     }
-    // A tied tensor may have been stored under the head's name alone.
+    // A tied tensor may have been stored under the head's name only.
     if canonical == names.of("embedding.token.weight") && reads_tied(config) {
         candidates.push(full(head_name));
         candidates.insert(0, full(canonical));
@@ -133,7 +135,7 @@ fn reads_tied(config: &ModelConfig) -> bool {
     config.tied_head && matches!(config.head, Head::NextToken | Head::MaskedToken)
 }
 
-/// Unties the head where the folder holds another tensor for it than for the embedding, as transformers does.
+/// Unties the head if the folder has another tensor for it than for the embedding, like transformers.
 fn untie(config: &mut ModelConfig, store: &Store, embedding: &str, head: &str) -> bool {
     let (Some(embedding), Some(head)) = (store.entries().get(embedding), store.entries().get(head)) else {
         return false;

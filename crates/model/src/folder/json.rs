@@ -1,4 +1,4 @@
-//! Reading a file that holds one JSON object.
+//! Reads a file that contains one JSON object.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use super::error::Error;
 /// The longest JSON file that is read: an index of a hundred thousand tensors fits many times over.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Reads a file that holds one JSON object.
+/// Reads a file that contains one JSON object.
 ///
 /// # Errors
-/// If it cannot be read, is no JSON (the line and column are named) or is something else than an object.
+/// Returns an error if it cannot be read, is not JSON (the line and column are named) or is not an object.
 pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>, Error> {
     match read_value(path)? {
         Value::Object(object) => Ok(object),
@@ -20,15 +20,15 @@ pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>, Error> {
     }
 }
 
-/// Reads a file that holds one JSON value.
+/// Reads a file that contains one JSON value.
 ///
 /// # Errors
-/// If it cannot be read, or is no JSON (the line and column are named).
+/// Returns an error if it cannot be read or is not JSON (the line and column are named).
 pub(super) fn read_value(path: &Path) -> Result<Value, Error> {
     let problem = |problem: String| Error::Json { path: path.to_path_buf(), problem };
     let n_bytes = std::fs::metadata(path).map_err(Error::read(path))?.len();
     if n_bytes > MAX_BYTES {
-        return Err(problem(format!("has {n_bytes} bytes, more than the {MAX_BYTES} that are read")));
+        return Err(problem(format!("has {n_bytes} bytes, more than the limit of {MAX_BYTES}")));
     }
     let text = std::fs::read(path).map_err(Error::read(path))?;
     match serde_json::from_slice(&text) {
@@ -38,9 +38,9 @@ pub(super) fn read_value(path: &Path) -> Result<Value, Error> {
     }
 }
 
-/// What a file is that git-lfs left in place of another, and what to do about it.
+/// The problem with a git-lfs pointer in place of a file, and what to do about it.
 pub(super) const LFS_POINTER: &str =
-    "is a pointer of git-lfs, which stands for the file; fetch the file itself: git lfs pull";
+    "is a git-lfs pointer, not the file itself; fetch the file with: git lfs pull";
 
 /// Whether a file's first bytes are those of a [pointer](https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md).
 pub(super) fn is_lfs_pointer(bytes: &[u8]) -> bool {

@@ -1,4 +1,4 @@
-//! A folder's `config.json`, both ways: which family's layout it is in, the model, the special tokens and the labels.
+//! A folder's `config.json` in both directions: the layout's family, the model, special tokens and labels.
 
 use std::path::Path;
 
@@ -9,22 +9,22 @@ use super::sentence::Sentence;
 use crate::config::{Head, ModelConfig};
 use crate::families::{self, Fields, Folder, Reading};
 
-/// What a folder holds beside the model itself: the special tokens, the labels, what makes one vector of a text.
+/// The contents of a folder in addition to the model: special tokens, labels, sentence-transformers' settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extra {
-    /// The token that opens a text.
+    /// The token at the start of a text.
     pub bos_token_id: Option<u32>,
-    /// The tokens that end one.
+    /// The tokens that end a text.
     pub eos_token_id: Vec<u32>,
-    /// The token that fills rows up.
+    /// The padding token.
     pub pad_token_id: Option<u32>,
     /// A classifier's labels by number; empty = `LABEL_0`, `LABEL_1`, …
     pub labels: Vec<String>,
-    /// What sentence-transformers is told of a model that makes one vector of a text, in files of its own.
+    /// The settings of sentence-transformers for a model of text embeddings, in separate files.
     pub sentence: Option<Sentence>,
 }
 
-/// What a `config.json` describes.
+/// The contents of a `config.json`.
 pub(super) struct Described {
     pub(super) layout: &'static Folder,
     pub(super) config: ModelConfig,
@@ -38,26 +38,28 @@ fn layouts() -> impl Iterator<Item = &'static Folder> {
     of_families.chain(families::READ_ONLY.iter().copied()).chain([families::OWN])
 }
 
-/// The layout that `config` is written in: its family's where that fits, else Vulpes' own.
+/// The layout in which `config` is written: its family's if that can express it, else Vulpes' own.
 ///
-/// A layout fits if the config that is read back is the one that was written.
+/// A layout fits if reading it back returns the same config.
 pub(super) fn of(config: &ModelConfig) -> &'static Folder {
+    // The initialization says nothing about the trained weights.
+    let said = ModelConfig { embedding_init: 1.0, head_init: 1.0, branch_init: None, ..config.clone() };
     let fits = |layout: &&Folder| {
         let table = layout.names.table(config);
         let has = |_: &Folder, name: &str| table.iter().any(|stored| stored.name == name);
         let object = write_as(layout, config, &Extra::default(), "float32");
         let back = object.and_then(|object| read(Path::new("config.json"), &object, &has).ok());
-        back.is_some_and(|back| back.config == *config)
+        back.is_some_and(|back| back.config == said)
     };
     families::of(config.family).folder.as_ref().filter(fits).unwrap_or(families::OWN)
 }
 
-/// What stands before the names of the model proper: nothing in the folder of a bare model.
+/// The prefix of the base model's names: empty in the folder of a bare model.
 pub(super) fn written_prefix(layout: &Folder, config: &ModelConfig) -> &'static str {
     if matches!(config.head, Head::Hidden { .. }) { "" } else { layout.names.prefix }
 }
 
-/// Reads a `config.json`. `has` tells whether a tensor of that name (`*` for its prefix) is in the folder.
+/// Reads a `config.json`. `has` returns whether a tensor of that name (`*` for its prefix) is in the folder.
 ///
 /// # Errors
 /// Returns everything that is not implemented or contradicts itself, at once.
@@ -80,7 +82,7 @@ pub(super) fn read(
     let Some(layout) = found else {
         fields.complain(match model_type {
             Some(other) => format!("model_type = {other:?} is not implemented; {} are", known("and")),
-            None => format!("has no model_type; {} is wanted", known("or")),
+            None => format!("has no model_type; {} is needed", known("or")),
         });
         return Err(Error::Config { path: path.to_path_buf(), problems: fields.problems });
     };
@@ -111,7 +113,7 @@ fn write_as(layout: &Folder, config: &ModelConfig, extra: &Extra, dtype: &str) -
     let mut object = (layout.write)(config)?;
     object.insert("bos_token_id".into(), json!(extra.bos_token_id));
     object.insert("eos_token_id".into(), one_or_many(&extra.eos_token_id));
-    // A model that goes by its padding says so itself.
+    // A model that depends on its padding id sets it itself.
     if object.get("pad_token_id").is_none_or(Value::is_null) {
         object.insert("pad_token_id".into(), json!(extra.pad_token_id));
     }
@@ -154,7 +156,7 @@ fn refuse_quantised(fields: &mut Fields) {
         if let Some(value) = fields.get(key) {
             let method = value.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
             fields.complain(format!(
-                "{key} (quant_method = {method:?}): quantised files are not read; float32, float16 and bfloat16 are"
+                "{key} (quant_method = {method:?}): quantized files are not read; float32, float16 and bfloat16 are"
             ));
         }
     }
@@ -178,7 +180,7 @@ fn read_tokens(fields: &mut Fields, extra: &mut Extra) {
     };
 }
 
-/// A token id; -1, which old configs write for "none", counts as absent.
+/// A token id; -1, which old configs use for "none", counts as absent.
 fn token(fields: &mut Fields, key: &str) -> Option<u32> {
     let value = fields.get(key).filter(|value| value.as_i64() != Some(-1))?;
     let id = value.as_u64().and_then(|id| u32::try_from(id).ok());

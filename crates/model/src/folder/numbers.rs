@@ -1,4 +1,4 @@
-//! Between the numbers of a stored tensor and those of our parameters: joining, cutting and turning matrices.
+//! Between the values of a stored tensor and our parameters: joining, splitting and transposing matrices.
 
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use super::error::Error;
 use crate::families::Stored;
 
-/// Cuts the numbers of a stored tensor into those of its parameters, each `[out, in]`.
+/// Splits the values of a stored tensor into those of its parameters, each `[out, in]`.
 pub(super) fn cut(stored: &Stored, floats: Vec<f32>) -> Vec<Vec<f32>> {
     if let ([_], false) = (stored.parts.as_slice(), stored.transposed) {
         return vec![floats];
@@ -37,7 +37,7 @@ pub(super) fn cut(stored: &Stored, floats: Vec<f32>) -> Vec<Vec<f32>> {
     parts
 }
 
-/// Joins the numbers of a stored tensor's parameters, the inverse of [`cut`].
+/// Joins the values of a stored tensor's parameters, the inverse of [`cut`].
 pub(super) fn join<T: Copy + Default>(stored: &Stored, mut parts: Vec<Vec<T>>) -> Vec<T> {
     if !stored.transposed {
         if parts.len() == 1 {
@@ -59,8 +59,8 @@ pub(super) fn join<T: Copy + Default>(stored: &Stored, mut parts: Vec<Vec<T>>) -
     joined
 }
 
-/// Calls `pair(a, b)` for the places a of columns `first..first + width` of an `[n_in, n_out]` matrix and the places b
-/// of the same numbers in a `[width, n_in]` matrix, tile by tile so that both stay in the cache.
+/// Calls `pair(a, b)` for the indices a of columns `first..first + width` of an `[n_in, n_out]` matrix and the indices
+/// b of the same values in a `[width, n_in]` matrix, tile by tile so that both stay in the cache.
 fn turn((n_in, n_out, first, width): (usize, usize, usize, usize), mut pair: impl FnMut(usize, usize)) {
     const TILE: usize = 16;
     for i0 in (0..n_in).step_by(TILE) {
@@ -74,7 +74,7 @@ fn turn((n_in, n_out, first, width): (usize, usize, usize, usize), mut pair: imp
     }
 }
 
-/// The element type that a tensor is stored in: its name in safetensors and in `config.json`, and its width in bytes.
+/// The dtype in which a tensor is stored: its names in safetensors and in `config.json`, and its width in bytes.
 ///
 /// float64 is stored as float32, the widest type that transformers' models are kept in.
 pub(super) fn stored_dtype(dtype: DType) -> (&'static str, &'static str, usize) {
@@ -114,10 +114,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transposed_and_joined_matrix_comes_apart_and_back() {
+    fn transposed_and_joined_matrices_round_trip() {
         let parts = vec![("q".to_string(), vec![1, 2]), ("k".to_string(), vec![2, 2])];
         let stored = Stored { name: "c".into(), shape: vec![2, 3], parts, transposed: true, n_piece: 1 };
-        // [in, out]: row 0 is what input 0 adds to outputs q0, k0, k1.
+        // [in, out]: row 0 holds the weights of input 0 for outputs q0, k0, k1.
         let floats = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let cut_up = cut(&stored, floats.clone());
         assert_eq!(cut_up, [vec![1.0, 4.0], vec![2.0, 5.0, 3.0, 6.0]]);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_alternate_from_head_to_head_come_apart_and_back() {
+    fn parts_that_alternate_from_head_to_head_round_trip() {
         let parts = ["q", "k", "v"].map(|name| (name.to_string(), vec![2, 1])).to_vec();
         let stored = Stored { name: "qkv".into(), shape: vec![6, 1], parts, transposed: false, n_piece: 2 };
         // Head 0's query, key and value, then head 1's.

@@ -1,22 +1,26 @@
-//! Which folder a path means: a model folder, or the one inside a run folder.
+//! Resolves a path to a model folder or to the one inside a run folder.
 
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use crate::hub::{Hub, Name};
+use crate::magic::is_gguf;
 use crate::plain_name::is_plain_name;
 
-/// The model folder that `path` means.
+/// The name of an adapter's config file.
+pub(super) const ADAPTER: &str = "adapter_config.json";
+
+/// The model folder that `path` refers to.
 ///
-/// A folder with a `config.json` means itself. A run folder means its `model/`, or before there is one its
-/// `checkpoints/latest`; a `checkpoints/` folder means its `latest`. `latest` and `best` may be links, or files that
-/// hold the name of a folder beside them.
+/// A folder with a `config.json` is itself the result, and so is an adapter's. A run folder resolves to its `model/`,
+/// or before that exists to its `checkpoints/latest`; a `checkpoints/` folder to its `latest`. `latest` and `best` may
+/// be links, or files that contain the name of a folder next to them.
 ///
-/// A path that leads nowhere can be a model's name on the hub, `ORG/NAME` or `ORG/NAME@REVISION`, and then means the
-/// snapshot that the hub's cache has of it. Nothing is fetched.
+/// A path that doesn't exist can be a model's name on the hub, `ORG/NAME` or `ORG/NAME@REVISION`, and then means the
+/// snapshot in the hub's cache. Nothing is fetched.
 ///
 /// # Errors
-/// If there is no model at any of these places; the message names them.
+/// Returns an error that lists the locations tried if there is no model at any of them.
 pub fn resolve(path: &Path) -> Result<PathBuf, Error> {
     let places = [
         path.to_path_buf(),
@@ -26,9 +30,9 @@ pub fn resolve(path: &Path) -> Result<PathBuf, Error> {
     ];
     for place in &places {
         let place = follow(place);
-        // Whatever stands there: what can't be read is an error, never a reason to take another model in silence.
-        if place.join("config.json").exists() {
-            // A link is followed once, here: should it be turned elsewhere, all files still come from one folder.
+        // Whatever is there: a file that can't be read is an error, never a reason to silently take another model.
+        if place.join("config.json").exists() || is_adapter(&place) {
+            // A link is followed once, here: if it changes meanwhile, all files still come from one folder.
             let is_link = std::fs::symlink_metadata(&place).is_ok_and(|place| place.is_symlink());
             return Ok(if is_link { place.canonicalize().unwrap_or(place) } else { place });
         }
@@ -40,21 +44,27 @@ pub fn resolve(path: &Path) -> Result<PathBuf, Error> {
         return Ok(snapshot);
     }
     let problem = if let Some((hub, name)) = named {
-        let wanted = "does not exist; a model folder, or a run folder with a model/, is wanted";
+        let wanted = "does not exist; a model folder, or a run folder with a model/, is needed";
         format!("{wanted}. {}", hub.advice(&name))
     } else if !path.exists() {
-        "does not exist; a model folder, or a run folder with a model/, is wanted".into()
+        "does not exist; a model folder, or a run folder with a model/, is needed".into()
+    } else if is_gguf(path) {
+        "is a GGUF file, which only sample and explain read; a model folder is needed here: the one the file was made from"
+            .into()
     } else if path.is_file() {
-        "is a file; the folder that holds config.json and model.safetensors is wanted".into()
-    } else if path.join("adapter_config.json").is_file() {
-        "holds an adapter (adapter_config.json), not a model; merge it into its base model first".into()
+        "is a file; the folder with config.json and model.safetensors is needed".into()
     } else {
-        "holds no config.json, neither itself nor in model/ or checkpoints/latest".into()
+        "has no config.json, neither itself nor in model/ or checkpoints/latest".into()
     };
     Err(Error::NoModel { path: path.to_path_buf(), problem })
 }
 
-/// Where a small file that names a folder beside it points; other paths stay as they are.
+/// Whether a folder is an adapter's, not a model's.
+pub fn is_adapter(dir: &Path) -> bool {
+    dir.join(ADAPTER).is_file() && !dir.join("config.json").exists()
+}
+
+/// The folder that a small file names; other paths are returned unchanged.
 fn follow(path: &Path) -> PathBuf {
     let small = std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() < 256);
     if !small {

@@ -1,8 +1,7 @@
-//! What sentence-transformers keeps beside a model: which modules follow it, how the vectors of tokens become one, how long a
-//! text may be.
+//! sentence-transformers' files in a model folder: modules, pooling, and the maximum length of a text.
 //!
-//! `modules.json` lists the modules, each in a folder of its own: the transformer, `1_Pooling`, and where vectors have length
-//! 1 `2_Normalize`. Read are the files of its versions 2 to 6; written are those that all of them read.
+//! `modules.json` lists the modules, each in its own folder: the transformer, `1_Pooling`, and for vectors of length 1
+//! `2_Normalize`. The files of versions 2 to 6 are read; those written can be read by all of them.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +15,7 @@ const MODULES: &str = "modules.json";
 const SETTINGS: &str = "config_sentence_transformers.json";
 const POOLING: &str = "1_Pooling";
 
-/// Names that the file with the text's length has had; the first is written.
+/// Names used for the file with the maximum length; the first is written.
 const OF_TRANSFORMER: &[&str] = &[
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -27,21 +26,23 @@ const OF_TRANSFORMER: &[&str] = &[
     "sentence_xlnet_config.json",
 ];
 
-/// What a folder of sentence-transformers says beside its model.
+/// The settings of sentence-transformers in a model folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sentence {
-    /// What makes one vector of a text.
+    /// How a text's vectors become one.
     pub embedder: Embedder,
-    /// The most tokens of a text, its frame among them; longer ones are cut. `None` = the model's context.
+    /// The maximum number of tokens of a text, including special tokens; longer ones are truncated. `None` = the
+    /// model's context.
     pub max_len: Option<usize>,
-    /// `config_sentence_transformers.json`, which is kept as it is.
+    /// `config_sentence_transformers.json`, kept unchanged.
     pub settings: Map<String, Value>,
 }
 
-/// What the files beside a model say; `None` where there is no `modules.json`.
+/// Reads these files; `None` without a `modules.json`.
 ///
 /// # Errors
-/// Where a file is missing or malformed, or asks for something that is not implemented; each names the file and the key.
+/// Returns an error that names file and key if a file is missing or malformed, or requires something that is not
+/// implemented.
 pub(super) fn read(dir: &Path) -> Result<Option<Sentence>, Error> {
     let path = dir.join(MODULES);
     if !path.is_file() {
@@ -51,10 +52,7 @@ pub(super) fn read(dir: &Path) -> Result<Option<Sentence>, Error> {
         |path: &Path, problem: String| Error::Config { path: path.to_path_buf(), problems: vec![problem] };
     let listed = read_value(&path)?;
     let Some(listed) = listed.as_array() else {
-        return Err(Error::Json {
-            path,
-            problem: "is JSON, but not the list of modules that it should be".into(),
-        });
+        return Err(Error::Json { path, problem: "is JSON, but not a list of modules".into() });
     };
     let mut modules = Vec::new();
     for module in listed {
@@ -86,7 +84,7 @@ pub(super) fn read(dir: &Path) -> Result<Option<Sentence>, Error> {
         return Err(refuse(
             &path,
             format!(
-                "the Transformer in a folder of its own ({place:?}) is not implemented; \"\" is: move its files here"
+                "the Transformer in a separate folder ({place:?}) is not implemented; \"\" is: move its files here"
             ),
         ));
     }
@@ -116,7 +114,7 @@ pub(super) fn read(dir: &Path) -> Result<Option<Sentence>, Error> {
     Ok(Some(sentence))
 }
 
-/// The pooling of a module's folder: `pooling_mode` as version 6 writes it, or one true flag of those before.
+/// The pooling in a module's folder: `pooling_mode` as version 6 writes it, or the one true flag of earlier versions.
 fn read_pooling(dir: &Path) -> Result<TextPooling, Error> {
     let path = dir.join("config.json");
     let object = read_object(&path)?;
@@ -137,7 +135,7 @@ fn read_pooling(dir: &Path) -> Result<TextPooling, Error> {
         [name] => TextPooling::ALL.into_iter().find(|pooling| pooling.word() == name).ok_or_else(|| {
             refuse(format!("pooling_mode = {name:?} is not implemented; one of {} is", known()))
         }),
-        [] => Err(refuse(format!("names no pooling_mode; one of {} is wanted", known()))),
+        [] => Err(refuse(format!("has no pooling_mode; one of {} is needed", known()))),
         _ => Err(refuse(format!(
             "pooling_mode joins {} vectors ({}), which is not implemented; one of {} is",
             names.len(),
@@ -147,7 +145,8 @@ fn read_pooling(dir: &Path) -> Result<TextPooling, Error> {
     }
 }
 
-/// The word of `pooling_mode_…`: `cls_token`, `max_tokens` and others, but `mean_sqrt_len_tokens` and `lasttoken`.
+/// The suffix of `pooling_mode_…` as a mode: `cls_token`, `max_tokens` and others, but `mean_sqrt_len_tokens` and
+/// `lasttoken`.
 fn word_of_flag(flag: &str) -> String {
     if TextPooling::ALL.iter().any(|pooling| pooling.word() == flag) {
         return flag.to_owned();
@@ -169,7 +168,7 @@ fn read_normalize(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The most tokens of a text: `max_seq_length`, else what the tokenizer's files say.
+/// The maximum number of tokens of a text: `max_seq_length`, else the tokenizer's limit.
 fn read_transformer(dir: &Path) -> Result<Option<usize>, Error> {
     let path: Option<PathBuf> = OF_TRANSFORMER.iter().map(|name| dir.join(name)).find(|path| path.is_file());
     let mut max_len = None;
@@ -178,7 +177,7 @@ fn read_transformer(dir: &Path) -> Result<Option<usize>, Error> {
         let mut problems = Vec::new();
         if object.get("do_lower_case") == Some(&Value::Bool(true)) {
             problems.push(
-                "do_lower_case = true is not implemented; set it to false, and let the tokenizer's normalizer write small"
+                "do_lower_case = true is not implemented; set it to false, and let the tokenizer's normalizer lowercase"
                     .to_owned(),
             );
         }
@@ -195,7 +194,7 @@ fn read_transformer(dir: &Path) -> Result<Option<usize>, Error> {
                 match value.as_u64().and_then(|len| usize::try_from(len).ok()).filter(|len| *len > 0) {
                     Some(len) => max_len = Some(len),
                     None => problems.push(format!(
-                        "max_seq_length = {value} is no number of tokens; 1 or more is wanted"
+                        "max_seq_length = {value} is not a number of tokens; 1 or more is needed"
                     )),
                 }
             }
@@ -206,14 +205,14 @@ fn read_transformer(dir: &Path) -> Result<Option<usize>, Error> {
     }
     let tokenizer = dir.join("tokenizer_config.json");
     if max_len.is_none() && tokenizer.is_file() {
-        // A tokenizer that knows no limit says 1e30.
+        // A tokenizer without a limit has 1e30.
         let length = read_object(&tokenizer)?.get("model_max_length").and_then(Value::as_u64);
         max_len = length.and_then(|len| usize::try_from(len).ok()).filter(|len| *len > 0);
     }
     Ok(max_len)
 }
 
-/// The files that say what `sentence` says of a model of width `d_hidden`: names within the folder, and texts.
+/// The files that store `sentence` for a model of width `d_hidden`: names within the folder, and contents.
 pub fn sentence_files(sentence: &Sentence, d_hidden: usize) -> Vec<(String, String)> {
     let Sentence { embedder: Embedder { pooling, normalize }, max_len, settings } = sentence;
     let module = |idx: usize, path: &str, kind: &str| json!({ "idx": idx, "name": idx.to_string(), "path": path, "type": format!("sentence_transformers.models.{kind}") });
@@ -244,7 +243,7 @@ pub fn sentence_files(sentence: &Sentence, d_hidden: usize) -> Vec<(String, Stri
         (format!("{POOLING}/config.json"), flags),
     ];
     if *normalize {
-        // Git and archives keep no empty folder, and versions before 6 ask for this one.
+        // Git and archives keep no empty folders, and versions before 6 require this one.
         files.push(("2_Normalize/config.json".to_owned(), json!({})));
     }
     files.into_iter().map(|(name, value)| (name, format!("{value:#}\n"))).collect()

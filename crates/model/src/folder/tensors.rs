@@ -1,8 +1,8 @@
-//! Reading safetensors: one file or shards with an index, memory-mapped, widened to float32.
+//! Reads safetensors: one file or shard files with an index, memory-mapped, widened to float32.
 //!
-//! A file is mapped, not read, and its pages are given back as soon as their numbers are copied: loading takes the
-//! memory of the result and a few MiB. Nothing is taken on trust: the header must cover its file exactly, without
-//! holes or overlaps, before any tensor is allocated, and an index can only name files beside it.
+//! Files are memory-mapped, and their pages are released as soon as their values are copied: loading takes the memory
+//! of the result and a few MiB. Files are not trusted: the header must cover its file exactly, without holes or
+//! overlaps, before any tensor is allocated, and an index can only name files in the same folder.
 #![allow(unsafe_code)] // mapping a file, and giving its pages back
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,12 +21,14 @@ use crate::plain_name::is_plain_name;
 
 /// The file of a model that is not sharded.
 pub(super) const WHOLE: &str = "model.safetensors";
-/// The index of a model that is.
+/// The index of a sharded model.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
-/// Bytes copied before their pages are given back.
+/// The number of bytes copied before their pages are released.
 const CHUNK: usize = 4 << 20;
+/// The minimum size in bytes of a read whose pages are released.
+const READ: usize = 64 << 10;
 
-/// Where one tensor lies, and what it is.
+/// The location and format of one tensor.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     shard: usize,
@@ -44,7 +46,7 @@ impl Entry {
     }
 }
 
-/// The tensors of a model folder by name; their numbers stay in the files until they are asked for.
+/// The tensors of a model folder by name; their values stay in the files until they are read.
 #[derive(Debug)]
 pub(super) struct Store {
     shards: Vec<Mmap>,
@@ -52,10 +54,10 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    /// Opens `model.safetensors`, or the shard files that `model.safetensors.index.json` names.
     ///
     /// # Errors
-    /// If there is neither, if a file is malformed, or if index and shards disagree.
+    /// Returns an error if there is neither, if a file is malformed, or if index and shard files disagree.
     pub(super) fn open(dir: &Path) -> Result<Self, Error> {
         let mut store = Self { shards: Vec::new(), entries: BTreeMap::new() };
         if dir.join(WHOLE).is_file() {
@@ -65,6 +67,20 @@ impl Store {
         } else {
             return Err(nothing_to_read(dir));
         }
+        Ok(store)
+    }
+
+    /// Opens a single file, an adapter's.
+    ///
+    /// # Errors
+    /// Returns an error if it doesn't exist or is malformed.
+    pub(super) fn open_file(path: &Path) -> Result<Self, Error> {
+        let mut store = Self { shards: Vec::new(), entries: BTreeMap::new() };
+        if !path.is_file() && path.with_extension("bin").is_file() {
+            let problem = "is missing, there is only its .bin: save the adapter as safetensors first".into();
+            return Err(Error::NoModel { path: path.to_path_buf(), problem });
+        }
+        store.add(path, |_| true)?;
         Ok(store)
     }
 
@@ -87,7 +103,7 @@ impl Store {
         for (shard, names) in &of_shard {
             if problems.is_empty() && !dir.join(shard).is_file() {
                 problems.push(format!(
-                    "names the shard {shard:?}, which is missing ({} tensors, the first is {})",
+                    "names the shard file {shard:?}, which is missing ({} tensors, the first is {})",
                     names.len(),
                     names[0]
                 ));
@@ -104,10 +120,10 @@ impl Store {
             return Ok(());
         }
         let absent: Vec<_> = absent.iter().map(|(name, shard)| format!("{name} (in {shard})")).collect();
-        Err(problem(format!("names tensors that their shards do not hold: {}", absent.join(", "))))
+        Err(problem(format!("names tensors that are missing from their shard files: {}", absent.join(", "))))
     }
 
-    /// Maps one file, checks its header and takes up the tensors that `wanted` says yes to.
+    /// Maps one file, checks its header and adds the tensors for which `wanted` is true.
     fn add(&mut self, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
         let file = File::open(path).map_err(Error::read(path))?;
         // SAFETY: the mapping is read-only and private to this process; a writer that truncates the file while it is
@@ -139,7 +155,7 @@ impl Store {
         &self.entries
     }
 
-    /// The type of these tensors; of several, the widest: float32 where float16 and bfloat16 come together.
+    /// The widest type of these tensors: float32 if float16 and bfloat16 occur together.
     pub(super) fn dtype<'a>(&self, names: impl Iterator<Item = &'a str>) -> DType {
         let found: BTreeSet<Dtype> = names.filter_map(|name| Some(self.entries.get(name)?.dtype)).collect();
         match found.into_iter().collect::<Vec<_>>()[..] {
@@ -149,7 +165,7 @@ impl Store {
         }
     }
 
-    /// Whether two tensors are the same, bit for bit.
+    /// Whether two tensors are bit-identical.
     pub(super) fn same(&self, one: &Entry, other: &Entry) -> bool {
         if one.dtype != other.dtype || one.shape != other.shape {
             return false;
@@ -168,10 +184,27 @@ impl Store {
         })
     }
 
-    /// The numbers of a tensor, in the file's order, widened to float32.
+    /// Reads values of a tensor from index `first` on until `out` is full, widened to float32.
     ///
-    /// Widening is exact: every f16 and bf16 is a float32. An entry of another type gives nothing
-    /// (see [`Entry::is_float`]).
+    /// # Panics
+    /// Panics if the tensor has fewer.
+    pub(super) fn read(&self, entry: &Entry, first: usize, out: &mut [f32]) {
+        let Some(map) = self.shards.get(entry.shard) else { return };
+        let width = if entry.dtype == Dtype::F32 { 4 } else { 2 };
+        let start = entry.bytes.start + first * width;
+        let range = start..start + out.len() * width;
+        assert!(range.end <= entry.bytes.end, "values beyond the tensor's end");
+        widen(entry.dtype, &map[range.clone()], out);
+        // Short reads are between others that are still to come.
+        if range.len() >= READ {
+            give_back(map, range);
+        }
+    }
+
+    /// The values of a tensor, in the file's order, widened to float32.
+    ///
+    /// Widening is exact: every f16 and bf16 is a float32. An entry of another type returns nothing (see
+    /// [`Entry::is_float`]).
     pub(super) fn floats(&self, entry: &Entry) -> Vec<f32> {
         let n_bytes = entry.bytes.len();
         let Some(map) = self.shards.get(entry.shard) else { return Vec::new() };
@@ -202,11 +235,38 @@ impl Store {
     }
 }
 
-/// Lets the system take back the pages of `bytes`, whose numbers were copied.
+/// Widens values of the file's type.
+fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
+    match dtype {
+        Dtype::F32 => {
+            for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *out = f32::from_le_bytes(*bytes);
+            }
+        }
+        Dtype::F16 => {
+            for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *out = f16::from_le_bytes(*bytes).to_f32();
+            }
+        }
+        Dtype::BF16 => {
+            for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+            }
+        }
+        _ => out.fill(f32::NAN),
+    }
+}
+
+/// Lets the system reclaim the pages of `bytes`, whose values were copied.
+///
+/// A page fault also maps neighboring pages, so those around `bytes` are released too; whoever reads them gets them
+/// back at once.
 fn give_back(map: &Mmap, bytes: Range<usize>) {
-    // SAFETY: the mapping is a read-only view of a file: a page given back is read again from the file if it is ever
-    // touched. Failure only means that the pages stay.
-    let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
+    const AROUND: usize = 64 << 10;
+    let (start, end) = (bytes.start.saturating_sub(AROUND), (bytes.end + AROUND).min(map.len()));
+    // SAFETY: the mapping is a read-only view of a file: a released page is read again from the file if it is ever
+    // accessed. Failure only means that the pages stay.
+    let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
 }
 
 fn nothing_to_read(dir: &Path) -> Error {
@@ -218,17 +278,17 @@ fn nothing_to_read(dir: &Path) -> Error {
     Error::NoModel { path: PathBuf::from(dir), problem }
 }
 
-/// What a malformed file means to the one who has it.
+/// Explains to a user what is wrong with a malformed file.
 fn explain(error: SafeTensorError, n_bytes: usize) -> String {
     match error {
         SafeTensorError::HeaderTooSmall | SafeTensorError::InvalidHeaderLength => {
-            format!("is truncated: {n_bytes} bytes do not hold the header that it announces")
+            format!("is truncated: {n_bytes} bytes are too few for the announced header")
         }
         SafeTensorError::HeaderTooLarge => {
             "announces a header of more than 100 MB: not a safetensors file".into()
         }
         SafeTensorError::MetadataIncompleteBuffer => format!(
-            "is truncated, or holds bytes of no tensor: its {n_bytes} bytes are not the end of the last tensor"
+            "is truncated, or has trailing bytes: it has {n_bytes} bytes, and the last tensor ends elsewhere"
         ),
         SafeTensorError::InvalidOffset(name) => {
             format!("the bytes of tensor {name:?} overlap another tensor's, or leave a gap before them")

@@ -1,7 +1,7 @@
-//! Writing a safetensors file tensor by tensor, so that a model is never held twice.
+//! Writes a safetensors file tensor by tensor, so that a model is never held twice.
 //!
 //! [The format](https://huggingface.co/docs/safetensors): the length of the header (u64, little-endian), the header
-//! (JSON: each tensor's type, shape and place), then the numbers, little-endian, without gaps.
+//! (JSON: each tensor's type, shape and offsets), then the values, little-endian, without gaps.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -21,12 +21,12 @@ pub(super) struct Header {
     pub(super) shape: Vec<usize>,
 }
 
-/// Writes a file with the tensors of `headers`, in their order; `bytes(i)` gives the numbers of the i-th.
+/// Writes a file with the tensors of `headers`, in their order; `bytes(i)` returns the bytes of the i-th.
 ///
-/// The file appears under its name when it is whole, with the permissions that any new file gets.
+/// The file appears under its name once it is complete, with the permissions of any new file.
 ///
 /// # Errors
-/// If it can't be written, or a tensor has other bytes than its header says.
+/// Returns an error if it can't be written, or a tensor's length differs from its header.
 pub(super) fn write(
     path: &Path,
     headers: &[Header],
@@ -55,7 +55,7 @@ fn write_all(
         header.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}));
     }
     let mut header = Value::Object(header).to_string().into_bytes();
-    // Readers that map the file want its numbers aligned.
+    // Readers that map the file need aligned values.
     header.resize(header.len().next_multiple_of(8), b' ');
 
     let failed = || Error::write(path);
@@ -65,7 +65,8 @@ fn write_all(
     for (i, Header { name, dtype: (_, width), shape }) in headers.iter().enumerate() {
         let bytes = bytes(i)?;
         if bytes.len() != shape.iter().product::<usize>() * width {
-            let problem = format!("{name} has {} bytes, not those of its shape {shape:?}", bytes.len());
+            let problem =
+                format!("{name} has {} bytes, which doesn't match its shape {shape:?}", bytes.len());
             return Err(Error::Safetensors { path: path.to_path_buf(), problem });
         }
         file.write_all(&bytes).map_err(failed())?;

@@ -1,4 +1,4 @@
-//! Requests to the hub: who asks, what an answer's status means, and what is asked again.
+//! Requests to the hub: authentication, the meaning of a status, and retries.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use super::error::Error;
 use super::name::Name;
 use super::settings::Hub;
 
-/// How often a request is made that gets nowhere.
+/// The number of tries of a failing request.
 pub(super) const TRIES: u32 = 5;
-/// The longest pause that a hub can ask for.
+/// The longest pause that a hub can request.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// The time that one answer may take; what has come by then is kept, and the rest asked for.
+/// The time limit of one answer; what has arrived by then is kept, and the rest is requested again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection to the hub, for one model.
@@ -25,11 +25,11 @@ pub(super) struct Client<'a> {
     stays: Agent,
 }
 
-/// An answer, or why it is worth another try.
+/// An answer, or the reason to try again.
 pub(super) enum Answer {
-    /// It came.
+    /// It arrived.
     Came(Response<Body>),
-    /// It didn't; a pause that the hub asks for.
+    /// It didn't; with the pause that the hub requests.
     Again { reason: String, pause: Option<Duration>, too_many: bool },
 }
 
@@ -40,7 +40,7 @@ impl<'a> Client<'a> {
                 .http_status_as_error(false)
                 .max_redirects(n_redirects)
                 .max_redirects_will_error(false)
-                // The token is the hub's alone; what it sends on to needs none.
+                // The token is for the hub only; redirect targets need none.
                 .redirect_auth_headers(RedirectAuthHeaders::SameHost)
                 .timeout_connect(Some(Duration::from_secs(10)))
                 .timeout_recv_response(Some(Duration::from_secs(30)))
@@ -57,10 +57,10 @@ impl<'a> Client<'a> {
         format!("{}/{}/resolve/{commit}/{file}", self.hub.endpoint, self.name.model())
     }
 
-    /// What the hub answers; from `first` on where that isn't 0.
+    /// Sends a GET request, starting at byte `first` if that isn't 0.
     ///
     /// # Errors
-    /// If the answer is no, for good.
+    /// Returns an error if the answer is a permanent failure.
     pub(super) fn get(&self, url: &str, what: &str, first: u64) -> Result<Answer, Error> {
         let mut request = self.follows.get(url);
         if first > 0 {
@@ -72,11 +72,10 @@ impl<'a> Client<'a> {
         self.judged(request.call(), what)
     }
 
-    /// The head of the answer for a file, as the hub itself gives it: where a file is to be had elsewhere, the answer that
-    /// says so.
+    /// The headers of the hub's own answer for a file: if the file is stored elsewhere, those of the redirect.
     ///
     /// # Errors
-    /// If the answer is no, or none comes after several tries.
+    /// Returns an error if the request is refused, or there is no answer after several tries.
     pub(super) fn head(&self, url: &str, what: &str) -> Result<Response<Body>, Error> {
         let mut url = url.to_owned();
         for _ in 0..10 {
@@ -89,18 +88,18 @@ impl<'a> Client<'a> {
             })?;
             let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
             match header("location").filter(|to| to.starts_with('/') && answer.status().is_redirection()) {
-                // A model that was renamed: the hub sends on within itself.
+                // A renamed model: the hub redirects to itself.
                 Some(to) if header("x-linked-etag").is_none() => url = format!("{}{to}", self.hub.endpoint),
                 _ => return Ok(answer),
             }
         }
-        Err(Error::Answer { url, problem: "sends on and on".into() })
+        Err(Error::Answer { url, problem: "redirects endlessly".into() })
     }
 
-    /// Asks until an answer comes.
+    /// Repeats a request until an answer arrives.
     ///
     /// # Errors
-    /// If the answer is no, or none comes after several tries.
+    /// Returns an error if the request is refused, or there is no answer after several tries.
     pub(super) fn patiently(
         &self,
         url: &str,
@@ -121,7 +120,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The error of a request that got nowhere.
+    /// The error of a request that failed on every try.
     pub(super) fn gave_up(&self, url: &str, reason: String, too_many: bool) -> Error {
         match too_many {
             true => Error::TooMany { endpoint: self.hub.endpoint.clone() },
@@ -129,7 +128,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// A pause after the try of this number.
+    /// Pauses after the given try.
     pub(super) fn rest(&self, tried: u32, asked: Option<Duration>) {
         std::thread::sleep(asked.unwrap_or(self.hub.pause * 2_u32.pow(tried - 1)).min(LONGEST_PAUSE));
     }

@@ -1,4 +1,4 @@
-//! One file from the hub into the cache: in parts where the connection breaks, and checked before it counts.
+//! Downloads one file from the hub into the cache: resumed if the connection breaks, and verified.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -13,21 +13,21 @@ use super::client::{Answer, Client, TRIES};
 use super::error::Error;
 use super::progress::Fetched;
 
-/// What the hub says of a file.
+/// The hub's description of a file.
 pub(super) struct Remote {
     /// Its name in the model.
     pub(super) file: String,
     url: String,
-    /// The name of its content: the SHA-256 of a large file, git's name of a small one.
+    /// The name of its content: the SHA-256 of a large file, git's object name of a small one.
     etag: String,
     n_bytes: Option<u64>,
 }
 
 impl Remote {
-    /// Asks for a file of a commit.
+    /// Requests the description of a file of a commit.
     ///
     /// # Errors
-    /// If the hub has none, or doesn't say what it is.
+    /// Returns an error if the hub doesn't have it or doesn't describe it.
     pub(super) fn ask(client: &Client, commit: &str, file: &str) -> Result<Self, Error> {
         let url = client.address(commit, file);
         let head = client.head(&url, &format!("file {file}"))?;
@@ -35,7 +35,7 @@ impl Remote {
         let etag = header("x-linked-etag").or(header("etag")).unwrap_or_default();
         let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
         if etag.is_empty() || !etag.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
-            let problem = format!("names no content that could be kept (ETag {etag:?})");
+            let problem = format!("has no usable ETag ({etag:?})");
             return Err(Error::Answer { url, problem });
         }
         let of_itself = || header("content-length").filter(|_| !head.status().is_redirection());
@@ -43,15 +43,15 @@ impl Remote {
         Ok(Self { file: file.to_owned(), url, etag, n_bytes })
     }
 
-    /// Where its content is to lie.
+    /// The path of its content.
     pub(super) fn blob(&self, folder: &Path) -> PathBuf {
         folder.join("blobs").join(&self.etag)
     }
 
-    /// Fetches it, unless it is there.
+    /// Fetches it, unless it is present.
     ///
     /// # Errors
-    /// If it doesn't come, or isn't what the hub says of it.
+    /// Returns an error if it doesn't arrive, or differs from the hub's description.
     pub(super) fn fetch(
         &self,
         client: &Client,
@@ -63,7 +63,7 @@ impl Remote {
         let failed = || Error::write(&path);
         let part = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut part = part.map_err(failed())?;
-        // Another process may be fetching the same; then it is there when it is done.
+        // Another process may be fetching the same; then it is present once that is done.
         part.lock().map_err(failed())?;
         if blob.is_file() {
             let _ = std::fs::remove_file(&path);
@@ -83,7 +83,7 @@ impl Remote {
         Ok(blob)
     }
 
-    /// Fills the file up, in as many parts as the connection makes of it.
+    /// Completes the file, in as many parts as the connection needs.
     fn fill(
         &self,
         client: &Client,
@@ -125,7 +125,8 @@ impl Remote {
         }
     }
 
-    /// Takes what an answer brings after the first `before` bytes; `None` once the file is whole, else what ended it.
+    /// Takes an answer's bytes after the first `before`; `None` once the file is complete, else the reason why it
+    /// ended.
     fn take(
         &self,
         answer: Response<Body>,
@@ -144,7 +145,7 @@ impl Remote {
             200 => 0,
             416 => {
                 part.set_len(0).map_err(failed())?;
-                return Ok(Some("the rest is not to be had".into()));
+                return Ok(Some("the hub doesn't offer the rest".into()));
             }
             _ => {
                 return Err(Error::Answer {
@@ -189,7 +190,7 @@ impl Remote {
         Err(Error::Length { file: self.file.clone(), wanted, found })
     }
 
-    /// The digest of what came, where it isn't the one that the hub names.
+    /// The digest of the received file, if it differs from the hub's.
     fn other_digest(&self, part: &mut File) -> std::io::Result<Option<String>> {
         let is_hex = self.etag.chars().all(|c| c.is_ascii_hexdigit());
         let found = match self.etag.len() {

@@ -1,14 +1,14 @@
-//! What can keep a model from being fetched, each with what to do about it.
+//! Errors of fetching a model, each with what to do about it.
 
 use std::path::{Path, PathBuf};
 
-/// An error of the way to the hub.
+/// An error of fetching a model from the hub.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no such model, or it isn't shown to who asks.
+    /// There is no such model, or the user may not see it.
     #[error(
-        "{endpoint} has no model {model}, or doesn't show it to you (status {status}): check the name; for a private model set \
+        "{endpoint} has no model {model}, or denies you access (status {status}): check the name; for a private model set \
          HF_TOKEN to a token that may read it"
     )]
     NotThere {
@@ -29,7 +29,7 @@ pub enum Error {
         /// The revision or file.
         what: String,
     },
-    /// Its conditions must be accepted first.
+    /// The model is gated: its conditions must be accepted first.
     #[error(
         "{model} is gated (status {status}): accept its conditions at {endpoint}/{model}, and set HF_TOKEN to a token of the \
          account that did"
@@ -42,15 +42,13 @@ pub enum Error {
         /// The status of the answer.
         status: u16,
     },
-    /// The hub wants fewer requests.
-    #[error(
-        "{endpoint} answers that there were too many requests (status 429): try again later, or set HF_TOKEN"
-    )]
+    /// The hub limits the rate of requests.
+    #[error("{endpoint}: too many requests (status 429): try again later, or set HF_TOKEN")]
     TooMany {
         /// The hub.
         endpoint: String,
     },
-    /// The model has no weights in a form that is read.
+    /// The model has no weights in a supported format.
     #[error("{model} has neither model.safetensors nor model.safetensors.index.json; it has {}", files.join(", "))]
     NoWeights {
         /// The model.
@@ -58,57 +56,57 @@ pub enum Error {
         /// Its files.
         files: Vec<String>,
     },
-    /// The connection broke again and again.
+    /// The connection broke on every try.
     #[error(
-        "{file}: {n_done} of {n_bytes} bytes came, then {reason}; what came is kept, and the next try goes on from there"
+        "{file}: {n_done} of {n_bytes} bytes were downloaded, then {reason}; the next try resumes from there"
     )]
     Cut {
         /// The file.
         file: String,
-        /// Bytes that came.
+        /// Bytes received.
         n_done: u64,
-        /// Bytes that were announced.
+        /// Bytes announced.
         n_bytes: u64,
-        /// What happened last.
+        /// The last failure.
         reason: String,
     },
-    /// A request failed again and again.
+    /// A request failed on every try.
     #[error("{url}: {reason}")]
     Request {
-        /// What was asked for.
+        /// The requested address.
         url: String,
-        /// What happened last.
+        /// The last failure.
         reason: String,
     },
-    /// A file of another length came than was announced.
-    #[error("{file}: {found} bytes come, where {wanted} were announced; nothing of it is kept")]
+    /// The file's length differs from the announced one.
+    #[error("{file}: got {found} bytes, expected {wanted}; the download was discarded")]
     Length {
         /// The file.
         file: String,
         /// Bytes announced.
         wanted: u64,
-        /// Bytes that come.
+        /// Bytes received.
         found: u64,
     },
-    /// What came is not what the hub says of it.
-    #[error("{file}: its digest is {found}, where the hub names {wanted}, twice over; nothing of it is kept")]
+    /// The file's digest differs from the hub's.
+    #[error("{file}: its digest is {found}, expected {wanted}, in two downloads; both were discarded")]
     Digest {
         /// The file.
         file: String,
-        /// The digest that the hub names.
+        /// The hub's digest.
         wanted: String,
-        /// That of what came.
+        /// The received file's digest.
         found: String,
     },
-    /// An answer that isn't what a hub answers.
+    /// An answer that a hub would not send.
     #[error("{url}: {problem}; is HF_ENDPOINT the address of a hub?")]
     Answer {
-        /// What was asked for.
+        /// The requested address.
         url: String,
         /// What is wrong with the answer.
         problem: String,
     },
-    /// Nothing may be fetched.
+    /// Fetching is disabled.
     #[error("HF_HUB_OFFLINE is set, so {model} isn't fetched")]
     Offline {
         /// The model.
@@ -119,7 +117,7 @@ pub enum Error {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
 }

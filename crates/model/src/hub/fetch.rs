@@ -1,4 +1,4 @@
-//! A model from the hub into the cache: which of its files are needed, each of them, then the revision's name for them.
+//! Fetches a model from the hub into the cache: the files it needs, then the reference of its revision.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use super::settings::Hub;
 const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// The files of a model that are used, its weights apart; those that it has are fetched.
+/// The files of a model that are used, apart from its weights; those that exist are fetched.
 const USED: &[&str] = &[
     "config.json",
     "generation_config.json",
@@ -33,15 +33,16 @@ const USED: &[&str] = &[
     "1_Pooling/config.json",
 ];
 
-/// The longest list of files that is read.
+/// The maximum size of a list of files.
 const LONGEST_ANSWER: u64 = 64 << 20;
 
 impl Hub {
-    /// Fetches what a model needs into the cache; its snapshot. What is there is not fetched again, and what was cut off
-    /// goes on where it ended.
+    /// Fetches what a model needs into the cache, and returns its snapshot. Present files are not fetched again, and
+    /// interrupted downloads resume.
     ///
     /// # Errors
-    /// If the hub has no such model or doesn't show it, if it doesn't come, or isn't what the hub says of it.
+    /// Returns an error if the hub has no such model or denies access, if a file doesn't arrive, or if one differs from
+    /// the hub's description.
     pub fn fetch(&self, name: &Name, told: &mut dyn FnMut(&Fetched)) -> Result<PathBuf, Error> {
         if self.offline {
             return Err(Error::Offline { model: name.to_string() });
@@ -75,21 +76,19 @@ impl Hub {
             let index: Value = serde_json::from_str(&text).unwrap_or_default();
             shards(&index).iter().try_for_each(|shard| get(shard))?;
         }
-        // Last: a name stands for a snapshot once that is whole.
+        // Last: a reference names a snapshot only once that is complete.
         if name.revision() != commit {
             let path = folder.join("refs").join(name.revision());
-            let parent = path.parent().unwrap_or(&folder);
-            std::fs::create_dir_all(parent).map_err(Error::write(parent))?;
-            std::fs::write(&path, &commit).map_err(Error::write(&path))?;
+            put(&path, |beside| std::fs::write(beside, &commit))?;
         }
         Ok(snapshot)
     }
 }
 
-/// The commit that a revision means, and its files.
+/// The commit of a revision, and its files.
 fn listed(client: &Client) -> Result<(String, Vec<String>), Error> {
     let (hub, name) = (client.hub, client.name);
-    // A branch's slashes are no parts of the address.
+    // A slash in a branch's name is not a separator in the address.
     let revision = name.revision().replace('/', "%2F");
     let url = format!("{}/api/models/{}/revision/{revision}", hub.endpoint, name.model());
     let what = name.revision.as_ref().map(|revision| format!("revision {revision}")).unwrap_or_default();
@@ -98,7 +97,7 @@ fn listed(client: &Client) -> Result<(String, Vec<String>), Error> {
     let text = answer.body_mut().with_config().limit(LONGEST_ANSWER).read_to_string();
     let text = text.map_err(|error| unfit(error.to_string()))?;
     let json: Value =
-        serde_json::from_str(&text).map_err(|_| unfit("answers with something else than JSON".into()))?;
+        serde_json::from_str(&text).map_err(|_| unfit("answers with something other than JSON".into()))?;
     let commit =
         json["sha"].as_str().filter(|sha| !sha.is_empty() && sha.chars().all(|c| c.is_ascii_hexdigit()));
     let commit = commit.ok_or_else(|| unfit("names no commit".into()))?;
@@ -107,17 +106,30 @@ fn listed(client: &Client) -> Result<(String, Vec<String>), Error> {
     Ok((commit.to_owned(), files))
 }
 
-/// Puts a file of the cache's content into a snapshot: a link, as huggingface_hub makes it, or a copy where the system has
-/// no links.
+/// Puts a file of the cache's content into a snapshot: a link, like huggingface_hub, or a copy if the system has no
+/// links.
 fn link(blob: &Path, place: &Path, file: &str) -> Result<(), Error> {
-    let parent = place.parent().unwrap_or(place);
-    std::fs::create_dir_all(parent).map_err(Error::write(parent))?;
     let up = "../".repeat(2 + file.matches('/').count());
     let target = format!("{up}blobs/{}", blob.file_name().unwrap_or_default().to_string_lossy());
-    let _ = std::fs::remove_file(place);
-    #[cfg(unix)]
-    let made = std::os::unix::fs::symlink(target, place);
-    #[cfg(not(unix))]
-    let made = std::fs::copy(blob, place).map(|_| drop(target));
-    made.map_err(Error::write(place))
+    put(place, |beside| {
+        #[cfg(unix)]
+        return std::os::unix::fs::symlink(&target, beside);
+        #[cfg(not(unix))]
+        return std::fs::copy(blob, beside).map(|_| drop(target.as_str()));
+    })
+}
+
+/// Puts a file in place atomically, replacing what is there: another process may be writing or reading the same one.
+fn put(place: &Path, make: impl Fn(&Path) -> std::io::Result<()>) -> Result<(), Error> {
+    let parent = place.parent().unwrap_or(place);
+    std::fs::create_dir_all(parent).map_err(Error::write(parent))?;
+    let beside = tempfile::Builder::new().prefix(".").make_in(parent, |path| {
+        // A name that is taken is drawn again; `make` alone may overwrite it.
+        match path.symlink_metadata() {
+            Ok(_) => Err(std::io::ErrorKind::AlreadyExists.into()),
+            Err(_) => make(path),
+        }
+    });
+    beside.and_then(|beside| Ok(beside.persist(place)?)).map_err(Error::write(place))?;
+    Ok(())
 }

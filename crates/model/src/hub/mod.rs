@@ -1,8 +1,7 @@
-//! Models by their name on the [hub](https://huggingface.co/docs/hub), `ORG/NAME` or `ORG/NAME@REVISION`, in the cache that
-//! huggingface_hub keeps on this machine.
+//! Models by [hub](https://huggingface.co/docs/hub) name, `ORG/NAME[@REVISION]`, in huggingface_hub's cache.
 //!
-//! name → the cache's folder of the model → the snapshot that a revision means → a model folder. Nothing here goes to the
-//! network but `Hub::fetch`, which the feature `hub` brings.
+//! name → the model's folder in the cache → the snapshot of a revision → a model folder. Nothing here uses the network
+//! except `Hub::fetch`, which the feature `hub` adds.
 
 mod cache;
 #[cfg(feature = "hub")]

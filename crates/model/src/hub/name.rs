@@ -6,16 +6,16 @@ use std::path::Path;
 /// `ORG/NAME`, or `ORG/NAME@REVISION`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
-    /// Whose it is.
+    /// The organization or user.
     pub org: String,
-    /// What it is called.
+    /// The model's name within it.
     pub name: String,
     /// A branch, a tag or a commit; absent = `main`.
     pub revision: Option<String>,
 }
 
 impl Name {
-    /// The name that a path spells; `None` for what can be no name, such as a path of one part or three.
+    /// Parses a path as a name; `None` if it can't be one, such as a path of one part or three.
     ///
     /// # Examples
     /// ```
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_from_paths() {
+    fn names_are_distinguished_from_paths() {
         let of = |text: &str| Name::of(Path::new(text)).map(|name| name.to_string());
         for name in ["a/b", "Qwen/Qwen3-0.6B", "a_1/b.c", "a/b@main", "a/b@refs/pr/1", "a/b@0123abc"] {
             assert_eq!(of(name).as_deref(), Some(name));

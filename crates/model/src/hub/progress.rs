@@ -1,12 +1,12 @@
-//! What a program can tell of a fetch while it goes on.
+//! The progress of a download, for programs to report.
 
-/// How far a file has come.
+/// The progress of one file.
 #[derive(Clone, Copy, Debug)]
 pub struct Fetched<'a> {
     /// Its name.
     pub file: &'a str,
-    /// Bytes that are here.
+    /// Bytes received.
     pub n_done: u64,
-    /// Bytes that it has, where the hub says so.
+    /// Bytes in total, if the hub says so.
     pub n_bytes: Option<u64>,
 }

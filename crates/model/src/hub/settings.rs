@@ -1,29 +1,29 @@
-//! Where the cache lies and how the hub is asked: the environment variables of huggingface_hub.
+//! The location of the cache and the access to the hub: the environment variables of huggingface_hub.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The hub as this machine knows it.
+/// The settings of the hub and its cache.
 #[derive(Clone, Debug)]
 pub struct Hub {
     /// The folder of the cache.
     pub cache: PathBuf,
     /// The address of the hub, without a slash at its end.
     pub endpoint: String,
-    /// What says who asks, for models that not everybody may read.
+    /// The access token, for models that not everybody may read.
     pub token: Option<String>,
-    /// Whether nothing may be fetched.
+    /// Whether fetching is disabled.
     pub offline: bool,
-    /// The pause before the first repetition of a request that failed; each next one is twice as long.
+    /// The pause before a failed request is first repeated; each next one is twice as long.
     pub pause: Duration,
 }
 
 impl Hub {
-    /// As the environment says.
+    /// The settings from the environment.
     ///
     /// The cache is `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`, else `hub` in `HF_HOME`, else `huggingface/hub` in
-    /// `XDG_CACHE_HOME`, else in `~/.cache`. Of `HF_ENDPOINT`, `HF_TOKEN` (else the file of `HF_TOKEN_PATH`, else `token` in
-    /// `HF_HOME`) and `HF_HUB_OFFLINE` the rest comes.
+    /// `XDG_CACHE_HOME`, else in `~/.cache`. The rest comes from `HF_ENDPOINT`, `HF_TOKEN` (else the file of
+    /// `HF_TOKEN_PATH`, else `token` in `HF_HOME`) and `HF_HUB_OFFLINE`.
     pub fn from_env() -> Self {
         Self::of(&|name| std::env::var(name).ok())
     }

@@ -2,7 +2,8 @@
 
 use candle_core::{Result, Tensor};
 use vulpes_ops::{
-    AttentionLayer, AttentionOptions, AttentionPart, Inside, Linear, attention_layer, attention_layer_unfused,
+    AttentionLayer, AttentionOptions, AttentionPart, Inside, Linear, attention_layer,
+    attention_layer_unfused, embedding,
 };
 
 use super::context::Context;
@@ -10,30 +11,32 @@ use super::describe::{Describe, Projection};
 use super::norm::{Norm, made};
 use super::residual::Residual;
 use crate::config::{BlockKind, QkNorm};
+use crate::pass::{Pass, record_with};
 use crate::probe::Site;
-use crate::run::{Run, record_with};
-use crate::spec::{Location, ParameterSpec, Part};
+use crate::spec::{Kind, Location, ParameterSpec, Part, Role};
 
 /// `softmax(q kᵀ · scale + mask) v` over heads, then the output projection
 /// ([Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), eq. 1 and sec. 3.2.2).
 #[derive(Clone, Debug)]
 pub struct Attention<P> {
-    /// The block's number, from 0.
+    /// The block's index, from 0.
     pub layer: usize,
     /// Norms, addition and dropout around it.
     pub residual: Residual<P>,
-    /// To the query heads, `[h·k, d]`.
+    /// The projection to the query heads, `[h·k, d]`.
     pub query: Linear<P>,
-    /// To the key heads, `[g·k, d]`.
+    /// The projection to the key heads, `[g·k, d]`.
     pub key: Linear<P>,
-    /// To the value heads, `[g·k, d]`.
+    /// The projection to the value heads, `[g·k, d]`.
     pub value: Linear<P>,
-    /// From the heads' contexts back to the stream, `[d, h·k]`; a bare block has none.
+    /// The projection from the heads' context vectors to the residual stream, `[d, h·k]`; a bare block has none.
     pub output: Option<Linear<P>>,
     /// The norm of queries before they are rotated, `[k]` or `[h·k]`.
     pub query_norm: Option<Norm<P>>,
-    /// That of keys, `[k]` or `[g·k]`.
+    /// The norm of keys, `[k]` or `[g·k]`.
     pub key_norm: Option<Norm<P>>,
+    /// The vectors that are added to the tokens' values, `[v, g·k]`.
+    pub value_embedding: Option<P>,
     /// The width of a head, k.
     pub d_head: usize,
     /// The number of query heads, h.
@@ -42,7 +45,7 @@ pub struct Attention<P> {
     pub n_kv_head: usize,
     /// The factor on q·k.
     pub scale: f64,
-    /// The share of attention weights that is set to zero in training.
+    /// The dropout probability on the attention weights in training.
     pub dropout: f64,
 }
 
@@ -83,6 +86,10 @@ impl Attention<ParameterSpec> {
             },
             query_norm: norm("query_norm", q),
             key_norm: norm("key_norm", kv),
+            value_embedding: c.has_value_embedding(layer).then(|| {
+                let role = Role { location, part: Part::Value, kind: Kind::Embedding };
+                describe.weight(format!("{name}.value_embedding.weight"), &[c.vocab_size, kv], 1.0, role)
+            }),
             d_head: c.d_head,
             n_head: c.n_head,
             n_kv_head: c.n_kv_head,
@@ -110,6 +117,7 @@ impl<P> Attention<P> {
             output,
             query_norm,
             key_norm,
+            value_embedding,
             d_head,
             n_head,
             n_kv_head,
@@ -125,6 +133,7 @@ impl<P> Attention<P> {
             output: output.as_ref().map(|output| output.try_map(f)).transpose()?,
             query_norm: query_norm.as_ref().map(|norm| norm.try_map(f)).transpose()?,
             key_norm: key_norm.as_ref().map(|norm| norm.try_map(f)).transpose()?,
+            value_embedding: value_embedding.as_ref().map(&mut *f).transpose()?,
             d_head: *d_head,
             n_head: *n_head,
             n_kv_head: *n_kv_head,
@@ -135,11 +144,11 @@ impl<P> Attention<P> {
 }
 
 impl Attention<Tensor> {
-    /// As one operation, unless somebody looks inside or keys and values come from a cache.
+    /// Runs as one operation, unless a probe looks inside or keys and values come from a cache.
     ///
     /// # Shape
     /// x `[b, t, d]` to the same (bare: to `[b, t, h · k]`).
-    pub(crate) fn forward(&self, x: &Tensor, context: &Context, run: &mut Run) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor, context: &Context, pass: &mut Pass) -> Result<Tensor> {
         let Self {
             layer,
             residual,
@@ -149,6 +158,7 @@ impl Attention<Tensor> {
             output,
             query_norm,
             key_norm,
+            value_embedding,
             d_head,
             n_head: _,
             n_kv_head: _,
@@ -156,11 +166,14 @@ impl Attention<Tensor> {
             dropout: p_weights,
         } = self;
         let Residual { before, branch: _, multiplier: _, after: _, add: _, dropout: p } = residual;
-        let weights_dropout = run.dropout_at("attention.weights", *layer, *p_weights);
-        let dropout = run.dropout_at("attention", *layer, *p);
+        let weights_dropout = pass.dropout_at("attention.weights", *layer, *p_weights);
+        let dropout = pass.dropout_at("attention", *layer, *p);
+        let adapter_dropout = pass.dropout_at("attention.adapters", *layer, pass.adapter_dropout);
         let fused = residual.adds_plainly();
         let (before, query_norm, key_norm) =
-            (made(before.as_ref())?, made(query_norm.as_ref())?, made(key_norm.as_ref())?);
+            (made(before.as_ref(), x)?, made(query_norm.as_ref(), x)?, made(key_norm.as_ref(), x)?);
+        let added_values =
+            value_embedding.as_ref().map(|table| embedding(&context.ids, table)).transpose()?;
         let parts = AttentionLayer {
             norm: before.as_ref().map(|norm| norm.as_ref()),
             query: query.as_ref(),
@@ -172,6 +185,7 @@ impl Attention<Tensor> {
             d_head: *d_head,
             rotary: context.rotary,
             bias: context.bias.as_ref(),
+            added_values: added_values.as_ref(),
             attention: AttentionOptions {
                 scale: *scale,
                 mask: &context.mask,
@@ -179,13 +193,14 @@ impl Attention<Tensor> {
             },
             residual: fused,
             dropout: dropout.as_ref().filter(|_| fused),
+            adapter_dropout: adapter_dropout.as_ref(),
         };
         if let Some(tables) = context.rotary {
             for (site, table) in [(Site::Cosines(*layer), tables.cos), (Site::Sines(*layer), tables.sin)] {
-                record_with(run, site, || of_positions(table, tables.positions, x.dim(1)?))?;
+                record_with(pass, site, || of_positions(table, tables.positions, x.dim(1)?))?;
             }
         }
-        let mut inside = OfLayer { layer: *layer, run };
+        let mut inside = OfLayer { layer: *layer, pass };
         let y = if inside.takes_part() {
             attention_layer_unfused(x, &parts, &mut inside)?
         } else {
@@ -195,17 +210,17 @@ impl Attention<Tensor> {
             y
         } else {
             let y = residual.scaled(y)?;
-            run.record(Site::AttentionBranch(*layer), &y);
+            pass.record(Site::AttentionBranch(*layer), &y);
             residual.added(x, y, dropout.as_ref())?
         };
-        run.record(Site::AttentionSum(*layer), &y);
+        pass.record(Site::AttentionSum(*layer), &y);
         let y = residual.after(y)?;
-        run.record(Site::Middle(*layer), &y);
+        pass.record(Site::Middle(*layer), &y);
         Ok(y)
     }
 }
 
-/// The rows of a table that belong to the tokens: `[b, t, k/2]`, or `[t, k/2]` where a token's place is its number.
+/// The rows of a table for the tokens' positions: `[b, t, k/2]`, or `[t, k/2]` if a token's position is its index.
 fn of_positions(table: &Tensor, positions: Option<&Tensor>, n: usize) -> Result<Tensor> {
     let Some(positions) = positions else { return table.narrow(0, 0, n) };
     let (b, t) = positions.dims2()?;
@@ -215,7 +230,7 @@ fn of_positions(table: &Tensor, positions: Option<&Tensor>, n: usize) -> Result<
 /// The probe and the cache of a pass, at one layer.
 struct OfLayer<'r, 'p> {
     layer: usize,
-    run: &'r mut Run<'p>,
+    pass: &'r mut Pass<'p>,
 }
 
 impl OfLayer<'_, '_> {
@@ -224,34 +239,34 @@ impl OfLayer<'_, '_> {
             AttentionPart::Input => Site::AttentionInput(self.layer),
             AttentionPart::UnnormedQuery => Site::UnnormedQuery(self.layer),
             AttentionPart::UnnormedKey => Site::UnnormedKey(self.layer),
-            AttentionPart::UnturnedQuery => Site::UnturnedQuery(self.layer),
-            AttentionPart::UnturnedKey => Site::UnturnedKey(self.layer),
+            AttentionPart::UnrotatedQuery => Site::UnrotatedQuery(self.layer),
+            AttentionPart::UnrotatedKey => Site::UnrotatedKey(self.layer),
             AttentionPart::Query => Site::Query(self.layer),
             AttentionPart::Key => Site::Key(self.layer),
             AttentionPart::Value => Site::Value(self.layer),
             AttentionPart::Scores => Site::Scores(self.layer),
-            AttentionPart::Weights => Site::Weights(self.layer),
+            AttentionPart::Weights => Site::AttentionWeights(self.layer),
             AttentionPart::Context => Site::Context(self.layer),
             AttentionPart::Output => Site::AttentionOutput(self.layer),
         }
     }
 
     fn takes_part(&self) -> bool {
-        self.run.cache.is_some() || AttentionPart::ALL.into_iter().any(|part| self.wants(part))
+        self.pass.cache.is_some() || AttentionPart::ALL.into_iter().any(|part| self.wants(part))
     }
 }
 
 impl Inside for OfLayer<'_, '_> {
     fn wants(&self, part: AttentionPart) -> bool {
-        self.run.wants(self.site(part))
+        self.pass.wants(self.site(part))
     }
 
     fn record(&mut self, part: AttentionPart, value: &Tensor) {
-        self.run.record(self.site(part), value);
+        self.pass.record(self.site(part), value);
     }
 
     fn keys_and_values(&mut self, key: Tensor, value: Tensor) -> Result<(Tensor, Tensor)> {
-        match self.run.cache.as_mut() {
+        match self.pass.cache.as_mut() {
             Some(cache) => cache.append(self.layer, &key, &value),
             None => Ok((key, value)),
         }

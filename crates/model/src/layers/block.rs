@@ -11,18 +11,18 @@ use super::describe::Describe;
 use super::feed_forward::FeedForward;
 use super::norm::Norm;
 use crate::config::BlockKind;
+use crate::pass::Pass;
 use crate::probe::Site;
-use crate::run::Run;
 use crate::spec::ParameterSpec;
 
-/// Attention, then feed-forward; or both side by side.
+/// Attention, then feed-forward; or both in parallel.
 #[derive(Clone, Debug)]
 pub struct Block<P> {
-    /// The block's number, from 0.
+    /// The block's index, from 0.
     pub layer: usize,
-    /// The number of its kind in [`super::Layers::kinds`].
+    /// The index of its kind in [`super::Layers::kinds`].
     pub kind: usize,
-    /// How the sublayers stand to each other and to the stream.
+    /// How the sublayers, norms and residual stream are arranged.
     pub form: BlockKind,
     /// The first sublayer.
     pub attention: Attention<P>,
@@ -58,7 +58,7 @@ impl<P> Block<P> {
 }
 
 impl<P> Block<P> {
-    /// The norm that both sublayers read through, where they share one.
+    /// The norm that both sublayers share, if any.
     pub fn shared_norm(&self) -> Option<&Norm<P>> {
         self.attention.residual.before.as_ref().filter(|_| self.form == BlockKind::ParallelShared)
     }
@@ -67,36 +67,36 @@ impl<P> Block<P> {
 impl Block<Tensor> {
     /// # Shape
     /// `[b, t, d]` to the same.
-    pub(crate) fn forward(&self, x: &Tensor, context: &Context, run: &mut Run) -> Result<Tensor> {
-        let mut y = self.attention.forward(x, context, run)?;
+    pub(crate) fn forward(&self, x: &Tensor, context: &Context, pass: &mut Pass) -> Result<Tensor> {
+        let mut y = self.attention.forward(x, context, pass)?;
         if let Some(feed_forward) = &self.feed_forward {
             y = match self.form {
-                BlockKind::Parallel => feed_forward.forward((x, &y), None, run)?,
-                BlockKind::ParallelShared => feed_forward.forward((x, &y), self.shared_norm(), run)?,
+                BlockKind::Parallel => feed_forward.forward((x, &y), None, pass)?,
+                BlockKind::ParallelShared => feed_forward.forward((x, &y), self.shared_norm(), pass)?,
                 BlockKind::Bare
                 | BlockKind::Pre
                 | BlockKind::Post
                 | BlockKind::Reordered
-                | BlockKind::Sandwich => feed_forward.forward((&y, &y), None, run)?,
+                | BlockKind::Sandwich => feed_forward.forward((&y, &y), None, pass)?,
             };
         }
-        run.record(Site::Block(self.layer), &y);
+        pass.record(Site::Block(self.layer), &y);
         Ok(y)
     }
 
-    /// [`Block::forward`] for training, of which the backward pass keeps x alone.
+    /// [`Block::forward`] for training with recomputation: the backward pass keeps only x.
     ///
     /// # Shape
     /// `[b, t, d]` to the same.
-    pub(crate) fn recomputed(&self, x: &Tensor, context: &Context, run: &Run) -> Result<Tensor> {
+    pub(crate) fn recomputed(&self, x: &Tensor, context: &Context, pass: &Pass) -> Result<Tensor> {
         let mut inputs = vec![x];
         inputs.extend(&context.bias);
         let Ok(_) = self.try_map(&mut |leaf| {
             inputs.push(leaf);
             Ok::<(), Infallible>(())
         });
-        let (block, dropout) = (self.clone(), run.dropout.clone());
-        let mask = context.mask.clone();
+        let (block, dropout, adapter_dropout) = (self.clone(), pass.dropout.clone(), pass.adapter_dropout);
+        let (ids, mask) = (context.ids.clone(), context.mask.clone());
         let is_biased = context.bias.is_some();
         let rotary = context
             .rotary
@@ -112,8 +112,8 @@ impl Block<Tensor> {
                 sin,
                 positions: positions.as_ref(),
             });
-            let mut run = Run { dropout: dropout.clone(), ..Run::default() };
-            block.forward(&x, &Context { mask: mask.clone(), rotary, bias }, &mut run)
+            let mut pass = Pass { dropout: dropout.clone(), adapter_dropout, ..Pass::default() };
+            block.forward(&x, &Context { ids: ids.clone(), mask: mask.clone(), rotary, bias }, &mut pass)
         })
     }
 }

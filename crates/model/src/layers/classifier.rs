@@ -1,4 +1,4 @@
-//! What heads do to hidden states before their last projection.
+//! The layers of a head before its final projection.
 
 use candle_core::{Result, Tensor};
 use vulpes_ops::{self as ops, Activation, Linear};
@@ -6,11 +6,11 @@ use vulpes_ops::{self as ops, Activation, Linear};
 use super::describe::{Describe, Projection};
 use super::norm::Norm;
 use crate::config::{ClassifierKind, NormKind};
+use crate::pass::Pass;
 use crate::probe::Site;
-use crate::run::Run;
 use crate::spec::{Location, ParameterSpec, Part};
 
-/// What a classifier does to the vector that it reads.
+/// The layers of a classifier before its projection.
 #[derive(Clone, Debug)]
 pub enum ClassifierStep<P> {
     /// Nothing.
@@ -19,7 +19,7 @@ pub enum ClassifierStep<P> {
     Pooler(Linear<P>),
     /// `relu(dense(x))`, DistilBERT's.
     Relu(Linear<P>),
-    /// What the masked head does.
+    /// The layers of the masked head.
     Transform(Transform<P>),
 }
 
@@ -29,7 +29,7 @@ pub enum ClassifierStep<P> {
 pub struct Transform<P> {
     /// `[d, d]`.
     pub dense: Linear<P>,
-    /// The feed-forward's own, unless the config names another; none where there is neither.
+    /// The feed-forward's activation, unless the config sets another; `None` without either.
     pub activation: Option<Activation>,
     /// Over the width of the model.
     pub norm: Option<Norm<P>>,
@@ -58,7 +58,9 @@ impl Transform<ParameterSpec> {
         let c = describe.config;
         let kind = match c.norm {
             NormKind::LayerNoBias => NormKind::LayerNoBias,
-            NormKind::None | NormKind::Layer | NormKind::Rms | NormKind::RmsPlusOne => NormKind::Layer,
+            NormKind::None | NormKind::Layer | NormKind::Rms | NormKind::RmsBare | NormKind::RmsPlusOne => {
+                NormKind::Layer
+            }
         };
         let activation = c.head_activation.map(|kind| kind.activation());
         Self {
@@ -108,20 +110,20 @@ impl<P> Transform<P> {
 impl ClassifierStep<Tensor> {
     /// # Shape
     /// `[b, d]` to the same.
-    pub(super) fn forward(&self, x: &Tensor, run: &mut Run) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         match self {
             Self::None => Ok(x.clone()),
             Self::Pooler(dense) => {
                 let x = dense.as_ref().apply(x)?;
-                run.record(Site::HeadDense, &x);
+                pass.record(Site::HeadDense, &x);
                 x.tanh()
             }
             Self::Relu(dense) => {
                 let x = dense.as_ref().apply(x)?;
-                run.record(Site::HeadDense, &x);
+                pass.record(Site::HeadDense, &x);
                 ops::relu(&x)
             }
-            Self::Transform(transform) => transform.forward(x, run),
+            Self::Transform(transform) => transform.forward(x, pass),
         }
     }
 }
@@ -129,11 +131,11 @@ impl ClassifierStep<Tensor> {
 impl Transform<Tensor> {
     /// # Shape
     /// `[.., d]` to the same.
-    pub(super) fn forward(&self, x: &Tensor, run: &mut Run) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let x = self.dense.as_ref().apply(x)?;
-        run.record(Site::HeadDense, &x);
+        pass.record(Site::HeadDense, &x);
         let x = self.activation.map_or_else(|| Ok(x.clone()), |activation| activation.apply(&x))?;
-        run.record(Site::HeadActivated, &x);
+        pass.record(Site::HeadActivated, &x);
         self.norm.as_ref().map_or(Ok(x.clone()), |norm| norm.apply(&x))
     }
 }

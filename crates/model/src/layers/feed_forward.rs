@@ -1,4 +1,4 @@
-//! The feed-forward sublayer: each token by itself, through a wider layer and back.
+//! The feed-forward sublayer: each token separately, through a wider layer and back.
 
 use candle_core::{Result, Tensor};
 use vulpes_ops::{self as ops, Activation, Linear};
@@ -6,24 +6,24 @@ use vulpes_ops::{self as ops, Activation, Linear};
 use super::describe::{Describe, Projection};
 use super::norm::{Norm, made};
 use super::residual::Residual;
+use crate::pass::{Pass, record_with};
 use crate::probe::Site;
-use crate::run::{Run, record_with};
 use crate::spec::{Location, ParameterSpec, Part};
 
 /// `down(act(up(x)))`, or gated `down(act(gate(x)) · up(x))`.
 #[derive(Clone, Debug)]
 pub struct FeedForward<P> {
-    /// The block's number, from 0.
+    /// The block's index, from 0.
     pub layer: usize,
     /// Norms, addition and dropout around it.
     pub residual: Residual<P>,
-    /// Of `up`, or of `gate` where there is one.
+    /// The activation of `up`, or of `gate` if there is one.
     pub activation: Activation,
     /// The gate's projection, `[f, d]`, of a gated feed-forward.
     pub gate: Option<Linear<P>>,
-    /// To the wider layer, `[f, d]`.
+    /// The projection to the wider layer, `[f, d]`.
     pub up: Linear<P>,
-    /// And back, `[d, f]`.
+    /// The projection back, `[d, f]`.
     pub down: Linear<P>,
 }
 
@@ -69,8 +69,8 @@ impl<P> FeedForward<P> {
 }
 
 impl FeedForward<Tensor> {
-    /// Reads `x` and adds to `stream`: the same in blocks whose sublayers follow each other. `shared` is the norm that it
-    /// reads through where that is another sublayer's.
+    /// Reads `x` and adds to `stream`, which are the same in blocks with sequential sublayers. `shared` is the norm to
+    /// read through if that belongs to another sublayer.
     ///
     /// # Shape
     /// x `[b, t, d]` to the same.
@@ -78,12 +78,13 @@ impl FeedForward<Tensor> {
         &self,
         (x, stream): (&Tensor, &Tensor),
         shared: Option<&Norm<Tensor>>,
-        run: &mut Run,
+        pass: &mut Pass,
     ) -> Result<Tensor> {
         let Self { layer, residual, activation, gate, up, down } = self;
         let Residual { before, branch: _, multiplier: _, after: _, add: _, dropout: p } = residual;
-        let dropout = run.dropout_at("feed_forward", *layer, *p);
-        let before = made(before.as_ref().or(shared))?;
+        let dropout = pass.dropout_at("feed_forward", *layer, *p);
+        let adapter_dropout = pass.dropout_at("feed_forward.adapters", *layer, pass.adapter_dropout);
+        let before = made(before.as_ref().or(shared), x)?;
         let fused = residual.adds_plainly() && x.id() == stream.id();
         let parts = ops::FeedForward {
             norm: before.as_ref().map(|norm| norm.as_ref()),
@@ -93,23 +94,24 @@ impl FeedForward<Tensor> {
             activation: *activation,
             residual: fused,
             dropout: dropout.as_ref().filter(|_| fused),
+            adapter_dropout: adapter_dropout.as_ref(),
         };
-        self.show(x, parts.norm, run)?;
+        self.show(x, parts.norm, pass)?;
         let y = ops::feed_forward(x, &parts)?;
         let y = if fused {
             y
         } else {
             let y = residual.scaled(y)?;
-            run.record(Site::FeedForwardBranch(*layer), &y);
+            pass.record(Site::FeedForwardBranch(*layer), &y);
             residual.added(stream, y, dropout.as_ref())?
         };
-        run.record(Site::FeedForwardSum(*layer), &y);
+        pass.record(Site::FeedForwardSum(*layer), &y);
         residual.after(y)
     }
 
-    /// The values inside, each by the layer's own operations, for a probe that wants them: the sublayer itself is one
-    /// operation, which keeps none of them.
-    fn show(&self, x: &Tensor, norm: Option<ops::Norm<&Tensor>>, run: &mut Run) -> Result<()> {
+    /// Computes the intermediate values by the layer's separate operations, for a probe: the fused sublayer keeps none
+    /// of them.
+    fn show(&self, x: &Tensor, norm: Option<ops::Norm<&Tensor>>, pass: &mut Pass) -> Result<()> {
         let layer = self.layer;
         let sites = [
             Site::FeedForwardInput(layer),
@@ -118,25 +120,25 @@ impl FeedForward<Tensor> {
             Site::FeedForwardInner(layer),
             Site::FeedForwardOutput(layer),
         ];
-        if !sites.into_iter().any(|site| run.wants(site)) {
+        if !sites.into_iter().any(|site| pass.wants(site)) {
             return Ok(());
         }
         let normed = match norm {
             Some(norm) => norm.apply(x)?,
             None => x.clone(),
         };
-        run.record(Site::FeedForwardInput(layer), &normed);
-        let up = self.up.as_ref().apply(&normed)?;
-        run.record(Site::FeedForwardUp(layer), &up);
+        pass.record(Site::FeedForwardInput(layer), &normed);
+        let up = ops::stored(&self.up.as_ref().apply(&normed)?)?;
+        pass.record(Site::FeedForwardUp(layer), &up);
         let inner = match &self.gate {
             Some(gate) => {
-                let gate = gate.as_ref().apply(&normed)?;
-                run.record(Site::FeedForwardGate(layer), &gate);
+                let gate = ops::stored(&gate.as_ref().apply(&normed)?)?;
+                pass.record(Site::FeedForwardGate(layer), &gate);
                 (self.activation.apply(&gate)? * up)?
             }
             None => self.activation.apply(&up)?,
         };
-        run.record(Site::FeedForwardInner(layer), &inner);
-        record_with(run, Site::FeedForwardOutput(layer), || self.down.as_ref().apply(&inner))
+        pass.record(Site::FeedForwardInner(layer), &inner);
+        record_with(pass, Site::FeedForwardOutput(layer), || self.down.as_ref().apply(&inner))
     }
 }

@@ -6,8 +6,8 @@ use vulpes_ops::{self as ops, CrossEntropyOptions, Dropout, Linear, Loss};
 use super::classifier::{ClassifierStep, Transform, first_token};
 use super::describe::{Describe, Projection};
 use crate::config::{Head, Pooling};
+use crate::pass::Pass;
 use crate::probe::Site;
-use crate::run::Run;
 use crate::spec::{Kind, Location, ParameterSpec, Part, Role};
 
 /// The head of a model, with its parameters.
@@ -15,31 +15,31 @@ use crate::spec::{Kind, Location, ParameterSpec, Part, Role};
 pub enum HeadLayer<P> {
     /// Logits over the vocabulary.
     Vocabulary {
-        /// What the hidden states go through first: BERT's step before its decoder.
+        /// The layers before the projection: BERT's step before its decoder.
         transform: Option<Transform<P>>,
-        /// `[v, d]`; `None` where the head is tied: the token embedding, used again.
+        /// `[v, d]`; `None` if the head is tied to the token embedding.
         weight: Option<P>,
         /// `[v]`.
         bias: Option<P>,
-        /// What logits are divided by.
+        /// The divisor of the logits.
         divisor: f64,
-        /// The bound that they come near to: `c · tanh(logit / c)`.
+        /// The soft cap c: `c · tanh(logit / c)`.
         softcap: Option<f64>,
     },
-    /// Logits over labels, of one vector a row.
+    /// Logits over labels, of one vector per row.
     Labels {
-        /// Which vector that is; the padding's id, where one is known.
+        /// Which vector of a row is read.
         pooling: Pooling,
-        /// The id that fills rows up, where pooling goes by it.
+        /// The padding's id, if pooling depends on it.
         pad_id: Option<u32>,
-        /// What is done to it.
+        /// The layers before the projection.
         step: ClassifierStep<P>,
-        /// To the labels.
+        /// The projection to the labels.
         classifier: Linear<P>,
-        /// The share of the pooled vector that is set to zero in training.
+        /// The dropout probability on the pooled vector in training.
         dropout: f64,
     },
-    /// No logits: the hidden states are the result.
+    /// No logits: the hidden states are the output.
     Hidden {
         /// A pooler that came with the model.
         pooler: Option<Linear<P>>,
@@ -55,7 +55,7 @@ impl HeadLayer<ParameterSpec> {
         };
         let vocabulary = |transform: Option<Transform<ParameterSpec>>| {
             let role = Role { location, part, kind: Kind::Matrix };
-            let weight = || describe.weight("head.weight".into(), &[c.vocab_size, d], 1.0, role);
+            let weight = || describe.weight("head.weight".into(), &[c.vocab_size, d], c.head_init, role);
             Self::Vocabulary {
                 weight: (!c.tied_head).then(weight),
                 bias: c
@@ -119,30 +119,30 @@ impl<P> HeadLayer<P> {
 }
 
 impl HeadLayer<Tensor> {
-    /// `token` is the token embedding, which a tied head uses again.
+    /// Computes the logits; `token` is the token embedding, which a tied head uses.
     ///
     /// # Shape
     /// Hidden `[b, t, d]` to `[b, t, v]`, to `[b, n_labels]` for a classifier, or to themselves.
-    pub(crate) fn logits(&self, hidden: &Tensor, token: &Tensor, run: &mut Run) -> Result<Tensor> {
+    pub(crate) fn logits(&self, hidden: &Tensor, token: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         match self {
             Self::Vocabulary { transform, weight, bias, divisor, softcap } => {
                 let weight = weight.as_ref().unwrap_or(token);
-                let read = divided(transformed(transform, hidden, run)?, *divisor)?;
-                run.record(Site::HeadInput, &read);
+                let read = divided(transformed(transform, hidden, pass)?, *divisor)?;
+                pass.record(Site::HeadInput, &read);
                 capped(ops::linear(&read, weight, bias.as_ref())?, *softcap)
             }
             Self::Labels { pooling, pad_id: _, step, classifier, dropout } => {
                 let row = row_vector(hidden, *pooling)?;
-                run.record(Site::HeadRow, &row);
-                let read = step.forward(&row, run)?;
-                run.record(Site::HeadInput, &read);
-                labels(&read, classifier, run.dropout_at("head", 0, *dropout))
+                pass.record(Site::HeadRow, &row);
+                let read = step.forward(&row, pass)?;
+                pass.record(Site::HeadInput, &read);
+                labels(&read, classifier, pass.dropout_at("head", 0, *dropout))
             }
             Self::Hidden { .. } => Ok(hidden.clone()),
         }
     }
 
-    /// `tanh(dense(first token))`; `None` where there is no pooler.
+    /// `tanh(dense(first token))`; `None` without a pooler.
     ///
     /// # Shape
     /// Hidden `[b, t, d]` to `[b, d]`.
@@ -156,18 +156,19 @@ impl HeadLayer<Tensor> {
         }
     }
 
-    /// The summed cross-entropy over `targets` (`[b · t]`; for a classifier `[b]`), and how many there are.
+    /// The summed cross-entropy over `targets` (`[b · t]`; for a classifier `[b]`), and the number of targets that
+    /// count.
     pub(crate) fn loss(
         &self,
         hidden: &Tensor,
         token: &Tensor,
         targets: &[i64],
         options: &CrossEntropyOptions,
-        run: &Run,
+        pass: &Pass,
     ) -> Result<Loss> {
         match self {
             Self::Vocabulary { transform, weight, bias, divisor, softcap } => {
-                let read = divided(transformed(transform, hidden, &mut Run::inference())?, *divisor)?;
+                let read = divided(transformed(transform, hidden, &mut Pass::inference())?, *divisor)?;
                 let (hidden_nd, weight) = (read.flatten_to(1)?, weight.as_ref().unwrap_or(token));
                 if softcap.is_some() {
                     let logits = ops::linear(&hidden_nd, weight, bias.as_ref())?;
@@ -176,8 +177,8 @@ impl HeadLayer<Tensor> {
                 ops::lm_head(&hidden_nd, weight, bias.as_ref(), targets, options)
             }
             Self::Labels { pooling, pad_id: _, step, classifier, dropout } => {
-                let read = step.forward(&row_vector(hidden, *pooling)?, &mut Run::inference())?;
-                let dropout = run.dropout_at("head", 0, *dropout);
+                let read = step.forward(&row_vector(hidden, *pooling)?, &mut Pass::inference())?;
+                let dropout = pass.dropout_at("head", 0, *dropout);
                 ops::cross_entropy(&labels(&read, classifier, dropout)?, targets, options)
             }
             Self::Hidden { .. } => candle_core::bail!("this model has no head, so it has no loss"),
@@ -185,11 +186,11 @@ impl HeadLayer<Tensor> {
     }
 }
 
-/// The vector of each row that a classifier reads: the first, or the only one where it has been chosen before.
+/// The vector of each row that a classifier reads: the first, or the only one if it was selected before.
 fn row_vector(hidden: &Tensor, pooling: Pooling) -> Result<Tensor> {
     if pooling != Pooling::First && hidden.dim(1)? != 1 {
         candle_core::bail!(
-            "this classifier reads one vector a row, which only the input tells: give it Transformer::read_by_head"
+            "this classifier reads one vector per row, which depends on the input: pass it Transformer::read_by_head"
         );
     }
     first_token(hidden)
@@ -203,7 +204,7 @@ fn labels(pooled: &Tensor, classifier: &Linear<Tensor>, dropout: Option<Dropout>
     }
 }
 
-/// Dividing what the projection reads divides the logits, but for a bias: there is one or the other.
+/// Divides the projection's input instead of the logits, which is equivalent without a bias.
 fn divided(x: Tensor, divisor: f64) -> Result<Tensor> {
     if divisor == 1.0 { Ok(x) } else { x.affine(divisor.recip(), 0.0) }
 }
@@ -215,6 +216,6 @@ fn capped(logits: Tensor, softcap: Option<f64>) -> Result<Tensor> {
     }
 }
 
-fn transformed(transform: &Option<Transform<Tensor>>, hidden: &Tensor, run: &mut Run) -> Result<Tensor> {
-    transform.as_ref().map_or(Ok(hidden.clone()), |transform| transform.forward(hidden, run))
+fn transformed(transform: &Option<Transform<Tensor>>, hidden: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+    transform.as_ref().map_or(Ok(hidden.clone()), |transform| transform.forward(hidden, pass))
 }

@@ -1,8 +1,8 @@
-//! The floor plan: which layers a transformer has and which parameters stand where, written once.
+//! The layers of a transformer and all their parameters, defined once.
 //!
-//! [`Layers`] is generic over what stands at its leaves. [`Layers::of`] describes every parameter of a config; all else
-//! follows from it by [`Layers::try_map`]: parameters drawn or read, the tensors of a [`crate::Transformer`], the weights
-//! of a [`crate::Decoder`], counts and tables of names. A part that is missing from one of them doesn't compile.
+//! [`Layers`] is generic over its leaves. [`Layers::of`] describes every parameter of a config; everything else follows
+//! from it by [`Layers::try_map`]: parameters drawn or read, the tensors of a [`crate::Transformer`], the weights of a
+//! [`crate::Decoder`], counts and tables of names. A part that is missing from one of them doesn't compile.
 //!
 //! Legend: `v` vocabulary, `d` model width, `h` query heads, `g` key/value heads, `k` head width, `f` feed-forward
 //! width, `c` context length. Projections are stored `[out, in]`.
@@ -19,6 +19,7 @@ mod norm;
 mod relative;
 mod residual;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 pub use attention::Attention;
@@ -32,6 +33,7 @@ pub use norm::Norm;
 pub(crate) use relative::biases;
 pub use residual::Residual;
 
+use crate::adapter::AdapterSpec;
 use crate::config::{LayerKind, ModelConfig};
 use crate::spec::{Kind, Location, ParameterSpec, Part, Role};
 use describe::Describe;
@@ -39,7 +41,7 @@ use describe::Describe;
 /// A transformer's layers, each parameter a `P`.
 #[derive(Clone, Debug)]
 pub struct Layers<P> {
-    /// From ids to vectors.
+    /// The embedding layer.
     pub embedding: Embedding<P>,
     /// The table of biases on the scores that all blocks share, `[rows, h]`.
     pub relative_bias: Option<P>,
@@ -49,18 +51,23 @@ pub struct Layers<P> {
     pub norm: Option<Norm<P>>,
     /// The output head.
     pub head: HeadLayer<P>,
-    /// The kinds of blocks that there are; each block names its own by number.
+    /// The kinds of blocks; each block refers to its own by index.
     pub kinds: Vec<LayerKind>,
 }
 
 impl Layers<ParameterSpec> {
     /// The parameters of the model that `config` describes.
     ///
-    /// Projections back into the residual stream of a pre-norm model start smaller by `1 / sqrt(2 n_layer)`
+    /// Projections back into the residual stream of a pre-norm model are initialized smaller by `1 / sqrt(2 n_layer)`
     /// ([Radford et al. 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf),
     /// sec. 2.3), so that the stream's variance doesn't grow with depth.
     pub fn of(config: &ModelConfig) -> Self {
-        let describe = Describe { config };
+        Self::adapted(config, None)
+    }
+
+    /// The same with the parameters of an adapter, if any. Modules that share an A each contain it.
+    pub fn adapted(config: &ModelConfig, adapter: Option<&AdapterSpec>) -> Self {
+        let describe = Describe { config, adapter };
         let mut kinds: Vec<LayerKind> = Vec::new();
         let blocks = (0..config.n_layer).map(|layer| {
             let kind = config.layer_kind(layer);
@@ -91,7 +98,7 @@ impl Layers<ParameterSpec> {
 }
 
 impl<P> Layers<P> {
-    /// The same layers with `f` of each parameter, in forward order.
+    /// The same layers with `f` applied to each parameter, in forward order.
     ///
     /// # Errors
     /// Returns the first error of `f`.
@@ -107,7 +114,7 @@ impl<P> Layers<P> {
         })
     }
 
-    /// The number of the first block of a kind.
+    /// The index of the first block of a kind.
     pub fn first_of(&self, kind: usize) -> usize {
         self.blocks.iter().position(|block| block.kind == kind).unwrap_or(0)
     }
@@ -125,7 +132,14 @@ impl<P> Layers<P> {
 
 /// Every parameter of the model that `config` describes, in forward order.
 pub fn parameter_specs(config: &ModelConfig) -> Vec<ParameterSpec> {
-    Layers::of(config).leaves().into_iter().cloned().collect()
+    adapted_specs(config, None)
+}
+
+/// Every parameter of that model and of its adapter, if any, in forward order without duplicates.
+pub fn adapted_specs(config: &ModelConfig, adapter: Option<&AdapterSpec>) -> Vec<ParameterSpec> {
+    let mut seen = BTreeSet::new();
+    let layers = Layers::adapted(config, adapter);
+    layers.leaves().into_iter().filter(|spec| seen.insert(spec.name.as_str())).cloned().collect()
 }
 
 /// The number of elements of all parameters of the model that `config` describes.

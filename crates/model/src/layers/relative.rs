@@ -1,15 +1,15 @@
-//! Biases on the scores that are learned for ranges of distances.
+//! Relative position biases: learned biases on the scores for ranges of distances.
 
 use candle_core::{Device, Result, Tensor};
 use vulpes_ops as ops;
 
 use crate::config::N_BUCKET;
 
-/// From this distance on all are of one range.
+/// All distances from here on share one range.
 const MAX_DISTANCE: f32 = 128.0;
 
-/// The range of the distance from a query to a key: exact ones up to 7, then ever wider ones
-/// ([Raffel et al. 2020](https://arxiv.org/abs/1910.10683), sec. 2.1; as transformers' MPNet rounds it).
+/// The range of the distance from a query to a key: exact ones up to 7, then increasingly wide ones
+/// ([Raffel et al. 2020](https://arxiv.org/abs/1910.10683), sec. 2.1; rounded as in transformers' MPNet).
 fn bucket(query: usize, key: usize) -> u32 {
     let half = N_BUCKET / 2;
     let exact = half / 2;
@@ -23,10 +23,10 @@ fn bucket(query: usize, key: usize) -> u32 {
     (first + wide.min(half - 1)) as u32
 }
 
-/// The bias of each score, from its table.
+/// The bias of each score, looked up in its table.
 ///
 /// # Shape
-/// table `[rows, h]` to `[h, t, s]`, where the first query stands at key `past`.
+/// table `[rows, h]` to `[h, t, s]`, where the first query is at key `past`.
 ///
 /// # Gradient
 /// For the table.
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_distances_have_ranges_of_their_own_and_far_ones_share_them() {
+    fn near_distances_have_exact_ranges_and_far_ones_share_them() {
         let at = |offset: i64| bucket(500, (500 + offset) as usize);
         assert_eq!((at(0), at(-1), at(-7), at(-8)), (0, 1, 7, 8));
         assert_eq!((at(1), at(7), at(8)), (17, 23, 24));

@@ -8,25 +8,26 @@ use super::norm::Norm;
 use crate::config::BlockKind;
 use crate::spec::{Location, ParameterSpec};
 
-/// What stands around a sublayer `f`: `after([x +] dropout(multiplier · branch(f(before(x)))))`, each where it is given.
+/// The norms, factor and dropout around a sublayer `f`: `after([x +] dropout(multiplier · branch(f(before(x)))))`, each
+/// optional.
 #[derive(Clone, Debug)]
 pub struct Residual<P> {
-    /// The norm that the sublayer reads through ([Xiong et al. 2020](https://arxiv.org/abs/2002.04745)).
+    /// The norm of the sublayer's input ([Xiong et al. 2020](https://arxiv.org/abs/2002.04745)).
     pub before: Option<Norm<P>>,
-    /// The norm of the sublayer's own result.
+    /// The norm of the sublayer's output.
     pub branch: Option<Norm<P>>,
-    /// The factor on that.
+    /// The factor on that output.
     pub multiplier: f64,
     /// The norm of the sum ([Vaswani et al. 2017](https://arxiv.org/abs/1706.03762), sec. 3.1).
     pub after: Option<Norm<P>>,
-    /// Whether x is added to the sublayer's result.
+    /// Whether x is added to the sublayer's output.
     pub add: bool,
-    /// The share of the sublayer's result that is set to zero in training.
+    /// The dropout probability on the sublayer's output in training.
     pub dropout: f64,
 }
 
 impl Residual<ParameterSpec> {
-    /// The norms are `name`'s; the first sublayer of a block may read the stream as it is.
+    /// The norms belong to `name`; the first sublayer of a block may read the stream without a norm.
     pub(super) fn of(describe: &Describe, name: &str, location: Location) -> Self {
         let config = describe.config;
         let norm = || describe.norm(&format!("{name}.norm"), config.d_model, location);
@@ -37,7 +38,7 @@ impl Residual<ParameterSpec> {
         let (before, branch, after, add) = match config.block {
             BlockKind::Bare => (None, None, None, false),
             BlockKind::Pre | BlockKind::Parallel => (before(), None, None, true),
-            // The feed-forward reads what attention's norm has made.
+            // The feed-forward reads the output of attention's norm.
             BlockKind::ParallelShared => (if is_attention { norm() } else { None }, None, None, true),
             BlockKind::Post => (None, None, norm(), true),
             BlockKind::Reordered => (None, branch(), None, true),
@@ -68,14 +69,14 @@ impl<P> Residual<P> {
         })
     }
 
-    /// Whether the sublayer's result is added as it is, so that one operation can do both.
+    /// Whether the sublayer's output is added without a norm or factor, so that one operation can do both.
     pub(super) fn adds_plainly(&self) -> bool {
         self.add && self.branch.is_none() && self.multiplier == 1.0
     }
 }
 
 impl Residual<Tensor> {
-    /// What the sublayer's result becomes before it is added: its norm, times the multiplier.
+    /// The sublayer's output as it is added: its norm, times the multiplier.
     pub(crate) fn scaled(&self, y: Tensor) -> Result<Tensor> {
         let y = match &self.branch {
             Some(norm) => norm.apply(&y)?,
@@ -84,7 +85,7 @@ impl Residual<Tensor> {
         if self.multiplier == 1.0 { Ok(y) } else { y.affine(self.multiplier, 0.0) }
     }
 
-    /// The sum with the stream, of a result that an operation has not added by itself.
+    /// The sum with the stream, for an output that an operation has not added itself.
     pub(super) fn added(&self, x: &Tensor, y: Tensor, dropout: Option<&Dropout>) -> Result<Tensor> {
         let y = match dropout {
             Some(dropout) => ops::dropout(&y, dropout)?,
@@ -93,7 +94,7 @@ impl Residual<Tensor> {
         if self.add { x + y } else { Ok(y) }
     }
 
-    /// The norm of the sum, where there is one.
+    /// The norm of the sum, if there is one.
     pub(super) fn after(&self, x: Tensor) -> Result<Tensor> {
         self.after.as_ref().map_or(Ok(x.clone()), |norm| norm.apply(&x))
     }

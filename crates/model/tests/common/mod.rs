@@ -1,4 +1,4 @@
-//! Where the models of the tests lie, and how their goldens are read.
+//! The folders of the tests' models, and readers of their goldens.
 #![allow(
     dead_code,
     unused_macros,
@@ -8,13 +8,15 @@
     reason = "each test binary uses its part"
 )]
 
+pub mod golden;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 
-/// The tiny models that lie in the repository (`tests/fixtures/make.py` makes them).
+/// The tiny models in the repository (made by `tests/fixtures/make.py`).
 pub fn fixtures() -> PathBuf {
     root().join("tests/fixtures")
 }
@@ -23,38 +25,43 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// A folder of the larger goldens, at `VULPES_SHARED` or `shared` beside the repository, which must be there.
+/// A folder of the larger goldens, in `VULPES_SHARED` or in `shared` next to the repository; it must exist.
 pub fn shared(folder: &str) -> PathBuf {
     let home = std::env::var_os("VULPES_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     let path = home.join(folder);
-    assert!(path.is_dir(), "{} is not here; VULPES_SHARED names its folder", path.display());
+    assert!(path.is_dir(), "{} does not exist; set VULPES_SHARED to its parent folder", path.display());
     path
 }
 
-/// The models below `home` of which there are goldens.
+/// The models below `home` that have goldens.
 pub fn goldens(home: &Path) -> Vec<PathBuf> {
     let folders = with_file(home, "golden.json").into_iter();
     // A folder of sentence-transformers has goldens of another kind.
     folders.filter(|dir| json(&dir.join("golden.json"))["kind"] != "sentence").collect()
 }
 
-/// Those of them that generate.
+/// Those that generate.
 pub fn causal(home: &Path) -> Vec<PathBuf> {
     with_file(home, "golden_leftpad.safetensors")
 }
 
-/// Those whose config is there in an older spelling, too.
+/// Those that also have their config in an older spelling.
 pub fn spelled_twice(home: &Path) -> Vec<PathBuf> {
     let folders = goldens(home).into_iter();
     folders.filter(|dir| dir.join("config.v4.json").is_file()).collect()
 }
 
-/// The variants of those models, as files in the wild hold them.
+/// The adapters below `home` that have goldens.
+pub fn adapters(home: &Path) -> Vec<PathBuf> {
+    with_file(&home.join("lora"), "golden.json")
+}
+
+/// The variants of those models, in the forms of files in the wild.
 pub fn variants(home: &Path) -> Vec<PathBuf> {
     with_file(&home.join("variants"), "expect.json")
 }
 
-/// Makes each check a test of the repository's models and tests of the larger ones in `../shared`.
+/// Turns each check into a test of the repository's models and tests of the larger ones in `../shared`.
 macro_rules! tests_of_folders {
     ($($check:ident($folders:ident);)*) => {
         tests_of_folders!(but_families $($check($folders);)*);
@@ -101,7 +108,9 @@ fn with_file(dir: &Path, file: &str) -> Vec<PathBuf> {
         .unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
         .map(|entry| entry.unwrap().path())
         .filter(|path| {
-            path.join(file).is_file() && (file == "expect.json" || path.join("config.json").is_file())
+            let is_model =
+                ["config.json", "adapter_config.json"].iter().any(|name| path.join(name).is_file());
+            path.join(file).is_file() && (file == "expect.json" || is_model)
         })
         .collect();
     folders.sort();
@@ -109,7 +118,7 @@ fn with_file(dir: &Path, file: &str) -> Vec<PathBuf> {
     folders
 }
 
-/// Where the tests compute: the CPU, or what `VULPES_DEVICE` names.
+/// The device of the tests: the CPU, or that of `VULPES_DEVICE`.
 pub fn device() -> Device {
     let name = std::env::var("VULPES_DEVICE").unwrap_or_else(|_| "cpu".to_string());
     vulpes_model::device::parse(Some(&name)).unwrap_or_else(|error| panic!("VULPES_DEVICE: {error}"))

@@ -1,4 +1,4 @@
-//! A hub on this machine, with a model on it, that misbehaves as it is told to.
+//! A local hub with one model that misbehaves on demand.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,29 +19,29 @@ use sha2::{Digest, Sha256};
 use vulpes_model::config::Family;
 use vulpes_model::{Head, ModelSection, Transformer, folder};
 
-/// What says who asks.
+/// The access token.
 pub const TOKEN: &str = "hf_of_a_test";
-/// The commit that every revision means.
+/// The commit of every revision.
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What an answer does otherwise than it should.
+/// How an answer deviates.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
-    /// The connection ends after so many bytes of the file (counted from its start).
+    /// The connection ends after this many bytes of the file (counted from its start).
     Cut(usize),
-    /// A byte is another one.
+    /// One byte is changed.
     Corrupt,
-    /// It announces, and sends, so many bytes more.
+    /// It announces and sends this many bytes more.
     Length(i64),
-    /// It announces no length, and sends so many bytes more.
+    /// It announces no length, and sends this many bytes more.
     Unsaid(i64),
-    /// It sends the whole where a part is asked for.
+    /// It sends the entire file when a part is requested.
     IgnoreRange,
-    /// A status, and the code that a hub gives with it.
+    /// A status, and the hub's error code.
     Status(u16, &'static str),
     /// The connection ends without an answer.
     Hangup,
-    /// A page for people.
+    /// An HTML page.
     Page,
 }
 
@@ -53,7 +53,7 @@ struct State {
     asked: Vec<String>,
 }
 
-/// The server; it goes on until the test's process ends.
+/// The server; it runs until the test's process ends.
 pub struct Server {
     port: u16,
     state: Arc<Mutex<State>>,
@@ -65,7 +65,7 @@ impl Server {
         Self::of(&model())
     }
 
-    /// The same with its weights in two shards.
+    /// The same with its weights in two shard files.
     pub fn sharded() -> Self {
         let mut files = model();
         let at = files.iter().position(|(file, _)| *file == "model.safetensors").unwrap();
@@ -134,28 +134,28 @@ impl Server {
         self.files().into_iter().find(|(name, _)| name == file).unwrap().1
     }
 
-    /// Every request: its line, then its range and who asks.
+    /// Every request: its line, then its range and token.
     pub fn asked(&self) -> Vec<String> {
         self.state.lock().unwrap().asked.clone()
     }
 
-    /// What the next answers with a large file do.
+    /// The faults of the next answers with a large file.
     pub fn fault(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.lock().unwrap().of_large.extend(faults);
     }
 
-    /// What the next answers with a small file do.
+    /// The faults of the next answers with a small file.
     pub fn fault_small(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.lock().unwrap().of_small.extend(faults);
     }
 
-    /// What the next answers with the list of files do.
+    /// The faults of the next answers with the list of files.
     pub fn fault_list(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.lock().unwrap().of_list.extend(faults);
     }
 }
 
-/// A small Llama's folder, and files beside it that nobody needs.
+/// A small Llama's folder, and unneeded files next to it.
 fn model() -> Vec<(&'static str, Vec<u8>)> {
     let section = ModelSection {
         family: Some(Family::Llama),
@@ -177,7 +177,7 @@ fn model() -> Vec<(&'static str, Vec<u8>)> {
         ("1_Pooling/config.json", b"{\"a\": 1}".to_vec()),
         read("model.safetensors"),
         ("README.md", b"# A card".to_vec()),
-        ("pytorch_model.bin", b"the same once more".to_vec()),
+        ("pytorch_model.bin", b"the same again".to_vec()),
     ]
 }
 
@@ -220,7 +220,7 @@ fn answer(stream: &TcpStream, state: &Mutex<State>, port: u16) {
     let is_large = path.ends_with(".safetensors");
     if is_large && !path.starts_with("/cdn/") {
         drop(state);
-        // Another name of this machine: another host.
+        // Another name of this machine counts as another host.
         let place = format!("http://localhost:{port}/cdn/{}", file.unwrap());
         let etag = hex(&Sha256::digest(&content));
         let head = format!(
@@ -252,7 +252,7 @@ fn answer(stream: &TcpStream, state: &Mutex<State>, port: u16) {
     give(stream, &content, &etag, first, fault);
 }
 
-/// Sends a file from `first` on, or what the fault makes of it.
+/// Sends a file from `first` on, with the fault applied.
 fn give(mut stream: &TcpStream, content: &[u8], etag: &str, first: usize, fault: Option<Fault>) {
     let mut body = content[first..].to_vec();
     let mut sent = body.len();

@@ -1,4 +1,4 @@
-//! Small models of every kind, and how to compare what they say.
+//! Small models of every kind, and comparisons of their outputs.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -11,25 +11,25 @@ use candle_core::{DType, Device, Tensor};
 use vulpes_model::config::{
     BlockKind, Family, FeedForwardKind, LayerOverride, NormKind, Pooling, Positions, QkNorm,
 };
-use vulpes_model::{Head, Input, ModelConfig, ModelSection, Run, Transformer};
+use vulpes_model::{Head, Input, ModelConfig, ModelSection, Pass, Transformer};
 
-/// The model of `configs/fox.toml` in small.
+/// A small version of the model in `configs/fox.toml`.
 pub fn fox() -> ModelConfig {
     let section = ModelSection { family: Some(Family::Fox), d_model: Some(6), ..ModelSection::default() };
     section.resolve(11, Head::NextToken)
 }
 
-/// The model of `configs/fox-multihead.toml` in small.
+/// A small version of the model in `configs/fox-multihead.toml`.
 pub fn multihead() -> ModelConfig {
     small(Family::Gpt2).resolve(11, Head::NextToken)
 }
 
-/// The model of `configs/fox-bert.toml` in small: the same blocks under a full mask.
+/// A small version of the model in `configs/fox-bert.toml`: the same blocks under a full mask.
 pub fn bert() -> ModelConfig {
     small(Family::Bert).resolve(11, Head::MaskedToken)
 }
 
-/// A small Llama with two query heads to a key/value head.
+/// A small Llama with two query heads per key/value head.
 pub fn llama() -> ModelConfig {
     ModelSection { n_kv_head: Some(1), ..small(Family::Llama) }.resolve(11, Head::NextToken)
 }
@@ -52,7 +52,7 @@ pub fn windowed() -> ModelConfig {
         .resolve(11, Head::NextToken)
 }
 
-/// A Llama whose layers differ: a window of two tokens with angles of its own, then all tokens without positions.
+/// A Llama whose layers differ: a window of two tokens with its own rotary base, then all tokens without positions.
 pub fn mixed() -> ModelConfig {
     let layers = vec![
         LayerOverride { window: Some(2), rope_theta: Some(100.0), ..LayerOverride::default() },
@@ -61,7 +61,7 @@ pub fn mixed() -> ModelConfig {
     ModelSection { layers: Some(layers), ..small(Family::Llama) }.resolve(11, Head::NextToken)
 }
 
-/// A small model of each other family, and of each head that it has.
+/// A small model of each other family, and of each of its heads.
 pub fn families() -> Vec<ModelConfig> {
     let labels = Head::Classify { n_labels: 3 };
     let near = LayerOverride { window: Some(2), rope_theta: Some(100.0), ..LayerOverride::default() };
@@ -102,7 +102,7 @@ pub fn families() -> Vec<ModelConfig> {
     .collect()
 }
 
-/// Switches together that no family has together.
+/// Combinations of switches that no family has.
 pub fn mixtures() -> Vec<ModelConfig> {
     let of = |section: ModelSection, head| section.resolve(11, head);
     vec![
@@ -144,7 +144,28 @@ pub fn mixtures() -> Vec<ModelConfig> {
             },
             Head::NextToken,
         ),
+        modern(),
     ]
+}
+
+/// The switches of recent small decoders together.
+pub fn modern() -> ModelConfig {
+    let section = ModelSection {
+        norm: Some(NormKind::RmsBare),
+        embedding_norm: Some(true),
+        qk_norm: Some(QkNorm::Head),
+        feed_forward: Some(FeedForwardKind::Relu2),
+        tied_head: Some(false),
+        embedding_init: Some(2.0),
+        head_init: Some(0.5),
+        branch_init: Some(0.0),
+        logit_softcap: Some(3.0),
+        value_embeddings: Some(2),
+        bigrams: Some(true),
+        n_kv_head: Some(1),
+        ..small(Family::Llama)
+    };
+    section.resolve(11, Head::NextToken)
 }
 
 fn small(family: Family) -> ModelSection {
@@ -159,18 +180,18 @@ fn small(family: Family) -> ModelSection {
     }
 }
 
-/// Where the tests compute: the CPU, or what `VULPES_DEVICE` names.
+/// The device of the tests: the CPU, or that of `VULPES_DEVICE`.
 pub fn device() -> Device {
     let name = std::env::var("VULPES_DEVICE").unwrap_or_else(|_| "cpu".to_string());
     vulpes_model::device::parse(Some(&name)).unwrap_or_else(|error| panic!("VULPES_DEVICE: {error}"))
 }
 
-/// A model whose parameters are all drawn at random, biases and norms too, so that nothing is zero by its start.
+/// A model whose parameters are all drawn at random, including biases and norms, so that nothing is initially zero.
 pub fn shaken(config: &ModelConfig) -> Transformer {
     shaken_on(config, DType::F64, &device())
 }
 
-/// The same numbers in another type or on another device.
+/// The same values in another dtype or on another device.
 pub fn shaken_on(config: &ModelConfig, dtype: DType, device: &Device) -> Transformer {
     let model = Transformer::init(config, 7, dtype, device).unwrap();
     for (name, var) in model.parameters().iter() {
@@ -191,8 +212,8 @@ pub fn input(ids: &[u32], rows: usize) -> Input {
 
 /// The logits of an input.
 pub fn logits(model: &Transformer, input: &Input) -> Tensor {
-    let hidden = model.forward(input, &mut Run::inference()).unwrap();
-    model.logits(&hidden, &mut Run::inference()).unwrap()
+    let hidden = model.forward(input, &mut Pass::inference()).unwrap();
+    model.logits(&hidden, &mut Pass::inference()).unwrap()
 }
 
 /// All values of a tensor, in order.
@@ -206,7 +227,7 @@ pub fn at(logits: &Tensor, row: usize, tokens: std::ops::Range<usize>) -> Vec<f6
     values(&row.narrow(1, tokens.start, tokens.len()).unwrap())
 }
 
-/// Fails with the largest difference where two lists differ by more than `tolerance`.
+/// Panics with the largest difference if two lists differ by more than `tolerance`.
 #[track_caller]
 pub fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
     assert_eq!(a.len(), b.len());

@@ -1,4 +1,4 @@
-//! Models of every family and head, with the switches that their layouts can say, for transformers to load.
+//! Models of every family and head, with the switches that their layouts can express, for transformers to load.
 #![allow(unreachable_pub, reason = "helpers of a test file")]
 
 use vulpes_model::config::{
@@ -7,7 +7,7 @@ use vulpes_model::config::{
 };
 use vulpes_model::{Head, ModelConfig, ModelSection};
 
-/// Tokens that each of them knows.
+/// The vocabulary size of each of them.
 pub const VOCABULARY: usize = 43;
 
 fn section(family: Family) -> ModelSection {
@@ -22,7 +22,7 @@ fn section(family: Family) -> ModelSection {
     }
 }
 
-/// What is tried: the auto class, the class that transformers is to choose, the model.
+/// The cases: the auto class, the class that transformers should choose, the model.
 pub fn models() -> Vec<Tried> {
     let gpt2 = section(Family::Gpt2);
     let bert = section(Family::Bert);
@@ -39,7 +39,7 @@ pub fn models() -> Vec<Tried> {
     let of = |section: &ModelSection, head| section.resolve(VOCABULARY, head);
     vec![
         ("AutoModelForCausalLM", "GPT2LMHeadModel", of(&gpt2, causal)),
-        // Without a head of its own; a tied one could always be used, and is read as such.
+        // Without a head; a tied one is always usable, and would be read as a head.
         (
             "AutoModel",
             "GPT2Model",
@@ -103,7 +103,7 @@ pub fn models() -> Vec<Tried> {
 
 type Tried = (&'static str, &'static str, ModelConfig);
 
-/// The decoders with each switch that their layout has otherwise than usual.
+/// The decoders with each switch of their layout that differs from the default.
 fn decoders() -> Vec<Tried> {
     let (causal, labels) = (Head::NextToken, Head::Classify { n_labels: 5 });
     let windowed = |window| LayerOverride { window: Some(window), ..LayerOverride::default() };

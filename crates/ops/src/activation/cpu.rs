@@ -1,4 +1,4 @@
-//! The activations on the CPU: value and slope together from one exponential.
+//! The activations on the CPU: value and derivative together from one exponential.
 
 use super::Activation;
 use super::reference::{GELU_CUBIC, SQRT_2_OVER_PI};
@@ -10,7 +10,7 @@ use crate::tape;
 use candle_core::{Result, Tensor};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-/// Elements a thread takes at least.
+/// The minimum number of elements per thread.
 const GRAIN: usize = 8 * 1024;
 
 /// `y = f(x)` for each element.
@@ -26,11 +26,11 @@ pub(crate) fn values_of_biased<T: Float>(f: Activation, x: &mut [T], bias: &[T],
     for_rows(rows, GRAIN.div_ceil(width), buffers, |_, (x, y)| biased_part(f, x.values, bias, y.values));
 }
 
-/// `dx ← dx · f'(x)`, where `dx` comes in as the gradient of `f(x)`; and `y = f(x)` where it is asked for.
-pub(crate) fn slopes<T: Float>(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]) {
+/// `dx ← dx · f'(x)`, where `dx` is initially the gradient of `f(x)`; and `y = f(x)` if requested.
+pub(crate) fn derivatives<T: Float>(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]) {
     let buffers = (y.map(Rows::single), Rows::single(dx));
     for_rows(x.len(), GRAIN, buffers, |range, (y, dx)| {
-        slope_part(f, &x[range], y.map(|y| y.values), dx.values);
+        derivative_part(f, &x[range], y.map(|y| y.values), dx.values);
     });
 }
 
@@ -41,8 +41,9 @@ pub(crate) fn gated_values<T: Float>(f: Activation, gate: &[T], up: &[T], y: &mu
     });
 }
 
-/// From `dup`, which comes in as the gradient of `f(gate) · up`: the gradients of both, and the value where asked for.
-pub(crate) fn gated_slopes<T: Float>(
+/// Turns `dup`, initially the gradient of `f(gate) · up`, into the gradients of both, and computes the value if
+/// requested.
+pub(crate) fn gated_derivatives<T: Float>(
     f: Activation,
     gate: &[T],
     up: &[T],
@@ -53,7 +54,7 @@ pub(crate) fn gated_slopes<T: Float>(
     let buffers = (y.map(Rows::single), Rows::single(dgate), Rows::single(dup));
     for_rows(gate.len(), GRAIN, buffers, |range, (y, dgate, dup)| {
         let y = y.map(|y| y.values);
-        gated_slope_part(f, &gate[range.clone()], &up[range], y, dgate.values, dup.values);
+        gated_derivative_part(f, &gate[range.clone()], &up[range], y, dgate.values, dup.values);
     });
 }
 
@@ -64,17 +65,17 @@ multiversion! {
     fn gate_in_place = gate_in_place_body(f: Activation, gate: &[T], up: &mut [T]);
     fn value_part = value_body(f: Activation, x: &[T], y: &mut [T]);
     fn biased_part = biased_body(f: Activation, x: &mut [T], bias: &[T], y: &mut [T]);
-    fn slope_part = slope_body(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]);
+    fn derivative_part = derivative_body(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]);
     fn gated_part = gated_body(f: Activation, gate: &[T], up: &[T], y: &mut [T]);
-    fn gated_slope_part = gated_slope_body(
+    fn gated_derivative_part = gated_derivative_body(
         f: Activation, gate: &[T], up: &[T], y: Option<&mut [T]>, dgate: &mut [T], dup: &mut [T],
     );
 }
 
-/// (f(x), f'(x)) of one element; what the caller doesn't use isn't computed.
+/// (f(x), f'(x)) of one element; a result that the caller doesn't use isn't computed.
 #[inline(always)]
 fn gelu_tanh<T: Float, const FMA: bool>(x: T) -> (T, T) {
-    // (1 + tanh u)/2 is the sigmoid of 2u, which loses no digits where tanh is near −1.
+    // (1 + tanh u)/2 is the sigmoid of 2u, which loses no digits when tanh is near −1.
     let (one, cubic) = (T::of(1.0), T::of(GELU_CUBIC));
     let square = x * x;
     let u = x * T::of(SQRT_2_OVER_PI) * cubic.fma::<FMA>(square, one);
@@ -100,14 +101,14 @@ fn silu<T: Float, const FMA: bool>(x: T) -> (T, T) {
 
 #[inline(always)]
 fn relu2<T: Float, const FMA: bool>(x: T) -> (T, T) {
-    // Written so that a NaN stays one.
+    // Written to propagate NaN.
     let positive = if x < T::default() { T::default() } else { x };
     (positive * positive, positive + positive)
 }
 
 #[inline(always)]
 fn relu<T: Float, const FMA: bool>(x: T) -> (T, T) {
-    // Written so that a NaN stays one.
+    // Written to propagate NaN.
     if x < T::default() {
         (T::default(), T::default())
     } else {
@@ -115,7 +116,7 @@ fn relu<T: Float, const FMA: bool>(x: T) -> (T, T) {
     }
 }
 
-/// Runs `$loop!(function)` for the activation that `$f` names, so that the choice stands outside the loop.
+/// Runs `$loop!(function)` for the activation `$f`, so that the branch is outside the loop.
 macro_rules! choose {
     ($f:expr, $with:ident) => {
         match $f {
@@ -180,15 +181,15 @@ fn biased_body<T: Float, const FMA: bool>(f: Activation, x: &mut [T], bias: &[T]
 }
 
 #[inline(always)]
-fn slope_body<T: Float, const FMA: bool>(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]) {
+fn derivative_body<T: Float, const FMA: bool>(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]) {
     macro_rules! run {
         ($f:ident) => {
             match y {
                 Some(y) => {
                     for ((y, dx), &x) in y.iter_mut().zip(dx).zip(x) {
-                        let (value, slope) = $f::<T, FMA>(x);
+                        let (value, derivative) = $f::<T, FMA>(x);
                         *y = value;
-                        *dx *= slope;
+                        *dx *= derivative;
                     }
                 }
                 None => {
@@ -215,7 +216,7 @@ fn gated_body<T: Float, const FMA: bool>(f: Activation, gate: &[T], up: &[T], y:
 }
 
 #[inline(always)]
-fn gated_slope_body<T: Float, const FMA: bool>(
+fn gated_derivative_body<T: Float, const FMA: bool>(
     f: Activation,
     gate: &[T],
     up: &[T],
@@ -229,16 +230,16 @@ fn gated_slope_body<T: Float, const FMA: bool>(
                 Some(y) => {
                     let rows = y.iter_mut().zip(dgate).zip(dup).zip(gate).zip(up);
                     for ((((y, dgate), dup), &gate), &up) in rows {
-                        let (value, slope) = $f::<T, FMA>(gate);
+                        let (value, derivative) = $f::<T, FMA>(gate);
                         *y = value * up;
-                        *dgate = *dup * up * slope;
+                        *dgate = *dup * up * derivative;
                         *dup *= value;
                     }
                 }
                 None => {
                     for (((dgate, dup), &gate), &up) in dgate.iter_mut().zip(dup).zip(gate).zip(up) {
-                        let (value, slope) = $f::<T, FMA>(gate);
-                        *dgate = *dup * up * slope;
+                        let (value, derivative) = $f::<T, FMA>(gate);
+                        *dgate = *dup * up * derivative;
                         *dup *= value;
                     }
                 }
@@ -259,7 +260,7 @@ pub(super) fn activate<T: Float>(f: Activation, x: &Tensor) -> Result<Tensor> {
     tape::record(&[x], y, x.shape(), move |dy| {
         let dx = with2(&input, dy, |x: &[T], dy: &[T]| {
             let mut dx = dy.to_vec();
-            slopes(f, x, None, &mut dx);
+            derivatives(f, x, None, &mut dx);
             Ok(dx)
         })?;
         Ok(vec![Some(tensor(dx, input.shape())?)])
@@ -277,7 +278,7 @@ pub(super) fn gated<T: Float>(f: Activation, gate: &Tensor, up: &Tensor) -> Resu
     tape::record(&[gate, up], y, gate.shape(), move |dy| {
         let (dgate, dup) = with3(&kept_gate, &kept_up, dy, |gate: &[T], up: &[T], dy: &[T]| {
             let (mut dgate, mut dup) = (buffer(dy.len()), dy.to_vec());
-            gated_slopes(f, gate, up, None, &mut dgate, &mut dup);
+            gated_derivatives(f, gate, up, None, &mut dgate, &mut dup);
             Ok((dgate, dup))
         })?;
         let shape = kept_gate.shape();

@@ -1,4 +1,4 @@
-//! Activations, element by element: GELU in both forms, SiLU, ReLU and its square, and the gated SwiGLU.
+//! Elementwise activations: GELU in both forms, SiLU, ReLU and its square, and the gated SwiGLU.
 
 pub(crate) mod cpu;
 pub(crate) mod reference;
@@ -7,7 +7,7 @@ use crate::kernel::{by_dtype, fits};
 use candle_core::{Result, Tensor, bail};
 use cpu::{activate, gated};
 
-/// The activations by name, for operations that have one inside.
+/// The activations by name, for operations that contain one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// [`gelu_tanh`].
@@ -26,7 +26,7 @@ impl Activation {
     /// The activation of each element.
     ///
     /// # Errors
-    /// Those of the device.
+    /// Returns an error if the device fails.
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         if fits(&[x]) { by_dtype!(x, activate(self, x)) } else { self.reference(x) }
     }
@@ -43,7 +43,7 @@ impl Activation {
     }
 }
 
-/// GELU by tanh: `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`
+/// GELU in its tanh form: `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`
 /// ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415); GPT-2's `gelu_new`).
 ///
 /// # Shape
@@ -52,7 +52,8 @@ pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
     Activation::GeluTanh.apply(x)
 }
 
-/// GELU itself: `x Φ(x) = x/2 (1 + erf(x/√2))` ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415)).
+/// GELU in its exact form: `x Φ(x) = x/2 (1 + erf(x/√2))`
+/// ([Hendrycks and Gimpel 2016](https://arxiv.org/abs/1606.08415)).
 ///
 /// # Shape
 /// Any; the result has the same.
@@ -93,7 +94,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 /// Both arguments and the result have the same.
 ///
 /// # Errors
-/// Where the shapes differ.
+/// Returns an error if the shapes differ.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if gate.dims() != up.dims() {
         bail!("swiglu: gate {:?} and up {:?} differ in shape", gate.dims(), up.dims());

@@ -2,12 +2,12 @@
 
 use candle_core::{Result, Tensor};
 
-/// `√(2/π)`, of the tanh form of GELU.
+/// `√(2/π)` of GELU's tanh form.
 pub(crate) const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
-/// The cubic term's weight in the tanh form of GELU.
+/// The coefficient of the cubic term in GELU's tanh form.
 pub(crate) const GELU_CUBIC: f64 = 0.044_715;
 
-/// [`crate::gelu_tanh`], written out: candle's own `gelu` has a backward of six digits.
+/// [`crate::gelu_tanh`], written out: candle's own `gelu` has a backward pass of only six digits.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
     let inner = ((x + (x.sqr()? * x)?.affine(GELU_CUBIC, 0.0)?)? * SQRT_2_OVER_PI)?;
     (x * inner.tanh()?.affine(0.5, 0.5)?)?.contiguous()

@@ -1,4 +1,4 @@
-//! Attention in plain candle operations, with scores and weights held whole.
+//! Attention in plain candle operations, with all scores and weights in memory.
 
 use super::{AttentionOptions, Pattern};
 use crate::dropout::reference::weight_factors;
@@ -26,7 +26,7 @@ pub(crate) fn sizes(
     let (kb, s, g, kk) = k_bsgk.dims4()?;
     if k_bsgk.dims() != v_bsgk.dims() || kb != b || kk != k {
         bail!(
-            "attention: q {:?}, k {:?} and v {:?}; wanted [b, t, h, k] and twice [b, s, g, k]",
+            "attention: q {:?}, k {:?} and v {:?}; expected [b, t, h, k] and twice [b, s, g, k]",
             q_bthk.dims(),
             k_bsgk.dims(),
             v_bsgk.dims()
@@ -73,14 +73,14 @@ pub fn attention_pattern(
     };
     let scores_bhts = q.matmul(&each_head(k_bsgk)?.t()?)?.affine(options.scale, 0.0)?;
     let allowed = options.mask.to_tensor(b, t, s, q.device())?.broadcast_as((b, h, t, s))?;
-    // Far below any score, yet finite: a row without a key must not become infinity minus infinity.
+    // Far below any score, yet finite: a row without an allowed key must not become infinity minus infinity.
     let lowest = if q.dtype() == DType::F16 { -6e4 } else { -1e30 };
     let forbidden = Tensor::full(lowest as f32, (1, 1, 1, 1), q.device())?.to_dtype(q.dtype())?;
     let masked = allowed.where_cond(&scores_bhts, &forbidden.broadcast_as((b, h, t, s))?)?;
     let exp = masked.broadcast_sub(&masked.detach().max_keepdim(D::Minus1)?)?.exp()?;
     let exp = (exp * allowed.to_dtype(q.dtype())?)?;
     let sum = exp.sum_keepdim(D::Minus1)?;
-    // A sum is at least 1, its greatest term, or 0 where no key is allowed: dividing by 1 there leaves zeros.
+    // A sum is at least 1, its largest term, or 0 where no key is allowed: dividing by 1 there leaves zeros.
     let sum = (&sum + sum.detach().lt(0.5)?.to_dtype(q.dtype())?)?;
     let weights_bhts = exp.broadcast_div(&sum)?;
     let used = match options.dropout {

@@ -1,32 +1,33 @@
-//! What attention does to a tile of scores: a row for each query, in one call for all of them.
+//! Softmax and its gradient on a tile of scores: one row per query, all in one call.
 #![allow(unsafe_code)]
 
 use crate::Mask;
 use crate::kernel::Float;
+use crate::kernel::bfloat16::rounded;
 use crate::kernel::simd::{LANES, greatest, map, multiversion, reduce, reduce2};
 use std::ops::Range;
 
-/// Queries of a tile.
+/// Queries per tile.
 pub(super) const QUERIES: usize = 64;
 
-/// A tile of queries on one block of keys.
+/// A tile of queries with one block of keys.
 pub(super) struct Tile<'a> {
     mask: &'a Mask,
     b: usize,
     queries: Range<usize>,
     first_key: usize,
-    /// What causality and the window leave of each row of the block.
+    /// The keys of the block that causality and the window allow each query.
     seen: Seen,
 }
 
-/// A range of a block's keys for each query of a tile.
+/// For each query of a tile, a range of the block's keys.
 pub(crate) struct Seen {
     starts: [usize; QUERIES],
     ends: [usize; QUERIES],
 }
 
 impl<'a> Tile<'a> {
-    /// `queries`, at most [`QUERIES`] of them, of batch row `b` on the keys of `block`, of `n_keys` in all.
+    /// At most [`QUERIES`] `queries` of batch row `b` with the keys of `block`, out of `n_keys`.
     pub(super) fn new(
         mask: &'a Mask,
         b: usize,
@@ -44,8 +45,8 @@ impl<'a> Tile<'a> {
         Self { mask, b, queries, first_key: block.start, seen }
     }
 
-    /// Turns each row of scores into `exp(score − max)`, with the rows' running maxima and sums carried on, and shrinks
-    /// what was summed into `context` before where a maximum has grown.
+    /// Replaces each row of scores by `exp(score − max)`, updates the rows' running maxima and sums, and rescales
+    /// `context` if a maximum has grown.
     pub(super) fn softmax_step<T: Float>(
         &self,
         scores: &mut [T],
@@ -57,13 +58,13 @@ impl<'a> Tile<'a> {
         softmax_rows(scores, &self.seen, &mut max[..self.queries.len()], sum, context);
     }
 
-    /// Turns scores into weights: `exp(score − log_sum)`.
+    /// Replaces scores by weights: `exp(score − log_sum)`.
     pub(super) fn weights<T: Float>(&self, scores: &mut [T], log_sums: &[T]) {
         weight_rows(scores, &self.seen, log_sums);
         self.forbid(scores, T::default());
     }
 
-    /// Turns the gradients of weights `p` into those of scores before scaling: `scale · p (dp − mean)`.
+    /// Replaces the gradients of weights `p` by those of scores before scaling: `scale · p (dp − mean)`.
     pub(super) fn dscores<T: Float>(&self, p: &[T], dp: &mut [T], means: &[T], scale: T) {
         slope_rows(p, dp, &self.seen, means, scale);
     }
@@ -94,11 +95,13 @@ multiversion! {
     fn scaled = scaled_body(out: &mut [T], x: &[T], a: T);
     /// `out[i] = Σ a b` over rows `i` of `width`, which start `stride` elements apart.
     fn row_dots = row_dots_body(out: &mut [T], a: &[T], b: &[T], width: usize, stride: usize);
-    /// Zero where a word is below the threshold, `x · keep` elsewhere.
+    /// [`row_dots`] with `a` rounded to bfloat16.
+    fn rounded_row_dots = rounded_row_dots_body(out: &mut [T], a: &[T], b: &[T], width: usize, stride: usize);
+    /// Zero if the random word is below the threshold, else `x · keep`.
     fn drop = drop_body(x: &mut [T], words: &[u32], threshold: u32, keep: T);
 }
 
-/// The part of row `i` that is seen; what stands before and behind it becomes zero.
+/// The visible part of row `i`; the rest of the row is set to zero.
 #[inline(always)]
 fn seen_part<'r, T: Float>(row: &'r mut [T], seen: &Seen, i: usize) -> &'r mut [T] {
     let (start, end) = (seen.starts[i], seen.ends[i]);
@@ -119,7 +122,7 @@ fn softmax_rows_body<T: Float, const FMA: bool>(
     let rows = scores.chunks_exact_mut(n).zip(context.chunks_exact_mut(width)).zip(max).zip(sum);
     for (i, (((row, context), max), sum)) in rows.enumerate() {
         let (start, end) = (seen.starts[i], seen.ends[i]);
-        // Up to a whole register: e^−∞ is 0, which is what an unseen key weighs.
+        // Up to a full register: e^−∞ is 0, the weight of a masked key.
         let padded = n.min(start + (end - start).next_multiple_of(LANES));
         row[..start].fill(T::default());
         row[end..padded].fill(T::NEG_INFINITY);
@@ -158,8 +161,22 @@ fn row_dots_body<T: Float, const FMA: bool>(out: &mut [T], a: &[T], b: &[T], wid
     }
 }
 
-/// Turns scores into `exp(score − max)`, with the running maximum and sum carried on; gives the factor by which what
-/// was summed before has to shrink, where it has to.
+#[inline(always)]
+fn rounded_row_dots_body<T: Float, const FMA: bool>(
+    out: &mut [T],
+    a: &[T],
+    b: &[T],
+    width: usize,
+    stride: usize,
+) {
+    for (i, out) in out.iter_mut().enumerate() {
+        let at = i * stride..i * stride + width;
+        *out = reduce2(&a[at.clone()], &b[at], |sum, a, b| rounded(a).fma::<FMA>(b, sum));
+    }
+}
+
+/// Replaces scores by `exp(score − max)` and updates the running maximum and sum; returns the factor for rescaling
+/// earlier sums if they need it.
 #[inline(always)]
 fn exp_step<T: Float, const FMA: bool>(x: &mut [T], max: &mut T, sum: &mut T) -> Option<T> {
     let block = greatest(x);
@@ -168,7 +185,7 @@ fn exp_step<T: Float, const FMA: bool>(x: &mut [T], max: &mut T, sum: &mut T) ->
         *max = block;
     }
     if *max == T::NEG_INFINITY {
-        // Nothing is allowed yet. A NaN among the scores is above nothing, and must still be met.
+        // No key is allowed yet. A NaN score compares above nothing and must still propagate.
         let poison = reduce(x, |sum, x| sum + x);
         x.fill(T::default());
         if poison.is_nan() {

@@ -1,6 +1,6 @@
-//! The norms of queries and keys inside the fused sublayer: of each head, or of all heads of a token together.
+//! The norms of queries and keys inside the fused sublayer: per head, or over all heads of a token.
 //!
-//! Queries, keys and values stand side by side in one buffer; a norm takes its part out, and puts it back.
+//! Queries, keys and values share one buffer; a norm copies its part out and back.
 
 use candle_core::{Result, Tensor};
 
@@ -11,10 +11,10 @@ use crate::parts::Norm;
 use crate::sublayer::KeptNorm;
 use crate::tape::InputGradients;
 
-/// Rows that a thread copies at least.
+/// Minimum number of rows per thread when copying.
 const GRAIN: usize = 64;
 
-/// Where a part of the rows of a buffer stands: rows are `wide` numbers, the part `width` of them from `at` on.
+/// A part of the rows of a buffer: rows have `wide` elements, the part is `width` of them from `at` on.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     pub(super) wide: usize,
@@ -44,7 +44,7 @@ impl Place {
     }
 }
 
-/// A norm of queries or keys, with what its backward pass needs.
+/// A norm of queries or keys, with the state for its backward pass.
 pub(super) struct NormedHeads<T: Float> {
     place: Place,
     before: Scratch<T>,
@@ -52,7 +52,7 @@ pub(super) struct NormedHeads<T: Float> {
 }
 
 impl<T: Float> NormedHeads<T> {
-    /// Norms the part of `rows` that stands at `place`.
+    /// Normalizes the part of `rows` at `place`.
     pub(super) fn forward(norm: &Norm<&Tensor>, place: Place, rows: &mut [T]) -> Result<Self> {
         let before = place.take(rows);
         let (after, norm) = KeptNorm::forward(norm, &before)?;
@@ -60,7 +60,8 @@ impl<T: Float> NormedHeads<T> {
         Ok(Self { place, before, norm })
     }
 
-    /// Turns the gradients of the normed part of `drows` into those of the part before its norm; the norm's own.
+    /// Replaces the gradients of the normalized part of `drows` by those of its input; returns those of the norm's
+    /// parameters.
     pub(super) fn backward(&self, drows: &mut [T]) -> Result<InputGradients> {
         let after = self.place.take(drows);
         let mut before = cleared::<T>(after.len());

@@ -14,48 +14,51 @@ use crate::sublayer::check_norm;
 use candle_core::{Result, Tensor, bail};
 use cpu::node;
 
-/// The parts of [`attention_layer`].
+/// The arguments of [`attention_layer`].
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionLayer<'a> {
-    /// What x goes through first; none where the norm stands elsewhere.
+    /// The norm before the projections; `None` if the norm is elsewhere.
     pub norm: Option<Norm<&'a Tensor>>,
-    /// To the query heads.
+    /// The query projection.
     pub query: Linear<&'a Tensor>,
-    /// To the key heads, of which there may be fewer.
+    /// The key projection, to fewer heads under grouped-query attention.
     pub key: Linear<&'a Tensor>,
-    /// To the value heads, as many as the key heads.
+    /// The value projection, to as many heads as the keys.
     pub value: Linear<&'a Tensor>,
-    /// From the heads' contexts back to the width of x; without it the result is the contexts side by side.
+    /// The output projection; if `None`, the result is the concatenated contexts of the heads.
     pub output: Option<Linear<&'a Tensor>>,
-    /// The norm of the queries, before their rotation: of each head where it is as wide as a head, else of all heads of
-    /// a token together.
+    /// The norm of the queries, before rotation: per head if it is as wide as a head, else over all heads of a token.
     pub query_norm: Option<Norm<&'a Tensor>>,
-    /// That of the keys.
+    /// The norm of the keys, likewise.
     pub key_norm: Option<Norm<&'a Tensor>>,
     /// The width of a head.
     pub d_head: usize,
     /// The rotation of queries and keys.
     pub rotary: Option<RotaryTables<'a>>,
-    /// Added to the scores, `[h, t, s]`; with it the sublayer is computed operation by operation.
+    /// Added to the scores, `[h, t, s]`; if given, the sublayer runs unfused.
     pub bias: Option<&'a Tensor>,
+    /// Added to the values, `[b, t, g·k]`.
+    pub added_values: Option<&'a Tensor>,
     /// Scale, mask, and dropout of the weights.
     pub attention: AttentionOptions<'a>,
     /// Whether x is added to the result.
     pub residual: bool,
-    /// Of what is added to x.
+    /// Dropout of the result before x is added.
     pub dropout: Option<&'a Dropout>,
+    /// Dropout of the inputs of the projections' adapters.
+    pub adapter_dropout: Option<&'a Dropout>,
 }
 
 /// `[x +] dropout(output(attention(rotary(query(n)), rotary(key(n)), value(n))))` with `n = norm(x)`, and with norms of
-/// queries and keys before their rotation where they are given.
+/// queries and keys before rotation if given.
 ///
-/// One node on the tape; queries, keys, values and contexts are kept, scores and weights never are.
+/// One node on the tape; it keeps queries, keys, values and contexts, but never scores or weights.
 ///
 /// # Shape
 /// x [b, t, d] → [b, t, d], or [b, t, h·k] without an output projection.
 ///
 /// # Errors
-/// Where widths, heads, tables or the mask don't fit together.
+/// Returns an error if widths, heads, tables or the mask don't match.
 pub fn attention_layer(x_btd: &Tensor, parts: &AttentionLayer) -> Result<Tensor> {
     let heads = check(x_btd, parts)?;
     let mut inputs = inputs(x_btd, parts);
@@ -65,7 +68,7 @@ pub fn attention_layer(x_btd: &Tensor, parts: &AttentionLayer) -> Result<Tensor>
     if fits(&all) && parts.output.is_some() && parts.bias.is_none() {
         by_dtype!(x_btd, node(x_btd, parts, heads, &mut inputs))
     } else if fits(&all) {
-        // Without an output projection (the bare model of one sentence) the sublayer is too small to be worth a kernel;
+        // Without an output projection (the one-sentence model) the sublayer is too small to be worth a kernel;
         // biases on the scores are rare.
         unfused::attention_layer_unfused(x_btd, parts, &mut unfused::Unwatched)
     } else {
@@ -84,6 +87,7 @@ fn inputs<'a>(x: &'a Tensor, parts: &AttentionLayer<'a>) -> Vec<&'a Tensor> {
         inputs.extend(projection.inputs());
     }
     inputs.extend([parts.query_norm, parts.key_norm].iter().flatten().flat_map(Norm::inputs));
+    inputs.extend(parts.added_values);
     inputs
 }
 
@@ -98,13 +102,16 @@ fn check(x: &Tensor, parts: &AttentionLayer) -> Result<Heads> {
     {
         let width = shapes(x, projection.weight, projection.bias)?.2;
         if parts.d_head == 0 || width % parts.d_head != 0 {
-            bail!("attention_layer: {name} gives {width} numbers, no multiple of d_head = {}", parts.d_head);
+            bail!(
+                "attention_layer: the {name} projection has width {width}, not a multiple of d_head = {}",
+                parts.d_head
+            );
         }
         *heads = width / parts.d_head;
     }
     let [h, g, values] = heads;
     if g != values || g == 0 || h % g != 0 {
-        bail!("attention_layer: {h} query heads, {g} key heads and {values} value heads don't go together");
+        bail!("attention_layer: {h} query heads, {g} key heads and {values} value heads don't match");
     }
     for (name, norm, heads) in [("query", parts.query_norm, h), ("key", parts.key_norm, g)] {
         let Some(norm) = norm else { continue };
@@ -112,11 +119,21 @@ fn check(x: &Tensor, parts: &AttentionLayer) -> Result<Heads> {
         for tensor in norm.inputs() {
             if tensor.dims() != [parts.d_head] && tensor.dims() != [all] {
                 bail!(
-                    "attention_layer: the norm of {name} has {:?}; wanted [{}] or [{all}]",
+                    "attention_layer: the norm of {name} has shape {:?}; expected [{}] or [{all}]",
                     tensor.dims(),
                     parts.d_head
                 );
             }
+        }
+    }
+    if let Some(added) = parts.added_values {
+        let (b, t, _) = x.dims3()?;
+        if added.dims() != [b, t, g * parts.d_head] {
+            bail!(
+                "attention_layer: {:?} can't be added to values [{b}, {t}, {}]",
+                added.dims(),
+                g * parts.d_head
+            );
         }
     }
     let width = match parts.output {
@@ -134,8 +151,8 @@ fn check(x: &Tensor, parts: &AttentionLayer) -> Result<Heads> {
         None => h * parts.d_head,
     };
     if parts.residual && width != d {
-        bail!("attention_layer: {width} numbers can't be added to x {:?}", x.dims());
+        bail!("attention_layer: a result of width {width} can't be added to x {:?}", x.dims());
     }
-    parts.dropout.map_or(Ok(()), Dropout::check)?;
+    [parts.dropout, parts.adapter_dropout].into_iter().flatten().try_for_each(Dropout::check)?;
     Ok((h, g))
 }

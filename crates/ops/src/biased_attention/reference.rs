@@ -17,7 +17,7 @@ pub fn biased_attention(
     pattern(q_bthk, k_bsgk, v_bsgk, bias_hts, options, softmax)
 }
 
-/// The pattern with one softmax or the other.
+/// The attention pattern with either softmax.
 pub(super) fn pattern(
     q_bthk: &Tensor,
     k_bsgk: &Tensor,
@@ -28,7 +28,7 @@ pub(super) fn pattern(
 ) -> Result<Pattern> {
     let Sizes { b, t, s, h, g, k } = sizes(q_bthk, k_bsgk, v_bsgk, options)?;
     if bias_hts.dims() != [h, t, s] {
-        bail!("biased_attention: bias {:?}; wanted [{h}, {t}, {s}]", bias_hts.dims());
+        bail!("biased_attention: bias {:?}; expected [{h}, {t}, {s}]", bias_hts.dims());
     }
     let q = q_bthk.transpose(1, 2)?.contiguous()?;
     let each_head = |x_bsgk: &Tensor| -> Result<Tensor> {
@@ -38,11 +38,11 @@ pub(super) fn pattern(
     let scores = q.matmul(&each_head(k_bsgk)?.t()?)?.affine(options.scale, 0.0)?;
     let scores_bhts = scores.broadcast_add(bias_hts)?;
     let allowed = options.mask.to_tensor(b, t, s, q.device())?.broadcast_as((b, h, t, s))?;
-    // Far below any score, yet finite: a row without a key must not become infinity minus infinity.
+    // Far below any score, yet finite: a row without keys must not become infinity minus infinity.
     let lowest = if q.dtype() == DType::F16 { -6e4 } else { -1e30 };
     let forbidden = Tensor::full(lowest as f32, (1, 1, 1, 1), q.device())?.to_dtype(q.dtype())?;
     let masked = allowed.where_cond(&scores_bhts, &forbidden.broadcast_as((b, h, t, s))?)?;
-    // A row without a key would weigh all of them alike: it is made zero.
+    // A row without keys would weigh all of them alike, so it is zeroed.
     let weights_bhts = (softmax(&masked)? * allowed.to_dtype(q.dtype())?)?;
     let used = match options.dropout {
         Some(dropout) if dropout.p > 0.0 => {

@@ -7,10 +7,10 @@ use crate::kernel::simd::{greatest, multiversion, reduce};
 use crate::{CrossEntropyOptions, Loss, tape};
 use candle_core::{Result, Tensor};
 
-/// Rows that a thread takes at least.
+/// The minimum number of rows per thread.
 const GRAIN: usize = 8;
 
-/// The loss of each row, and each row's log of the sum of exponentials; zeros for ignored rows.
+/// The loss of each row, and each row's log-sum-exp; zeros for ignored rows.
 pub(crate) fn forward<T: Float>(
     logits: &[T],
     width: usize,
@@ -26,7 +26,7 @@ pub(crate) fn forward<T: Float>(
     });
 }
 
-/// The logits become `scale` times their gradients.
+/// Replaces the logits by `scale` times their gradients.
 pub(crate) fn backward<T: Float>(
     logits: &mut [T],
     width: usize,
@@ -75,13 +75,14 @@ fn forward_body<T: Float, const FMA: bool>(
         let max = greatest(x);
         let total = Float::ln(sum_exp::<T, FMA>(x, max));
         *log_sum = max + total;
-        // In float64 from here: the loss is a small difference of larger numbers.
+        // In float64 from here: the loss is a small difference of larger values.
         let of_target = total.to_f64() - (x[target as usize] - max).to_f64();
         *loss = of_target;
         if smoothing > 0.0 {
             let mean = reduce(x, |sum, x| sum + (x - max)).to_f64() / width as f64;
             *loss = (1.0 - smoothing) * of_target + smoothing * (total.to_f64() - mean);
         }
+        *loss *= options.weight(target);
     }
 }
 
@@ -101,6 +102,7 @@ fn backward_body<T: Float, const FMA: bool>(
             x.fill(T::default());
             continue;
         }
+        let scale = T::of(options.weight(target)) * scale;
         for x in x.iter_mut() {
             *x = (Float::exp::<FMA>(*x - log_sum) - everywhere) * scale;
         }
@@ -122,7 +124,7 @@ pub(super) fn node<T: Float>(
         Ok(())
     })?;
     let total = vec![T::of(losses.iter().sum())];
-    let (kept, targets, options) = (logits.clone(), targets.to_vec(), *options);
+    let (kept, targets, options) = (logits.clone(), targets.to_vec(), options.clone());
     let sum = tape::record(&[logits], total, (), move |dloss| {
         let dx = with2(&kept, dloss, |logits: &[T], dloss: &[T]| {
             let mut dx = logits.to_vec();

@@ -8,14 +8,14 @@ use crate::{CrossEntropyOptions, Loss};
 use candle_core::{Result, Tensor};
 use cpu::node;
 
-/// `Σ_n (1 − ε)(−log p_n[target]) + ε/V Σ_v (−log p_n[v])` with `p_n = softmax(logits_n)`, over the rows whose target
-/// is not `ignore_index`; ε is the label smoothing, as in PyTorch.
+/// `Σ_n w[target] ((1 − ε)(−log p_n[target]) + ε/V Σ_v (−log p_n[v]))` with `p_n = softmax(logits_n)`, over the rows
+/// whose target is not `ignore_index`; ε is the label smoothing, as in PyTorch, and w the weights, 1 by default.
 ///
 /// # Shape
 /// logits [n, v], n targets → a scalar and a count.
 ///
 /// # Errors
-/// Where a target is neither in the vocabulary nor ignored, or there is not one for each row.
+/// Returns an error if a target is neither in the vocabulary nor ignored, or the numbers of targets and rows differ.
 ///
 /// # Examples
 /// ```

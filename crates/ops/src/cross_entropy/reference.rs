@@ -14,7 +14,8 @@ pub fn cross_entropy(logits_nv: &Tensor, targets: &[i64], options: &CrossEntropy
     let device = logits_nv.device();
     let ids: Vec<u32> =
         targets.iter().map(|target| if counts(target) { *target as u32 } else { 0 }).collect();
-    let weights: Vec<f32> = targets.iter().map(|target| f32::from(u8::from(counts(target)))).collect();
+    let weight = |target: &i64| if counts(target) { options.weight(*target) } else { 0.0 };
+    let weights: Vec<f64> = targets.iter().map(weight).collect();
     let ids = Tensor::from_vec(ids, (n, 1), device)?;
     let weights = Tensor::from_vec(weights, (n, 1), device)?.to_dtype(logits_nv.dtype())?;
 

@@ -1,4 +1,4 @@
-//! Activations of plain slices, by the kernels of training.
+//! Activations of plain slices, by the training kernels.
 
 use crate::activation::Activation;
 use crate::activation::cpu::{gate_in_place, in_place};
@@ -8,7 +8,7 @@ pub fn activate_no_grad(f: Activation, x: &mut [f32]) {
     in_place(f, x);
 }
 
-/// `up ← f(gate) · up` for each element, of as many as there are in both.
+/// `up ← f(gate) · up` for each element, up to the shorter length.
 pub fn gate_no_grad(f: Activation, gate: &[f32], up: &mut [f32]) {
     gate_in_place(f, gate, up);
 }

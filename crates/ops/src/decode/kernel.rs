@@ -1,11 +1,10 @@
-//! Matrix times vector, and the attention of one query, for AVX-512, AVX2 and everything else.
+//! Matrix-vector products in float32 for AVX-512, AVX2 and portable code, bit-identical.
 //!
-//! A matrix is read once, row after row, so that memory sees one stream of addresses a thread: several rows side by
-//! side would be as many streams, and slower.
+//! A matrix is read once, row after row, so that memory sees one stream of addresses per thread: several rows at a time
+//! would be as many streams, and slower.
 #![allow(unsafe_code)]
 
-use crate::kernel::simd;
-use crate::softmax::cpu::forward_rows as softmax_rows;
+use crate::kernel::{Float, simd};
 
 /// `out_o = Σ_i weight_oi x_i + bias_o`, for as many rows of the weight as there are outputs.
 ///
@@ -37,37 +36,52 @@ fn matvec_plain(weight_oi: &[f32], x_i: &[f32], out_o: &mut [f32]) {
     }
 }
 
-/// `softmax(scale · q kᵀ) v` of one query head over the keys that a cache holds.
+/// The products of a matrix's rows and many vectors, each element computed as by [`matvec_no_grad`], into rows of `out`
+/// that start `stride` elements apart.
 ///
-/// `scores` is room for one number a key.
-///
-/// # Shape
-/// q `[k]`, keys and values `[s, k]` → `[k]`.
-///
-/// # Gradient
-/// None.
-pub fn attend_no_grad(
-    q_k: &[f32],
-    keys_sk: &[f32],
-    values_sk: &[f32],
-    scale: f32,
-    scores: &mut [f32],
-    out_k: &mut [f32],
+/// # Safety
+/// Each row of `out` must be valid for as many elements as the weight has rows, and not aliased.
+pub(super) unsafe fn rows_no_grad(
+    weight_oi: &[f32],
+    x_ti: &[f32],
+    n_in: usize,
+    out: *mut f32,
+    stride: usize,
 ) {
-    matvec_no_grad(keys_sk, q_k, None, scores);
-    scores.iter_mut().for_each(|score| *score *= scale);
-    softmax_rows(scores, scores.len().max(1));
-    out_k.fill(0.0);
-    for (weight, value) in scores.iter().zip(values_sk.chunks_exact(out_k.len().max(1))) {
-        for (out, value) in out_k.iter_mut().zip(value) {
-            *out += weight * value;
+    let n_out = weight_oi.len() / n_in.max(1);
+    let n = x_ti.len() / n_in.max(1);
+    if n == 1 {
+        // SAFETY: guaranteed by the caller.
+        let out = unsafe { std::slice::from_raw_parts_mut(out, n_out) };
+        return matvec_no_grad(weight_oi, x_ti, None, out);
+    }
+    // SAFETY: the processor has the instructions; the rest is guaranteed by the caller.
+    unsafe {
+        match simd::level() {
+            #[cfg(target_arch = "x86_64")]
+            simd::Level::Avx512 => many::all_512(weight_oi, x_ti, n_in, out, stride),
+            #[cfg(target_arch = "x86_64")]
+            simd::Level::Avx2 => many::all_256(weight_oi, x_ti, n_in, out, stride),
+            simd::Level::Portable => {
+                for (row, weight) in weight_oi.chunks_exact(n_in).enumerate() {
+                    for (t, x) in x_ti.chunks_exact(n_in).enumerate() {
+                        *out.add(t * stride + row) = dot(weight, x);
+                    }
+                }
+            }
         }
     }
 }
 
-/// The sum of products, in lanes.
+/// The dot product, summed in lanes.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    simd::reduce2(a, b, |sum, a, b| sum + a * b)
+    let mut lanes = [0.0f32; simd::LANES];
+    for (a, b) in a.chunks(simd::LANES).zip(b.chunks(simd::LANES)) {
+        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane = a.fma::<{ simd::PORTABLE_FMA }>(*b, *lane);
+        }
+    }
+    simd::join(lanes)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -76,11 +90,11 @@ mod x86 {
 
     use crate::kernel::simd::{LANES, join};
 
-    /// How far ahead of its row a kernel asks memory, in numbers; the hardware alone stops at each page.
+    /// The prefetch distance of a kernel within its row, in elements; the hardware prefetcher stops at each page.
     const AHEAD: usize = 512;
 
     /// # Safety
-    /// The processor has AVX-512, and `weight` holds `out.len()` rows of `x.len()`.
+    /// The processor has AVX-512, and `weight` has `out.len()` rows of `x.len()`.
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn matvec_512(weight: &[f32], x: &[f32], out: &mut [f32]) {
         let n = x.len();
@@ -97,7 +111,7 @@ mod x86 {
                 i += LANES;
             }
             let mut lanes = [0.0f32; LANES];
-            // SAFETY: there is room for sixteen numbers.
+            // SAFETY: there is room for sixteen elements.
             unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
             rest(&mut lanes, &row[i..], &x[i..]);
             *out = join(lanes);
@@ -105,7 +119,7 @@ mod x86 {
     }
 
     /// # Safety
-    /// The processor has AVX2 and FMA, and `weight` holds `out.len()` rows of `x.len()`.
+    /// The processor has AVX2 and FMA, and `weight` has `out.len()` rows of `x.len()`.
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn matvec_256(weight: &[f32], x: &[f32], out: &mut [f32]) {
         let n = x.len();
@@ -123,7 +137,7 @@ mod x86 {
                 i += LANES;
             }
             let mut lanes = [0.0f32; LANES];
-            // SAFETY: there is room for eight numbers in each half.
+            // SAFETY: there is room for eight elements in each half.
             unsafe {
                 _mm256_storeu_ps(lanes.as_mut_ptr(), low);
                 _mm256_storeu_ps(lanes.as_mut_ptr().add(8), high);
@@ -133,7 +147,7 @@ mod x86 {
         }
     }
 
-    /// The products after the last whole block, one in each lane.
+    /// The products after the last complete block, one in each lane.
     #[inline(always)]
     fn rest(lanes: &mut [f32; LANES], row: &[f32], x: &[f32]) {
         for (lane, (a, b)) in lanes.iter_mut().zip(row.iter().zip(x)) {
@@ -142,37 +156,190 @@ mod x86 {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+mod many {
+    //! Several vectors at once: each weight is loaded once for all of them.
+
+    use std::arch::x86_64::*;
+
+    use crate::kernel::simd::{LANES, join};
+
+    /// # Safety
+    /// The processor has AVX-512; the rest as for [`super::rows_no_grad`].
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn all_512(weight: &[f32], x: &[f32], n_in: usize, out: *mut f32, stride: usize) {
+        let n = x.len() / n_in;
+        for (pair, weight) in weight.chunks(2 * n_in).enumerate() {
+            let mut t = 0;
+            while t < n {
+                let x = &x[t * n_in..];
+                // SAFETY: at least as many vectors begin there as each call takes; the output is guaranteed by the
+                // caller.
+                t += unsafe {
+                    let out = out.add(t * stride + 2 * pair);
+                    match (weight.len() > n_in, n - t) {
+                        (true, 8..) => block_512::<2, 8>(weight, x, n_in, out, stride),
+                        (true, 4..) => block_512::<2, 4>(weight, x, n_in, out, stride),
+                        (true, 2..) => block_512::<2, 2>(weight, x, n_in, out, stride),
+                        (true, _) => block_512::<2, 1>(weight, x, n_in, out, stride),
+                        (false, 2..) => block_512::<1, 2>(weight, x, n_in, out, stride),
+                        (false, _) => block_512::<1, 1>(weight, x, n_in, out, stride),
+                    }
+                };
+            }
+        }
+    }
+
+    /// `W` rows times `R` vectors; returns `R`.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn block_512<const W: usize, const R: usize>(
+        weight: &[f32],
+        x: &[f32],
+        n_in: usize,
+        out: *mut f32,
+        stride: usize,
+    ) -> usize {
+        assert!(weight.len() >= W * n_in && x.len() >= R * n_in, "complete rows");
+        // SAFETY: i + LANES ≤ n_in, or a mask of the rest; rows as asserted; the output is guaranteed by the caller.
+        unsafe {
+            let (weight, x) = (weight.as_ptr(), x.as_ptr());
+            let mut sums = [[_mm512_setzero_ps(); R]; W];
+            let mut i = 0;
+            while i < n_in {
+                let mask = if n_in - i >= LANES { u16::MAX } else { (1 << (n_in - i)) - 1 };
+                let mut rows = [_mm512_setzero_ps(); W];
+                for (w, row) in rows.iter_mut().enumerate() {
+                    let at = weight.add(w * n_in + i);
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(2 * n_in).cast());
+                    *row = _mm512_maskz_loadu_ps(mask, at);
+                }
+                for r in 0..R {
+                    let x = _mm512_maskz_loadu_ps(mask, x.add(r * n_in + i));
+                    for (sums, row) in sums.iter_mut().zip(&rows) {
+                        sums[r] = _mm512_mask3_fmadd_ps(*row, x, sums[r], mask);
+                    }
+                }
+                i += LANES;
+            }
+            for (w, sums) in sums.iter().enumerate() {
+                for (r, sums) in sums.iter().enumerate() {
+                    let mut lanes = [0.0f32; LANES];
+                    _mm512_storeu_ps(lanes.as_mut_ptr(), *sums);
+                    *out.add(r * stride + w) = join(lanes);
+                }
+            }
+        }
+        R
+    }
+
+    /// # Safety
+    /// The processor has AVX2 and FMA; the rest as for [`super::rows_no_grad`].
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn all_256(weight: &[f32], x: &[f32], n_in: usize, out: *mut f32, stride: usize) {
+        let n = x.len() / n_in;
+        for (o, weight) in weight.chunks_exact(n_in).enumerate() {
+            let mut t = 0;
+            while t < n {
+                let x = &x[t * n_in..];
+                // SAFETY: at least as many vectors begin there as each call takes; the output is guaranteed by the
+                // caller.
+                t += unsafe {
+                    let out = out.add(t * stride + o);
+                    match n - t {
+                        4.. => block_256::<4>(weight, x, n_in, out, stride),
+                        2.. => block_256::<2>(weight, x, n_in, out, stride),
+                        _ => block_256::<1>(weight, x, n_in, out, stride),
+                    }
+                };
+            }
+        }
+    }
+
+    /// A row times `R` vectors; returns `R`.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn block_256<const R: usize>(
+        weight: &[f32],
+        x: &[f32],
+        n_in: usize,
+        out: *mut f32,
+        stride: usize,
+    ) -> usize {
+        assert!(weight.len() >= n_in && x.len() >= R * n_in, "complete rows");
+        // SAFETY: i + LANES ≤ n_in; rows as asserted; the output is guaranteed by the caller.
+        unsafe {
+            let (mut low, mut high) = ([_mm256_setzero_ps(); R], [_mm256_setzero_ps(); R]);
+            let mut i = 0;
+            while i + LANES <= n_in {
+                let at = weight.as_ptr().add(i);
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(n_in).cast());
+                let row = [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))];
+                for r in 0..R {
+                    let x = x.as_ptr().add(r * n_in + i);
+                    low[r] = _mm256_fmadd_ps(row[0], _mm256_loadu_ps(x), low[r]);
+                    high[r] = _mm256_fmadd_ps(row[1], _mm256_loadu_ps(x.add(8)), high[r]);
+                }
+                i += LANES;
+            }
+            for r in 0..R {
+                let mut lanes = [0.0f32; LANES];
+                _mm256_storeu_ps(lanes.as_mut_ptr(), low[r]);
+                _mm256_storeu_ps(lanes.as_mut_ptr().add(8), high[r]);
+                for (lane, (a, b)) in lanes.iter_mut().zip(weight[i..].iter().zip(&x[r * n_in + i..])) {
+                    *lane = a.mul_add(*b, *lane);
+                }
+                *out.add(r * stride) = join(lanes);
+            }
+        }
+        R
+    }
+}
+
 #[cfg(test)]
 #[cfg(target_arch = "x86_64")]
 mod tests {
     use super::*;
 
-    /// Whichever form this processor takes, the others are right, too: AVX2's bits are those of AVX-512, and the plain
-    /// form differs by the rounding of its products alone.
+    /// All forms return the same bits as the one chosen for this processor, for one vector and for many.
     #[test]
-    fn every_form_gives_the_same_sums() {
+    fn all_forms_are_bit_identical() {
+        let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         for (o, i) in [(1, 1), (3, 15), (5, 16), (4, 33), (7, 200), (2, 768)] {
-            let number = |n: usize| ((n * 7919 + 13) % 1000) as f32 / 500.0 - 1.0;
-            let (weight, x): (Vec<f32>, Vec<f32>) =
-                ((0..o * i).map(number).collect(), (0..i).map(|n| number(n + 5)).collect());
-            let mut plain = vec![0.0; o];
-            matvec_plain(&weight, &x, &mut plain);
-            let mut forms = Vec::new();
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                let mut out = vec![f32::NAN; o];
-                // SAFETY: the processor has AVX2 and FMA.
-                unsafe { x86::matvec_256(&weight, &x, &mut out) };
-                forms.push(out);
-            }
-            if is_x86_feature_detected!("avx512f") {
-                let mut out = vec![f32::NAN; o];
-                // SAFETY: the processor has AVX-512.
-                unsafe { x86::matvec_512(&weight, &x, &mut out) };
-                forms.push(out);
-            }
-            assert!(forms.windows(2).all(|pair| pair[0] == pair[1]), "{o} x {i}");
-            for out in forms {
-                assert!(out.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-4), "{o} x {i}");
+            for n in [1, 2, 3, 5, 8, 13] {
+                let number = |n: usize| ((n * 7919 + 13) % 1000) as f32 / 500.0 - 1.0;
+                let (weight, x): (Vec<f32>, Vec<f32>) =
+                    ((0..o * i).map(number).collect(), (0..n * i).map(|n| number(n + 5)).collect());
+                let rows = x.chunks_exact(i);
+                let plain: Vec<f32> = rows
+                    .clone()
+                    .flat_map(|x| {
+                        let mut out = vec![0.0; o];
+                        matvec_plain(&weight, x, &mut out);
+                        out
+                    })
+                    .collect();
+                let mut forms = Vec::new();
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    let (mut one, mut all) = (vec![f32::NAN; n * o], vec![f32::NAN; n * o]);
+                    // SAFETY: the processor has AVX2 and FMA; rows of `o` elements.
+                    unsafe {
+                        rows.clone()
+                            .zip(one.chunks_exact_mut(o))
+                            .for_each(|(x, out)| x86::matvec_256(&weight, x, out));
+                        many::all_256(&weight, &x, i, all.as_mut_ptr(), o);
+                    }
+                    forms.extend([one, all]);
+                }
+                if is_x86_feature_detected!("avx512f") {
+                    let (mut one, mut all) = (vec![f32::NAN; n * o], vec![f32::NAN; n * o]);
+                    // SAFETY: the processor has AVX-512; rows of `o` elements.
+                    unsafe {
+                        rows.zip(one.chunks_exact_mut(o))
+                            .for_each(|(x, out)| x86::matvec_512(&weight, x, out));
+                        many::all_512(&weight, &x, i, all.as_mut_ptr(), o);
+                    }
+                    forms.extend([one, all]);
+                }
+                assert!(forms.iter().all(|form| bits(form) == bits(&plain)), "{o} x {i}, {n} vectors");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The kernels against float64, on lengths around every edge, and the team against one thread.
+//! The kernels against float64, at lengths around every edge, and the team against one thread.
 
 use super::*;
 use vulpes_random::Key;
@@ -9,7 +9,7 @@ fn numbers(n: usize, seed: u64) -> Vec<f32> {
 }
 
 #[test]
-fn matrix_times_vector() {
+fn matrix_vector_products_match_float64() {
     for (o, i) in [(1, 1), (3, 7), (4, 16), (5, 17), (9, 31), (8, 48), (13, 200), (0, 5)] {
         let (weight, x, bias) = (numbers(o * i, 1), numbers(i, 2), numbers(o, 3));
         let mut out = vec![f32::NAN; o];
@@ -21,7 +21,7 @@ fn matrix_times_vector() {
                 "{o} x {i}, row {row}"
             );
         }
-        // A row's bits don't depend on the rows beside it.
+        // A row's bits don't depend on the other rows.
         for row in 0..o {
             let mut alone = [0.0];
             matvec_no_grad(&weight[row * i..(row + 1) * i], &x, Some(&bias[row..=row]), &mut alone);
@@ -31,11 +31,11 @@ fn matrix_times_vector() {
 }
 
 #[test]
-fn one_query_attends() {
+fn single_query_attention_matches_float64() {
     let (s, k) = (9, 20);
     let (q, keys, values) = (numbers(k, 1), numbers(s * k, 2), numbers(s * k, 3));
     let (mut scores, mut out) = (vec![0.0; s], vec![0.0; k]);
-    attend_no_grad(&q, &keys, &values, 0.3, &mut scores, &mut out);
+    attend_no_grad(&q, Held::Floats(&keys), Held::Floats(&values), 0.3, &mut scores, &mut out);
     let dot = |j: usize| (0..k).map(|c| f64::from(q[c]) * f64::from(keys[j * k + c])).sum::<f64>() * 0.3;
     let powers: Vec<f64> = (0..s).map(|j| dot(j).exp()).collect();
     let sum: f64 = powers.iter().sum();
@@ -46,7 +46,7 @@ fn one_query_attends() {
 }
 
 #[test]
-fn activations_are_those_of_the_model() {
+fn activations_match_those_of_training() {
     use candle_core::{Device, Tensor};
     let x: Vec<f32> = (-400..400).map(|i| i as f32 * 0.05).collect();
     let tensor = Tensor::from_slice(&x, x.len(), &Device::Cpu).unwrap();
@@ -70,7 +70,7 @@ fn activations_are_those_of_the_model() {
 }
 
 #[test]
-fn a_team_does_what_one_does_in_any_size_and_after_a_nap() {
+fn a_team_of_any_size_matches_one_thread_even_after_sleeping() {
     let weight = numbers(37 * 24, 1);
     let x = numbers(24, 2);
     let work = |first: usize, part: &mut [f32]| {
@@ -93,7 +93,7 @@ fn a_team_does_what_one_does_in_any_size_and_after_a_nap() {
 }
 
 #[test]
-fn a_panic_in_the_team_is_a_panic() {
+fn a_panic_in_the_team_propagates() {
     for culprit in [0, 20] {
         let mut team = Team::new(2);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -104,4 +104,33 @@ fn a_panic_in_the_team_is_a_panic() {
         team.split(&mut out, 1, &|_, part| part.fill(1.0));
         assert_eq!(out, [1.0; 40]);
     }
+}
+
+/// Panels in part, one and several groups of them.
+#[test]
+fn blocks_are_packed_as_the_numbers_that_they_stand_for() {
+    use crate::kernel::quantized::Quant;
+    for (to, quant) in [(PackedType::Q8_0, Quant::Q8_0), (PackedType::Q4_0, Quant::Q4_0)] {
+        for (n_out, n_in) in [(1, 32), (37, 64), (300, 96)] {
+            let matrix = numbers(n_out * n_in, 5);
+            let width = to.n_row_bytes(n_in).unwrap();
+            let mut blocks = vec![0u8; n_out * width];
+            quant.quantize(&matrix, &mut blocks);
+            let mut arena = Arena::new(2 * to.n_bytes(n_out, n_in));
+            let mut team = Team::new(2);
+            let own = Packed::new(to, n_out, n_in, (&mut arena, &mut team), &|rows, out| {
+                out.copy_from_slice(&matrix[rows.start * n_in..rows.end * n_in]);
+            });
+            let rows = |row: usize| &blocks[row * width..(row + 1) * width];
+            let theirs = Packed::from_blocks(to, n_out, n_in, (&mut arena, &mut team), &rows);
+            let (mut a, mut b, mut c) = (vec![0.0; n_in], vec![0.0; n_in], vec![0.0; n_in]);
+            for row in 0..n_out {
+                own.row(row, &mut a);
+                theirs.row(row, &mut b);
+                to.widen_blocks(rows(row), &mut c);
+                assert!(a == b && b == c, "{to:?}, row {row} of {n_out}");
+            }
+        }
+    }
+    assert_eq!((PackedType::Bf16.n_row_bytes(32), PackedType::Q8_0.n_row_bytes(33)), (None, None));
 }

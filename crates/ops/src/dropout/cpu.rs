@@ -1,14 +1,14 @@
-//! Dropout on the CPU: the pattern is drawn again in the backward pass rather than kept.
+//! Dropout on the CPU: the mask is redrawn in the backward pass instead of kept.
 
 use crate::kernel::Float;
 use crate::kernel::read::{buffer, tensor, with};
 use crate::{Dropout, tape};
 use candle_core::{Result, Tensor};
 
-/// Words drawn at a time.
+/// The number of words drawn at a time.
 const DRAW: usize = 256;
 
-/// `out = x · pattern`, or `out = base + x · pattern`; `rows` equal rows of any width.
+/// `out = x · mask`, or `out = base + x · mask`; `rows` equal rows of any width.
 pub(crate) fn apply<T: Float>(dropout: &Dropout, rows: usize, x: &[T], base: Option<&[T]>, out: &mut [T]) {
     let width = x.len().checked_div(rows).unwrap_or(0);
     if width == 0 {

@@ -1,4 +1,4 @@
-//! Dropout whose pattern is named by a key: the same on every device, for every cut of the batch and every padding.
+//! Dropout with masks keyed by name: the same on every device, for every sharding and every padding.
 
 pub(crate) mod cpu;
 pub(crate) mod reference;
@@ -10,21 +10,20 @@ use vulpes_random::{Key, Stream};
 
 /// Which elements to drop: with probability `p`, by the streams of `key`.
 ///
-/// Row `r` (of the first dimension) draws from `key.row(first_row + r)`. In [`crate::dropout()`] its element number
-/// `e` takes the `e`-th word of that stream, so more padding behind the row, or another cut of the batch into
-/// shards, changes nothing. In [`crate::attention()`] the weight of (head, query, key) takes a word whose number
-/// depends on these three alone.
+/// Row `r` (of the first dimension) draws from `key.row(first_row + r)`. In [`crate::dropout()`] its element `e` takes
+/// the `e`-th word of that stream, so more padding after the row, or another sharding of the batch, changes nothing. In
+/// [`crate::attention()`] the weight of (head, query, key) takes a word whose index depends only on these three.
 #[derive(Clone, Debug)]
 pub struct Dropout {
-    /// The probability of zero, in `0..1`.
+    /// The dropout probability, in `0..1`.
     pub p: f32,
-    /// Names the pattern; no two places of a model may share one.
+    /// The key of the mask; no two locations in a model may share one.
     pub key: Key,
-    /// The number of the first row in the whole batch.
+    /// The index of the first row in the entire batch.
     pub first_row: u64,
 }
 
-/// Bits of a query's and of a key's position in the word number of an attention weight: two million positions.
+/// Bits of a query's and a key's position in the word index of an attention weight: two million positions.
 const POSITION_BITS: u32 = 21;
 
 impl Dropout {
@@ -36,7 +35,7 @@ impl Dropout {
         Ok(())
     }
 
-    /// What is kept is multiplied by this, so that the expectation stays.
+    /// The factor on the kept values, which preserves the expectation.
     pub(crate) fn scale(&self) -> f64 {
         1.0 / (1.0 - f64::from(self.p))
     }
@@ -51,7 +50,7 @@ impl Dropout {
         self.key.row(self.first_row + row as u64)
     }
 
-    /// Moves a row's stream to the words of (head, query, key..): positions count from the start of the sequence.
+    /// Seeks a row's stream to the words of (head, query, key..): positions count from the start of the sequence.
     pub(crate) fn seek_weights(stream: &mut Stream, head: usize, query: usize, key: usize) {
         let word = ((head as u64) << (2 * POSITION_BITS)) | ((query as u64) << POSITION_BITS);
         stream.seek(word | key as u64);
@@ -65,7 +64,7 @@ impl Dropout {
 /// [b, ..]; the result has the same.
 ///
 /// # Errors
-/// Where p is not in 0..1.
+/// Returns an error if p is not in 0..1.
 pub fn dropout(x: &Tensor, dropout: &Dropout) -> Result<Tensor> {
     dropout.check()?;
     if dropout.p == 0.0 || x.elem_count() == 0 {

@@ -20,7 +20,7 @@ pub fn dropout(x: &Tensor, dropout: &Dropout) -> Result<Tensor> {
     x * Tensor::from_vec(factors, x.shape(), x.device())?.to_dtype(x.dtype())?.affine(dropout.scale(), 0.0)?
 }
 
-/// The factors of attention weights [b, h, t, s]; query `i` stands at `past + i`.
+/// The factors of attention weights [b, h, t, s]; query `i` is at `past + i`.
 pub(crate) fn weight_factors(
     (b, h, t, s): (usize, usize, usize, usize),
     past: usize,

@@ -15,31 +15,33 @@ use cpu::node;
 /// The parts of [`feed_forward`].
 #[derive(Clone, Copy, Debug)]
 pub struct FeedForward<'a> {
-    /// What x goes through first; none where the norm stands elsewhere.
+    /// The norm of the input; `None` if the norm is elsewhere.
     pub norm: Option<Norm<&'a Tensor>>,
     /// The gate's projection, of a gated feed-forward.
     pub gate: Option<Linear<&'a Tensor>>,
-    /// To the wider layer.
+    /// The projection to the wider layer.
     pub up: Linear<&'a Tensor>,
-    /// And back.
+    /// The projection back.
     pub down: Linear<&'a Tensor>,
-    /// Of `up`, or of `gate` where there is one.
+    /// The activation of `up`, or of `gate` if there is one.
     pub activation: Activation,
     /// Whether x is added to the result.
     pub residual: bool,
-    /// Of what is added to x.
+    /// The dropout of what is added to x.
     pub dropout: Option<&'a Dropout>,
+    /// The dropout of the inputs of the projections' adapters.
+    pub adapter_dropout: Option<&'a Dropout>,
 }
 
 /// `[x +] dropout(down(f(up(norm(x)))))`, or gated `down(f(gate(norm(x))) · up(norm(x)))`.
 ///
-/// One node on the tape; the wider layer is kept once, before its activation, which the backward pass makes again.
+/// One node on the tape; it keeps the wider layer once, before its activation, which the backward pass recomputes.
 ///
 /// # Shape
 /// x [.., d] → [.., d].
 ///
 /// # Errors
-/// Where widths don't fit together.
+/// Returns an error if the widths don't match.
 pub fn feed_forward(x_xd: &Tensor, parts: &FeedForward) -> Result<Tensor> {
     check(x_xd, parts)?;
     let inputs = inputs(x_xd, parts);
@@ -68,12 +70,12 @@ fn check(x: &Tensor, parts: &FeedForward) -> Result<()> {
     if let Some(gate) = parts.gate {
         shapes(x, gate.weight, gate.bias)?;
         if gate.weight.dims() != parts.up.weight.dims() {
-            bail!("feed_forward: gate {:?} beside up {:?}", gate.weight.dims(), parts.up.weight.dims());
+            bail!("feed_forward: gate {:?} with up {:?}", gate.weight.dims(), parts.up.weight.dims());
         }
     }
     let (o, i) = parts.down.weight.dims2()?;
     if i != f || (parts.residual && o != d) || parts.down.bias.is_some_and(|bias| bias.dims() != [o]) {
-        bail!("feed_forward: down {:?} after up {:?}", parts.down.weight.dims(), parts.up.weight.dims());
+        bail!("feed_forward: down {:?} with up {:?}", parts.down.weight.dims(), parts.up.weight.dims());
     }
-    parts.dropout.map_or(Ok(()), Dropout::check)
+    [parts.dropout, parts.adapter_dropout].into_iter().flatten().try_for_each(Dropout::check)
 }

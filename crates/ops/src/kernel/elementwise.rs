@@ -1,4 +1,4 @@
-//! Kernels that go over memory once, element by element.
+//! Elementwise kernels: one pass over memory.
 
 use super::Float;
 use super::parallel::{Rows, for_blocks, for_rows, n_blocks};
@@ -7,35 +7,40 @@ use super::simd::{LANES, join, multiversion};
 use crate::tree;
 use std::ops::Range;
 
-/// Elements a thread takes at least.
+/// The minimum number of elements per thread.
 const GRAIN: usize = 16 * 1024;
 
-/// `out += x`, with the kernel's threads.
+/// `out += x`, on the kernel's threads.
 pub(crate) fn add_to<T: Float>(out: &mut [T], x: &[T]) {
     for_rows(x.len(), GRAIN, Rows::single(out), |range, out| add_to_part(out.values, &x[range]));
 }
 
-/// `Σ x²` in float64: blocks of a fixed size are summed in their order, whatever the threads.
+/// `Σ x²` in float64: blocks of a fixed size are summed in order, whatever the number of threads.
 pub(crate) fn sum_of_squares<T: Float>(x: &[T]) -> f64 {
     block_squares(x).iter().sum()
 }
 
 /// `Σ x²` in float64 of each block.
 pub(crate) fn block_squares<T: Float>(x: &[T]) -> Vec<f64> {
-    for_blocks(&[x.len()], [()], |block, ()| squares_part(&x[block.range]))
+    block_sums(x.len(), |range| squares_part(&x[range]))
 }
 
-/// What is to be added to a sum, by the fixed tree of [`crate::tree`].
+/// `f` of each block of `len` elements.
+pub(super) fn block_sums(len: usize, f: impl Fn(Range<usize>) -> f64 + Sync) -> Vec<f64> {
+    for_blocks(&[len], [()], |block, ()| f(block.range))
+}
+
+/// The addends of a sum along the fixed tree of [`crate::tree`].
 #[derive(Clone, Copy)]
 pub(crate) struct Terms<'s, T> {
-    /// The leaf that the sum holds already, the first that there is, and then those of the values.
+    /// The leaf that the sum already contains, the first present one, followed by those of the values.
     pub(crate) leaves: &'s [usize],
     pub(crate) values: &'s [&'s [T]],
-    /// The leaves of the tree, also those without a value.
+    /// The number of leaves of the tree, including those without a value.
     pub(crate) n_leaves: usize,
 }
 
-/// Adds to each of `sums` its terms, and gives the sum of squares of each, its blocks in their order.
+/// Adds its terms to each of `sums`, and returns the sum of squares of each, its blocks in order.
 pub(crate) fn sum_up<'s, T: Float>(
     sums: &mut [&mut [T]],
     terms: impl Fn(usize) -> Terms<'s, T> + Sync,
@@ -58,7 +63,7 @@ pub(crate) fn sum_up<'s, T: Float>(
     of_each.collect()
 }
 
-/// Adds the values of the leaves in `range` to `sum`, which is the value of leaf `own`, the first of them that there is.
+/// Adds the values of the leaves in `range` to `sum`, which is the value of leaf `own`, the first present one.
 fn add_tree<T: Float>(
     sum: &mut [T],
     own: usize,
@@ -96,7 +101,7 @@ multiversion! {
     fn squares_part = squares_body(x: &[T]) -> f64;
     /// `out[r] += bias` for each row.
     fn add_bias = add_bias_body(out: &mut [T], bias: &[T]);
-    /// `out = Σ_r x[r]`, or added to it: each column's rows in their order.
+    /// `out = Σ_r x[r]`, or added to it: each column's rows in order.
     fn column_sums = column_sums_body(out: &mut [T], x: &[T], width: usize, stride: usize, add: bool);
 }
 

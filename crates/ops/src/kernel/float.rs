@@ -1,6 +1,6 @@
-//! The two numbers that kernels are written for.
+//! The float types that kernels are written for.
 //!
-//! What doesn't vectorize comes from the crate `libm`: a system's own functions differ in their last bits.
+//! Functions that don't vectorize come from the crate `libm`: the systems' own functions differ in their last bits.
 
 use super::functions::{erf_f32, exp_f32, fma_by_f64};
 use super::pool::BufferPool;
@@ -10,12 +10,12 @@ use std::ops::Neg;
 /// float32 or float64.
 ///
 /// `FMA` says whether the code is compiled for a machine with fused multiply-add. Without one, float32 goes through
-/// float64, with the same bits as the instruction at a fraction of its speed.
+/// float64, with the same bits as the instruction but far slower.
 pub(crate) trait Float: WithDType + Neg<Output = Self> + Default {
     const NEG_INFINITY: Self;
     const INFINITY: Self;
 
-    /// Where used buffers wait.
+    /// The free list of used buffers.
     fn pool() -> &'static BufferPool<Self>;
     fn of(x: f64) -> Self;
     /// `self · b + c`, rounded once.

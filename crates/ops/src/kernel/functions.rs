@@ -1,6 +1,6 @@
-//! The functions of float32 that vectorize: nothing but arithmetic and selections, of which LLVM makes vectors.
+//! float32 functions that vectorize: only arithmetic and selections, which LLVM turns into vector code.
 
-/// A fused multiply-add by the instruction, or without it.
+/// A fused multiply-add, with or without the instruction.
 trait Fused {
     /// `self · b + c`, rounded once.
     fn fused<const FMA: bool>(self, b: f32, c: f32) -> f32;
@@ -23,7 +23,7 @@ pub(super) fn fma_by_f64(a: f32, b: f32, c: f32) -> f32 {
     let part = sum - product;
     let lost = (product - (sum - part)) + (c - part);
     let bits = sum.to_bits();
-    // The neighbor in the direction of what was lost, where the last bit is even; a NaN or an infinity has lost NaN.
+    // The neighbor in the direction of what was lost, if the last bit is even; a NaN or an infinity has lost NaN.
     let towards = if (lost > 0.0) == (sum > 0.0) { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
     let inexact = lost.abs() > 0.0;
     let odd = if inexact && bits & 1 == 0 { towards } else { bits };
@@ -38,7 +38,7 @@ pub(super) fn exp_f32<const FMA: bool>(x: f32) -> f32 {
     // Beyond these the result is infinite or zero; a NaN passes both comparisons and stays.
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -104.0 { -104.0 } else { x };
-    // Adding 1.5 · 2^23 rounds to a whole number, which then stands in the lowest bits.
+    // Adding 1.5 · 2^23 rounds to an integer, which is then in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     let rounded = x.fused::<FMA>(std::f32::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
@@ -62,9 +62,9 @@ pub(super) fn exp_f32<const FMA: bool>(x: f32) -> f32 {
 
 /// `erf(x) = x P(x²)` up to 1, and `1 − e^(−x²) Q(|x|)` with the sign of x beyond, until 4, where it is 1.
 ///
-/// Both polynomials were fitted for the least largest error of the result: P to `erf(√z)/√z` relative to itself, Q to
-/// `e^(x²) erfc(x)` where it counts. Both are computed for every element, so that LLVM makes vectors of it. The test
-/// below measures the error.
+/// Both polynomials are minimax fits of the result's error: P to `erf(√z)/√z` relative to itself, Q to `e^(x²) erfc(x)`
+/// weighted by its influence. Both are computed for every element, so that LLVM vectorizes them. The test below
+/// measures the error.
 #[inline(always)]
 pub(super) fn erf_f32<const FMA: bool>(x: f32) -> f32 {
     let z = x * x;
@@ -75,7 +75,7 @@ pub(super) fn erf_f32<const FMA: bool>(x: f32) -> f32 {
         .fused::<FMA>(z, 1.128_358_5e-1)
         .fused::<FMA>(z, -3.761_262_6e-1)
         .fused::<FMA>(z, 1.283_791_7e-1)
-        // The first coefficient, 1.128…, less its 1, which is added last, without an error.
+        // The first coefficient, 1.128…, minus 1, which is added last, without an error.
         .fused::<FMA>(x, x);
     let size = if x < 0.0 { -x } else { x };
     // A NaN passes the comparison and stays.
@@ -104,8 +104,8 @@ mod tests {
         (f64::from(found) - exact).abs() / ulp
     }
 
-    /// The largest error of `f` against `exact` over every `step`th float of both signs from 2⁻¹² to the ends, and every
-    /// 61st of the smaller ones, where both functions are as good as straight; a thread per sign.
+    /// The largest error of `f` against `exact` over every `step`th float of both signs from 2⁻¹² to the ends, and
+    /// every 61st of the smaller ones, where both functions are nearly linear; one thread per sign.
     fn largest_error(f: fn(f32) -> f32, exact: fn(f64) -> f64, from_to: [f32; 2], step: usize) -> f64 {
         let smallest = (1.0f32 / 4096.0).to_bits();
         let of = |sign: f32, to: f32| {
@@ -148,7 +148,7 @@ mod tests {
         erf_is_within_two_ulp(1);
     }
 
-    /// Numbers of all sizes, with those where roundings go wrong: halves of a last place, subnormal, infinite.
+    /// Values of all sizes, including those where rounding is critical: halves of a last place, subnormals, infinities.
     fn any_number(stream: &mut vulpes_random::Stream) -> f32 {
         let mut words = [0; 2];
         stream.fill_u32(&mut words);
@@ -162,11 +162,11 @@ mod tests {
     }
 
     #[test]
-    fn fma_by_f64_is_the_instruction() {
+    fn fma_by_f64_equals_the_instruction() {
         let mut stream = vulpes_random::Key::new(1, "fma").stream();
         for _ in 0..3_000_000 {
             let (a, b, c) = (any_number(&mut stream), any_number(&mut stream), any_number(&mut stream));
-            // Also where the product nearly cancels with the sum, or just doesn't reach its last place.
+            // Also where the product nearly cancels the addend, or just doesn't reach its last place.
             for c in [c, -(a * b), c * a * b, a * b * 2f32.powi(24), a * b * 2f32.powi(-24)] {
                 let (found, right) = (fma_by_f64(a, b, c), a.mul_add(b, c));
                 let same = found.to_bits() == right.to_bits() || found.is_nan() && right.is_nan();
@@ -205,7 +205,7 @@ mod tests {
             assert_eq!(exp(f32::INFINITY), f32::INFINITY);
             assert_eq!(exp(88.73), f32::INFINITY);
             assert!(exp(f32::NAN).is_nan());
-            // Subnormal results are right to half of their own last place and one.
+            // Subnormal results are within half of their own last place plus one.
             for x in [-88.0f32, -95.0, -100.0, -103.0] {
                 let exact = f64::from(x).exp();
                 assert!((f64::from(exp(x)) - exact).abs() < 1.5 * f64::from(f32::from_bits(1)), "{x}");

@@ -1,24 +1,25 @@
-//! Threads inside a kernel: ranges of rows shared out, never the terms of one sum.
+//! Threads inside a kernel: they divide ranges of rows, never the terms of one sum.
 #![allow(unsafe_code)]
 
 use crate::threads::{kernel_threads, with_kernel_threads};
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Runs `f` over `0..n` in contiguous ranges, one a thread, with boundaries at multiples of `grain`.
+/// Runs `f` over `0..n` in contiguous ranges, one per thread, with boundaries at multiples of `grain`.
 ///
-/// What `f` does for one index must not depend on the range that it comes in.
+/// The effect of `f` on one index must not depend on the range that contains it.
 pub(crate) fn for_ranges(n: usize, grain: usize, f: impl Fn(Range<usize>) + Sync) {
     for_rows(n, grain, (), |range, ()| f(range));
 }
 
-/// Buffers that can be cut between two rows, so that each thread gets its own part.
+/// Buffers that can be split between two rows, so that each thread gets its own part.
 pub(crate) trait Split: Send + Sized {
     /// The first `rows` rows, and the others.
     fn split(self, rows: usize) -> (Self, Self);
 }
 
-/// A buffer of rows, `width` elements each.
+/// A buffer of rows with `width` elements each.
 pub(crate) struct Rows<'a, T> {
     pub(crate) values: &'a mut [T],
     width: usize,
@@ -69,7 +70,7 @@ impl<A: Split, B: Split, C: Split> Split for (A, B, C) {
     }
 }
 
-/// [`for_ranges`] over the first `n` rows of `buffers`, each range with its own part of them.
+/// As [`for_ranges`] over the first `n` rows of `buffers`, each range with its own part of them.
 pub(crate) fn for_rows<S: Split>(n: usize, grain: usize, buffers: S, f: impl Fn(Range<usize>, S) + Sync) {
     let (buffers, _) = buffers.split(n);
     let parts = bounds(n, grain);
@@ -87,12 +88,28 @@ pub(crate) fn for_rows<S: Split>(n: usize, grain: usize, buffers: S, f: impl Fn(
             let f = &f;
             scope.spawn(move |_| f(range, part));
         }
-        // What this thread's own part calls must not start threads again.
+        // Calls within this thread's own part must not start threads again.
         with_kernel_threads(1, || f(parts[0].clone(), own));
     });
 }
 
-/// The ranges that [`for_ranges`] cuts `0..n` into: one per thread, with boundaries at multiples of `grain`.
+/// Runs `f` for each of `0..n`, each on the next free thread, with the buffers that `room` made for that thread: for
+/// jobs of unequal size.
+pub(crate) fn for_jobs<R>(n: usize, room: impl Fn() -> R + Sync, f: impl Fn(&mut R, usize) + Sync) {
+    let next = AtomicUsize::new(0);
+    for_ranges(kernel_threads().min(n), 1, |_| {
+        let mut room = room();
+        loop {
+            let job = next.fetch_add(1, Ordering::Relaxed);
+            if job >= n {
+                return;
+            }
+            f(&mut room, job);
+        }
+    });
+}
+
+/// The ranges into which [`for_ranges`] splits `0..n`: one per thread, with boundaries at multiples of `grain`.
 fn bounds(n: usize, grain: usize) -> Vec<Range<usize>> {
     let grains = n.div_ceil(grain.max(1));
     let threads = kernel_threads().min(grains).max(1);
@@ -100,14 +117,14 @@ fn bounds(n: usize, grain: usize) -> Vec<Range<usize>> {
     (0..threads).map(|part| bound(part)..if part + 1 == threads { n } else { bound(part + 1) }).collect()
 }
 
-/// Elements of a block of [`for_blocks`].
+/// The number of elements in a block of [`for_blocks`].
 pub(crate) const BLOCK: usize = 16 * 1024;
 
-/// A run of elements of one of several slices.
+/// A range of elements of one of several slices.
 pub(crate) struct Block {
-    /// Which slice.
+    /// The index of the slice.
     pub(crate) slice: usize,
-    /// Its elements in the slice.
+    /// The range in the slice.
     pub(crate) range: Range<usize>,
 }
 
@@ -116,12 +133,11 @@ pub(crate) fn n_blocks(len: usize) -> usize {
     len.div_ceil(BLOCK)
 }
 
-/// Runs `f` over the blocks of all slices of these lengths, each with its part of the buffers that go with its slice,
-/// and returns the results in the order of the blocks. All are shared out among the threads in one go: many small
-/// tensors cost one start of the threads together.
+/// Runs `f` over the blocks of all slices of these lengths, each with its part of the slice's buffers, and returns the
+/// results in the order of the blocks. All are divided among the threads at once: many small tensors cost a single
+/// start of the threads.
 ///
-/// Where a block begins and ends depends on the lengths alone, so sums that are made block by block don't depend on
-/// the threads.
+/// The block boundaries depend only on the lengths, so sums by blocks don't depend on the number of threads.
 pub(crate) fn for_blocks<S: Split, R: Send + Default>(
     lens: &[usize],
     buffers: impl IntoIterator<Item = S>,
@@ -148,21 +164,21 @@ pub(crate) fn for_blocks<S: Split, R: Send + Default>(
     jobs.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Nothing to cut: for blocks that only read.
+/// Nothing to split: for blocks that only read.
 impl Split for () {
     fn split(self, _: usize) -> (Self, Self) {
         ((), ())
     }
 }
 
-/// A mutable slice that threads cut into disjoint parts themselves.
+/// A mutable slice that threads split into disjoint parts themselves.
 pub(crate) struct Shared<'a, T> {
     start: *mut T,
     len: usize,
     slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: parts are handed out by `part` only, whose caller promises that no two of them overlap.
+// SAFETY: parts are handed out by `part` only, whose caller guarantees that no two of them overlap.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 // SAFETY: as above; a `Shared` is a mutable borrow of a slice.
 unsafe impl<T: Send> Send for Shared<'_, T> {}
@@ -172,7 +188,7 @@ impl<'a, T> Shared<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
     }
 
-    /// Where element `at` lies, for writing strided parts.
+    /// A pointer to element `at`, for writing strided parts.
     pub(crate) fn at(&self, at: usize) -> *mut T {
         assert!(at <= self.len, "element {at} of {}", self.len);
         // SAFETY: inside the slice, or one past its end, by the assertion.
@@ -191,7 +207,7 @@ impl<'a, T> Shared<'a, T> {
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "a part of {range:?} of {}", self.len);
-        // SAFETY: inside the slice by the assertion; disjoint from other parts by the caller's promise.
+        // SAFETY: inside the slice by the assertion; disjoint from other parts by the caller's guarantee.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 }
@@ -222,10 +238,25 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_with_their_own_parts_of_all_buffers() {
+    fn each_job_runs_once() {
+        for threads in [1, 2, 7] {
+            for n in [0, 1, 50] {
+                let mut done = vec![0u8; n];
+                let shared = Shared::new(&mut done);
+                with_kernel_threads(threads, || {
+                    // SAFETY: each job is given out once.
+                    for_jobs(n, || (), |(), job| unsafe { shared.part(job..job + 1)[0] += 1 });
+                });
+                assert_eq!(done, vec![1; n]);
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_get_their_parts_of_all_buffers() {
         for threads in [1, 2, 3, 8] {
             for (n, grain) in [(0, 1), (1, 4), (10, 3), (64, 1), (7, 100)] {
-                // One row more than is asked for, which stays as it is.
+                // One row more than requested, which stays unchanged.
                 let (mut wide, mut single) = (vec![0; 3 * (n + 1)], vec![0; n + 1]);
                 let buffers = (Rows::new(&mut wide, 3), Some(Rows::single(&mut single)));
                 with_kernel_threads(threads, || {

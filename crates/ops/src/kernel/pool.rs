@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-/// A pool holds no more elements than this, the latest.
+/// The maximum number of elements in a pool; the oldest buffers are dropped.
 const MOST: usize = 64 << 20;
 
-/// The buffers of one number type that wait to be used again, the latest at the back.
+/// Longer buffers go back to the allocator for other uses: a head's logits, the entire gradient of a table.
+const LONGEST: usize = 8 << 20;
+
+/// The used buffers of one float type, the latest at the back.
 pub(crate) struct BufferPool<T>(Mutex<VecDeque<Vec<T>>>);
 
 impl<T> BufferPool<T> {
@@ -21,8 +24,11 @@ impl<T> BufferPool<T> {
         held.remove(at)
     }
 
-    /// Keeps a buffer for later; the oldest make room for it.
+    /// Keeps a buffer for later; the oldest are dropped to make room.
     pub(super) fn give_back(&self, buffer: Vec<T>) {
+        if buffer.len() > LONGEST {
+            return;
+        }
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.push_back(buffer);
         let mut elements: usize = held.iter().map(Vec::len).sum();
@@ -38,11 +44,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pool_holds_so_much_and_no_more() {
+    fn a_pool_respects_its_limits() {
         let pool = BufferPool::<f32>::new();
-        for _ in 0..5 {
-            pool.give_back(vec![0.0; MOST / 3]);
+        for _ in 0..10 {
+            pool.give_back(vec![0.0; LONGEST]);
         }
-        assert_eq!(pool.0.lock().unwrap().len(), 3);
+        pool.give_back(vec![0.0; LONGEST + 1]);
+        assert_eq!(pool.0.lock().unwrap().len(), MOST / LONGEST);
     }
 }

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::cell::RefCell;
 
-/// The elements of a storage under a layout, in order: borrowed where they lie so, else copied.
+/// The elements of a storage under a layout, in order: borrowed if they are contiguous, else copied.
 fn elements<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cow<'a, [T]>> {
     let data = storage.as_slice::<T>()?;
     Ok(match layout.contiguous_offsets() {
@@ -39,16 +39,16 @@ fn gather<T: Copy>(data: &[T], layout: &Layout) -> Vec<T> {
     out
 }
 
-/// Hands `f` the elements of a tensor on the CPU, in order.
+/// Calls `f` with the elements of a tensor on the CPU, in order.
 pub(crate) fn with<T: WithDType, R>(x: &Tensor, f: impl FnOnce(&[T]) -> Result<R>) -> Result<R> {
     let (storage, layout) = x.storage_and_layout();
     match &*storage {
         Storage::Cpu(storage) => f(&elements(storage, layout)?),
-        _ => bail!("a tensor on {:?} reached a kernel of the CPU", x.device()),
+        _ => bail!("a tensor on {:?} reached a CPU kernel", x.device()),
     }
 }
 
-/// [`with`], for two tensors.
+/// As [`with`], for two tensors.
 pub(crate) fn with2<T: WithDType, R>(
     x: &Tensor,
     y: &Tensor,
@@ -57,7 +57,7 @@ pub(crate) fn with2<T: WithDType, R>(
     with(x, |x: &[T]| with(y, |y: &[T]| f(x, y)))
 }
 
-/// [`with`], for three tensors.
+/// As [`with`], for three tensors.
 pub(crate) fn with3<T: WithDType, R>(
     x: &Tensor,
     y: &Tensor,
@@ -67,7 +67,7 @@ pub(crate) fn with3<T: WithDType, R>(
     with2(x, y, |x: &[T], y: &[T]| with(z, |z: &[T]| f(x, y, z)))
 }
 
-/// [`with`], for a tensor that may be absent.
+/// As [`with`], for an optional tensor.
 pub(crate) fn with_option<T: WithDType, R>(
     x: Option<&Tensor>,
     f: impl FnOnce(Option<&[T]>) -> Result<R>,
@@ -78,7 +78,7 @@ pub(crate) fn with_option<T: WithDType, R>(
     }
 }
 
-/// Hands `f` the elements of a contiguous tensor on the CPU to write to.
+/// Calls `f` with the elements of a contiguous tensor on the CPU for writing.
 pub(crate) fn with_mut<T: WithDType, R>(x: &Tensor, f: impl FnOnce(&mut [T]) -> Result<R>) -> Result<R> {
     struct Op<T, R, F>(RefCell<(Option<F>, Option<R>)>, std::marker::PhantomData<T>);
     impl<T: WithDType, R, F: FnOnce(&mut [T]) -> Result<R>> InplaceOp1 for Op<T, R, F> {
@@ -105,14 +105,14 @@ pub(crate) fn with_mut<T: WithDType, R>(x: &Tensor, f: impl FnOnce(&mut [T]) -> 
     x.inplace_op1(&op)?;
     match op.0.into_inner().1 {
         Some(result) => Ok(result),
-        None => bail!("a tensor on {:?} reached a kernel of the CPU", x.device()),
+        None => bail!("a tensor on {:?} reached a CPU kernel", x.device()),
     }
 }
 
-/// Tensors that [`with_all`] and [`with_all_mut`] take at one time: their locks nest, and each takes some stack.
+/// The maximum number of tensors for [`with_all`] and [`with_all_mut`]: their locks nest, and each takes some stack.
 pub(crate) const MOST_AT_ONCE: usize = 128;
 
-/// [`with`], for any number of tensors up to [`MOST_AT_ONCE`].
+/// As [`with`], for up to [`MOST_AT_ONCE`] tensors.
 pub(crate) fn with_all<T: WithDType, R>(
     tensors: &[&Tensor],
     f: impl FnOnce(&[&[T]]) -> Result<R>,
@@ -134,10 +134,10 @@ pub(crate) fn with_all<T: WithDType, R>(
         result = f.take().map(|f| f(all)).transpose()?;
         Ok(())
     })?;
-    result.ok_or_else(|| candle_core::Error::Msg("tensors that were to be read were not".into()))
+    result.ok_or_else(|| candle_core::Error::Msg("tensors were not read".into()))
 }
 
-/// [`with_mut`], for any number of tensors up to [`MOST_AT_ONCE`], no two of which share memory.
+/// As [`with_mut`], for up to [`MOST_AT_ONCE`] tensors, no two of which share memory.
 pub(crate) fn with_all_mut<T: WithDType, R>(
     tensors: &[&Tensor],
     f: impl FnOnce(&mut [&mut [T]]) -> Result<R>,
@@ -150,7 +150,7 @@ pub(crate) fn with_all_mut<T: WithDType, R>(
         let mut held = held;
         let Some((first, rest)) = tensors.split_first() else { return f(&mut held) };
         with_mut(first, |x: &mut [T]| {
-            // A vector of shorter borrows, so that this one fits in.
+            // A vector with a shorter lifetime, so that this slice fits in.
             let mut shorter: Vec<&mut [T]> = held.iter_mut().map(|x| &mut **x).collect();
             shorter.push(x);
             level(rest, shorter, f)
@@ -161,7 +161,7 @@ pub(crate) fn with_all_mut<T: WithDType, R>(
         result = f.take().map(|f| f(all)).transpose()?;
         Ok(())
     })?;
-    result.ok_or_else(|| candle_core::Error::Msg("tensors that were to be written were not".into()))
+    result.ok_or_else(|| candle_core::Error::Msg("tensors were not written".into()))
 }
 
 fn as_mut_slice<T: WithDType>(storage: &mut CpuStorage) -> Result<&mut [T]> {
@@ -174,7 +174,7 @@ fn as_mut_slice<T: WithDType>(storage: &mut CpuStorage) -> Result<&mut [T]> {
     };
     match vector.downcast_mut::<Vec<T>>() {
         Some(vector) => Ok(vector),
-        None => bail!("a tensor of {dtype:?} was to be written as {:?}", T::DTYPE),
+        None => bail!("a tensor of {dtype:?} can't be written as {:?}", T::DTYPE),
     }
 }
 
@@ -183,8 +183,8 @@ pub(crate) fn tensor<T: Float>(values: Vec<T>, shape: impl Into<Shape>) -> Resul
     Tensor::from_vec(values, shape.into(), &candle_core::Device::Cpu)
 }
 
-/// A vector whose elements all get written before they are read; they start as zeros, which costs nothing for the
-/// large ones and little for the rest.
+/// A vector whose elements are all written before they are read; it starts with zeros, which cost nothing for large
+/// ones and little for the rest.
 pub(crate) fn buffer<T: Float>(len: usize) -> Vec<T> {
     vec![T::default(); len]
 }

@@ -1,7 +1,7 @@
-//! Buffers that are used again: what a node keeps and what a kernel works in, from step to step.
+//! Reusable buffers: values that a node keeps and workspaces of kernels, from step to step.
 //!
-//! A fresh vector has to be filled with zeros, which for the wide buffers of a step costs a pass over memory each.
-//! A [`Scratch`] comes from the pool of those given back, with whatever they held, and goes back when it is dropped.
+//! A fresh vector must be filled with zeros, which for the wide buffers of a step costs a pass over memory each. A
+//! [`Scratch`] comes from the pool of released buffers, with arbitrary contents, and goes back when it is dropped.
 
 use super::float::Float;
 use std::ops::{Deref, DerefMut};
@@ -16,14 +16,14 @@ pub(crate) struct Scratch<T: Float> {
     len: usize,
 }
 
-/// A buffer of `len` elements that hold anything.
+/// A buffer of `len` elements with arbitrary values.
 pub(crate) fn scratch<T: Float>(len: usize) -> Scratch<T> {
     let used = if len >= SHORTEST { T::pool().take(len) } else { None };
     Scratch { buffer: used.unwrap_or_else(|| vec![T::default(); len]), len }
 }
 
 impl<T: Float> Scratch<T> {
-    /// Makes it `len` elements long; what they hold then is anything.
+    /// Resizes it to `len` elements, whose values are arbitrary then.
     pub(crate) fn resize(&mut self, len: usize) {
         if len > self.buffer.len() {
             // The old one goes back first, so that the two are never held together.
@@ -62,7 +62,7 @@ impl<T: Float> Drop for Scratch<T> {
     }
 }
 
-/// Values that are somebody else's, or in a buffer of our own.
+/// Borrowed values, or values in an owned buffer.
 pub(crate) enum Values<'a, T: Float> {
     Borrowed(&'a [T]),
     Owned(Scratch<T>),
@@ -83,8 +83,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_come_back_and_fit() {
-        // A length that no other test asks for.
+    fn buffers_are_reused_if_they_fit() {
+        // A length that no other test uses.
         let len = 123_457;
         let mut first = scratch::<f64>(len);
         first.fill(3.0);

@@ -1,8 +1,8 @@
-//! SIMD chosen at run time: one source, compiled for AVX-512, for AVX2 with FMA, and portably.
+//! SIMD dispatch at run time: one source, compiled for AVX-512, for AVX2 with FMA, and portably.
 //!
-//! A kernel is a plain generic loop marked `#[inline(always)]`; [`multiversion!`] compiles it three times and picks
-//! one by what the processor has. Sums run in [`LANES`] lanes whatever the width of a register is, so AVX-512 and
-//! AVX2 give the same bits; portable code has no fused multiply-add and may differ in the last.
+//! A kernel is a plain generic loop marked `#[inline(always)]`; [`multiversion!`] compiles it three times and selects
+//! one by the processor's features. Sums run in [`LANES`] lanes whatever the register width, so AVX-512 and AVX2 yield
+//! the same bits; so does portable code, whose float32 fused multiply-adds go through float64.
 #![allow(unsafe_code)]
 
 use super::Float;
@@ -14,33 +14,82 @@ pub(crate) const LANES: usize = 16;
 /// Whether the portable code has a fused multiply-add in hardware.
 pub(crate) const PORTABLE_FMA: bool = cfg!(target_arch = "aarch64");
 
-/// What the processor has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The instruction sets that kernels are written for, the smallest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
+    Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
 }
 
-/// What the processor has, asked once.
-pub(crate) fn level() -> Level {
-    static LEVEL: OnceLock<Level> = OnceLock::new();
-    *LEVEL.get_or_init(|| {
+/// The environment variable that limits the kernels' instruction set.
+const VARIABLE: &str = "VULPES_SIMD";
+
+impl Level {
+    /// The best that this processor has.
+    fn of_processor() -> Self {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             let wide = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
-            return if wide { Level::Avx512 } else { Level::Avx2 };
+            return if wide { Self::Avx512 } else { Self::Avx2 };
         }
-        Level::Portable
-    })
+        Self::Portable
+    }
+
+    /// The level of a name, if the processor has it.
+    fn named(name: &str) -> Result<Self, String> {
+        let most = Self::of_processor();
+        let named = match name {
+            "plain" => Some(Self::Portable),
+            #[cfg(target_arch = "x86_64")]
+            "avx2" => Some(Self::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            "avx512" => Some(Self::Avx512),
+            _ => None,
+        };
+        match named {
+            Some(level) if level <= most => Ok(level),
+            Some(_) => Err(format!(
+                "{VARIABLE}={name}: this processor has no {name}; the best it has is {}",
+                most.name()
+            )),
+            None => Err(format!("{VARIABLE}={name}: expected avx512, avx2 or plain")),
+        }
+    }
+
+    /// Its name in the environment variable.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "plain",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// The variable's level, else the processor's.
+    pub(crate) fn chosen() -> Result<Self, String> {
+        match std::env::var_os(VARIABLE) {
+            Some(name) => Self::named(&name.to_string_lossy()),
+            None => Ok(Self::of_processor()),
+        }
+    }
 }
 
-/// `fn name = body(args)` makes `name::<T>(args)`, which runs `body::<T, FMA>(args)` compiled for this processor.
+/// The level that kernels use, determined once.
+pub(crate) fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    // Programs check beforehand, and report what is wrong.
+    *LEVEL.get_or_init(|| Level::chosen().unwrap_or_else(|_| Level::of_processor()))
+}
+
+/// `fn name = body(args)` defines `name::<T>(args)`, which runs `body::<T, FMA>(args)` compiled for this processor.
 macro_rules! multiversion {
     ($($(#[$meta:meta])* fn $name:ident = $body:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)?;)*) => { $(
         $(#[$meta])*
@@ -57,7 +106,7 @@ macro_rules! multiversion {
                     $body::<T, true>($($arg),*)
                 }
                 match $crate::kernel::simd::level() {
-                    // SAFETY: the processor was asked for exactly these features.
+                    // SAFETY: the processor was checked for exactly these features.
                     $crate::kernel::simd::Level::Avx512 => return unsafe { avx512::<T>($($arg),*) },
                     // SAFETY: as above.
                     $crate::kernel::simd::Level::Avx2 => return unsafe { avx2::<T>($($arg),*) },
@@ -84,7 +133,7 @@ pub(crate) fn join<T: Float>(mut lanes: [T; LANES]) -> T {
     lanes[0]
 }
 
-/// `x ← f(x)` for each element, whole registers at a time: what a slice leaves over is at most a part of one.
+/// `x ← f(x)` for each element, by full registers: the rest of a slice is at most a part of one.
 #[inline(always)]
 pub(crate) fn map<T: Float>(x: &mut [T], f: impl Fn(T) -> T) {
     let mut chunks = x.chunks_exact_mut(LANES);
@@ -132,7 +181,7 @@ pub(crate) fn reduce2<T: Float>(a: &[T], b: &[T], f: impl Fn(T, T, T) -> T) -> T
     join(lanes)
 }
 
-/// The greatest of the elements; −∞ where there are none. A NaN may or may not win: what follows meets it anyway.
+/// The largest element; −∞ if there are none. A NaN may be skipped: later steps meet it anyway.
 #[inline(always)]
 pub(crate) fn greatest<T: Float>(a: &[T]) -> T {
     let mut lanes = [T::NEG_INFINITY; LANES];
@@ -148,4 +197,17 @@ pub(crate) fn greatest<T: Float>(a: &[T]) -> T {
         greatest = if a > greatest { a } else { greatest };
     }
     greatest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unavailable_level_is_refused_by_name() {
+        assert_eq!(Level::named("plain"), Ok(Level::Portable));
+        let most = Level::of_processor();
+        assert_eq!(Level::named(most.name()), Ok(most));
+        assert_eq!(Level::named("sse9").unwrap_err(), "VULPES_SIMD=sse9: expected avx512, avx2 or plain");
+    }
 }

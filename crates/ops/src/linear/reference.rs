@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
-/// Checks the shapes and gives (shape of x without its last dimension, i, o).
+/// Checks the shapes and returns (shape of x without its last dimension, i, o).
 pub(crate) fn shapes(
     x_xi: &Tensor,
     weight_oi: &Tensor,
@@ -13,12 +13,12 @@ pub(crate) fn shapes(
         bail!("linear: x is a scalar; it needs a last dimension of {i}")
     };
     if last != i {
-        bail!("linear: x {:?} ends in {last}, but weight {:?} takes {i}", x_xi.dims(), weight_oi.dims());
+        bail!("linear: x {:?} ends in {last}, but weight {:?} needs {i}", x_xi.dims(), weight_oi.dims());
     }
     if let Some(bias_o) = bias_o
         && bias_o.dims() != [o]
     {
-        bail!("linear: bias {:?} does not fit weight {:?}; wanted [{o}]", bias_o.dims(), weight_oi.dims());
+        bail!("linear: bias {:?} does not fit weight {:?}; expected [{o}]", bias_o.dims(), weight_oi.dims());
     }
     Ok((lead.to_vec(), i, o))
 }

@@ -1,4 +1,4 @@
-//! The end of a sublayer, for who looks inside it: projection, dropout and residual in one.
+//! Output projection, dropout and residual add in one, for sublayers that run unfused.
 
 mod cpu;
 pub(crate) mod reference;
@@ -7,21 +7,34 @@ use crate::dropout::Dropout;
 use crate::kernel::{by_dtype, fits};
 use crate::linear::reference::shapes;
 use crate::parts::Linear;
+use crate::sublayer::{OutputProjection, add_reference};
 use candle_core::{Result, Tensor, bail};
 use cpu::node;
 
-/// `[x +] dropout(inner Wᵀ + b)`: what [`crate::attention_layer()`] and [`crate::feed_forward()`] end in, to the bit.
+/// `[x +] dropout(inner Wᵀ + b)`, bit-identical to the end of [`crate::attention_layer()`] and
+/// [`crate::feed_forward()`].
 ///
 /// # Shape
 /// inner `[b, .., i]`, x and the result `[b, .., o]`.
 ///
 /// # Errors
-/// Where the widths don't fit together.
+/// Returns an error if the widths don't match.
 pub fn linear_residual(
     x: Option<&Tensor>,
     inner: &Tensor,
     projection: Linear<&Tensor>,
     dropout: Option<&Dropout>,
+) -> Result<Tensor> {
+    adapted_linear_residual(x, inner, projection, dropout, None)
+}
+
+/// [`linear_residual`] with dropout on the input of the projection's adapter.
+pub(crate) fn adapted_linear_residual(
+    x: Option<&Tensor>,
+    inner: &Tensor,
+    projection: Linear<&Tensor>,
+    dropout: Option<&Dropout>,
+    adapter_dropout: Option<&Dropout>,
 ) -> Result<Tensor> {
     let (mut shape, _, o) = shapes(inner, projection.weight, projection.bias)?;
     shape.push(o);
@@ -35,8 +48,10 @@ pub fn linear_residual(
     inputs.extend(projection.inputs());
     inputs.extend(x);
     if fits(&inputs) {
-        by_dtype!(inner, node(x, inner, projection, dropout, (&inputs, shape)))
+        let rows = inner.dims().first().copied().unwrap_or(1);
+        let output = OutputProjection { projection, residual: x.is_some(), dropout, adapter_dropout, rows };
+        by_dtype!(inner, node(x, inner, output, (&inputs, shape)))
     } else {
-        reference::linear_residual(x, inner, projection, dropout)
+        add_reference(x, projection.reference(inner, adapter_dropout)?, dropout)
     }
 }

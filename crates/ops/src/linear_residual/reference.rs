@@ -1,4 +1,4 @@
-//! The end of a sublayer in plain candle operations.
+//! The output projection of a sublayer in plain candle operations.
 
 use crate::dropout::Dropout;
 use crate::parts::Linear;
@@ -12,5 +12,5 @@ pub fn linear_residual(
     projection: Linear<&Tensor>,
     dropout: Option<&Dropout>,
 ) -> Result<Tensor> {
-    add_reference(x, projection.reference(inner)?, dropout)
+    add_reference(x, projection.reference(inner, None)?, dropout)
 }

@@ -1,37 +1,42 @@
 //! The vocabulary head on the CPU, in chunks of rows.
 //!
-//! While it holds a chunk's logits it can make their gradients, too. It does where [`crate::forward_for`] has promised the
-//! factor that the loss will get; else the backward pass computes the logits once more.
+//! While it holds a chunk's logits it can also compute their gradients. It does if [`crate::forward_for`] has announced
+//! the factor on the loss; else the backward pass recomputes the logits.
 
 use crate::cross_entropy::cpu::{backward, forward};
+use crate::kernel::narrow::{Matrix, with_factor};
 use crate::kernel::product::{View, Write, project};
-use crate::kernel::read::{buffer, tensor, with, with_option, with2};
+use crate::kernel::read::{buffer, tensor, with, with_option};
 use crate::kernel::scratch::scratch;
-use crate::kernel::{Float, elementwise};
+use crate::kernel::{Float, elementwise, narrow};
 use crate::tape::InputGradients;
 use crate::{CrossEntropyOptions, Loss, linear, sink, tape};
 use candle_core::{Result, Tensor, bail};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// Logits held at one time, at most, unless a single row has more.
+/// The maximum number of logits held at a time, unless a single row has more.
 const HELD: usize = 16 << 20;
 
-/// Equal chunks of rows of which each has at most [`HELD`] logits.
+/// Rows of a narrow weight that are widened at a time: a multiple of the products' inner blocks, so that the sums over
+/// the vocabulary are those of the entire weight.
+const WIDENED: usize = 10 * 384;
+
+/// Equal chunks of rows, each with at most [`HELD`] logits.
 fn chunks(n: usize, v: usize) -> impl Iterator<Item = Range<usize>> {
     let count = (n * v).div_ceil(HELD).clamp(1, n.max(1));
     let size = n.div_ceil(count).max(1);
     (0..n).step_by(size).map(move |start| start..n.min(start + size))
 }
 
-/// The head on its rows.
+/// The inputs of the head.
 struct Problem {
     hidden: Tensor,
     weight: Tensor,
     bias: Option<Tensor>,
     targets: Vec<i64>,
     options: CrossEntropyOptions,
-    /// Rows, their width, words.
+    /// The numbers of rows, of channels and of vocabulary entries.
     sizes: (usize, usize, usize),
 }
 
@@ -48,7 +53,7 @@ pub(super) fn node<T: Float>(
     let v = weight.dim(0)?;
     let mut inputs = vec![hidden, weight];
     inputs.extend(bias);
-    let (targets, options) = (targets.to_vec(), *options);
+    let (targets, options) = (targets.to_vec(), options.clone());
     let (hidden, weight, bias) = (hidden.clone(), weight.clone(), bias.cloned());
     let problem = Problem { hidden, weight, bias, targets, options, sizes: (n, d, v) };
     let promised = sink::promised_scale().filter(|_| inputs.iter().any(|input| input.track_op()));
@@ -65,54 +70,78 @@ pub(super) fn node<T: Float>(
     let sum = tape::record(&inputs, vec![T::of(losses.iter().sum())], (), move |dloss| {
         let found = with(dloss, |dloss: &[T]| Ok(dloss[0]))?;
         if found != scale {
-            bail!("lm_head: the loss was to be multiplied by {}, not by {}", scale.to_f64(), found.to_f64());
+            bail!("lm_head: the loss must be multiplied by {}, not by {}", scale.to_f64(), found.to_f64());
         }
         match made.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(made) => Ok(made),
-            None => bail!("lm_head: the gradients of one forward pass were asked for twice"),
+            None => bail!("lm_head: the gradients of one forward pass were requested twice"),
         }
     })?;
     Ok(Loss { sum, count })
 }
 
 impl Problem {
-    /// Computes the logits chunk by chunk, with the losses of their rows; `each` gets a chunk's rows, its logits and their
-    /// log-sums, and the weight.
+    /// Calls `f` with rows of the weight: all of them, or for a narrow weight a part at a time, widened.
+    fn weight<T: Float>(&self, mut f: impl FnMut(Range<usize>, Matrix<'_, T>) -> Result<()>) -> Result<()> {
+        let v = self.sizes.2;
+        if !narrow::is_narrow(&self.weight) {
+            return with(&self.weight, |weight: &[T]| f(0..v, Matrix::Numbers(weight)));
+        }
+        for start in (0..v).step_by(WIDENED) {
+            let rows = start..v.min(start + WIDENED);
+            let part = self.weight.narrow(0, rows.start, rows.len())?;
+            with_factor(&part, |weight| f(rows, weight))?;
+        }
+        Ok(())
+    }
+
+    /// Computes the logits chunk by chunk, with the losses of their rows; `each` gets a chunk's row range, logits,
+    /// log-sums and hidden rows.
     fn each_chunk<T: Float>(
         &self,
         losses: &mut [f64],
-        mut each: impl FnMut(Range<usize>, &mut [T], &[T], (&[T], &[T])) -> Result<()>,
+        mut each: impl FnMut(Range<usize>, &mut [T], &[T], &[T]) -> Result<()>,
     ) -> Result<()> {
         let (n, d, v) = self.sizes;
-        with2(&self.hidden, &self.weight, |hidden: &[T], weight: &[T]| {
-            with_option(self.bias.as_ref(), |bias| {
+        with(&self.hidden, |hidden: &[T]| {
+            with_option(self.bias.as_ref(), |bias: Option<&[T]>| {
                 let (mut held, mut log_sums) = (scratch::<T>(0), buffer::<T>(n));
                 for rows in chunks(n, v) {
                     held.resize(rows.len() * v);
                     let (logits, log_sums) = (&mut held[..], &mut log_sums[rows.clone()]);
                     let hidden = &hidden[rows.start * d..rows.end * d];
-                    linear::cpu::forward(hidden, (rows.len(), d, v), weight, bias, logits, v);
+                    self.weight(|words, weight| {
+                        let (sizes, part) = ((rows.len(), d, words.len()), &mut logits[words.start..]);
+                        linear::cpu::product(hidden, sizes, weight, part, v, Write::Store);
+                        Ok(())
+                    })?;
+                    bias.iter().for_each(|bias| elementwise::add_bias(logits, bias));
                     let (targets, losses) = (&self.targets[rows.clone()], &mut losses[rows.clone()]);
                     forward(logits, v, targets, &self.options, losses, log_sums);
-                    each(rows, logits, log_sums, (hidden, weight))?;
+                    each(rows, logits, log_sums, hidden)?;
                 }
                 Ok(())
             })
         })
     }
 
-    /// The losses, and `scale` times their gradients by hidden rows, weight and bias.
+    /// The losses, and `scale` times their gradients with respect to hidden rows, weight and bias.
     fn gradients<T: Float>(&self, scale: T, losses: &mut [f64]) -> Result<InputGradients> {
         let (n, d, v) = self.sizes;
         let mut dhidden = buffer::<T>(n * d);
-        // The weight's gradient is made chunk by chunk inside the sink's call: first the other two, then that.
+        // The weight's gradient is computed chunk by chunk inside the sink's call: first the other two, then that.
         let mut dbias_sum = buffer::<T>(if self.bias.is_some() { v } else { 0 });
         let mut run = |mut dweight: Option<(&mut [T], Write)>| -> Result<()> {
-            self.each_chunk::<T>(losses, |rows, logits, log_sums, (hidden, weight)| {
+            self.each_chunk::<T>(losses, |rows, logits, log_sums, hidden| {
                 backward(logits, v, &self.targets[rows.clone()], &self.options, log_sums, scale);
                 let view = View::new(logits, rows.len(), v);
                 let dh = &mut dhidden[rows.start * d..rows.end * d];
-                project(dh, d, Write::Store, T::of(1.0), view, View::new(weight, v, d));
+                self.weight(|words, weight| {
+                    let write = if words.start == 0 { Write::Store } else { Write::Add };
+                    let sizes = (rows.len(), d, words.len());
+                    linear::cpu::input(&logits[words.start..], v, sizes, weight, dh, write);
+                    Ok(())
+                })?;
                 if let Some((out, write)) = &mut dweight {
                     project(out, d, *write, T::of(1.0), view.t(), View::new(hidden, rows.len(), d));
                     *write = Write::Add;
@@ -160,14 +189,14 @@ mod tests {
         Var::from_tensor(&Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()).unwrap()
     }
 
-    /// The bits of all gradients; `promised` is what the forward pass is told, `scale` what the loss gets.
+    /// The bits of all gradients; `promised` is the factor announced to the forward pass, `scale` the actual one.
     fn run(promised: Option<f64>, scale: f64) -> Result<Vec<Vec<u32>>> {
         let (hidden, weight, bias) = (var(&[7, 5], 1), var(&[11, 5], 2), var(&[11], 3));
         let named = [("hidden", &hidden), ("weight", &weight), ("bias", &bias)];
         let mut gradients = Gradients::new(&named.map(|(name, var)| (name.to_owned(), var.clone())))?;
         let options = CrossEntropyOptions { label_smoothing: 0.1, ..CrossEntropyOptions::default() };
         let forward = || -> Result<Loss> {
-            // The table once more before the head: both add to the same gradient.
+            // The table is also used before the head: both add to the same gradient.
             let targets: Vec<i64> = vec![3, 0, -100, 10, 4, 4, 9];
             let hidden = (hidden.as_tensor() + weight.narrow(0, 2, 7)?)?;
             lm_head(&hidden, &weight, Some(bias.as_tensor()), &targets, &options)
@@ -187,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn gradients_made_early_are_those_made_late() {
+    fn gradients_computed_early_equal_those_computed_late() {
         assert_eq!(run(Some(1.0 / 6.0), 1.0 / 6.0).unwrap(), run(None, 1.0 / 6.0).unwrap());
     }
 
     #[test]
-    fn another_factor_than_the_promised_one_is_refused() {
+    fn another_factor_than_the_announced_one_is_refused() {
         let error = run(Some(0.5), 0.25).unwrap_err().to_string();
-        assert!(error.contains("to be multiplied by 0.5, not by 0.25"), "{error}");
+        assert!(error.contains("must be multiplied by 0.5, not by 0.25"), "{error}");
     }
 }

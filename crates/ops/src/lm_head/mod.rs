@@ -8,13 +8,13 @@ use crate::{CrossEntropyOptions, Loss, linear};
 use candle_core::{Result, Tensor};
 use cpu::node;
 
-/// `cross_entropy(linear(hidden, weight, bias), targets)` without ever holding the logits of a large vocabulary.
+/// `cross_entropy(linear(hidden, weight, bias), targets)` without materializing the logits of a large vocabulary.
 ///
 /// # Shape
 /// hidden `[n, d]`, weight `[v, d]`, bias `[v]`, n targets → a scalar and a count.
 ///
 /// # Errors
-/// Those of [`crate::linear()`] and [`crate::cross_entropy()`].
+/// As [`crate::linear()`] and [`crate::cross_entropy()`].
 pub fn lm_head(
     hidden_nd: &Tensor,
     weight_vd: &Tensor,

@@ -1,4 +1,4 @@
-//! The norms on the CPU: one kernel for both, since RMSNorm is LayerNorm that takes the mean to be zero.
+//! The norms on the CPU: one kernel for both, since RMSNorm is LayerNorm with a mean of zero.
 
 use crate::kernel::parallel::{Rows, for_rows};
 use crate::kernel::product::Write;
@@ -8,10 +8,11 @@ use crate::kernel::{Float, elementwise};
 use crate::{sink, tape};
 use candle_core::{Result, Tensor};
 
-/// Rows whose share of a parameter's gradient is summed together, before the blocks' shares are, in their order.
+/// The number of rows whose contributions to a parameter's gradient are summed together; the blocks are then summed in
+/// order.
 const BLOCK: usize = 64;
 
-/// What the backward pass needs of the forward's statistics: a mean and a 1/√(variance + ε) for each row.
+/// The statistics that the backward pass needs: a mean and 1/√(variance + ε) for each row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Statistics<T> {
     pub(crate) mean: Vec<T>,
@@ -39,7 +40,7 @@ pub(crate) fn forward<T: Float>(
     statistics
 }
 
-/// The normed rows again, from the statistics that were kept.
+/// Recomputes the normalized rows from the kept statistics.
 pub(crate) fn again<T: Float>(
     x: &[T],
     weight: &[T],
@@ -55,7 +56,7 @@ pub(crate) fn again<T: Float>(
     });
 }
 
-/// Adds the gradient of `x` to `dx`, and gives the blocks' shares of the gradients of weight and bias,
+/// Adds the gradient of `x` to `dx`, and returns the blocks' contributions to the gradients of weight and bias,
 /// [blocks, weight then bias].
 pub(crate) fn backward<T: Float>(
     x: &[T],
@@ -83,7 +84,7 @@ pub(crate) fn backward<T: Float>(
     shares
 }
 
-/// Hands the blocks' shares on to the gradients of weight and bias.
+/// Adds the blocks' contributions to the gradients of weight and bias.
 pub(crate) fn parameters<T: Float>(
     shares: &[T],
     weight: &Tensor,
@@ -132,7 +133,7 @@ fn forward_body<T: Float, const FMA: bool>(
     let count = T::of(width as f64);
     for ((x, mean), scale) in x.chunks_exact(width).zip(means.iter_mut()).zip(scales.iter_mut()) {
         let center = if center { reduce(x, |sum, x| sum + x) / count } else { T::default() };
-        // In two passes: the mean of squares minus the square of the mean would cancel where the mean is large.
+        // In two passes: the mean of squares minus the square of the mean would cancel if the mean is large.
         let squares = reduce(x, |sum, x| (x - center).fma::<FMA>(x - center, sum));
         *mean = center;
         *scale = T::of(1.0) / Float::sqrt(squares / count + eps);
@@ -168,7 +169,7 @@ fn apply_body<T: Float, const FMA: bool>(
 }
 
 /// With `n = (x − mean) · scale` and `g = dy · w`: `dx = scale (g − mean(g) − n · mean(g n))`, where the mean of g is
-/// left out unless x was centered; `dw = Σ dy n`, `db = Σ dy`.
+/// omitted unless x was centered; `dw = Σ dy n`, `db = Σ dy`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn backward_body<T: Float, const FMA: bool>(
@@ -191,7 +192,7 @@ fn backward_body<T: Float, const FMA: bool>(
         } else {
             T::default()
         };
-        // g and n are made again here rather than kept: they sit in the cache.
+        // g and n are recomputed here rather than kept: they are in the cache.
         for ((((dweight, dbias), &x), &dy), _) in
             dweight.iter_mut().zip(dbias.iter_mut()).zip(x).zip(dy).zip(weight)
         {

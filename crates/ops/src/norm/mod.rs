@@ -7,14 +7,14 @@ use crate::kernel::{by_dtype, fits};
 use candle_core::{Result, Tensor};
 use cpu::norm;
 
-/// `y = (x − mean(x)) / √(var(x) + ε) · w + b` over the last dimension, with the variance of the whole population
+/// `y = (x − mean(x)) / √(var(x) + ε) · w + b` over the last dimension, with the biased variance
 /// ([Ba, Kiros and Hinton 2016](https://arxiv.org/abs/1607.06450)).
 ///
 /// # Shape
 /// x `[.., d]`, weight `[d]`, bias `[d]` → `[.., d]`.
 ///
 /// # Errors
-/// Where the widths don't fit together.
+/// Returns an error if the widths don't match.
 pub fn layer_norm(x_xd: &Tensor, weight_d: &Tensor, bias_d: Option<&Tensor>, eps: f64) -> Result<Tensor> {
     reference::check("layer_norm", x_xd, weight_d, bias_d)?;
     if fits(&[x_xd, weight_d, bias_d.unwrap_or(weight_d)]) {
@@ -31,7 +31,7 @@ pub fn layer_norm(x_xd: &Tensor, weight_d: &Tensor, bias_d: Option<&Tensor>, eps
 /// x `[.., d]`, weight `[d]` → `[.., d]`.
 ///
 /// # Errors
-/// Where the widths don't fit together.
+/// Returns an error if the widths don't match.
 pub fn rms_norm(x_xd: &Tensor, weight_d: &Tensor, eps: f64) -> Result<Tensor> {
     reference::check("rms_norm", x_xd, weight_d, None)?;
     if fits(&[x_xd, weight_d]) {

@@ -1,52 +1,40 @@
-//! Optimizer steps on the CPU: one pass over parameter, moments and gradient.
+//! Optimizer steps on the CPU: one pass over parameter, moment estimates and gradient.
 
 use half::bf16;
 
-use super::moment::{self, Moment};
-use super::{AdamwItem, AdamwStep, Noise, SgdStep};
+use super::kept::{self, Kept};
+use super::{AdamwItem, AdamwStep, Noise, Rounded, SgdStep};
 use crate::kernel::float::Float;
 use crate::kernel::parallel::{Rows, for_blocks, for_rows};
 use crate::kernel::read::{MOST_AT_ONCE, with, with_all, with_all_mut, with_mut};
 use crate::kernel::simd::multiversion;
 use candle_core::{Result, Tensor, Var, WithDType};
 
-/// Elements a thread takes at least.
+/// The minimum number of elements per thread.
 const GRAIN: usize = 16 * 1024;
 
-/// Moments in the parameters' type.
-pub(super) fn adamw<T: Float>(items: &[AdamwItem]) -> Result<()> {
-    all_blocks::<T, T>(items, |block, noise, step| {
-        adamw_part(block.param, block.m, block.v, block.grad, step, noise);
-    })
+/// Moment estimates and gradients in the parameters' dtype, or either of them in bfloat16.
+pub(super) fn adamw<T: Float>(items: &[AdamwItem], rounded: Rounded) -> Result<()> {
+    match rounded {
+        Rounded { moments: false, gradients: false } => all_blocks::<T, T, T>(items, adamw_part),
+        Rounded { moments: true, gradients: false } => all_blocks::<T, bf16, T>(items, adamw_half_moments),
+        Rounded { moments: false, gradients: true } => all_blocks::<T, T, bf16>(items, adamw_half_gradients),
+        Rounded { moments: true, gradients: true } => all_blocks::<T, bf16, bf16>(items, adamw_half_both),
+    }
 }
 
-/// Moments in bfloat16.
-pub(super) fn adamw_rounded<T: Float>(items: &[AdamwItem]) -> Result<()> {
-    all_blocks::<T, bf16>(items, |block, noise, step| {
-        adamw_rounded_part(block.param, block.m, block.v, block.grad, step, noise);
-    })
-}
-
-/// A block of a parameter with its moments, each an `M`, and its gradient.
-struct OfBlock<'a, T, M> {
-    param: &'a mut [T],
-    m: &'a mut [M],
-    v: &'a mut [M],
-    grad: &'a [T],
-}
+/// A kernel on a part of a parameter, its moment estimates and its gradient.
+type Part<T, M, G> = fn(&mut [T], &mut [M], &mut [M], &[G], &AdamwStep, Noise);
 
 /// Runs `f` over the blocks of all parameters, on the kernel's threads.
-fn all_blocks<T: Float, M: WithDType>(
-    items: &[AdamwItem],
-    f: impl Fn(OfBlock<T, M>, Noise, &AdamwStep) + Sync,
-) -> Result<()> {
-    // Each has three tensors to write to.
+fn all_blocks<T: Float, M: WithDType, G: WithDType>(items: &[AdamwItem], f: Part<T, M, G>) -> Result<()> {
+    // Each parameter has three tensors to write to.
     for items in items.chunks(MOST_AT_ONCE / 3) {
         let params: Vec<&Tensor> = items.iter().map(|item| item.param).collect();
         let m = items.iter().map(|item| item.m.as_tensor());
         let moments: Vec<&Tensor> = m.chain(items.iter().map(|item| item.v.as_tensor())).collect();
         let grads: Vec<&Tensor> = items.iter().map(|item| item.grad).collect();
-        with_all(&grads, |grads: &[&[T]]| {
+        with_all(&grads, |grads: &[&[G]]| {
             with_all_mut(&params, |params: &mut [&mut [T]]| {
                 with_all_mut(&moments, |moments: &mut [&mut [M]]| {
                     let lens: Vec<usize> = grads.iter().map(|grad| grad.len()).collect();
@@ -58,7 +46,7 @@ fn all_blocks<T: Float, M: WithDType>(
                         let AdamwItem { step, noise: Noise { key, first }, .. } = &items[block.slice];
                         let noise = Noise { key: *key, first: first + block.range.start as u64 };
                         let grad = &grads[block.slice][block.range];
-                        f(OfBlock { param: param.values, m: m.values, v: v.values, grad }, noise, step);
+                        f(param.values, m.values, v.values, grad, step, noise);
                     });
                     Ok(())
                 })
@@ -92,9 +80,17 @@ multiversion! {
     fn adamw_part = adamw_plain(
         param: &mut [T], m: &mut [T], v: &mut [T], grad: &[T], step: &AdamwStep, noise: Noise,
     );
-    /// The same with moments in bfloat16.
-    fn adamw_rounded_part = adamw_half(
+    /// The same with moment estimates in bfloat16.
+    fn adamw_half_moments = adamw_half_moments_body(
         param: &mut [T], m: &mut [bf16], v: &mut [bf16], grad: &[T], step: &AdamwStep, noise: Noise,
+    );
+    /// The same with gradients in bfloat16.
+    fn adamw_half_gradients = adamw_half_gradients_body(
+        param: &mut [T], m: &mut [T], v: &mut [T], grad: &[bf16], step: &AdamwStep, noise: Noise,
+    );
+    /// The same with both in bfloat16.
+    fn adamw_half_both = adamw_half_both_body(
+        param: &mut [T], m: &mut [bf16], v: &mut [bf16], grad: &[bf16], step: &AdamwStep, noise: Noise,
     );
     /// One SGD step over all elements.
     fn sgd_part = sgd_body(param: &mut [T], velocity: &mut [T], grad: &[T], step: &SgdStep);
@@ -109,11 +105,11 @@ fn adamw_plain<T: Float, const FMA: bool>(
     step: &AdamwStep,
     noise: Noise,
 ) {
-    adamw_body(OfBlock { param, m, v, grad }, step, noise);
+    adamw_body(param, (m, v), grad, step, noise);
 }
 
 #[inline(always)]
-fn adamw_half<T: Float, const FMA: bool>(
+fn adamw_half_moments_body<T: Float, const FMA: bool>(
     param: &mut [T],
     m: &mut [bf16],
     v: &mut [bf16],
@@ -121,11 +117,41 @@ fn adamw_half<T: Float, const FMA: bool>(
     step: &AdamwStep,
     noise: Noise,
 ) {
-    adamw_body(OfBlock { param, m, v, grad }, step, noise);
+    adamw_body(param, (m, v), grad, step, noise);
 }
 
 #[inline(always)]
-fn adamw_body<T: Float, M: Moment<T>>(block: OfBlock<T, M>, step: &AdamwStep, noise: Noise) {
+fn adamw_half_gradients_body<T: Float, const FMA: bool>(
+    param: &mut [T],
+    m: &mut [T],
+    v: &mut [T],
+    grad: &[bf16],
+    step: &AdamwStep,
+    noise: Noise,
+) {
+    adamw_body(param, (m, v), grad, step, noise);
+}
+
+#[inline(always)]
+fn adamw_half_both_body<T: Float, const FMA: bool>(
+    param: &mut [T],
+    m: &mut [bf16],
+    v: &mut [bf16],
+    grad: &[bf16],
+    step: &AdamwStep,
+    noise: Noise,
+) {
+    adamw_body(param, (m, v), grad, step, noise);
+}
+
+#[inline(always)]
+fn adamw_body<T: Float, M: Kept<T>, G: Kept<T>>(
+    param: &mut [T],
+    (m, v): (&mut [M], &mut [M]),
+    grad: &[G],
+    step: &AdamwStep,
+    noise: Noise,
+) {
     let correction1 = 1.0 - libm::pow(step.beta1, step.step as f64);
     let correction2 = 1.0 - libm::pow(step.beta2, step.step as f64);
     let keep = T::of(1.0 - step.lr * step.weight_decay);
@@ -133,13 +159,13 @@ fn adamw_body<T: Float, M: Moment<T>>(block: OfBlock<T, M>, step: &AdamwStep, no
     let (beta2, rest2) = (T::of(step.beta2), T::of(1.0 - step.beta2));
     let (size, root, eps) = (T::of(step.lr / correction1), T::of(1.0 / correction2.sqrt()), T::of(step.eps));
     let scale = T::of(step.grad_scale);
-    let moments = block.m.iter_mut().zip(block.v);
-    for ((index, p), ((m, v), &g)) in block.param.iter_mut().enumerate().zip(moments.zip(block.grad)) {
-        let g = g * scale;
+    let moments = m.iter_mut().zip(v);
+    for ((index, p), ((m, v), &g)) in param.iter_mut().enumerate().zip(moments.zip(grad)) {
+        let g = g.value() * scale;
         let first = beta1 * m.value() + rest1 * g;
         let second = beta2 * v.value() + rest2 * (g * g);
         *p = *p * keep - size * first / (Float::sqrt(second) * root + eps);
-        let bits = if M::ROUNDED { moment::noise(noise.key, noise.first + index as u64) } else { 0 };
+        let bits = if M::ROUNDED { kept::noise(noise.key, noise.first + index as u64) } else { 0 };
         (*m, *v) = (M::kept(first, bits), M::kept(second, bits >> 16));
     }
 }

@@ -1,52 +1,63 @@
 //! Optimizer steps of one parameter, in place.
 
+mod average;
 mod cpu;
-mod moment;
+mod kept;
 pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 
+pub use average::average;
+
 use crate::kernel::{by_dtype, fits};
 use candle_core::{DType, Result, Tensor, Var, bail};
 
-/// The numbers of one AdamW step.
+/// The hyperparameters of one AdamW step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamwStep {
     /// The learning rate of this step.
     pub lr: f64,
-    /// How much of the first moment is kept.
+    /// The decay rate of the first moment estimate, β₁.
     pub beta1: f64,
-    /// How much of the second moment is kept.
+    /// The decay rate of the second moment estimate, β₂.
     pub beta2: f64,
     /// Added to the denominator.
     pub eps: f64,
-    /// How much of the parameter is taken away, times the learning rate: 0 where there is no decay.
+    /// The weight decay coefficient, multiplied by the learning rate; 0 = no decay.
     pub weight_decay: f64,
-    /// The number of this step, from 1.
+    /// The step number, from 1.
     pub step: u64,
-    /// The gradient is multiplied by this first: 1, or less where its norm is clipped.
+    /// The factor on the gradient: 1, or less if its norm is clipped.
     pub grad_scale: f64,
 }
 
-/// The numbers of one SGD step.
+/// The hyperparameters of one SGD step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SgdStep {
     /// The learning rate of this step.
     pub lr: f64,
-    /// How much of the velocity is kept: 0 for plain SGD.
+    /// The momentum coefficient; 0 for plain SGD.
     pub momentum: f64,
-    /// How much of the parameter joins its gradient: 0 where there is no decay.
+    /// The weight decay coefficient, coupled with the gradient; 0 = no decay.
     pub weight_decay: f64,
-    /// The gradient is multiplied by this first: 1, or less where its norm is clipped.
+    /// The factor on the gradient: 1, or less if its norm is clipped.
     pub grad_scale: f64,
 }
 
-/// What decides how moments in bfloat16 are rounded: this alone, so the same bits come out of any cut of a parameter.
+/// What is kept in bfloat16 while parameters have another dtype.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Rounded {
+    moments: bool,
+    gradients: bool,
+}
+
+/// The randomness of rounding moment estimates to bfloat16, which depends on nothing else: any split of a parameter
+/// yields the same bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Noise {
-    /// The key, another for each parameter and each step.
+    /// The key, different for each parameter and each step.
     pub key: u64,
-    /// The number of the first element, where the tensors are a part of a parameter.
+    /// The index of the first element, if the tensors are a part of a parameter.
     pub first: u64,
 }
 
@@ -55,10 +66,10 @@ pub struct Noise {
 /// `p ← p − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)`.
 ///
 /// # Gradient
-/// None: parameter and moments are overwritten, so never between a forward and its backward.
+/// None: parameter and moment estimates are overwritten, so never call it between a forward pass and its backward pass.
 ///
 /// # Errors
-/// Where the four tensors differ in shape or dtype.
+/// Returns an error if the four tensors differ in shape or dtype.
 pub fn adamw(param: &Var, m: &Var, v: &Var, grad: &Tensor, step: &AdamwStep) -> Result<()> {
     adamw_all(&[AdamwItem { param, m, v, grad, step: *step, noise: Noise::default() }])
 }
@@ -68,49 +79,49 @@ pub fn adamw(param: &Var, m: &Var, v: &Var, grad: &Tensor, step: &AdamwStep) -> 
 pub struct AdamwItem<'a> {
     /// The parameter, or a part of it that shares its memory.
     pub param: &'a Tensor,
-    /// Its first moment.
+    /// Its first moment estimate.
     pub m: &'a Var,
-    /// Its second moment.
+    /// Its second moment estimate.
     pub v: &'a Var,
     /// Its gradient.
     pub grad: &'a Tensor,
-    /// The numbers of the step.
+    /// The hyperparameters of the step.
     pub step: AdamwStep,
-    /// How its moments are rounded, where they are bfloat16.
+    /// The rounding of its moment estimates, if they are bfloat16.
     pub noise: Noise,
 }
 
-/// [`adamw`] for many parameters, no two of them the same: on the CPU the threads start once for all of them.
+/// [`adamw`] for many distinct parameters: on the CPU the threads start once for all of them.
 ///
 /// # Dtype
-/// On the CPU the moments, all of them, may be bfloat16 beside parameters and gradients of another type. The step is done
-/// in the parameters' type, on moments as they were kept, and what is kept of the new ones is rounded stochastically by
-/// the item's [`Noise`].
+/// On the CPU the moment estimates, all of them, may be bfloat16 with parameters of another dtype, and so may the
+/// gradients, all of them. The step is computed in the parameters' dtype from the stored moment estimates, and the new
+/// ones are rounded stochastically by the item's [`Noise`].
 ///
 /// # Errors
-/// Those of [`adamw`]; bfloat16 moments off the CPU.
+/// As [`adamw`]; also returns an error for bfloat16 moment estimates or gradients off the CPU.
 pub fn adamw_all(items: &[AdamwItem]) -> Result<()> {
     let Some(first) = items.first() else { return Ok(()) };
-    let is_rounded = first.m.dtype() == DType::BF16 && first.param.dtype() != DType::BF16;
-    let (mut all, mut moments) = (Vec::with_capacity(2 * items.len()), Vec::with_capacity(2 * items.len()));
+    let is_rounded = |x: &Tensor| x.dtype() == DType::BF16 && first.param.dtype() != DType::BF16;
+    let rounded = Rounded { moments: is_rounded(first.m), gradients: is_rounded(first.grad) };
+    let (of_moments, of_gradients) =
+        (rounded.moments.then_some(DType::BF16), rounded.gradients.then_some(DType::BF16));
+    let mut all = Vec::with_capacity(4 * items.len());
     for AdamwItem { param, m, v, grad, .. } in items {
         let (m, v) = (m.as_tensor(), v.as_tensor());
-        check("adamw", param, &[("grad", grad)], None)?;
-        check("adamw", param, &[("m", m), ("v", v)], is_rounded.then_some(DType::BF16))?;
-        all.extend([*param, *grad]);
-        moments.extend([m, v]);
+        check("adamw", param, &[("grad", grad)], of_gradients)?;
+        check("adamw", param, &[("m", m), ("v", v)], of_moments)?;
+        all.push(*param);
+        all.extend((!rounded.gradients).then_some(*grad));
+        all.extend([m, v].into_iter().filter(|_| !rounded.moments));
     }
     let are_whole = items.iter().all(|item| [item.param, item.m, item.v].iter().all(|x| x.is_contiguous()));
-    use cpu::{adamw, adamw_rounded};
-    if is_rounded {
-        if !fits(&all) || !are_whole {
-            bail!("adamw: moments in bfloat16 are for parameters in float32 or float64 on the CPU");
-        }
-        return by_dtype!(first.param, adamw_rounded(items));
-    }
-    all.extend(moments);
     if fits(&all) && are_whole {
-        return by_dtype!(first.param, adamw(items));
+        use cpu::adamw;
+        return by_dtype!(first.param, adamw(items, rounded));
+    }
+    if rounded != Rounded::default() {
+        bail!("adamw: bfloat16 moments and gradients need parameters in float32 or float64 on the CPU");
     }
     for AdamwItem { param, m, v, grad, step, .. } in items {
         if param.elem_count() > 0 {
@@ -123,10 +134,10 @@ pub fn adamw_all(items: &[AdamwItem]) -> Result<()> {
 /// One SGD step, in PyTorch's form: `g ← g + wd·p`, `u ← μ u + g`, `p ← p − lr·u`.
 ///
 /// # Gradient
-/// None: parameter and velocity are overwritten, so never between a forward and its backward.
+/// None: parameter and velocity are overwritten, so never call it between a forward pass and its backward pass.
 ///
 /// # Errors
-/// Where the three tensors differ in shape or dtype.
+/// Returns an error if the three tensors differ in shape or dtype.
 pub fn sgd(param: &Tensor, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Result<()> {
     check("sgd", param, &[("velocity", velocity), ("grad", grad)], None)?;
     if param.elem_count() == 0 {
@@ -140,7 +151,7 @@ pub fn sgd(param: &Tensor, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Res
     }
 }
 
-/// Checks that tensors have the parameter's shape, and its type or the one that is wanted.
+/// Checks that tensors have the parameter's shape, and its dtype or the one that is expected.
 fn check(op: &str, param: &Tensor, others: &[(&str, &Tensor)], wanted: Option<DType>) -> Result<()> {
     let wanted = wanted.unwrap_or(param.dtype());
     for (name, other) in others {

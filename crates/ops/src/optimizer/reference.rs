@@ -28,6 +28,12 @@ pub fn sgd(param: &Tensor, velocity: &Var, grad: &Tensor, step: &SgdStep) -> Res
     write(param, &(value - moved.affine(step.lr, 0.0)?)?)
 }
 
+/// [`crate::average`].
+pub fn average(mean: &Tensor, x: &Tensor, share: f64) -> Result<()> {
+    let before = mean.detach();
+    write(mean, &(&before + (x.detach() - &before)?.affine(share, 0.0)?)?)
+}
+
 /// Writes a parameter, or a part of one, in place.
 fn write(param: &Tensor, value: &Tensor) -> Result<()> {
     param.flatten_all()?.slice_set(&value.flatten_all()?.contiguous()?, 0, 0)

@@ -1,18 +1,18 @@
-//! Moments in bfloat16: what their rounding does and what it doesn't.
+//! Moment estimates in bfloat16: the effects of their rounding.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use half::bf16;
 
-use super::moment::{Moment, noise};
+use super::kept::{Kept, noise};
 use super::{AdamwItem, AdamwStep, Noise, adamw_all};
 use crate::threads::with_kernel_threads;
 
 #[test]
-fn rounding_is_right_on_the_average_and_leaves_alone_what_fits() {
+fn rounding_is_unbiased_and_keeps_representable_values() {
     for value in [1.003f32, -0.6171, 3.1e-5, 7.7e20, 1e-40] {
         let n = 200_000u64;
         let kept: Vec<f64> =
-            (0..n).map(|i| f64::from(<bf16 as Moment<f32>>::kept(value, noise(7, i)).to_f32())).collect();
+            (0..n).map(|i| f64::from(<bf16 as Kept<f32>>::kept(value, noise(7, i)).to_f32())).collect();
         let (mean, step) =
             (kept.iter().sum::<f64>() / n as f64, kept.iter().fold(f64::MIN, |a, &b| a.max(b)));
         let step = step - kept.iter().fold(f64::MAX, |a, &b| a.min(b));
@@ -22,18 +22,18 @@ fn rounding_is_right_on_the_average_and_leaves_alone_what_fits() {
     }
     for exact in [0.0f32, 1.0, -2.5, f32::INFINITY, f32::NEG_INFINITY] {
         for bits in [0, 0x7fff, 0xffff] {
-            assert_eq!(<bf16 as Moment<f32>>::kept(exact, bits).to_f32(), exact);
+            assert_eq!(<bf16 as Kept<f32>>::kept(exact, bits).to_f32(), exact);
         }
     }
-    // A NaN whose lower half alone says so.
-    assert!(<bf16 as Moment<f32>>::kept(f32::from_bits(0x7f80_0001), 0xffff).is_nan());
+    // A NaN whose payload is only in the lower half.
+    assert!(<bf16 as Kept<f32>>::kept(f32::from_bits(0x7f80_0001), 0xffff).is_nan());
 }
 
 fn tensor(n: usize, f: impl Fn(usize) -> f32) -> Tensor {
     Tensor::from_vec((0..n).map(f).collect::<Vec<_>>(), n, &Device::Cpu).unwrap()
 }
 
-/// Steps on constant gradients; the parameters and second moments after them.
+/// Steps on constant gradients; returns the parameters and second moments after them.
 fn steps(n: usize, count: u64, cut: Option<usize>) -> Result<[Vec<f32>; 2]> {
     let (param, grad) =
         (Var::from_tensor(&tensor(n, |i| i as f32 / 97.0))?, tensor(n, |i| (i % 13) as f32 - 6.0));
@@ -66,7 +66,7 @@ fn steps(n: usize, count: u64, cut: Option<usize>) -> Result<[Vec<f32>; 2]> {
 }
 
 #[test]
-fn bits_depend_neither_on_threads_nor_on_the_cut_of_a_parameter() -> Result<()> {
+fn bits_depend_neither_on_threads_nor_on_the_split_of_a_parameter() -> Result<()> {
     let n = 50_000;
     let whole = steps(n, 3, None)?;
     assert!(with_kernel_threads(3, || steps(n, 3, None))? == whole, "threads");
@@ -74,9 +74,9 @@ fn bits_depend_neither_on_threads_nor_on_the_cut_of_a_parameter() -> Result<()> 
     Ok(())
 }
 
-/// To the nearest, v would stop at a small part of what it tends to: steps of a thousandth are lost.
+/// With rounding to the nearest, v would stop at a fraction of its limit: steps of a thousandth are lost.
 #[test]
-fn a_second_moment_moves_by_less_than_its_step() -> Result<()> {
+fn second_moments_converge_in_bfloat16() -> Result<()> {
     let (n, count) = (13_000, 2_000);
     let [_, v] = steps(n, count, None)?;
     for residue in 0..13 {

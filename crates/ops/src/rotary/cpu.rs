@@ -1,4 +1,4 @@
-//! Rotary position embedding on the CPU; its backward is the rotation the other way.
+//! Rotary position embedding on the CPU; its backward pass is the inverse rotation.
 
 use super::reference::shapes;
 use crate::kernel::Float;
@@ -7,17 +7,17 @@ use crate::kernel::simd::multiversion;
 use crate::tape;
 use candle_core::{Result, Tensor, bail};
 
-/// The rows of the tables for each position of a batch, ready for turning.
+/// The tables' rows for each position of a batch, ready for rotation.
 #[derive(Clone, Debug)]
-pub(crate) struct Turns<T> {
+pub(crate) struct Rotation<T> {
     cos: Vec<T>,
     sin: Vec<T>,
-    /// Pairs that a head turns.
+    /// The number of rotated pairs per head.
     half: usize,
 }
 
-impl<T: Float> Turns<T> {
-    /// The rows for `b` sequences of `t` positions, as `positions` says, or 0, 1, … for each sequence.
+impl<T: Float> Rotation<T> {
+    /// The rows for `b` sequences of `t` positions, given by `positions`, or 0, 1, … for each sequence.
     pub(crate) fn new(
         cos: &Tensor,
         sin: &Tensor,
@@ -31,7 +31,7 @@ impl<T: Float> Turns<T> {
             None => (0..b).flat_map(|_| 0..t as u32).collect(),
         };
         if let Some(beyond) = picked.iter().find(|&&position| position as usize >= rows) {
-            bail!("rotary: position {beyond}, but the tables hold {rows}");
+            bail!("rotary: position {beyond}, but the tables have {rows}");
         }
         let pick = |table: &[T]| -> Vec<T> {
             let row = |&position: &u32| table[position as usize * half..][..half].iter().copied();
@@ -40,8 +40,8 @@ impl<T: Float> Turns<T> {
         with2(cos, sin, |cos: &[T], sin: &[T]| Ok(Self { cos: pick(cos), sin: pick(sin), half }))
     }
 
-    /// Turns `heads` heads of width `k` at each position in place: positions stand `stride` apart in `x`.
-    pub(crate) fn turn(&self, x: &mut [T], stride: usize, heads: usize, k: usize, back: bool) {
+    /// Rotates `heads` heads of width `k` at each position in place: rows are `stride` elements apart in `x`.
+    pub(crate) fn apply(&self, x: &mut [T], stride: usize, heads: usize, k: usize, back: bool) {
         if self.half > 0 && heads > 0 {
             rotate(&self.cos, &self.sin, x, stride, heads, (k, self.half), back);
         }
@@ -49,7 +49,7 @@ impl<T: Float> Turns<T> {
 }
 
 multiversion! {
-    /// Turns the first `2 · half` of the `k` channels of each head.
+    /// Rotates the first `2 · half` of the `k` channels of each head.
     fn rotate = rotate_body(
         cos: &[T], sin: &[T], x: &mut [T], stride: usize, heads: usize, widths: (usize, usize), back: bool,
     );
@@ -85,12 +85,14 @@ pub(super) fn node<T: Float>(
     positions: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (b, t, h, k) = shapes(x, cos, sin, positions)?;
-    let turns = Turns::<T>::new(cos, sin, positions, b, t)?;
-    let turned = move |turns: &Turns<T>, x: &Tensor, back: bool| {
+    let rotation = Rotation::<T>::new(cos, sin, positions, b, t)?;
+    let rotated = move |rotation: &Rotation<T>, x: &Tensor, back: bool| {
         let mut y = with(x, |x: &[T]| Ok(x.to_vec()))?;
-        turns.turn(&mut y, h * k, h, k, back);
+        rotation.apply(&mut y, h * k, h, k, back);
         Ok::<_, candle_core::Error>(y)
     };
-    let y = turned(&turns, x, false)?;
-    tape::record(&[x], y, x.shape(), move |dy| Ok(vec![Some(tensor(turned(&turns, dy, true)?, dy.shape())?)]))
+    let y = rotated(&rotation, x, false)?;
+    tape::record(&[x], y, x.shape(), move |dy| {
+        Ok(vec![Some(tensor(rotated(&rotation, dy, true)?, dy.shape())?)])
+    })
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{D, Result, Tensor, bail};
 
-/// Checks the shapes and gives (b, t, h, k).
+/// Checks the shapes and returns (b, t, h, k).
 pub(crate) fn shapes(
     x_bthk: &Tensor,
     cos: &Tensor,
@@ -24,7 +24,7 @@ pub(crate) fn check_tables(
     let (rows, half) = cos.dims2()?;
     if sin.dims() != cos.dims() || half > k / 2 {
         bail!(
-            "rotary: tables cos {:?} and sin {:?}; wanted [positions, {}] or narrower",
+            "rotary: tables cos {:?} and sin {:?}; expected [positions, {}] or narrower",
             cos.dims(),
             sin.dims(),
             k / 2
@@ -32,9 +32,9 @@ pub(crate) fn check_tables(
     }
     match positions {
         Some(positions) if positions.dims() != [b, t] => {
-            bail!("rotary: positions {:?}; wanted [{b}, {t}]", positions.dims())
+            bail!("rotary: positions {:?}; expected [{b}, {t}]", positions.dims())
         }
-        None if t > rows => bail!("rotary: {t} positions, but the tables hold {rows}"),
+        None if t > rows => bail!("rotary: {t} positions, but the tables have {rows}"),
         _ => Ok(()),
     }
 }

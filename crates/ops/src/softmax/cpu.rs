@@ -1,4 +1,4 @@
-//! Softmax on the CPU, a row at a time.
+//! Softmax on the CPU, row by row.
 
 use crate::kernel::Float;
 use crate::kernel::parallel::{Rows, for_rows};
@@ -8,9 +8,9 @@ use crate::tape;
 use candle_core::{Result, Tensor};
 
 multiversion! {
-    /// Each row of `x` becomes its softmax.
+    /// Replaces each row of `x` by its softmax.
     fn forward_rows = forward_body(x: &mut [T], width: usize);
-    /// `dx`, which comes in as the gradient of the softmax `y`, becomes that of its argument.
+    /// Replaces `dx`, initially the gradient of the softmax `y`, by that of its argument.
     fn backward_rows = backward_body(y: &[T], dx: &mut [T], width: usize);
 }
 

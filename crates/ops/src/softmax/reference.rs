@@ -2,7 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 
-/// [`crate::softmax()`]. The maximum is detached: it cancels, and its own gradient would only add noise.
+/// [`crate::softmax()`]. The maximum is detached: it cancels, and its gradient would only add noise.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     if x.elem_count() == 0 {
         return Ok(x.clone());

@@ -1,15 +1,15 @@
-//! The file operations that saving is made of, behind a trait so that tests can make any one of them fail.
+//! The file operations of saving, behind a trait so that tests can make each of them fail.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// What saving asks of a file system.
+/// The file operations of saving.
 pub trait Files: Sync {
-    /// Makes a folder and those above it, and waits until the name of each new one is on the disk.
+    /// Creates a folder and its parents, and syncs the name of each new one to the disk.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the system's error.
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let new: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
         fs::create_dir_all(path)?;
@@ -20,54 +20,67 @@ pub trait Files: Sync {
         Ok(())
     }
 
-    /// Writes a whole new file.
+    /// Writes a new file.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the system's error.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         File::create(path)?.write_all(bytes)
     }
 
-    /// Called when another writer has written the file at `path`.
+    /// Called after other code wrote the file at `path`.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the system's error.
     fn written(&self, _path: &Path) -> io::Result<()> {
         Ok(())
     }
 
-    /// Waits until a file, or a folder's list of names, is on the disk.
+    /// Syncs a file, or a folder's list of names, to the disk.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the system's error.
     fn sync(&self, path: &Path) -> io::Result<()> {
         match File::open(path)?.sync_all() {
-            // Some network file systems can't sync a folder; its rename is then as durable as they make it.
+            // Some network file systems can't sync a folder; a rename is then as durable as they make it.
             Err(error) if path.is_dir() && error.kind() == io::ErrorKind::InvalidInput => Ok(()),
             result => result,
         }
     }
 
-    /// Gives a file or folder another name.
+    /// Renames a file or folder.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the system's error.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    /// Writes the file `path` by atomic rename of `temporary` in the same folder: at any moment it is the complete old
+    /// file or the complete new one.
+    ///
+    /// # Errors
+    /// Returns the system's error; the file is then unchanged.
+    fn replace(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.write(temporary, bytes)?;
+        self.sync(temporary)?;
+        self.rename(temporary, path)?;
+        path.parent().map_or(Ok(()), |dir| self.sync(dir))
     }
 
     /// Swaps two folders in one operation.
     ///
     /// # Errors
-    /// [`io::ErrorKind::Unsupported`] or `InvalidInput` where the file system can't; the system's else.
+    /// Returns [`io::ErrorKind::Unsupported`] or `InvalidInput` if the file system can't do it, else the system's
+    /// error.
     fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
         exchange(one, other)
     }
 
-    /// Removes a folder with all that is in it; an absent one is no error.
+    /// Removes a folder and its contents; an absent one is no error.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the system's error.
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         match fs::remove_dir_all(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -75,14 +88,14 @@ pub trait Files: Sync {
         }
     }
 
-    /// Bytes that may still be written below `path`; `None` where the system doesn't say.
+    /// Bytes that may still be written below `path`; `None` if unknown.
     fn free_space(&self, path: &Path) -> Option<u64> {
         let stat = rustix::fs::statvfs(path).ok()?;
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }
 
-/// The file system as it is.
+/// The real file system.
 pub struct Disk;
 
 impl Files for Disk {}

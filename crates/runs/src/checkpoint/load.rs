@@ -1,4 +1,4 @@
-//! Finding the newest checkpoint that is whole, and reading the optimizer's tensors.
+//! Finds the newest intact checkpoint and reads the optimizer's tensors.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::manifest::Manifest;
 use super::state::{STATE_TENSORS, read_state};
 use crate::error::{Error, Result};
 
-/// A checkpoint whose every digest holds.
+/// A checkpoint with all digests verified.
 #[derive(Clone, Debug)]
 pub struct Whole {
     /// Its folder.
@@ -19,10 +19,10 @@ pub struct Whole {
     pub state: State,
 }
 
-/// Checks every digest of the checkpoint in `path` and reads its counters.
+/// Verifies every digest of the checkpoint in `path` and reads its counters.
 ///
 /// # Errors
-/// [`Error::Damaged`], naming file and tensor.
+/// Returns [`Error::Damaged`], which names the file and tensor.
 pub fn verify(path: &Path) -> Result<Whole> {
     let damaged = |what: String| Error::Damaged { path: path.to_path_buf(), what };
     // A link is followed once, here: what is verified is what is read.
@@ -37,7 +37,7 @@ pub fn verify(path: &Path) -> Result<Whole> {
 /// [`verify`] for the checkpoint of `step` under `root`, which must hold that step and no other.
 ///
 /// # Errors
-/// As [`verify`].
+/// See [`verify`].
 pub fn verify_step(root: &Path, step: u64) -> Result<Whole> {
     let whole = verify(&root.join(super::folder_name(step)))?;
     if whole.state.step != step {
@@ -47,10 +47,10 @@ pub fn verify_step(root: &Path, step: u64) -> Result<Whole> {
     Ok(whole)
 }
 
-/// The newest whole checkpoint under `root`, and what is wrong with each newer one.
+/// The newest intact checkpoint under `root`, and what is wrong with each newer one.
 ///
 /// # Errors
-/// [`Error::NoCheckpoint`] when none is whole.
+/// Returns [`Error::NoCheckpoint`] if none is intact.
 pub fn newest(root: &Path) -> Result<(Whole, Vec<Error>)> {
     let mut passed_over = Vec::new();
     for step in super::steps(root).into_iter().rev() {
@@ -66,8 +66,20 @@ pub fn newest(root: &Path) -> Result<(Whole, Vec<Error>)> {
 /// Reads the optimizer's tensors of a verified checkpoint.
 ///
 /// # Errors
-/// When the file can't be read as safetensors.
+/// Returns an error if the file can't be read as safetensors.
 pub fn tensors(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>> {
     let file = path.join(STATE_TENSORS);
     Ok(candle_core::safetensors::load(file, device)?.into_iter().collect())
+}
+
+/// Checks that a restored training has the digest of its checkpoint.
+///
+/// # Errors
+/// Returns [`Error::Damaged`] if it doesn't.
+pub(crate) fn check_digest(found: &str, whole: &Whole) -> Result<()> {
+    if found == whole.state.digest {
+        return Ok(());
+    }
+    let what = "the state read back has another digest than the saved one".to_owned();
+    Err(Error::Damaged { path: whole.path.clone(), what })
 }

@@ -1,6 +1,6 @@
-//! The list of a folder's files with a BLAKE3 digest of each, and of each tensor within them.
+//! The manifest of a folder: a BLAKE3 digest of each file, and of each tensor in them.
 //!
-//! The digests are checked whenever a checkpoint is read. Those of single tensors say which one is damaged.
+//! The digests are verified whenever a checkpoint is read. Those of single tensors show which one is damaged.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,26 +14,26 @@ use vulpes_model::folder::{Sentence, sentence_files};
 
 use super::files::Files;
 
-/// The manifest's own name.
+/// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
 
-/// The format's number: what this version writes, and the newest that it reads.
+/// The format version that is written, and the newest that can be read.
 pub const FORMAT: u32 = 1;
 
-/// Headers of safetensors files are never longer than this many bytes.
+/// The maximum length of a safetensors header in bytes.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// What each file of a folder must be.
+/// The expected files of a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// The format's number.
+    /// The format version.
     pub format: u32,
     /// Every file but the manifest itself, by name.
     pub files: BTreeMap<String, Entry>,
 }
 
-/// What one file must be.
+/// The expected content of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
@@ -47,10 +47,10 @@ pub struct Entry {
 }
 
 impl Manifest {
-    /// Digests every file that lies in `dir`.
+    /// Computes the digest of every file in `dir`.
     ///
     /// # Errors
-    /// When one can't be read.
+    /// Returns an error if one can't be read.
     pub fn of(dir: &Path) -> std::io::Result<Self> {
         let mut files = BTreeMap::new();
         for name in names(dir)?.into_iter().filter(|name| name != MANIFEST) {
@@ -63,59 +63,59 @@ impl Manifest {
     /// Reads a folder's manifest.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// Returns a description of what is wrong.
     pub fn read(dir: &Path) -> Result<Self, String> {
         let path = dir.join(MANIFEST);
         let length = std::fs::metadata(&path).map_err(|error| format!("{MANIFEST}: {error}"))?.len();
         if length > MAX_HEADER {
-            return Err(format!("{MANIFEST}: {length} bytes are more than any manifest has"));
+            return Err(format!("{MANIFEST}: {length} bytes is too long for a manifest"));
         }
         let text = std::fs::read(&path).map_err(|error| format!("{MANIFEST}: {error}"))?;
         let manifest: Self = serde_json::from_slice(&text).map_err(|error| format!("{MANIFEST}: {error}"))?;
         if manifest.format == 0 || manifest.format > FORMAT {
             return Err(format!(
-                "{MANIFEST}: format {} is not known; this version reads 1 to {FORMAT}",
+                "{MANIFEST}: unknown format {}; this version reads 1 to {FORMAT}",
                 manifest.format
             ));
         }
         if let Some(name) = manifest.files.keys().find(|name| !is_plain(name)) {
-            return Err(format!("{MANIFEST}: `{name}` is no plain file name"));
+            return Err(format!("{MANIFEST}: `{name}` is not a plain file name"));
         }
         let as_written = manifest.to_text().map_err(|error| format!("{MANIFEST}: {error}"))?;
         if as_written.as_bytes() != text {
-            return Err(format!("{MANIFEST}: is not as it was written"));
+            return Err(format!("{MANIFEST}: differs from what was written"));
         }
         Ok(manifest)
     }
 
-    /// The only text that says what the manifest says.
+    /// The canonical text of the manifest.
     fn to_text(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 
-    /// Compares a folder with its manifest: every file there, none too many, every byte as it was.
+    /// Compares a folder with its manifest: no file is missing or extra, and every byte is unchanged.
     ///
     /// # Errors
-    /// Every file that differs, and the first tensor of it that does.
+    /// Returns every file that differs, and its first tensor that does.
     pub fn verify(&self, dir: &Path) -> Result<(), Vec<String>> {
         let mut faults = Vec::new();
         for (name, wanted) in &self.files {
             let path = dir.join(name);
-            // A link in a folder's place would lead elsewhere.
+            // A link instead of a folder would lead elsewhere.
             let folder = path.parent().unwrap_or(dir);
             let is_within =
                 folder == dir || std::fs::symlink_metadata(folder).is_ok_and(|folder| folder.is_dir());
             match std::fs::symlink_metadata(&path) {
-                Ok(_) if !is_within => faults.push(format!("{name}: its folder is no plain folder")),
+                Ok(_) if !is_within => faults.push(format!("{name}: its folder is not a plain folder")),
                 Err(error) => faults.push(format!("{name}: {error}")),
-                Ok(found) if !found.is_file() => faults.push(format!("{name}: is no plain file")),
+                Ok(found) if !found.is_file() => faults.push(format!("{name}: is not a plain file")),
                 Ok(found) if found.len() != wanted.bytes => {
                     let what = format!("{name}: {} bytes instead of {}", found.len(), wanted.bytes);
                     faults.push(what);
                 }
                 Ok(_) => match digest(&path) {
                     Err(error) => faults.push(format!("{name}: {error}")),
-                    // The tensors' digests too: one that differs alone is damage of the manifest.
+                    // The tensors' digests too: if only one of those differs, the manifest is damaged.
                     Ok(found) if found != *wanted => faults.push(wanted.difference(name, &found)),
                     Ok(_) => {}
                 },
@@ -130,7 +130,7 @@ impl Manifest {
     /// Writes the manifest into `dir`.
     ///
     /// # Errors
-    /// The file system's.
+    /// Returns an error if it can't be written.
     pub fn write(&self, dir: &Path, files: &dyn Files) -> std::io::Result<()> {
         let text = self.to_text().map_err(std::io::Error::other)?;
         files.write(&dir.join(MANIFEST), text.as_bytes())
@@ -144,18 +144,17 @@ impl Entry {
         }
         let differs = |tensor: &&String| found.tensors.get(*tensor) != self.tensors.get(*tensor);
         match self.tensors.keys().find(differs) {
-            Some(tensor) => format!("{name}: tensor `{tensor}` is not what was written"),
-            None if !self.tensors.is_empty() => format!("{name}: its header is not what was written"),
-            None => format!("{name}: is not what was written"),
+            Some(tensor) => format!("{name}: tensor `{tensor}` differs from what was written"),
+            None if !self.tensors.is_empty() => format!("{name}: its header differs from what was written"),
+            None => format!("{name}: differs from what was written"),
         }
     }
 }
 
-/// The names of what lies in `dir` and in the folders in it, those with the folder's name and `/` before them; a folder
-/// without a file is a name of its own.
+/// The paths of all files in `dir` and its subfolders, relative to `dir`; an empty folder is listed by its name.
 ///
 /// # Errors
-/// When a folder can't be read.
+/// Returns an error if a folder can't be read.
 pub(crate) fn names(dir: &Path) -> std::io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -172,14 +171,14 @@ pub(crate) fn names(dir: &Path) -> std::io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// A name that stays in its folder; of the folders within it those alone that a model folder has.
+/// Whether a name stays within its folder; the only subfolders permitted are those of a model folder.
 pub(crate) fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     let is_one = matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None));
     (is_one && !name.contains('\\')) || is_of_module(name)
 }
 
-/// Whether it is the file of a module that makes one vector of a text.
+/// Whether it is the file of a sentence-transformers module.
 fn is_of_module(name: &str) -> bool {
     let embedder = Embedder { normalize: true, ..Embedder::default() };
     let files = sentence_files(&Sentence { embedder, ..Sentence::default() }, 0);
@@ -191,7 +190,7 @@ fn digest(path: &Path) -> std::io::Result<Entry> {
     let mut whole = blake3::Hasher::new();
     let mut bytes = 0;
     let mut take = |n: u64, into: &mut dyn FnMut(&[u8])| -> std::io::Result<u64> {
-        // A header may claim any length; memory is taken for what is there.
+        // A header may claim any length; memory is allocated only for what exists.
         let mut buffer = vec![0; 1 << 16];
         let mut left = n;
         while left > 0 {

@@ -1,8 +1,8 @@
-//! Saving a checkpoint so that it is whole or absent, whatever stops the machine at whatever moment.
+//! Saves a checkpoint so that it is complete or absent even if the machine stops at any moment.
 //!
-//! A temporary folder beside the others gets every file; each is fsynced; the manifest of digests comes last; the
-//! folder is fsynced, renamed, and its parent fsynced. Then it is read back against its manifest. Only after that do
-//! `latest` and `best` name it and are older checkpoints removed.
+//! Every file is written to a temporary folder next to the others; each is fsynced; the manifest of digests comes last;
+//! the folder is fsynced, renamed, and its parent fsynced. Then it is read back against its manifest. Only then are
+//! `latest` and `best` updated and older checkpoints removed.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ use super::state::read_state;
 use super::{folder_name, step_of};
 use crate::error::{Error, Result};
 
-/// Temporary folders begin with this.
+/// Prefix of temporary folders.
 const TEMPORARY: &str = ".tmp-";
 
 /// Saves a folder `name` under `root`; `fill` writes its files (all but the manifest).
@@ -22,7 +22,7 @@ const TEMPORARY: &str = ".tmp-";
 /// A folder of that name is replaced.
 ///
 /// # Errors
-/// The first operation that failed. What was there before is still there, and still whole.
+/// Returns the first operation that failed. What existed before is still there and intact.
 pub fn save_folder(
     root: &Path,
     name: &str,
@@ -35,7 +35,7 @@ pub fn save_folder(
     let target = root.join(name);
     let saved = fill_and_rename(root, &temporary, &target, files, fill);
     if saved.is_err() {
-        // What can't be removed now is removed by the next run's `clean`.
+        // If it can't be removed now, the next run's `clean` removes it.
         let _ = files.remove_dir(&temporary);
     }
     saved.map(|()| target)
@@ -67,7 +67,7 @@ fn fill_and_rename(
     verify_against(&manifest, target)
 }
 
-/// Renames `temporary` to `target`; a folder that stands there changes places with it and is then removed.
+/// Renames `temporary` to `target`; an existing folder is swapped with it and then removed.
 fn replace(temporary: &Path, target: &Path, files: &dyn Files) -> Result<()> {
     let rename =
         |from: &Path, to: &Path| files.rename(from, to).map_err(|source| Error::io("rename", from, source));
@@ -80,7 +80,7 @@ fn replace(temporary: &Path, target: &Path, files: &dyn Files) -> Result<()> {
         Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput) => {}
         Err(source) => return Err(Error::io("rename", temporary, source)),
     }
-    // A file system without that operation: there is a moment at which the old folder stands aside (see `clean`).
+    // A file system without an exchange operation: the old folder is briefly moved aside (see `clean`).
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let aside = target.with_file_name(format!("{TEMPORARY}old-{name}"));
     remove(&aside)?;
@@ -92,7 +92,7 @@ fn replace(temporary: &Path, target: &Path, files: &dyn Files) -> Result<()> {
     remove(&aside)
 }
 
-/// Reads the folder back: what the disk gives must be what was meant, and the manifest too.
+/// Reads the folder back: files and manifest must be what was written.
 fn verify_against(manifest: &Manifest, dir: &Path) -> Result<()> {
     let damaged = |what: String| Error::Damaged { path: dir.to_path_buf(), what };
     let read = Manifest::read(dir).map_err(damaged)?;
@@ -102,10 +102,10 @@ fn verify_against(manifest: &Manifest, dir: &Path) -> Result<()> {
     read.verify(dir).map_err(|faults| damaged(faults.join("; ")))
 }
 
-/// Writes a small file that names a checkpoint (`latest`, `best`), whole or not at all.
+/// Writes a small file that names a checkpoint (`latest`, `best`) atomically.
 ///
 /// # Errors
-/// The first operation that failed; the file names what it named before.
+/// Returns the first operation that failed; the file is then unchanged.
 pub fn point(root: &Path, pointer: &str, name: &str, files: &dyn Files) -> Result<()> {
     let temporary = root.join(format!("{TEMPORARY}{pointer}"));
     let target = root.join(pointer);
@@ -117,10 +117,10 @@ pub fn point(root: &Path, pointer: &str, name: &str, files: &dyn Files) -> Resul
     files.sync(root).map_err(|source| Error::io("sync", root, source))
 }
 
-/// Removes all checkpoints but the newest `keep_last`, the `keep_best` with the lowest validation loss, and `also`.
+/// Removes all checkpoints except the newest `keep_last`, the `keep_best` best ones, and `also`.
 ///
 /// # Errors
-/// When a folder can't be removed.
+/// Returns an error if a folder can't be removed.
 pub fn prune(root: &Path, keep_last: usize, keep_best: usize, also: &[u64], files: &dyn Files) -> Result<()> {
     let steps = super::steps(root);
     let mut best: Vec<(f64, u64)> = steps
@@ -130,7 +130,7 @@ pub fn prune(root: &Path, keep_last: usize, keep_best: usize, also: &[u64], file
             Some((state.val_loss.filter(|loss| loss.is_finite())?, *step))
         })
         .collect();
-    // Of equally good ones the earlier counts as better, as it does for `best`.
+    // Of equally good ones the earlier wins, as for `best`.
     best.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let newest = steps.iter().rev().take(keep_last);
     let kept: Vec<u64> = newest
@@ -140,7 +140,7 @@ pub fn prune(root: &Path, keep_last: usize, keep_best: usize, also: &[u64], file
         .collect();
     for step in steps.iter().filter(|step| !kept.contains(step)) {
         let path = root.join(folder_name(*step));
-        // Renamed first, so that a half removed folder is never taken for a checkpoint.
+        // Renamed first, so that a partially removed folder is never mistaken for a checkpoint.
         let aside = root.join(format!("{TEMPORARY}old-{}", folder_name(*step)));
         files.remove_dir(&aside).map_err(|source| Error::io("remove", &aside, source))?;
         files.rename(&path, &aside).map_err(|source| Error::io("rename", &path, source))?;
@@ -149,10 +149,10 @@ pub fn prune(root: &Path, keep_last: usize, keep_best: usize, also: &[u64], file
     Ok(())
 }
 
-/// Removes what an interrupted save left behind; a checkpoint that was moved aside and not yet replaced comes back.
+/// Removes what an interrupted save left behind; a checkpoint that was moved aside but not replaced is restored.
 ///
 /// # Errors
-/// When something can't be removed.
+/// Returns an error if something can't be removed.
 pub fn clean(root: &Path, files: &dyn Files) -> Result<()> {
     let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {

@@ -1,7 +1,7 @@
-//! One section of the tree into its struct, reporting every unknown key and every value of a wrong type.
+//! Decodes a section of the tree into its struct, reporting all unknown keys and wrong types.
 //!
-//! serde stops at its first error. So the entry that the error points at is taken out of the tree and the section
-//! is decoded again, until nothing is left to complain about.
+//! serde stops at its first error. So the entry that the error points at is removed from the tree and the section is
+//! decoded again, until there is no error.
 
 use std::ops::Range;
 
@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
+use super::aliases;
 use super::fault::{Fault, Place};
 use super::source::Source;
 
@@ -24,8 +25,9 @@ pub(super) fn section<T: DeserializeOwned>(
     };
     if !value.get_ref().is_table() {
         let found = value.get_ref().type_str();
-        faults
-            .push(Fault::new(format!("`{name}` must be a section, found {found}")).on(name, "not a section"));
+        faults.push(
+            Fault::new(format!("`{name}` must be a section, found {found}")).on(name, "expected a section"),
+        );
         return None;
     }
     let mut sound = true;
@@ -36,12 +38,12 @@ pub(super) fn section<T: DeserializeOwned>(
                 let missing = error.message().starts_with("missing field");
                 let entry =
                     error.span().filter(|_| !missing).and_then(|span| take_out(&mut value, &span, name));
-                // After a fault, a key may be missing only because it was taken out.
+                // After a fault, a key may be missing only because it was removed.
                 if sound || entry.is_some() {
                     faults.push(explain(name, &error, entry.as_ref()));
                 }
                 sound = false;
-                // Nothing was taken out: the same error would come again.
+                // Nothing was removed: the same error would recur.
                 entry.as_ref()?;
             }
         }
@@ -56,7 +58,7 @@ pub(super) fn keys(name: &str, source: &Source<'_>) -> Vec<String> {
     }
 }
 
-/// The section names that the tree has and `known` lacks.
+/// Reports the tree's sections that aren't in `known`.
 pub(super) fn unknown_sections(source: &Source<'_>, known: &[&str], faults: &mut Vec<Fault>) {
     for (key, value) in &source.tree {
         if known.contains(&key.get_ref().as_ref()) {
@@ -65,7 +67,7 @@ pub(super) fn unknown_sections(source: &Source<'_>, known: &[&str], faults: &mut
         let key_name = key.get_ref();
         let what = if value.get_ref().is_table() { "section" } else { "key outside any section" };
         let fault = Fault::new(format!("unknown {what} `{key_name}`"))
-            .at(Some(Place::span(key.span(), "not known")))
+            .at(Some(Place::span(key.span(), "unknown")))
             .help(nearest(key_name, known).map_or_else(
                 || format!("the sections are {}", known.join(", ")),
                 |near| format!("the nearest known section is `{near}`"),
@@ -74,17 +76,17 @@ pub(super) fn unknown_sections(source: &Source<'_>, known: &[&str], faults: &mut
     }
 }
 
-/// An entry that was taken out: its dotted path and where the error lay.
+/// A removed entry: its dotted path and the location of the error.
 struct Entry {
     path: String,
     span: Range<usize>,
 }
 
-/// Takes the innermost entry whose key or value holds `span` out of the table at `path`.
+/// Removes the innermost entry whose key or value contains `span` from the table at `path`.
 fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>, path: &str) -> Option<Entry> {
     let holds = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
     let DeValue::Table(table) = value.get_mut() else { return None };
-    // The span of a table with a header of its own is the header: its entries lie elsewhere, so it is entered first.
+    // The span of a table with a header is the header alone: its entries are elsewhere, so it is entered first.
     for (key, value) in table.iter_mut() {
         if let Some(entry) = take_out(value, span, &format!("{path}.{}", key.get_ref())) {
             return Some(entry);
@@ -96,7 +98,7 @@ fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>, path: &str) -
     Some(Entry { path: format!("{path}.{key}"), span: span.clone() })
 }
 
-/// serde's message as a fault: with the path of the value, and the nearest of the words that serde would have taken.
+/// Converts serde's message to a fault, with the path of the value and the nearest accepted word.
 fn explain(section: &str, error: &Error, entry: Option<&Entry>) -> Fault {
     let message = error.message().trim();
     let known = words(message);
@@ -111,8 +113,10 @@ fn explain(section: &str, error: &Error, entry: Option<&Entry>) -> Fault {
     let place = |label: &str| Some(Place::span(entry.span.clone(), label));
     let path = &entry.path;
     if message.starts_with("unknown field") {
-        return Fault::new(format!("unknown key `{path}`")).at(place("not known")).help(
-            nearest(unknown, &known).map_or_else(
+        let mut with_aliases = known.clone();
+        aliases::of_section(section).for_each(|alias| with_aliases.push(alias));
+        return Fault::new(format!("unknown key `{path}`")).at(place("unknown")).help(
+            nearest(unknown, &with_aliases).map_or_else(
                 || format!("the keys here are {}", known.join(", ")),
                 |near| format!("the nearest known key is `{near}`"),
             ),
@@ -121,8 +125,8 @@ fn explain(section: &str, error: &Error, entry: Option<&Entry>) -> Fault {
     if message.starts_with("unknown variant") {
         let fault = Fault::new(format!("{path} = \"{unknown}\" is not one of {}", known.join(", ")));
         return match nearest(unknown, &known) {
-            Some(near) => fault.at(place("not known")).help(format!("the nearest known word is \"{near}\"")),
-            None => fault.at(place("not known")),
+            Some(near) => fault.at(place("unknown")).help(format!("the nearest known value is \"{near}\"")),
+            None => fault.at(place("unknown")),
         };
     }
     let (found, wanted) = message.split_once(", expected ").unwrap_or((message, ""));
@@ -130,16 +134,16 @@ fn explain(section: &str, error: &Error, entry: Option<&Entry>) -> Fault {
         return Fault::new(format!("{path}: {message}")).at(place(""));
     };
     let wanted = in_toml(wanted);
-    let fault = Fault::new(format!("{path}: found {}, wanted {wanted}", in_toml(found)));
-    let fault = fault.at(place(&format!("wanted {wanted}")));
-    // A word where a section belongs is everybody's first guess for the section's kind.
+    let fault = Fault::new(format!("{path}: expected {wanted}, found {}", in_toml(found)));
+    let fault = fault.at(place(&format!("expected {wanted}")));
+    // People often write a section's kind in place of the section.
     match found.strip_prefix("string ").filter(|_| wanted == "a section") {
         Some(word) => fault.help(format!("for example\n[{path}]\nkind = {word}")),
         None => fault,
     }
 }
 
-/// serde's words for a value or a type, in those of TOML.
+/// serde's name of a value or type, in the terms of TOML.
 fn in_toml(words: &str) -> String {
     let bare = words.replace('`', "");
     let value = ["integer ", "floating point ", "boolean ", "string "];
@@ -147,8 +151,8 @@ fn in_toml(words: &str) -> String {
         return value.to_owned();
     }
     match bare.as_str() {
-        "u64" | "usize" | "u32" | "u8" => "a whole number, 0 or more".to_owned(),
-        "i64" | "isize" | "i32" => "a whole number".to_owned(),
+        "u64" | "usize" | "u32" | "u8" => "an integer, 0 or more".to_owned(),
+        "i64" | "isize" | "i32" => "an integer".to_owned(),
         "f64" | "f32" => "a number".to_owned(),
         "a boolean" | "boolean" => "true or false".to_owned(),
         "sequence" | "a sequence" => "a list".to_owned(),
@@ -166,7 +170,7 @@ fn words(message: &str) -> Vec<String> {
     message.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The known word that is nearest to `word`, where one is near.
+/// The known word nearest to `word`, if any is near.
 fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let score = |candidate: &str| strsim::damerau_levenshtein(word, candidate);
     let best = known.iter().copied().min_by_key(|candidate| score(candidate))?;

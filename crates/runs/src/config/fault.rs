@@ -1,4 +1,4 @@
-//! What is wrong with a config: what, where, what was wanted, and what to do.
+//! A config fault: what is wrong, where, what was expected, and what to do.
 
 use std::ops::Range;
 
@@ -10,11 +10,11 @@ pub struct Fault {
     pub(super) help: Option<String>,
 }
 
-/// Where a fault lies: a dotted path, or a span of the text where no path leads there.
+/// The location of a fault: a dotted path, or a span of the text if there is no path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) at: At,
-    /// What is wanted there.
+    /// What is expected there.
     pub(super) label: String,
 }
 
@@ -31,7 +31,7 @@ impl Place {
 }
 
 impl Fault {
-    /// A fault that `title` says in one line.
+    /// A fault described by `title` in one line.
     pub fn new(title: impl Into<String>) -> Self {
         Self { title: title.into(), places: Vec::new(), help: None }
     }
@@ -42,12 +42,12 @@ impl Fault {
         Self::new(title).on(path, "")
     }
 
-    /// A value that is not what it must be: `model.n_head = 0 must be at least 1`.
+    /// A value that breaks a rule: `model.n_head = 0 must be at least 1`.
     pub fn value(path: &str, value: impl std::fmt::Display, wanted: &str) -> Self {
         Self::new(format!("{path} = {value} {wanted}")).on(path, wanted)
     }
 
-    /// Puts the caret under the value at a dotted `path`; more calls add more places.
+    /// Puts the caret under the value at a dotted `path`; more calls add more locations.
     pub fn on(mut self, path: &str, label: impl Into<String>) -> Self {
         self.places.push(Place { at: At::Path(path.to_owned()), label: label.into() });
         self
@@ -59,7 +59,7 @@ impl Fault {
         self
     }
 
-    /// The dotted paths that it names.
+    /// The dotted paths it names.
     pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
         self.places.iter().filter_map(|place| match &place.at {
             At::Path(path) => Some(path.as_str()),
@@ -67,7 +67,7 @@ impl Fault {
         })
     }
 
-    /// The dotted path of a fault that one value alone is to blame for.
+    /// The dotted path of a fault that a single value causes.
     pub(super) fn only_path(&self) -> Option<&str> {
         self.paths().next().filter(|_| self.places.len() == 1)
     }

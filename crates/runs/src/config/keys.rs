@@ -1,30 +1,31 @@
-//! The reference of every config key, made from the structs that read them: their types, defaults and doc comments.
+//! The reference of all config keys, generated from the config structs: types, defaults, doc comments.
 
 use schemars::schema_for;
 use serde_json::{Map, Value};
 use vulpes_model::ModelConfig;
 
 use super::RunConfig;
+use super::aliases::ALIASES;
 
 /// One key of a config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Its dotted path; `[]` stands for an entry of a list.
     pub path: String,
-    /// What may stand there.
+    /// The values it takes.
     pub wanted: String,
-    /// Its default as TOML; `None` where an absent key means something that no value says.
+    /// Its default as TOML; `None` if no value is equivalent to leaving the key out.
     pub default: Option<String>,
-    /// What it is, in Markdown.
+    /// Its description, in Markdown.
     pub about: String,
-    /// The words that may stand there, each with what it means.
+    /// The words it takes, each with its meaning.
     pub words: Vec<(String, String)>,
 }
 
 /// Every key, section by section, in the order of the structs.
 pub fn keys() -> Vec<Key> {
     let schema = schema_for!(RunConfig).to_value();
-    // Each key of `[model]` is the option of the model's own number of that name, and that is where it is described.
+    // Each key of `[model]` overrides the `ModelConfig` field of that name, which has the description.
     let model = schema_for!(ModelConfig).to_value();
     let mut reader = Reader { schema: &schema, model: &model, keys: Vec::new() };
     if let Some(sections) = schema["properties"].as_object() {
@@ -33,7 +34,7 @@ pub fn keys() -> Vec<Key> {
     reader.keys
 }
 
-/// The reference as Markdown: a table a section.
+/// The reference as Markdown: a table per section.
 pub fn keys_as_markdown() -> String {
     let mut text = String::new();
     let mut section = "";
@@ -48,7 +49,9 @@ pub fn keys_as_markdown() -> String {
         let default = key.default.as_ref().map_or(String::new(), |value| format!("`{value}`"));
         let words: String = key.words.iter().map(|(word, about)| format!("<br>`{word}`: {about}")).collect();
         let wanted = if words.is_empty() { format!(" ({})", key.wanted) } else { String::new() };
-        let row = format!("| `{name}` | {default} | {}{wanted}{words} |\n", key.about);
+        let others = ALIASES.iter().filter(|(own, _, key)| *own == section && *key == name);
+        let others: String = others.map(|(_, other, _)| format!("; also `{other}`")).collect();
+        let row = format!("| `{name}` | {default} | {}{wanted}{others}{words} |\n", key.about);
         text += &row.replace(" | |", " | | ").replace("|  |", "| |");
     }
     text
@@ -67,7 +70,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// What a schema refers to, itself else; an option is what it may be.
+    /// Follows a schema's reference, if any; an option resolves to its inner type.
     fn resolve(&self, schema: &'a Value) -> &'a Value {
         let some = schema["anyOf"].as_array().and_then(|any| any.iter().find(|one| one["type"] != "null"));
         let schema = some.unwrap_or(schema);
@@ -112,7 +115,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What may stand where `schema` describes it, in words.
+    /// Describes the values that `schema` accepts.
     fn wanted(&self, schema: &'a Value) -> String {
         let found = self.resolve(schema);
         if let Some(title) = found["title"].as_str() {
@@ -123,11 +126,11 @@ impl<'a> Reader<'a> {
             return words.join(", ");
         }
         let of = |kind: &str| match kind {
-            "integer" if found["minimum"] == 0 => "a whole number, 0 or more".to_owned(),
-            "integer" => "a whole number".to_owned(),
+            "integer" if found["minimum"] == 0 => "an integer, 0 or more".to_owned(),
+            "integer" => "an integer".to_owned(),
             "number" => "a number".to_owned(),
             "boolean" => "true or false".to_owned(),
-            "string" => "a text".to_owned(),
+            "string" => "a string".to_owned(),
             "array" => match (found["maxItems"].as_u64(), self.wanted(&found["items"])) {
                 (Some(n), _) => format!("a list of {n} numbers"),
                 (None, items) => format!("a list, each entry {items}"),
@@ -148,7 +151,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A doc comment as running text: on one line, links to code as the code alone.
+/// A doc comment as running text: on one line, with links to code reduced to the code.
 fn plain(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut rest = line.as_str();
@@ -178,15 +181,15 @@ mod tests {
         assert_eq!(key("optimizer.betas").wanted, "a list of 2 numbers");
         assert_eq!(key("model.n_head").about, "Number of query heads.");
         assert_eq!(key("data.tokenizer.kind").words[1].0, "char");
-        assert_eq!(key("model.layers[].window").wanted, "a whole number, 0 or more");
+        assert_eq!(key("model.layers[].window").wanted, "an integer, 0 or more");
         assert_eq!(key("data.train").wanted, "a path, or a list of paths, globs and folders");
         assert_eq!(key("model.rope_scaling.factor").default, None);
         assert_eq!(section_of("model.layers[].window"), "model");
     }
 
-    /// What a config may say is what the reference lists: no key more, no key less.
+    /// The keys of a config are exactly those that the reference lists.
     #[test]
-    fn the_reference_lists_what_the_config_writes() {
+    fn the_reference_lists_exactly_the_keys_of_a_config() {
         let keys = keys();
         let written = toml::Table::try_from(RunConfig::default()).unwrap();
         for (section, values) in &written {

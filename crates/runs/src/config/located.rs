@@ -1,4 +1,4 @@
-//! A config's faults with the spans of the text that they lie in, for who draws them.
+//! A config's faults with their spans in the text, for display.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::fault::{At, Fault};
 use super::source::{Source, Texts};
 
-/// All that is wrong with a config, in the order of the texts. It prints as plain lines; a terminal may draw more.
+/// All faults of a config, in the order of the texts. `Display` prints plain lines; a terminal may show more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
     /// The faults; at least one.
@@ -24,39 +24,39 @@ pub struct FaultyText {
     pub text: String,
 }
 
-/// One fault and where it lies.
+/// A fault and its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocatedFault {
     /// What is wrong, in one line.
     pub title: String,
-    /// The spans at fault, the first of which is to blame; none for a config that was made in code.
+    /// The spans at fault, the main one first; empty for a config built in code.
     pub spans: Vec<FaultSpan>,
     /// What to do about it.
     pub help: Option<String>,
 }
 
-/// A part of one of the texts.
+/// A span of one of the texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultSpan {
-    /// The number of the text in [`Faults::texts`].
+    /// The index of the text in [`Faults::texts`].
     pub text: usize,
-    /// Its bytes.
+    /// Its byte range.
     pub bytes: Range<usize>,
-    /// What is wanted there; may be empty.
+    /// What is expected there; may be empty.
     pub label: String,
 }
 
 impl Faults {
-    /// How many faults are told at most.
+    /// The maximum number of faults reported.
     pub const MOST: usize = 10;
 
-    /// The faults that are told, and how many more there are.
+    /// The faults that are reported, and the number of those left out.
     pub fn told(&self) -> (&[LocatedFault], usize) {
         let told = self.faults.len().min(Self::MOST);
         (&self.faults[..told], self.faults.len() - told)
     }
 
-    /// Finds where `faults` lie, and sorts them by it.
+    /// Locates `faults` and sorts them by location.
     pub(super) fn locate(faults: &[Fault], texts: &Texts, source: &Source<'_>) -> Self {
         let locate = |fault: &Fault| {
             let span = |at: &At| match at {
@@ -78,7 +78,7 @@ impl Faults {
         Self { faults: located, texts: texts.collect() }
     }
 
-    /// Faults of a config that came from no text.
+    /// Faults of a config that was built in code.
     pub(super) fn without_text(faults: Vec<Fault>) -> Self {
         let bare = |fault: Fault| LocatedFault { title: fault.title, spans: Vec::new(), help: fault.help };
         Self { faults: faults.into_iter().map(bare).collect(), texts: Vec::new() }

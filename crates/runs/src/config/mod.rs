@@ -1,25 +1,30 @@
-//! A run's config: one TOML file, seven sections, every fault found at once.
+//! A run's config: one TOML file in sections; all faults are reported at once.
 //!
-//! text and `--set` overrides → one tree with spans (`source`) → a struct a section (`decode`) → ranges and rules
-//! between keys (`sections`, and the crates that own the other sections) → [`RunConfig`], or all faults
-//! (`fault`) with the spans of the text that they lie in (`located`).
+//! text and `--set` overrides → one tree with spans (`source`) → a struct per section (`decode`) → ranges and rules
+//! between keys (`sections`, and the crates that own the other sections) → [`RunConfig`], or all faults (`fault`) with
+//! the spans of the text that they lie in (`located`).
 
+mod adapter;
+mod aliases;
 mod decode;
 mod fault;
 mod keys;
 mod located;
 mod sections;
 mod source;
+mod steps;
 
+pub use aliases::own_name;
 pub use fault::Fault;
 pub use keys::{Key, keys, keys_as_markdown, section_of};
 pub use located::{FaultSpan, Faults, FaultyText, LocatedFault};
-pub use sections::{DTypeName, OnFullDisk, TrainConfig};
+pub use sections::{DTypeName, Metric, OnFullDisk, TrainConfig};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vulpes_data::{DataConfig, ObjectiveConfig, ObjectiveKind};
 use vulpes_generate::SampleConfig;
+use vulpes_model::adapter::AdapterSection;
 use vulpes_model::config::{Family, MaskKind};
 use vulpes_model::{Head, ModelSection};
 use vulpes_trainer::{OptimizerConfig, ScheduleConfig};
@@ -34,7 +39,7 @@ pub struct RunConfig {
     pub model: ModelSection,
     /// `[data]`: where the text comes from and how it becomes rows of ids.
     pub data: DataConfig,
-    /// `[objective]`: what the model is asked.
+    /// `[objective]`: the training objective.
     pub objective: ObjectiveConfig,
     /// `[optimizer]`: how gradients become updates.
     pub optimizer: OptimizerConfig,
@@ -42,19 +47,26 @@ pub struct RunConfig {
     pub schedule: ScheduleConfig,
     /// `[train]`: the run.
     pub train: TrainConfig,
-    /// `[sample]`: how tokens are chosen where a command line doesn't say; goes into `generation_config.json`.
+    /// `[adapter]`: an adapter (LoRA) trained on a frozen model; absent = the model itself is trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterSection>,
+    /// `[sample]`: default sampling settings; written to `generation_config.json`.
     pub sample: SampleConfig,
-    /// The keys of `[sample]` that were written out: those of a model folder's own settings that they go over.
+    /// The keys of `[sample]` that were set: they take precedence over a model folder's settings.
     #[serde(skip)]
     #[schemars(skip)]
     pub sample_given: Vec<String>,
-    /// What its file left to the run to choose; nothing for a config that was made in code.
+    /// The keys of `[adapter]` that were set: an existing adapter must agree with them.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub adapter_given: Vec<String>,
+    /// What its file leaves for the run to choose; nothing for a config built in code.
     #[serde(skip)]
     #[schemars(skip)]
     pub unsaid: Unsaid,
 }
 
-/// What a config's file leaves to the run to choose by its corpus.
+/// What a config file leaves for the run to choose by its corpus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unsaid {
     /// All of `[model]`.
@@ -69,12 +81,13 @@ impl RunConfig {
     /// Reads a config from `text`, which came from `path`, with `overrides` of the form `section.key=VALUE` on top.
     ///
     /// # Errors
-    /// All faults at once: syntax, unknown keys, wrong types, values out of range, keys that contradict each other.
+    /// Returns all faults at once: syntax, unknown keys, wrong types, values out of range, keys that contradict each
+    /// other.
     pub fn parse(path: &str, text: &str, overrides: &[String]) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let texts = Texts::gather(path, text, overrides, &mut faults);
         let source = Source::parse(&texts, &mut faults);
-        // What the parser made of broken syntax says nothing about the keys.
+        // After a syntax error, the tree says nothing about the keys.
         let config = if faults.is_empty() { Self::decode(&source, &mut faults) } else { None };
         match config {
             Some(config) if faults.is_empty() => Ok(config),
@@ -82,12 +95,13 @@ impl RunConfig {
         }
     }
 
-    /// Checks a config, however it was made, by the rules that [`RunConfig::parse`] checks a text by.
+    /// Checks a config, however it was built, by the rules of [`RunConfig::parse`].
     ///
     /// # Errors
     /// Returns an error with all faults at once: values out of range, keys that contradict each other.
     pub fn check(&self) -> Result<(), Faults> {
-        let faults = rules(
+        let mut faults = adapter::faults(self.adapter.as_ref(), Some(&self.train));
+        faults.extend(rules(
             Some(&self.model),
             Some(&self.data),
             Some(&self.objective),
@@ -95,7 +109,7 @@ impl RunConfig {
             Some(&self.schedule),
             Some(&self.train),
             Some(&self.sample),
-        );
+        ));
         if faults.is_empty() {
             return Ok(());
         }
@@ -103,7 +117,7 @@ impl RunConfig {
     }
 
     fn decode(source: &Source<'_>, faults: &mut Vec<Fault>) -> Option<Self> {
-        let known = ["model", "data", "objective", "optimizer", "schedule", "train", "sample"];
+        let known = ["model", "data", "objective", "optimizer", "schedule", "train", "adapter", "sample"];
         decode::unknown_sections(source, &known, faults);
         let mut model: Option<ModelSection> = decode::section("model", source, faults);
         let mut data: Option<DataConfig> = decode::section("data", source, faults);
@@ -112,6 +126,11 @@ impl RunConfig {
         let schedule: Option<ScheduleConfig> = decode::section("schedule", source, faults);
         let train: Option<TrainConfig> = decode::section("train", source, faults);
         let sample: Option<SampleConfig> = decode::section("sample", source, faults);
+        // The bare heading is enough for an adapter.
+        let adapter: Option<Option<AdapterSection>> = match source.tree.get("adapter").is_some() {
+            true => decode::section("adapter", source, faults).map(Some),
+            false => Some(None),
+        };
         let unsaid = Unsaid {
             model: !source.says("model"),
             tokenizer: !source.says("data.tokenizer"),
@@ -140,6 +159,7 @@ impl RunConfig {
             train.as_ref(),
             sample.as_ref(),
         ));
+        faults.extend(adapter::faults(adapter.as_ref().and_then(Option::as_ref), train.as_ref()));
         Some(Self {
             model: model?,
             data: data?,
@@ -147,9 +167,11 @@ impl RunConfig {
             optimizer: optimizer?,
             schedule: schedule?,
             train: train?,
+            adapter: adapter?,
             sample: sample?,
             unsaid,
             sample_given: decode::keys("sample", source),
+            adapter_given: decode::keys("adapter", source),
         })
     }
 
@@ -161,13 +183,13 @@ impl RunConfig {
     /// The config as TOML text, every default written out.
     ///
     /// # Errors
-    /// When a value has no form in TOML; a parsed config has none such.
+    /// Returns an error if a value can't be written as TOML, which doesn't occur in a parsed config.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string_pretty(self)
     }
 }
 
-/// All rules within and between the sections that could be read.
+/// Checks all rules within and between the sections that could be read.
 fn rules(
     model: Option<&ModelSection>,
     data: Option<&DataConfig>,
@@ -178,17 +200,18 @@ fn rules(
     sample: Option<&SampleConfig>,
 ) -> Vec<Fault> {
     let mut faults = Vec::new();
-    // Rules within a section hold or fail whatever the other sections are like.
+    // Rules within a section don't depend on other sections.
     if let Some(objective) = objective {
         let issues = objective.issues().into_iter();
         faults.extend(issues.map(|issue| Fault::message(&issue.path, issue.message)));
     }
-    // What a model folder is and was made for shows when it is opened.
+    // A model folder's kind and objective are known once it is opened.
     if train.is_none_or(TrainConfig::is_from_scratch) {
         faults.extend(between(model, data, objective));
     }
     if let (Some(optimizer), Some(schedule), Some(train)) = (optimizer, schedule, train) {
-        faults.extend(sections::faults(optimizer, schedule, train));
+        faults.extend(sections::faults(optimizer, train));
+        faults.extend(steps::faults(optimizer, schedule, train));
     }
     if let (Some(objective), Some(train)) = (objective, train) {
         faults.extend(lone_pair(objective, train));
@@ -203,7 +226,7 @@ fn rules(
     causes(faults)
 }
 
-/// The faults without those between keys of which one is at fault by itself: they are its consequences.
+/// Removes faults between keys of which one has a fault by itself: they are consequences.
 fn causes(mut faults: Vec<Fault>) -> Vec<Fault> {
     let alone: Vec<String> = faults.iter().filter_map(|fault| fault.only_path().map(str::to_owned)).collect();
     faults.retain(|fault| {
@@ -212,7 +235,7 @@ fn causes(mut faults: Vec<Fault>) -> Vec<Fault> {
     faults
 }
 
-/// The rules between the sections that say what is learned from what by which model.
+/// Checks the rules between `[model]`, `[data]` and `[objective]`.
 fn between(
     model: Option<&ModelSection>,
     data: Option<&DataConfig>,
@@ -235,8 +258,8 @@ fn between(
         && let Some(model) = model
         && model.resolve(1, head(objective, 2)).mask == MaskKind::Causal
     {
-        let title = "objective.kind = \"contrastive\" wants a model whose tokens see the whole text, and this one's see \
-                     those before them alone";
+        let title = "objective.kind = \"contrastive\" needs a model with full attention, and this one's is \
+                     causal";
         faults.push(
             Fault::new(title).on("objective.kind", "").on("model.family", "").help(
                 "use an encoder, as model.family = \"bert\" or \"modernbert\"; or model.mask = \"full\"",
@@ -248,27 +271,28 @@ fn between(
             model.mask.is_none() && model.resolve(1, Head::NextToken).mask == MaskKind::Full
         })
     {
-        let title = "objective.kind = \"next_token\" under model.mask = \"full\" would see the token that it is asked for";
-        faults.push(
-            Fault::new(title)
-                .on("objective.kind", "")
-                .on("model.mask", "")
-                .help("use objective.kind = \"masked_token\", or model.mask = \"causal\"; to see it happen, write model.mask = \"full\""),
-        );
+        let title = "objective.kind = \"next_token\" under model.mask = \"full\" would see the token that it must \
+                     predict";
+        faults.push(Fault::new(title).on("objective.kind", "").on("model.mask", "").help(
+            "use objective.kind = \"masked_token\" or model.mask = \"causal\"; to see it happen, set \
+                       model.mask = \"full\" explicitly",
+        ));
     }
     faults
 }
 
-/// What is wrong with a step of one pair, which there is nothing to tell from.
+/// The fault of a step of a single pair, which has no negatives.
 pub(crate) fn lone_pair(objective: &ObjectiveConfig, train: &TrainConfig) -> Option<Fault> {
-    (objective.kind() == ObjectiveKind::Contrastive && train.batch_rows == 1 && train.accumulate == 1).then(|| {
-        Fault::new(
-            "train.batch_rows = 1 with objective.kind = \"contrastive\" leaves a pair nothing to be told from: the others \
-             of its step are its negatives",
-        )
-        .on("train.batch_rows", "pairs of a micro-batch")
-        .help("give 2 or more, or train.accumulate; 32 and more teach better")
-    })
+    (objective.kind() == ObjectiveKind::Contrastive && train.batch_rows == 1 && train.accumulate == 1).then(
+        || {
+            Fault::new(
+                "train.batch_rows = 1 with objective.kind = \"contrastive\" has no negatives: they are \
+             the other pairs of a step",
+            )
+            .on("train.batch_rows", "pairs of a micro-batch")
+            .help("use 2 or more, or train.accumulate; 32 or more train better")
+        },
+    )
 }
 
 /// The head that an objective needs.

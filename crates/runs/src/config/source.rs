@@ -1,19 +1,20 @@
-//! The text that a config came from: the file and the `--set` overrides, as one tree whose spans find the place again.
+//! The sources of a config: the file and the `--set` overrides, merged into one tree with spans.
 //!
-//! Every override is parsed as a small TOML document of its own that starts where the text before it ends, so that
-//! one offset says both which text is meant and where in it. Overrides replace the file's values in the tree.
+//! Every override is parsed as a small TOML document that starts where the previous text ends: one offset identifies
+//! both the text and the location in it. Overrides replace the file's values in the tree.
 
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::aliases::rename;
 use super::fault::{Fault, Place};
 
-/// How many errors of syntax are told: those after the first few mostly follow from them.
+/// The maximum number of syntax errors reported: later ones mostly follow from the first.
 const MOST_SYNTAX: usize = 3;
 
-/// One text: where it came from, and itself after as many blanks as there is text before it.
+/// One text: its origin, and its content after as many blanks as there is text before it.
 pub(super) struct Text {
     pub(super) path: String,
     padded: String,
@@ -21,7 +22,7 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// The text as it was given.
+    /// The original text.
     pub(super) fn as_str(&self) -> &str {
         &self.padded[self.start..]
     }
@@ -55,7 +56,7 @@ impl Texts {
         self.0.iter()
     }
 
-    /// The number of the text that holds `span`, and the span within it.
+    /// The index of the text that contains `span`, and the span within it.
     pub(super) fn locate(&self, span: &Range<usize>) -> Option<(usize, Range<usize>)> {
         let number = self.0.iter().rposition(|text| text.start <= span.start)?;
         let text = &self.0[number];
@@ -70,7 +71,7 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Parses the file and lays the overrides over it; every syntax error is a fault.
+    /// Parses the file and applies the overrides; every syntax error is a fault.
     pub(super) fn parse(texts: &'a Texts, faults: &mut Vec<Fault>) -> Self {
         let mut tree = DeTable::new();
         for text in &texts.0 {
@@ -86,7 +87,9 @@ impl<'a> Source<'a> {
                     false => fault,
                 }
             }));
-            merge(&mut tree, layer.into_inner());
+            let mut layer = layer.into_inner();
+            rename(&mut layer, faults);
+            merge(&mut tree, layer);
         }
         Self { tree }
     }
@@ -103,7 +106,7 @@ impl<'a> Source<'a> {
         !table.is_empty()
     }
 
-    /// The span of the value at a dotted `path`, or of what stands nearest around it.
+    /// The span of the value at a dotted `path`, or of the nearest value that encloses it.
     pub(super) fn span(&self, path: &str) -> Option<Range<usize>> {
         let mut table = &self.tree;
         let mut span = None;
@@ -117,11 +120,11 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The TOML text of an override `section.key=VALUE`; a VALUE that is no TOML value is taken for a string.
+/// The TOML text of an override `section.key=VALUE`; a VALUE that is not a TOML value is taken as a string.
 fn override_text(item: &str) -> Result<String, Fault> {
     let wanted = || {
         Fault::new(format!("`--set {item}` is not of the form section.key=VALUE"))
-            .help("for example --set train.steps=100")
+            .help("for example: --set train.steps=100")
     };
     let (key, value) = item.split_once('=').ok_or_else(wanted)?;
     let (key, value) = (key.trim(), value.trim());
@@ -138,14 +141,14 @@ fn override_text(item: &str) -> Result<String, Fault> {
     Ok(format!("{key} = {}", toml::Value::String(value.to_owned())))
 }
 
-/// Lays `over` on `under`: tables are merged, all else is replaced.
+/// Merges `over` into `under`: tables are merged, other values replaced.
 fn merge<'a>(under: &mut DeTable<'a>, over: DeTable<'a>) {
     for (key, value) in over {
         let span = value.span();
         match (under.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut), value.into_inner()) {
             (Some(DeValue::Table(inner)), DeValue::Table(value)) => merge(inner, value),
             (_, value) => {
-                // The key goes too: its span says where the value in force was given.
+                // The key is replaced too: its span shows where the effective value was set.
                 under.remove(key.get_ref().as_ref());
                 under.insert(key, Spanned::new(span, value));
             }

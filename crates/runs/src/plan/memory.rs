@@ -1,4 +1,4 @@
-//! Whether a plan fits the machine, asked before anything is allocated.
+//! Checks that a plan fits the machine's memory, before anything is allocated.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use super::Plan;
 use crate::error::{Error, Result};
 use crate::human::bytes;
 
-/// The activations are an estimate: beyond this share of the machine's memory it is said, …
+/// The activations are an estimate: beyond this share of the machine's memory there is a warning, …
 const TIGHT: f64 = 0.9;
-/// … and beyond this one the run is refused. What is known exactly may not go beyond the machine at all.
+/// … and beyond this one the run is refused. What is known exactly may not exceed the machine's memory.
 const IMPOSSIBLE: f64 = 1.5;
 
 impl Plan {
-    /// What there is to say about the memory that the plan takes, on a machine that has `available` bytes.
+    /// The warning about the memory that the plan takes on a machine with `available` bytes.
     ///
     /// # Errors
     /// Returns an error that names the keys to change if the run can't fit.
@@ -24,9 +24,9 @@ impl Plan {
             return Ok(None);
         }
         let (m, t) = (&self.model, &self.config.train);
-        let words = format!(
-            "the run takes about {} of memory, and this machine has {}: {} for parameters, gradients and optimizer state, \
-             about {} for the activations of a step",
+        let message = format!(
+            "the run takes about {} of memory, and this machine has {}: {} for parameters, gradients and optimizer \
+             state, about {} for the activations of a step",
             bytes(all),
             bytes(available),
             bytes(fixed),
@@ -42,14 +42,13 @@ impl Plan {
             )
         };
         if fixed > available || share > IMPOSSIBLE {
-            return Err(Error::Usage(format!("{words}; make {keys} smaller")));
+            return Err(Error::Usage(format!("{message}; reduce {keys}")));
         }
-        Ok(Some(format!("{words}; where it doesn't fit, make {keys} smaller")))
+        Ok(Some(format!("{message}; if it doesn't fit, reduce {keys}")))
     }
 }
 
-/// The bytes that this process may have: the machine's, or fewer where a control group says so; `None` where the system
-/// doesn't say.
+/// The memory available to this process in bytes: the machine's, or the limit of a control group; `None` if unknown.
 pub(super) fn available() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
     let total = read("/proc/meminfo").and_then(|text| {

@@ -1,76 +1,95 @@
-//! From a config to all that a run needs, decided and opened: device, data, model, sizes.
+//! The plan of a run: device, data, model and sizes, resolved from a config.
+
+mod adapter;
+mod chat;
+mod evaluation;
 
 mod memory;
+mod model;
 mod pairs;
+mod ramp;
+mod saved;
 mod sizes;
 mod text;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use candle_core::{DType, Device};
 use vulpes_collective::Processes;
 use vulpes_data::{Cursor, Dataset, ObjectiveKind, OpenOptions, Tokenizer};
+use vulpes_model::adapter::{AdapterSpec, BaseDtype};
 use vulpes_model::config::MaskKind;
-use vulpes_model::folder::{self, Extra, LoadOptions, Sentence};
-use vulpes_model::{Head, ModelConfig, ModelSection, Transformer, device, n_parameters};
+use vulpes_model::folder::{self, Sentence};
+use vulpes_model::{Head, ModelConfig, ModelSection, adapted_specs, device, n_cores, n_parameters};
 
 use vulpes_trainer::freeze::frozen;
-use vulpes_trainer::{Precision, Schedule, SpikeRule, StateDtype, TrainingOptions, default_shards};
+use vulpes_trainer::{
+    GradientDtype, Precision, Schedule, SpikeRule, StateDtype, TrainingOptions, default_shards,
+};
 
-use crate::base::Base;
+use crate::base_model::BaseModel;
 use crate::config::{DTypeName, RunConfig, head};
+use crate::defaults::fill_in;
 use crate::error::{Error, Result};
-use crate::suit::suit;
 
-/// How many rows the mark of a corpus is made from.
+/// The number of rows in the fingerprint of a corpus.
 const MARKED_ROWS: u64 = 64;
 
-/// What a config decides, with the data opened and counted; no parameter is allocated yet.
+/// A resolved config, with the data opened and counted; no parameter is allocated yet.
 pub struct Plan {
     /// The config.
     pub config: RunConfig,
     /// The run's folder.
     pub run_dir: PathBuf,
-    /// The model, the vocabulary's size filled in.
+    /// The model, with the vocabulary's size filled in.
     pub model: ModelConfig,
     /// The corpus.
     pub dataset: Arc<Dataset>,
-    /// Where the arithmetic is done.
+    /// The device.
     pub device: Device,
-    /// The number format.
+    /// The dtype.
     pub dtype: DType,
     /// Shards of a micro-batch.
     pub n_shards: usize,
     /// Threads.
     pub n_threads: usize,
-    /// The processes that train together, this one among them.
+    /// The processes that train together, including this one.
     pub processes: Processes,
-    base: Option<Base>,
-    /// What makes one vector of a text, where that is learned.
+    base: Option<BaseModel>,
+    /// The pooling of text embeddings, if they are trained.
     sentence: Option<Sentence>,
-    /// The parameters that stay as they are.
+    /// The factor of each label's loss; empty = all equal.
+    class_weights: Vec<f64>,
+    /// The adapter that is trained instead of the model itself.
+    pub(crate) adapter: Option<AdapterSpec>,
+    /// The frozen parameters.
     pub(crate) frozen: BTreeSet<String>,
-    /// What the run chose where the config's file says nothing, and why.
+    /// What the run chose for settings missing in the config file, and why.
     pub chosen: Vec<String>,
-    /// What folder and data had to say.
+    /// Warnings from the model folder and the data.
     pub warnings: Vec<String>,
+    /// When the plan was begun: `train.budget_minutes` counts from here.
+    pub(crate) began: Instant,
 }
 
-/// What the command line decides beside the config.
+/// What the command line decides in addition to the config.
 #[derive(Clone, Debug, Default)]
 pub struct PlanOptions {
     /// `--device`.
     pub device: Option<String>,
     /// The run's folder.
     pub run_dir: PathBuf,
-    /// The checkpoint that a run goes on from; its tokenizer is used in place of a new one.
+    /// The checkpoint that a run resumes from; its tokenizer is used instead of a new one.
     pub checkpoint: Option<PathBuf>,
     /// The processes that train together.
     pub processes: Processes,
-    /// Threads where the config doesn't say; all cores where this doesn't, either.
+    /// Threads, if the config doesn't set them; `None` = all cores.
     pub threads: Option<usize>,
+    /// Whether rows will be shown ([`Dataset::shown`]).
+    pub shows_rows: bool,
 }
 
 impl Plan {
@@ -78,17 +97,18 @@ impl Plan {
     ///
     /// # Errors
     /// Returns an error if the config breaks a rule ([`RunConfig::check`]), the device or the data can't be opened, or
-    /// the vocabulary shows a contradiction.
+    /// the vocabulary contradicts the config.
     pub fn new(
         mut config: RunConfig,
         options: &PlanOptions,
         progress: &dyn vulpes_data::Progress,
     ) -> Result<Self> {
+        let began = Instant::now();
         config.check()?;
         let device = device::parse(options.device.as_deref())?;
-        let mut base = Base::open(&config, options.checkpoint.as_deref())?;
+        let mut base = BaseModel::open(&config, options.checkpoint.as_deref())?;
         let goes_on = options.checkpoint.as_ref().map(|_| options.run_dir.as_path());
-        let chosen = suit(&mut config, goes_on)?;
+        let mut chosen = fill_in(&mut config, goes_on)?;
         let mut warnings = Vec::new();
         let config = match &base {
             None => config,
@@ -104,13 +124,14 @@ impl Plan {
         };
         let is_idle = !config.unsaid.tokenizer && config.data.tokenizer.eos.is_none();
         let used = base.as_ref().filter(|_| is_idle && tokenizer.is_some());
-        warnings.extend(used.and_then(Base::idle_tokenizer));
+        warnings.extend(used.and_then(BaseModel::idle_tokenizer));
         let sizes = config.model.resolve(1, head(&config.objective, 2));
-        let labels = base.as_ref().map(Base::labels).unwrap_or_default();
+        let labels = base.as_ref().map(BaseModel::labels).unwrap_or_default();
         let mut config = config;
         let given = base.as_ref().and_then(|base| base.found().extra.sentence.as_ref());
         let (row_len, len_key) = row_len(&config, sizes.context_len, base.is_some(), given)?;
         let sentence = pairs::settle(&mut config.objective, given, row_len);
+        let folder = base.as_ref().map(|base| base.dir().to_path_buf()).or(options.checkpoint.clone());
         let open = OpenOptions {
             context_len: row_len,
             len_key,
@@ -120,14 +141,15 @@ impl Plan {
             n_token_types: Some(sizes.n_token_type),
             tokenizer: tokenizer.as_ref(),
             labels: &labels,
+            folder: folder.as_deref(),
+            keep_texts: options.shows_rows,
             shuffle: config.train.shuffle,
             progress,
         };
         let open_data =
             |data: &_| on_threads(config.train.threads, || Dataset::open(data, &config.objective, &open));
-        // A share of 0 is the config's word for none at all.
         let mut data = config.data.clone();
-        data.validation_fraction = data.validation_fraction.filter(|fraction| *fraction > 0.0);
+        chat::keep_template(&mut data, options.checkpoint.as_deref());
         let mut dataset = open_data(&data)?;
         if let Some(base) = base.as_mut().filter(|_| tokenizer.is_none() && dataset.tokenizer().is_some()) {
             warnings.push(base.new_tokenizer());
@@ -138,8 +160,8 @@ impl Plan {
         let mut model =
             config.model.resolve(dataset.vocab_size(), head(&config.objective, dataset.n_labels()));
         if config.model.pad_id.is_none() && model.goes_by_padding() {
-            // The padding is the folder's or the tokenizer's to say where the config doesn't.
-            let of_base = base.as_ref().filter(|base| base.ids_in_use).map(Base::tokens);
+            // If the config doesn't set the padding id, the folder or the tokenizer decides it.
+            let of_base = base.as_ref().filter(|base| base.ids_in_use).map(BaseModel::tokens);
             let of_tokenizer = dataset.tokenizer().and_then(Tokenizer::pad_id);
             let of_base = of_base.and_then(|tokens| tokens.pad_token_id);
             model.pad_id = of_base.or(of_tokenizer).or(model.pad_id);
@@ -151,21 +173,35 @@ impl Plan {
         }
         check_model(&model, &dataset)?;
         let mut frozen = frozen(&config.train.freeze, &model)?;
+        let decided = adapter::decide(&mut config, base.as_ref(), &model)?;
+        let adapter = decided.map(|(adapter, notes)| {
+            warnings.extend(notes);
+            frozen.extend(adapter::kept(&adapter, &model));
+            adapter
+        });
         if sentence.is_some() {
             frozen.extend(pairs::unread(&model));
             pairs::check_train(&config.train, dataset.n_rows())?;
         }
+        let trained = adapted_specs(&model, adapter.as_ref()).into_iter();
+        let trained: Vec<_> = trained.filter(|spec| !frozen.contains(&spec.name)).collect();
+        vulpes_trainer::paces(&config.optimizer.groups, &folder::stored_names(&model), &trained)?;
+        evaluation::check(&config, &model, dataset.n_validation_rows())?;
+        ramp::check(&config, dataset.longest_row(), dataset.n_validation_rows())?;
+        let class_weights = evaluation::class_weights(&config.objective, &dataset)?;
         warnings.extend(base.as_ref().and_then(|base| base.new_labels(dataset.labels())));
         warnings.extend(dataset.warnings().iter().cloned());
+        chosen.extend(chat::settle_clock(&mut config.data, &dataset));
         let (asked, n_tokens) = (config.data.tokenizer.vocab_size, dataset.vocab_size());
         if let Some(asked) = asked.filter(|asked| tokenizer.is_none() && *asked > n_tokens) {
-            warnings
-                .push(format!("data.tokenizer.vocab_size = {asked}, and the corpus gives {n_tokens} tokens"));
+            warnings.push(format!(
+                "data.tokenizer.vocab_size = {asked}, but the corpus yields {n_tokens} tokens"
+            ));
         }
         if model.head == Head::NextToken && model.mask == MaskKind::Full {
             warnings.push(
-                "model.mask = \"full\" with objective.kind = \"next_token\": every token sees the one that it is asked \
-                 for. The loss will fall to almost nothing, and the model will have learned to copy, not to predict"
+                "model.mask = \"full\" with objective.kind = \"next_token\": every token sees the one that it must \
+                 predict. The loss will fall to almost 0, and the model will have learned to copy, not to predict"
                     .to_owned(),
             );
         }
@@ -175,30 +211,42 @@ impl Plan {
             DTypeName::Bfloat16 if device.is_cpu() => DType::F32,
             DTypeName::Bfloat16 => {
                 return Err(Error::Usage(format!(
-                    "train.dtype = \"bfloat16\" is for the CPU, not for {}: take \"float32\" there",
+                    "train.dtype = \"bfloat16\" is supported on the CPU only, not on {}: use \"float32\"",
                     device::name(&device)
                 )));
             }
         };
+        let base_dtype = match adapter::base_dtype(&config) {
+            BaseDtype::Q8_0 => "adapter.base_dtype = \"q8_0\"",
+            BaseDtype::Bfloat16 | BaseDtype::Float32 => "adapter.base_dtype = \"bfloat16\"",
+        };
         let only_here = [
             ("train.recompute", config.train.recompute),
+            ("train.gradient_dtype = \"bfloat16\"", config.train.gradient_dtype == GradientDtype::Bfloat16),
+            (base_dtype, adapter::base_dtype(&config) != BaseDtype::Float32),
             ("optimizer.state_dtype = \"bfloat16\"", config.optimizer.state_dtype == StateDtype::Bfloat16),
         ];
         if let Some((key, _)) = only_here.iter().find(|(_, is_on)| *is_on && !device.is_cpu()) {
             return Err(Error::Usage(format!(
-                "{key} is for the CPU, not for {}: leave it out there",
+                "{key} is supported on the CPU only, not on {}: leave it out",
                 device::name(&device)
             )));
         }
         let texts = config.train.batch_rows.saturating_mul(pairs::texts_of_row(&config.objective));
-        let default = default_shards(texts, row_len, n_parameters(&model), &device);
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        // Written down in full: what is meant must not hang on a preset that may change.
+        let n_trained = match &adapter {
+            Some(_) => {
+                let all = adapted_specs(&model, adapter.as_ref()).into_iter();
+                all.filter(|spec| !frozen.contains(&spec.name)).map(|spec| spec.numel()).sum()
+            }
+            None => n_parameters(&model),
+        };
+        let default = default_shards(texts, row_len, n_trained, &device);
+        // Written out in full: the meaning must not depend on a preset that may change.
         let ModelSection { vocab_size, pad_id, .. } = config.model;
         config.model = ModelSection { vocab_size, pad_id, ..ModelSection::from(&model) };
         let mut plan = Self {
             n_shards: config.train.shards.unwrap_or(default),
-            n_threads: config.train.threads.or(options.threads).unwrap_or_else(cores),
+            n_threads: config.train.threads.or(options.threads).unwrap_or_else(n_cores),
             processes: options.processes.clone(),
             run_dir: options.run_dir.clone(),
             dataset: Arc::new(dataset),
@@ -206,11 +254,14 @@ impl Plan {
             model,
             base,
             sentence,
+            class_weights,
+            adapter,
             frozen,
             device,
             dtype,
             chosen,
             warnings,
+            began,
         };
         plan.check_processes()?;
         let tight = plan.check_memory(memory::available())?;
@@ -218,41 +269,10 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The model before the first step: drawn from the seed, or read from `train.init_from`.
+    /// A fingerprint of corpus and tokenizer: the digest of the sizes, and of rows from all over the corpus.
     ///
     /// # Errors
-    /// When there is no room, or the folder is damaged.
-    pub fn init(&self) -> Result<(Transformer, Vec<String>)> {
-        let train = &self.config.train;
-        if train.is_from_scratch() {
-            return Ok((Transformer::init(&self.model, train.seed, self.dtype, &self.device)?, Vec::new()));
-        }
-        let (transformer, fresh) = self.load(&folder::resolve(Path::new(&train.init_from))?)?;
-        let words = format!("not in {}, and drawn from the seed: {}", train.init_from, fresh.join(", "));
-        Ok((transformer, if fresh.is_empty() { Vec::new() } else { vec![words] }))
-    }
-
-    /// The model of a folder, on this plan's device and with its head; the names of what the folder doesn't have.
-    ///
-    /// # Errors
-    /// When the folder is damaged or holds another model.
-    pub fn load(&self, dir: &Path) -> Result<(Transformer, Vec<String>)> {
-        let options = LoadOptions {
-            device: self.device.clone(),
-            dtype: self.dtype,
-            head: Some(self.model.head),
-            seed: self.config.train.seed,
-        };
-        let loaded = folder::load_with(dir, &options)?;
-        // What a folder can't say (dropout, the spread of first values) is the config's to say.
-        let transformer = Transformer::from_parameters(&self.model, loaded.transformer.parameters().clone())?;
-        Ok((transformer, loaded.fresh))
-    }
-
-    /// A digest that another corpus, or another tokenizer, would not have: sizes, and rows from all over the corpus.
-    ///
-    /// # Errors
-    /// When the corpus changed while it was open.
+    /// Returns an error if the corpus changed while it was open.
     pub fn data_mark(&self) -> Result<String> {
         let dataset = &self.dataset;
         let mut hasher = blake3::Hasher::new();
@@ -273,12 +293,16 @@ impl Plan {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
-    /// What decides the training.
+    /// The options of the training.
     pub fn training(&self) -> TrainingOptions {
         let RunConfig { objective, optimizer, schedule, train, .. } = &self.config;
         TrainingOptions {
             optimizer: optimizer.clone(),
-            schedule: Schedule::new(schedule, optimizer.lr, train.steps),
+            schedule: match train.budget_minutes {
+                None => Schedule::new(schedule, optimizer.lr, train.steps),
+                Some(_) => Schedule::new(schedule, optimizer.lr, train.steps).endless(),
+            },
+            average: train.ema,
             frozen: self.frozen.clone(),
             spike: SpikeRule { then: train.on_spike, factor: train.spike_factor, after: train.spike_after },
             label_smoothing: objective.label_smoothing,
@@ -287,12 +311,14 @@ impl Plan {
             processes: self.processes.clone(),
             precision: self.precision(),
             recompute: train.recompute,
+            gradient_dtype: train.gradient_dtype,
             seed: train.seed,
             contrast: self.sentence.as_ref().map(|sentence| pairs::contrast(objective, sentence)),
+            class_weights: self.class_weights.clone(),
         }
     }
 
-    /// What the factors of the projections' matrix products are rounded to.
+    /// The precision of the factors of matrix products.
     pub(crate) fn precision(&self) -> Precision {
         match self.config.train.dtype {
             DTypeName::Float32 | DTypeName::Float64 => Precision::Float32,
@@ -304,33 +330,9 @@ impl Plan {
     pub fn is_trainable(&self, name: &str) -> bool {
         !self.frozen.contains(name)
     }
-
-    /// Special tokens and labels, for the run's model folders: those of the folder that the model comes from, as long as
-    /// its ids are in use, and of the tokenizer.
-    pub(crate) fn extra(&self) -> Extra {
-        let tokenizer = self.dataset.tokenizer();
-        let mut extra =
-            self.base.as_ref().filter(|base| base.ids_in_use).map(Base::tokens).unwrap_or_default();
-        if extra.eos_token_id.is_empty() || self.config.data.tokenizer.eos.is_some() {
-            extra.eos_token_id = tokenizer.and_then(Tokenizer::eos_id).into_iter().collect();
-        }
-        extra.pad_token_id = extra.pad_token_id.or(tokenizer.and_then(Tokenizer::pad_id));
-        Extra { labels: self.dataset.labels().to_vec(), sentence: self.sentence.clone(), ..extra }
-    }
-
-    /// The `generation_config.json` of the run's model folders: what `[sample]` says, over what the folder said that the
-    /// model comes from.
-    pub(crate) fn generation_config(&self) -> serde_json::Map<String, serde_json::Value> {
-        crate::base::generation_config(self.base.as_ref(), &self.config)
-    }
-
-    /// Files that belong to the tokenizer of the folder that the model comes from, those that there are.
-    pub(crate) fn tokenizer_files(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
-        self.base.iter().filter(|base| base.ids_in_use).flat_map(Base::tokenizer_files)
-    }
 }
 
-/// The most tokens of a row, and the key to make them fewer: the context of a model that exists is what it is.
+/// The maximum tokens of a row, and the key that reduces it: the context of an existing model is fixed.
 fn row_len(
     config: &RunConfig,
     context_len: usize,
@@ -350,11 +352,11 @@ fn row_len(
     }
 }
 
-/// Does `work` on so many threads, where a number is given: the tokens are the same on any.
+/// Does `work` on this number of threads, if given: the tokens are the same on any.
 fn on_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> T + Send) -> T {
     match threads.map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build()) {
         Some(Ok(pool)) => pool.install(work),
-        // All cores, which is also what is left where the system gives no threads of their own.
+        // All cores; also the fallback if the system refuses more threads.
         Some(Err(_)) | None => work(),
     }
 }

@@ -1,4 +1,4 @@
-//! What a plan decides of pairs of texts that are told from others.
+//! A plan's contrastive training on pairs of texts: pooling, loss options, checks.
 
 use vulpes_data::{EmbeddingPooling, ObjectiveConfig, ObjectiveKind};
 use vulpes_model::folder::Sentence;
@@ -8,8 +8,8 @@ use vulpes_trainer::Contrast;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 
-/// Fills in how a text becomes one vector where the config leaves it open: as `given` by the folder that the model comes
-/// from, else the mean, of length 1. Texts are cut to `max_len`. `None` for another objective.
+/// Fills in the pooling if the config leaves it open: as `given` by the folder that the model comes from, else the
+/// normalized mean. Texts are cut to `max_len`. `None` for another objective.
 pub(super) fn settle(
     objective: &mut ObjectiveConfig,
     given: Option<&Sentence>,
@@ -53,39 +53,38 @@ fn word(pooling: TextPooling) -> EmbeddingPooling {
     }
 }
 
-/// What tells pairs apart, as the objective says.
+/// The options of the contrastive loss, from the objective.
 pub(super) fn contrast(objective: &ObjectiveConfig, sentence: &Sentence) -> Contrast {
     Contrast { embedder: sentence.embedder, scale: objective.scale }
 }
 
-/// The parameters that the vector of a text doesn't hang on: a pooler that came with the model.
+/// The parameters that text embeddings don't depend on: a pooler that came with the model.
 pub(super) fn unread(model: &ModelConfig) -> impl Iterator<Item = String> {
     parameter_specs(model).into_iter().map(|spec| spec.name).filter(|name| name.starts_with("head."))
 }
 
-/// Texts that a row of the corpus has.
+/// The number of texts in a row of the corpus.
 pub(super) fn texts_of_row(objective: &ObjectiveConfig) -> usize {
     if objective.kind() == ObjectiveKind::Contrastive { 2 } else { 1 }
 }
 
-/// That no step holds a pair twice, which it would be asked to tell from itself, and that nothing is asked for that vectors
-/// don't give.
+/// Checks that no step contains a pair twice, which would be its own negative, and that the settings suit embeddings.
 ///
 /// # Errors
-/// Where a step takes more pairs than there are, or a film is wanted.
+/// Returns an error if a step has more pairs than the corpus, or a film is requested.
 pub(super) fn check_train(train: &TrainConfig, n_rows: u64) -> Result<()> {
     if train.film {
-        let words = "train.film keeps the words that a model says, and objective.kind = \"contrastive\" makes one that says \
+        let message = "train.film records predicted tokens, and a model of objective.kind = \"contrastive\" predicts \
                      none: leave it out";
-        return Err(Error::Usage(words.to_owned()));
+        return Err(Error::Usage(message.to_owned()));
     }
     let of_step = (train.batch_rows as u64).saturating_mul(train.accumulate as u64);
     if of_step <= n_rows {
         return Ok(());
     }
     Err(Error::Usage(format!(
-        "a step takes {of_step} pairs (train.batch_rows = {}, train.accumulate = {}), and data.train has {n_rows}: a pair \
-         would be told from itself; make train.batch_rows {n_rows} or less",
+        "a step takes {of_step} pairs (train.batch_rows = {}, train.accumulate = {}), and data.train has {n_rows}: \
+         a pair would be its own negative; make train.batch_rows {n_rows} or less",
         train.batch_rows, train.accumulate
     )))
 }

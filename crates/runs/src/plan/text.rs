@@ -1,4 +1,4 @@
-//! A plan for a person, and for a program.
+//! A plan as text and as JSON.
 
 use std::fmt;
 
@@ -7,7 +7,10 @@ use vulpes_model::device;
 use vulpes_trainer::Precision;
 
 use super::Plan;
-use crate::human::{bytes, counted, thousands};
+use crate::human::{bytes, counted, operations, thousands};
+
+/// The operations of a run from which they are reported: half a minute and more.
+const WORTH_SAYING: f64 = 1e13;
 
 impl Plan {
     /// The plan as one JSON object.
@@ -32,6 +35,8 @@ impl Plan {
             "steps": self.config.train.steps,
             "rows_per_step": self.rows_per_step(),
             "tokens_per_step_at_most": self.tokens_per_step(),
+            "flops_per_token": self.flops_per_token(),
+            "budget_minutes": self.config.train.budget_minutes,
             "chosen": self.chosen,
             "memory_bytes": self.memory_bytes(),
             "checkpoint_bytes": self.checkpoint_bytes(),
@@ -61,7 +66,7 @@ impl fmt::Display for Plan {
         writeln!(f, "run         {}", self.run_dir.display())?;
         writeln!(
             f,
-            "device      {}, {threads}, {shards} a micro-batch, {}",
+            "device      {}, {threads}, {shards} per micro-batch, {}",
             device::name(&self.device),
             self.format()
         )?;
@@ -88,20 +93,34 @@ impl fmt::Display for Plan {
             thousands(self.dataset.n_validation_rows() as f64)
         )?;
         let rows = self.rows_per_step();
+        let most = if t.budget_minutes.is_some() { "at most " } else { "" };
         writeln!(
             f,
-            "steps       {} of {} rows (at most {} tokens), {:.1} epochs",
+            "steps       {most}{} of {} rows (at most {} tokens), {:.1} epochs",
             thousands(t.steps as f64),
             thousands(rows as f64),
             thousands(self.tokens_per_step() as f64),
             t.steps as f64 * rows as f64 / self.dataset.n_rows().max(1) as f64
         )?;
+        if let Some(minutes) = t.budget_minutes {
+            writeln!(f, "budget      {minutes} min, reading and evaluating included")?;
+        }
+        let all = self.flops_per_token() * self.tokens_per_step() as f64 * t.steps as f64;
+        // For a short run the cost isn't worth mentioning.
+        if all >= WORTH_SAYING {
+            let each = operations(self.flops_per_token());
+            writeln!(
+                f,
+                "operations  {each} per token (6 per weight, and attention), {most}{} in total",
+                operations(all)
+            )?;
+        }
         write!(
             f,
-            "memory      about {}; {} a checkpoint",
+            "memory      about {}; {} per checkpoint",
             bytes(self.memory_bytes()),
             bytes(self.checkpoint_bytes())
         )?;
-        self.chosen.iter().try_for_each(|words| write!(f, "\nchosen      {words}"))
+        self.chosen.iter().try_for_each(|message| write!(f, "\nchosen      {message}"))
     }
 }

@@ -1,8 +1,11 @@
-//! `[optimizer]`: which rule, and its numbers.
+//! `[optimizer]`: the update rule and its hyperparameters.
 
 use candle_core::DType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::groups::ParameterGroup;
+use super::muon::MuonConfig;
 
 /// The rule by which gradients become updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -12,23 +15,24 @@ pub enum OptimizerKind {
     Adamw,
     /// Gradient descent with momentum ([Polyak 1964](https://doi.org/10.1016/0041-5553(64)90137-5)).
     Sgd,
+    /// Muon for the matrices of blocks ([Jordan 2024](https://kellerjordan.github.io/posts/muon/)), AdamW for the rest.
+    Muon,
 }
 
-/// In which numbers an optimizer keeps its state.
+/// The dtype of an optimizer's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StateDtype {
-    /// In those of the parameters.
+    /// That of the parameters.
     #[default]
     Full,
-    /// In bfloat16, rounded stochastically at each step, by a key of its own for each parameter and step: half the memory,
-    /// repeatable to the bit.
+    /// bfloat16, rounded stochastically with a key per parameter and step: half the memory, reproducible bit for bit.
     #[serde(alias = "bf16")]
     Bfloat16,
 }
 
 impl StateDtype {
-    /// The number format of the state of parameters in `dtype`.
+    /// The dtype of the state of parameters in `dtype`.
     pub fn of(self, dtype: DType) -> DType {
         match self {
             Self::Full => dtype,
@@ -37,27 +41,45 @@ impl StateDtype {
     }
 }
 
+/// The dtype in which gradients are kept for the optimizer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GradientDtype {
+    /// That of the parameters.
+    #[default]
+    Full,
+    /// bfloat16: computed in float32 and rounded to nearest once per shard, half the memory.
+    #[serde(alias = "bf16")]
+    Bfloat16,
+}
+
 /// `[optimizer]`: how a gradient becomes an update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
     /// The rule.
     pub kind: OptimizerKind,
-    /// The learning rate at the schedule's height.
+    /// The peak learning rate.
     pub lr: f64,
-    /// AdamW: how much of the old first and second moment is kept a step.
+    /// AdamW: decay rates of the moment estimates (β₁, β₂).
     pub betas: [f64; 2],
-    /// AdamW: added to the root of the second moment.
+    /// AdamW: ε, added to the root of the second moment estimate.
     pub eps: f64,
-    /// SGD: how much of the old velocity is kept a step.
+    /// SGD: momentum coefficient.
     pub momentum: f64,
-    /// AdamW: decoupled decay, taken from the parameter itself ([`vulpes_ops::AdamwStep`]). SGD: coupled decay (L2),
-    /// added to the gradient before the momentum ([`vulpes_ops::SgdStep`]). Of tensors of two or more dimensions only.
+    /// AdamW: decoupled weight decay, applied to the parameter itself ([`vulpes_ops::AdamwStep`]). SGD: coupled weight
+    /// decay (L2), added to the gradient before the momentum ([`vulpes_ops::SgdStep`]). For tensors of two or more
+    /// dimensions only.
     pub weight_decay: f64,
-    /// The gradient's greatest global norm; 0 leaves it as it is.
+    /// The maximum global norm of the gradient; 0 = no clipping.
     pub clip: f64,
-    /// AdamW: the number format of both moments, on the CPU.
+    /// AdamW: the dtype of both moment estimates, on the CPU.
     pub state_dtype: StateDtype,
+    /// Muon: its settings for the matrices of blocks.
+    pub muon: MuonConfig,
+    /// Parameter groups with other learning rates or weight decays, a table each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<ParameterGroup>,
 }
 
 impl Default for OptimizerConfig {
@@ -71,6 +93,25 @@ impl Default for OptimizerConfig {
             weight_decay: 0.01,
             clip: 1.0,
             state_dtype: StateDtype::Full,
+            muon: MuonConfig::default(),
+            groups: Vec::new(),
         }
+    }
+}
+
+impl OptimizerConfig {
+    /// AdamW with learning rate `lr`.
+    pub fn adamw(lr: f64) -> Self {
+        Self { kind: OptimizerKind::Adamw, lr, ..Self::default() }
+    }
+
+    /// Gradient descent with momentum, with learning rate `lr`.
+    pub fn sgd(lr: f64) -> Self {
+        Self { kind: OptimizerKind::Sgd, lr, ..Self::default() }
+    }
+
+    /// Muon for the matrices of blocks, AdamW with learning rate `lr` for the rest.
+    pub fn muon(lr: f64) -> Self {
+        Self { kind: OptimizerKind::Muon, lr, ..Self::default() }
     }
 }

@@ -1,6 +1,8 @@
-//! AdamW and SGD over named parameters, with state that can be saved by name and read back.
+//! AdamW, SGD and Muon over named parameters, with state that is saved and restored by name.
 
 mod config;
+mod groups;
+mod muon;
 mod rule;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,14 +10,19 @@ use std::ops::Range;
 
 use candle_core::{DType, Tensor, Var};
 use vulpes_model::{ParameterSpec, Parameters, Role};
-use vulpes_ops::{AdamwItem, AdamwStep, Gradients, Noise, SgdStep, adamw_all, sgd};
+use vulpes_ops::{
+    AdamwItem, AdamwStep, Gradients, MuonStep, Noise, SgdStep, adamw_all, muon as muon_step, sgd,
+};
 use vulpes_random::Key;
 
 use crate::error::{Error, Result};
+use crate::refused::Census;
 use crate::slices::Slices;
 use rule::Rule;
 
-pub use config::{OptimizerConfig, OptimizerKind, StateDtype};
+pub use config::{GradientDtype, OptimizerConfig, OptimizerKind, StateDtype};
+pub use groups::{Pace, ParameterGroup, paces};
+pub use muon::{MuonConfig, Orthogonal, Scaling};
 
 /// An optimizer and its state.
 ///
@@ -23,8 +30,10 @@ pub use config::{OptimizerConfig, OptimizerKind, StateDtype};
 pub struct Optimizer {
     config: OptimizerConfig,
     slots: Vec<Slot>,
+    /// Of the parameters that a group matches.
+    paces: BTreeMap<String, Pace>,
     updates: u64,
-    /// What keys the rounding of the state.
+    /// The key of the stochastic rounding of the state.
     noise: Key,
 }
 
@@ -34,22 +43,22 @@ struct Slot {
     shape: Vec<usize>,
     /// The elements that are updated here.
     part: Range<usize>,
-    /// Those elements, in the memory that the model computes with; none where others update all of them.
+    /// Those elements, sharing memory with the model; `None` if other processes update all of them.
     owned: Option<Owned>,
     kind: OptimizerKind,
-    /// Of the state.
+    /// The dtype of the state.
     dtype: DType,
     role: Role,
 }
 
-/// What a process updates of a parameter: all of it in its shape, or a part as one row.
+/// The part of a parameter that a process updates: all of it in its shape, or a flat slice.
 struct Owned {
     param: Tensor,
     rule: Rule,
 }
 
 impl Slot {
-    /// The state tensors of the part by the names that the whole ones have on disk, as
+    /// The state tensors of the part by the names of the complete ones on disk, such as
     /// `m.blocks.0.attention.query.weight`.
     fn state(&self) -> impl Iterator<Item = (String, &Var)> {
         let of_part = self.owned.iter().flat_map(|owned| owned.rule.state());
@@ -70,13 +79,13 @@ fn part_of(whole: &Tensor, part: &Range<usize>) -> candle_core::Result<Tensor> {
 }
 
 impl Optimizer {
-    /// A fresh optimizer for those of the parameters that `specs` describe which `trainable` names, its state all zeros.
+    /// A new optimizer with zero state for the parameters in `specs` that `trainable` selects.
     ///
-    /// `owned` says which elements of a parameter are updated here, and have their state here; all of them where there
-    /// is no other process. `seed` keys the rounding of a state in bfloat16.
+    /// `owned` returns the elements of a parameter that are updated, and have their state, in this process; all of them
+    /// with a single process. `seed` keys the rounding of a bfloat16 state.
     ///
     /// # Errors
-    /// Returns an error if a parameter is missing, or the device has no room.
+    /// Returns an error if a parameter is missing, or the device has no memory left.
     pub fn new(
         config: &OptimizerConfig,
         specs: &[ParameterSpec],
@@ -101,32 +110,46 @@ impl Optimizer {
         };
         let slots =
             specs.iter().filter(|spec| trainable(&spec.name)).map(slot).collect::<Result<Vec<_>>>()?;
-        Ok(Self { config: config.clone(), slots, updates: 0, noise: Key::new(seed, "optimizer state") })
+        let (paces, noise) = (BTreeMap::new(), Key::new(seed, "optimizer state"));
+        Ok(Self { config: config.clone(), slots, paces, updates: 0, noise })
     }
 
-    /// The number of elements of the state that an optimizer keeps of a parameter.
+    /// The same optimizer with individual paces for these parameters.
+    pub fn with_paces(self, paces: BTreeMap<String, Pace>) -> Self {
+        Self { paces, ..self }
+    }
+
+    /// Whether a parameter must be updated by a single process: Muon needs the entire matrix.
+    pub fn is_undivided(config: &OptimizerConfig, role: &Role) -> bool {
+        Rule::kind(config, role) == OptimizerKind::Muon
+    }
+
+    /// The number of elements of an optimizer's state for a parameter.
     pub fn state_numel(config: &OptimizerConfig, spec: &ParameterSpec) -> usize {
         spec.numel() * Rule::state_names(Rule::kind(config, &spec.role)).len()
     }
 
-    /// The number of elements of the state that is kept here.
-    pub fn numel(&self) -> usize {
-        self.slots.iter().flat_map(Slot::state).map(|(_, var)| var.elem_count()).sum()
+    /// Bytes of the state in this process.
+    pub fn bytes(&self) -> usize {
+        let all = self.slots.iter().flat_map(Slot::state);
+        all.map(|(_, var)| var.elem_count() * var.dtype().size_in_bytes()).sum()
     }
 
-    /// Applies one update at rate `lr`, every gradient multiplied by `grad_scale` first.
+    /// Applies one update with learning rate `lr`; gradients are multiplied by `grad_scale` first, weight decays by
+    /// `decay`.
     ///
     /// # Errors
     /// Returns an error if a parameter has no gradient: the census should have found it.
-    pub fn step(&mut self, gradients: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
+    pub fn step(&mut self, gradients: &Gradients, lr: f64, grad_scale: f64, decay: f64) -> Result<()> {
         self.updates += 1;
         let o = &self.config;
         let [beta1, beta2] = o.betas;
-        // Asked of all parameters, also those that others update: all processes go on, or none.
+        // Checked for all parameters, also those that other processes update: all continue, or none.
         let mut grads = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
             let Some(grad) = gradients.get(&slot.name) else {
-                return Err(Error::Census(format!("parameter `{}` has no gradient", slot.name)));
+                let severed = vec![slot.name.clone()];
+                return Err(Error::Census(Census { severed, ..Census::default() }));
             };
             grads.push(slot.part_of(grad)?);
         }
@@ -134,7 +157,9 @@ impl Optimizer {
         let is_rounded = o.state_dtype == StateDtype::Bfloat16;
         for (Slot { name, part, owned, role, .. }, grad) in self.slots.iter().zip(&grads) {
             let Some(Owned { param, rule }) = owned else { continue };
-            let weight_decay = if role.decays() { o.weight_decay } else { 0.0 };
+            let pace = self.paces.get(name).copied().unwrap_or_default();
+            let of_role = if role.decays() { o.weight_decay } else { 0.0 };
+            let (lr, weight_decay) = (lr * pace.lr, decay * pace.weight_decay.unwrap_or(of_role));
             match rule {
                 Rule::Adamw { m, v } => {
                     let (eps, step) = (o.eps, self.updates);
@@ -152,12 +177,53 @@ impl Optimizer {
                     let step = SgdStep { lr, momentum: o.momentum, weight_decay, grad_scale };
                     sgd(param, velocity, grad, &step)?;
                 }
+                Rule::Muon { momentum } => {
+                    let step = o.muon.step(self.updates, lr / o.lr, grad_scale);
+                    let weight_decay = decay * pace.weight_decay.unwrap_or(step.weight_decay);
+                    muon_step(param, momentum, grad, &MuonStep { weight_decay, ..step })?;
+                }
             }
         }
         Ok(adamw_all(&items)?)
     }
 
-    /// How many updates have been applied.
+    /// The factor by which clipping multiplies gradients of this global norm.
+    pub(crate) fn clip_scale(&self, norm: f64) -> f64 {
+        let clip = self.config.clip;
+        if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 }
+    }
+
+    /// The contribution of a gradient to the next update, per unit of learning rate: what `other`, as a small part of
+    /// `gradients`, would subtract from the parameters. For AdamW `other / (√v̂ + ε)` with the second moment estimate
+    /// after the step; for SGD `other`, and also for Muon, whose update isn't a sum over rows.
+    ///
+    /// # Errors
+    /// Returns an error if a parameter has no gradient, or the device has no memory left.
+    pub(crate) fn preconditioned(
+        &self,
+        name: &str,
+        gradients: &Gradients,
+        grad_scale: f64,
+        other: &Tensor,
+    ) -> Result<Tensor> {
+        let slot = self.slots.iter().find(|slot| slot.name == name);
+        let owned = slot.and_then(|slot| slot.owned.as_ref());
+        let (Some(Owned { rule: Rule::Adamw { v, .. }, .. }), Some(grad)) = (owned, gradients.get(name))
+        else {
+            return Ok(other.clone());
+        };
+        let [_, beta2] = self.config.betas;
+        let correction = 1.0 - beta2.powf((self.updates + 1) as f64);
+        let new = grad
+            .to_dtype(other.dtype())?
+            .affine(grad_scale, 0.0)?
+            .sqr()?
+            .affine((1.0 - beta2) / correction, 0.0)?;
+        let second = (v.as_tensor().to_dtype(other.dtype())?.affine(beta2 / correction, 0.0)? + new)?;
+        Ok((other / second.sqrt()?.affine(1.0, self.config.eps)?)?)
+    }
+
+    /// The number of updates applied.
     pub fn updates(&self) -> u64 {
         self.updates
     }
@@ -168,11 +234,11 @@ impl Optimizer {
         all.map(|(name, var)| (name, var.as_detached_tensor())).collect()
     }
 
-    /// The whole state by name, put together by `collect` from what the processes have ([`Slices::collect`]): on the
-    /// first one; on the others it is empty.
+    /// The complete state by name, collected from the processes ([`Slices::collect`]) on the first one; empty on the
+    /// others.
     ///
     /// # Errors
-    /// Those of `collect`.
+    /// See [`Slices::collect`].
     pub(crate) fn collect(&self, slices: &Slices) -> Result<BTreeMap<String, Tensor>> {
         let mut whole = BTreeMap::new();
         for slot in &self.slots {
@@ -187,11 +253,11 @@ impl Optimizer {
         Ok(whole)
     }
 
-    /// Takes a saved state over.
+    /// Restores a saved state.
     ///
     /// # Errors
-    /// Returns an error, in words, if a tensor is missing, has another shape or type than its parameter, or belongs to
-    /// no parameter.
+    /// Returns a message if a tensor is missing, has another shape or dtype than its parameter, or belongs to no
+    /// parameter.
     pub fn set_state(
         &mut self,
         state: &BTreeMap<String, Tensor>,
@@ -203,12 +269,12 @@ impl Optimizer {
                 let tensor = state.get(&name).ok_or_else(|| format!("tensor `{name}` is missing"))?;
                 unknown.remove(name.as_str());
                 let Some((_, var)) = slot.state().find(|(known, _)| *known == name) else { continue };
-                // A state that was kept in the other precision is taken over; who resumes has asked for it.
+                // A state in the other precision is converted: the resumed run requested it.
                 let is_other_precision = [tensor.dtype(), var.dtype()].contains(&DType::BF16);
                 let fits = tensor.dtype() == var.dtype() || is_other_precision;
                 if tensor.dims() != slot.shape || !fits {
                     return Err(format!(
-                        "tensor `{name}` is {:?} {:?}, wanted {:?} {:?}",
+                        "tensor `{name}` is {:?} {:?}, expected {:?} {:?}",
                         tensor.dtype(),
                         tensor.dims(),
                         var.dtype(),
@@ -224,7 +290,7 @@ impl Optimizer {
                 0 => String::new(),
                 n => format!(", nor do {n} others"),
             };
-            return Err(format!("tensor `{name}` belongs to no parameter that is trained{others}"));
+            return Err(format!("tensor `{name}` belongs to no trained parameter{others}"));
         }
         self.updates = updates;
         Ok(())
@@ -244,8 +310,12 @@ mod tests {
         let section = ModelSection { family: Some(Family::Fox), ..ModelSection::default() };
         let config = section.resolve(17, Head::NextToken);
         let model = Transformer::init(&config, 1, DType::F32, &Device::Cpu).unwrap();
-        for (kind, name) in [(OptimizerKind::Adamw, "v"), (OptimizerKind::Sgd, "velocity")] {
-            let name = format!("{name}.embedding.token.weight");
+        for (kind, name) in [
+            (OptimizerKind::Adamw, "v.embedding.token.weight"),
+            (OptimizerKind::Sgd, "velocity.embedding.token.weight"),
+            (OptimizerKind::Muon, "momentum.blocks.0.attention.query.weight"),
+        ] {
+            let name = name.to_owned();
             let specs = parameter_specs(model.config());
             let config = OptimizerConfig { kind, ..OptimizerConfig::default() };
             let whole = |spec: &ParameterSpec| 0..spec.numel();
@@ -266,12 +336,12 @@ mod tests {
             let mut more = whole.clone();
             more.insert("z.other".into(), tensor);
             let error = optimizer.set_state(&more, 4).unwrap_err();
-            assert_eq!(error, "tensor `z.other` belongs to no parameter that is trained");
+            assert_eq!(error, "tensor `z.other` belongs to no trained parameter");
             assert_eq!(optimizer.updates(), 3);
         }
     }
 
-    /// What decays by its role is what had two or more dimensions: tables and matrices.
+    /// Tensors of two or more dimensions decay by their role: tables and matrices.
     #[test]
     fn tables_and_matrices_decay_in_every_family() {
         for family in [Family::Fox, Family::Gpt2, Family::Bert, Family::Llama] {

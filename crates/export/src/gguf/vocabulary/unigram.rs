@@ -1,23 +1,25 @@
-//! SentencePiece's unigram model, as XLM-RoBERTa has it: pieces with their log-probabilities, of which the likeliest
-//! sequence is taken, after letters were brought to one form by a table.
+//! SentencePiece's unigram model, as in XLM-RoBERTa: pieces with their log-probabilities.
+//!
+//! The most likely sequence is chosen, after a table has normalized the letters.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use candle_core::quantized::gguf_file::Value;
 use serde_json::Value as Json;
+use vulpes_data::gguf::{BLANK, CHARSMAP, TokenKind};
 
-use super::{BLANK, CONTROL, File, NORMAL, UNKNOWN, refusal, steps};
+use super::{File, refusal, steps};
 use crate::error::Result;
 use crate::gguf::Keys;
 
-/// What is done to a text before it is cut.
+/// The normalization of a text before it is split.
 #[derive(Default)]
 struct Before {
-    /// The table of letters and what stands for them.
+    /// The table of letters and their replacements.
     charsmap: Option<Vec<u8>>,
-    /// Whether blanks at the ends go, and several become one.
+    /// Whether spaces at the ends are stripped, and several become one.
     joins_blanks: bool,
-    /// Whether a blank comes before the first word.
+    /// Whether a space is put before the first word.
     puts_blank: bool,
 }
 
@@ -25,13 +27,13 @@ struct Before {
 pub(super) fn keys(file: &File) -> Result<Keys> {
     let model = &file.json["model"];
     if model["byte_fallback"].as_bool().unwrap_or(false) {
-        return Err(refusal("its unigram model falls back to bytes, which llama.cpp's does not".into()));
+        return Err(refusal("its unigram model falls back to bytes, but llama.cpp's does not".into()));
     }
     let before = before(file)?;
     let unknown = model["unk_id"].as_u64();
     let mut keys = file.tokens("t5", "default", |id, text, kind| {
         let kind = match kind {
-            NORMAL | CONTROL if unknown == Some(u64::from(id)) => UNKNOWN,
+            TokenKind::Normal | TokenKind::Control if unknown == Some(u64::from(id)) => TokenKind::Unknown,
             kind => kind,
         };
         (text.to_owned(), kind)
@@ -45,14 +47,15 @@ pub(super) fn keys(file: &File) -> Result<Keys> {
     keys.push(("tokenizer.ggml.remove_extra_whitespaces".into(), Value::Bool(before.joins_blanks)));
     if let Some(table) = before.charsmap.filter(|table| !table.is_empty()) {
         let bytes = table.into_iter().map(Value::U8).collect();
-        keys.push(("tokenizer.ggml.precompiled_charsmap".into(), Value::Array(bytes)));
+        keys.push((CHARSMAP.into(), Value::Array(bytes)));
     }
     Ok(keys)
 }
 
-/// Reads the steps before the pieces.
+/// Reads the normalization steps.
 fn before(file: &File) -> Result<Before> {
-    let unknown = |step: &Json| refusal(format!("llama.cpp has no such step before its unigrams: {step}"));
+    let unknown =
+        |step: &Json| refusal(format!("llama.cpp doesn't support this step before its unigrams: {step}"));
     let mut before = Before::default();
     for (at, step) in steps(&file.json["normalizer"], "normalizers").iter().enumerate() {
         match step["type"].as_str() {
@@ -80,6 +83,6 @@ fn before(file: &File) -> Result<Before> {
     }
     match has_blanks {
         true => Ok(before),
-        false => Err(refusal(format!("blanks stay blanks in it, where llama.cpp's pieces have {BLANK}"))),
+        false => Err(refusal(format!("spaces stay spaces in it, but llama.cpp's pieces have {BLANK}"))),
     }
 }

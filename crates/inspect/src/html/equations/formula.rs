@@ -1,4 +1,4 @@
-//! Formulas, read as they stand on a page.
+//! Evaluates formulas as written on a page.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Rows;
 use super::unpack::{floats, rows};
 
-/// One part of the way: what its formulas speak of.
+/// One part of the computation, with everything its formulas name.
 pub(super) struct Scope<'a> {
     pub(super) values: BTreeMap<&'a str, Rows>,
     parameters: BTreeMap<&'a str, Vec<f64>>,
@@ -38,7 +38,7 @@ impl<'a> Scope<'a> {
             .unwrap_or_else(|| panic!("a formula speaks of {name}, which the page lacks"))
     }
 
-    /// What a formula comes to, for every token.
+    /// The value of a formula, for every token.
     pub(super) fn evaluate(&self, formula: &str) -> Rows {
         let formula = formula.rsplit(" = ").next().unwrap();
         if formula.contains("mean(") {
@@ -63,7 +63,7 @@ impl<'a> Scope<'a> {
         }
         if let Some((a, b)) = term.split_once(" × ") {
             let b = self.term(b, n);
-            // A factor by itself is one number for all.
+            // A factor alone is one number for all.
             if let Some([factor]) = self.parameters.get(a).map(Vec::as_slice) {
                 return b.iter().map(|b| b.iter().map(|b| factor * b).collect()).collect();
             }
@@ -91,7 +91,7 @@ impl<'a> Scope<'a> {
         vec![self.parameter(term).to_vec(); n]
     }
 
-    /// The norm of queries or keys, given what they were before: of each head, or of all together.
+    /// The norm of queries or keys, given their values before it: of each head, or of all together.
     pub(super) fn norm_heads(&self, formula: &str, before: &Rows, d_head: usize) -> Rows {
         let (formula, each) =
             formula.strip_suffix(", each head by itself").map_or((formula, false), |f| (f, true));
@@ -109,7 +109,7 @@ impl<'a> Scope<'a> {
         self.value(of).iter().map(|x| self.normed(formula, x)).collect()
     }
 
-    /// The norm of one vector, as `formula` has it.
+    /// The norm of one vector, by `formula`.
     fn normed(&self, formula: &str, x: &[f64]) -> Vec<f64> {
         let (core, after) = formula.split_once(" × ").unwrap();
         let (gamma, beta) =
@@ -135,7 +135,7 @@ fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a + b).collect()
 }
 
-/// By its series, which is enough for the small numbers here.
+/// By its series, which suffices for the small values here.
 fn erf(x: f64) -> f64 {
     let mut term = x;
     let mut sum = x;

@@ -1,7 +1,7 @@
-//! Every equation that a page states, computed again from the numbers that the page carries.
+//! Recomputes every equation that a page states from the values that the page contains.
 //!
-//! The formulas are read as they stand on the page: a name in them that the page doesn't carry, a bias or a norm that is
-//! missing, fails here.
+//! The formulas are parsed as written on the page: a name that the page doesn't define, or a missing bias or norm,
+//! fails here.
 
 mod formula;
 mod unpack;
@@ -24,7 +24,7 @@ type Rows = Vec<Vec<f64>>;
 
 const TEXT: &str = "The quick brown fox jumps over";
 
-/// The data of the page of a model whose every parameter (norms and biases, too) is a number of its own.
+/// The data of the page of a model in which all parameters (also norms and biases) have distinct values.
 fn data(section: ModelSection, head: Head) -> Value {
     let text = "The quick brown fox jumps over the lazy dog .";
     let tokenizer = Tokenizer::train(&TokenizerConfig::default(), [text]).unwrap();
@@ -45,7 +45,7 @@ fn data(section: ModelSection, head: Head) -> Value {
     let ids = tokenizer.encode(TEXT).unwrap();
     let explanation = explain(&subject, &ids, &[]).unwrap();
     let target = explanation.next.first().cloned();
-    // Every output is listed, so that the sum of softmax can be computed again, too.
+    // Every output is listed, so that the sum of softmax can be recomputed, too.
     let n = explanation.logits[0].len();
     let extras = Extras {
         lens: Vec::new(),
@@ -57,9 +57,13 @@ fn data(section: ModelSection, head: Head) -> Value {
         projection: projection(&subject, &explanation, n).unwrap(),
         said: said(&subject, &explanation, n),
         update: None,
+        origins: Vec::new(),
+        habits: Vec::new(),
+        taught: None,
         story: None,
         first: (0, 0),
         is_first_given: true,
+        live: None,
     };
     let page = page(&explanation, &extras).unwrap();
     let (_, json) = page.split_once("id=\"data\">").unwrap();
@@ -75,7 +79,7 @@ fn same(what: &str, stated: &[f64], again: &[f64]) {
     }
 }
 
-/// How many equations of a page came out as stated.
+/// The number of equations of a page, all checked.
 fn check(data: &Value) -> usize {
     let mut n = 0;
     let parts = [&data["way"]["embedding"], &data["way"]["head"]];
@@ -91,7 +95,7 @@ fn check(data: &Value) -> usize {
                 "hidden, the mean of all tokens" => vec![mean(scope.value("hidden"))],
                 _ => scope.evaluate(formula),
             };
-            // A classifier's head reads the first token alone.
+            // A classifier's head reads only the first token.
             for (stated, again) in scope.value(name).iter().zip(&again) {
                 same(&format!("{name} = {formula}"), stated, again);
             }
@@ -123,7 +127,7 @@ fn check_heads(data: &Value, layer: usize) -> usize {
         mask.iter().map(|row| row.as_str().unwrap().bytes().map(|cell| cell == b'1').collect()).collect();
     let contexts = scope.value(if n_head == 1 { "context" } else { "contexts" });
     if data["vectors"].as_object().unwrap().is_empty() {
-        // Scores with a bias of their own aren't made of queries and keys alone.
+        // Scores with a learned bias don't follow from queries and keys alone.
         return 0;
     }
     for head in 0..n_head {
@@ -139,15 +143,15 @@ fn check_heads(data: &Value, layer: usize) -> usize {
             let cut = |all: Rows| -> Rows {
                 all.iter().map(|row| row[number * d..(number + 1) * d].to_vec()).collect()
             };
-            // What a formula of all heads comes to: a projection, or the norm of one.
+            // The value of a formula for all heads: a projection, or the norm of one.
             let all = |formula_of: &str| match formula(&format!("{name}ₚ")) {
                 Some(projected) => scope.norm_heads(formula_of, &scope.evaluate(projected), d),
                 None => scope.evaluate(formula_of),
             };
-            if let Some(unturned) = formula(&format!("{name}₀")) {
+            if let Some(unrotated) = formula(&format!("{name}₀")) {
                 let before = of(key);
-                let again = cut(all(unturned));
-                before.iter().zip(&again).for_each(|(a, b)| same(&format!("{name}₀ = {unturned}"), a, b));
+                let again = cut(all(unrotated));
+                before.iter().zip(&again).for_each(|(a, b)| same(&format!("{name}₀ = {unrotated}"), a, b));
                 assert_eq!(formula(name), Some(format!("rotate({name}₀)").as_str()));
                 for (t, before) in before.iter().enumerate() {
                     let (cos, sin) = (&scope.value("cos")[t], &scope.value("sin")[t]);
@@ -223,7 +227,7 @@ fn four(section: ModelSection) -> ModelSection {
 }
 
 #[test]
-fn every_equation_on_the_page_of_every_family_is_true() {
+fn every_equation_on_the_page_of_every_family_holds() {
     let fox = ModelSection { family: Some(Family::Fox), ..ModelSection::default() };
     let grouped = ModelSection { n_kv_head: Some(2), ..section(Family::Llama) };
     let varied = ModelSection {
@@ -303,7 +307,7 @@ fn every_equation_on_the_page_of_every_family_is_true() {
 }
 
 #[test]
-fn what_stands_before_q_is_named() {
+fn formulas_of_q_name_its_norm() {
     let formulas = |section: ModelSection, head| -> Vec<String> {
         let data = data(section, head);
         let equations = data["way"]["layers"][1]["equations"].as_array().unwrap().clone();

@@ -1,4 +1,4 @@
-//! What `pack` has packed.
+//! Decodes what `pack` has encoded.
 
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ pub(super) fn rows(value: &Value, width: usize) -> Rows {
     floats(value).chunks(width).map(<[f64]>::to_vec).collect()
 }
 
-/// The equal of what a page's script makes of packed weights.
+/// The same as the page's script computes from packed weights.
 pub(super) fn weights(text: &Value, mask: &[Vec<bool>]) -> Rows {
     let bytes = bytes(text.as_str().unwrap());
     let bit = |i: usize| u32::from(bytes[i / 8] >> (7 - i % 8) & 1);

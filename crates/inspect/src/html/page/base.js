@@ -1,5 +1,5 @@
 'use strict';
-/* What both pages are built of: elements, numbers, heat, vectors as strips. */
+/* Shared by all pages: elements, numbers, heat, vectors as strips. */
 const $ = id => document.getElementById(id);
 function add(parent, name, text, options = {}) {
   const element = document.createElement(name);
@@ -22,20 +22,24 @@ function shown(token) {
   const text = token.replace(/\n/g, '\\n').replace(/\t/g, '\\t').replace(/^ /, '·');
   return text.length > 16 ? text.slice(0, 15) + '…' : text;
 }
-const bare = token => shown(token).replace(/^·/, '');
+const quote = name => `“${name.replace(/^[·▁](?=.)/, '')}”`;
+const bare = token => shown(token).replace(/^·(?=.)/, '');
 const fixed = (x, n = 4) => Number(x).toFixed(n).replace(/^-(0\.?0*)$/, '$1').replace('-', '−');
 const percent = p => p > 0.9995 && p < 1 ? 'over 99.9 %' : p < 0.001 && p > 0 ? 'under 0.1 %' : `${fixed(100 * p, 1)} %`;
 const many = (count, word) => `${count} ${word}${count === 1 ? '' : 's'}`;
 const dot = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
 
-/* Numbers come as base64: float32, or weights of 0 to 1 in steps of 2⁻²⁰, two in five bytes. */
+/* Numbers arrive as base64: float32, or weights from 0 to 1 in steps of 2⁻²⁰, two in five bytes. */
 const bytesOf = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
-const floats = text => new Float32Array(bytesOf(text).buffer);
+const floats = text => typeof text === 'string' ? new Float32Array(bytesOf(text).buffer) : text;
+/* Values that the page has computed itself are rows already. */
 function rowsOf(text, width) {
+  if (Array.isArray(text)) return text;
   const all = floats(text);
   return Array.from({length: all.length / width}, (_, t) => Array.from(all.subarray(t * width, (t + 1) * width)));
 }
 function weightsOf(text, mask) {
+  if (Array.isArray(text)) return text;
   const b = bytesOf(text);
   let at = 0;
   const next = () => {
@@ -45,13 +49,14 @@ function weightsOf(text, mask) {
   };
   return mask.map(row => Array.from(row, cell => cell === '1' ? next() : 0));
 }
+/* Weights exp(x − greatest) / sum; null has none. */
 function softmax(scores) {
-  const allowed = scores.filter(s => s !== null), greatest = Math.max(...allowed);
-  const powers = scores.map(s => s === null ? 0 : Math.exp(s - greatest)), sum = powers.reduce((a, b) => a + b, 0);
-  return {greatest, powers, sum, weights: powers.map(p => p / sum)};
+  const greatest = scores.reduce((most, s) => s !== null && s > most ? s : most, -Infinity);
+  const powers = Array.from(scores, s => s === null ? 0 : Math.exp(s - greatest)), sum = powers.reduce((a, b) => a + b, 0);
+  return {greatest, powers, sum, weights: powers.map(p => sum ? p / sum : 0)};
 }
 
-/* How strongly a weight is drawn: small ones are seen, too. */
+/* How strongly a weight is drawn: small ones are visible, too. */
 const level = w => Math.pow(Math.max(0, Math.min(1, w)), 0.6);
 function heat(cell, w) {
   cell.classList.add('heat');
@@ -69,15 +74,15 @@ function header(table, titles) {
   titles.forEach(title => add(row, 'th', title, {scope: 'col'}));
   return add(table, 'tbody');
 }
-/* A vector: a strip of cells, blue above zero, orange below, and its numbers for who wants them. */
+/* A vector: a strip of cells, blue above zero, orange below, with its numbers on request. */
 function vector(parent, name, numbers, options = {}) {
   const box = add(parent, 'div', null, {class: 'vector'});
   add(box, 'span', name, {class: 'name'});
   const strip = add(box, 'span', null, {class: 'strip', role: 'img', 'aria-label': `${name}: ${numbers.length} numbers`});
   const most = options.most || Math.max(1e-12, ...numbers.map(Math.abs));
   numbers.slice(0, 96).forEach((x, i) => {
-    const cell = add(strip, 'i', '', {title: `${i + 1}: ${fixed(x, 6)}`, class: x < 0 ? 'minus' : ''});
-    cell.style.setProperty('--w', `${(100 * level(Math.abs(x) / most)).toFixed(0)}%`);
+    const cell = add(strip, 'i', null, {title: `${i + 1}: ${fixed(x, 6)}`, style: `--w:${(100 * level(Math.abs(x) / most)).toFixed(0)}%`});
+    if (x < 0) cell.className = 'minus';
   });
   const all = add(box, 'details'), of = options.of || numbers.length;
   const few = numbers.slice(0, 3).map(x => fixed(x, 3)).join(', ');
@@ -88,11 +93,16 @@ function vector(parent, name, numbers, options = {}) {
   return box;
 }
 
-const colours = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim().match(/[0-9a-f]{2}/gi).map(h => parseInt(h, 16));
+/* The page's colors, read once: reading them makes the browser compute the layout. */
+const read_colors = new Map();
+function colors(name) {
+  if (!read_colors.has(name)) read_colors.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim().match(/[0-9a-f]{2}/gi).map(h => parseInt(h, 16)));
+  return read_colors.get(name);
+}
 const drawn = new Map();
-/* A head as a small picture, a pixel a cell; drawn anew when light and dark change. */
+/* A head as a small image, one pixel per cell; redrawn when the color scheme changes. */
 function drawMap(canvas, weights, mask) {
-  const n = weights.length, context = canvas.getContext('2d'), low = colours('--low'), high = colours('--high');
+  const n = weights.length, context = canvas.getContext('2d'), low = colors('--low'), high = colors('--high');
   canvas.width = canvas.height = n;
   const image = context.createImageData(n, n);
   weights.forEach((row, q) => row.forEach((w, k) => {
@@ -101,15 +111,15 @@ function drawMap(canvas, weights, mask) {
   context.putImageData(image, 0, 0);
   drawn.set(canvas, () => drawMap(canvas, weights, mask));
 }
-['(prefers-color-scheme: dark)', 'print'].forEach(media => matchMedia(media).addEventListener('change', () => drawn.forEach((again, canvas) => canvas.isConnected ? again() : drawn.delete(canvas))));
-/* The key to the heat: what a colour stands for. */
+['(prefers-color-scheme: dark)', 'print'].forEach(media => matchMedia(media).addEventListener('change', () => { read_colors.clear(); drawn.forEach((again, canvas) => canvas.isConnected ? again() : drawn.delete(canvas)); }));
+/* The legend of the heat colors. */
 function legend(parent, masked = true) {
   const box = add(parent, 'p', null, {class: 'legend'});
   add(box, 'span', 'weight');
   [0, 0.01, 0.1, 0.25, 0.5, 1].forEach(w => heat(add(box, 'span', String(w)), w));
-  if (masked) heat(add(box, 'span', 'masked: may not look'), 0).className = 'blocked';
+  if (masked) heat(add(box, 'span', 'masked'), 0).className = 'blocked';
 }
-/* The map of one head as a table: a row for each word that looks, a column for each word looked at. */
+/* The map of one head as a table: rows are queries, columns keys. */
 function mapTable(table, names, mask, weights, dress = () => {}) {
   const n = names.length;
   table.replaceChildren();
@@ -136,7 +146,7 @@ function draw(parent, name, options, text) {
   parent.append(element);
   return element;
 }
-/* One number over the steps of the run; a dot marks the step that is shown. */
+/* One value over the steps of the run; a dot marks the current step. */
 function curve(parent, title, steps, values, least, most, now, unit = '') {
   const svg = draw(parent, 'svg', {viewBox: '0 0 420 150', class: 'curve', role: 'img', 'aria-label': `${title}: from ${fixed(values[0], 2)} to ${fixed(values[values.length - 1], 2)}`});
   const last = steps[steps.length - 1] || 1, x = i => 40 + 365 * steps[i] / last, y = v => 118 - 88 * (v - least) / (most - least || 1);
@@ -154,7 +164,7 @@ function curve(parent, title, steps, values, least, most, now, unit = '') {
 }
 /* The vector that Wout reads as an arrow at each step; the row of the answer points up. */
 function fan(parent, frames, answer, now) {
-  const svg = draw(parent, 'svg', {viewBox: '0 0 420 262', class: 'fan', role: 'img', 'aria-label': `the vector that Wout reads turns from ${fixed(frames[0].angle, 0)} to ${fixed(frames[frames.length - 1].angle, 0)} degrees from the row of ${answer}`});
+  const svg = draw(parent, 'svg', {viewBox: '0 0 420 262', class: 'fan', role: 'img', 'aria-label': `the input of Wout rotates from ${fixed(frames[0].angle, 0)} to ${fixed(frames[frames.length - 1].angle, 0)} degrees from the row of ${answer}`});
   const [cx, cy, r] = [90, 225, 200], longest = Math.max(...frames.map(f => f.length));
   draw(svg, 'line', {x1: cx, y1: cy, x2: cx, y2: cy - r, class: 'goal'});
   draw(svg, 'path', {d: `M${cx - 6},${cy - r + 12}L${cx},${cy - r}L${cx + 6},${cy - r + 12}`, class: 'goal'});
@@ -168,9 +178,9 @@ function fan(parent, frames, answer, now) {
   const [x, y] = tip(frames[now]), [x0, y0] = tip(frames[0]);
   if (now > 0) draw(svg, 'text', {x: Math.min(x0 + 8, 300), y: Math.min(y0 + 4, cy - 4)}, `step ${frames[0].step}: ${fixed(frames[0].angle, 0)}°`);
   draw(svg, 'circle', {cx: x, cy: y, r: 5, class: 'now'});
-  /* Below the name of the row, and beside the first step's label. */
+  /* Below the name of the row, and next to the first step's label. */
   let label = Math.max(Math.min(y + 5, cy - 4), cy - r + 28);
   if (now > 0 && Math.abs(label - Math.min(y0 + 4, cy - 4)) < 16 && Math.abs(x - x0) < 130) label -= 18;
   draw(svg, 'text', {x: Math.min(x + 10, 300), y: label, class: 'result'}, `step ${frames[now].step}: ${fixed(frames[now].angle, 0)}°`);
-  draw(svg, 'text', {x: cx - 60, y: cy + 26}, 'the vector that Wout reads, an arrow for each step');
+  draw(svg, 'text', {x: cx - 60, y: cy + 26}, 'the input of Wout, one arrow per step');
 }

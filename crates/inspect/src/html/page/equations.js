@@ -1,12 +1,12 @@
-/* Equations: the model's own numbers under their names, and sums written out so that what is shown adds up. */
+/* Equations: the model's own values by name, and sums written out so that the visible terms add up. */
 const small = i => Array.from(String(i), d => '₀₁₂₃₄₅₆₇₈₉'[d]).join('');
 const digits = x => x !== 0 && Math.abs(x) < 1e-4 ? Number(x).toExponential(2).replace('-', '−').replace('e-', 'e−').replace('e+', 'e') : Math.abs(x) >= 1e6 ? Number(x).toExponential(3).replace('e+', 'e') : fixed(x);
-/* What is divided by: as many digits however small it is. */
+/* Divisors: significant digits for any magnitude. */
 const fine = x => Number(x).toPrecision(5).replace('e-', 'e−').replace('e+', 'e');
 const sized = x => x === 0 || Math.abs(x) >= 0.1 && Math.abs(x) < 1e6 ? digits(x) : fine(x);
 const signed = x => x < 0 ? `(${digits(x)})` : digits(x);
 
-/* One part of the way from ids to logits: its values, formulas and parameters by name. */
+/* One part of the computation from ids to logits: its values, formulas and parameters by name. */
 function opened(part) {
   if (part.opened) return part.opened;
   const equations = Object.fromEntries(part.equations.map(e => [e.name, e])), rows = {}, numbers = {};
@@ -36,7 +36,7 @@ function opened(part) {
 /* `name = formula`, on a line of its own. */
 function formula(box, text) { return add(box, 'p', text, {class: 'formula'}); }
 
-/* name = a sum of products = result. A term is its factors, with a word on what it is where that isn't plain. */
+/* name = a sum of products = result. A term is its factors, with a note if their meaning isn't obvious. */
 function sum(box, name, terms, result, options = {}) {
   const line = add(box, 'p', null, {class: 'formula sum', 'data-equation': JSON.stringify({name, terms: terms.map(t => t.factors), result})});
   line.append(`${name} = `);
@@ -58,18 +58,18 @@ function dotTerms(a, b, total, width = a.length) {
   return width > few ? [...terms, {factors: [rest], note: `the other ${width - few} products together`}] : terms;
 }
 
-/* A value of a token as a strip, its formula before it; where the page has no room for the numbers, the formula alone. */
+/* A value of a token as a strip after its formula; only the formula if the page has no room for the values. */
 function stepTo(box, part, name, t, options = {}) {
   if (!part.has(name)) return;
-  /* What a classifier's head makes has one row. */
+  /* A classifier's head has one row of values. */
   const rows = part.rows(name), text = part.formula(name);
   if (rows && rows.length === 1) t = 0;
   if (text) formula(box, `${name} = ${text}`);
   if (rows && rows[t]) vector(box, options.label || name, rows[t], {of: part.width(name), ...options});
-  else if (text) say(box, `(its ${part.width(name) || ''} numbers are left out to keep the page small)`, {class: 'note'});
+  else if (text) say(box, `(its ${part.width(name) || ''} values are omitted to keep the page small)`, {class: 'note'});
 }
 
-/* One number of a projection, written out: row i of the matrix times what it reads, plus the bias. */
+/* One element of a projection, written out: row i of the matrix times its input, plus the bias. */
 function oneProduct(box, part, name, shownName, matrix, bias, read, t, i, result) {
   const row = part.row(matrix, i), x = part.rows(read);
   if (x && x.length === 1) t = 0;
@@ -84,16 +84,16 @@ function oneProduct(box, part, name, shownName, matrix, bias, read, t, i, result
   return true;
 }
 
-/* A norm: its mean and spread, and its first number. */
+/* A norm: its mean and spread, and its first element. */
 function oneNorm(box, part, name, of, marks, t) {
   if (part.rows(name)?.length === 1) t = 0;
   const rows = part.rows(of), out = part.rows(name), gamma = part.parameter(`γ${marks}`), beta = part.parameter(`β${marks}`), eps = part.parameter('ε');
   if (!rows || !out || !gamma || rows[t].length < part.width(of)) return;
-  const x = rows[t], centred = part.formula(name).includes(' − mean(');
-  const mean = centred ? x.reduce((a, b) => a + b, 0) / x.length : 0;
+  const x = rows[t], centered = part.formula(name).includes(' − mean(');
+  const mean = centered ? x.reduce((a, b) => a + b, 0) / x.length : 0;
   const root = Math.sqrt(x.reduce((a, b) => a + (b - mean) ** 2, 0) / x.length + eps[0]);
-  say(box, centred ? `Here mean(${of}) = ${digits(mean)} and √(var(${of}) + ε) = ${fine(root)}; γ and β were learned.` : `Here √(mean(${of}²) + ε) = ${fine(root)}; γ was learned.`, {class: 'note'});
-  const top = centred ? `(${digits(x[0])} − ${signed(mean)})` : digits(x[0]);
+  say(box, centered ? `Here mean(${of}) = ${digits(mean)} and √(var(${of}) + ε) = ${fine(root)}; γ and β were learned.` : `Here √(mean(${of}²) + ε) = ${fine(root)}; γ was learned.`, {class: 'note'});
+  const top = centered ? `(${digits(x[0])} − ${signed(mean)})` : digits(x[0]);
   const terms = [{factors: [x[0] - mean, 1 / root, gamma[0]], text: `${top} / ${fine(root)} × ${signed(gamma[0])}`}];
   if (beta) terms.push({factors: [beta[0]]});
   sum(box, `${name}${small(1)}`, terms, out[t][0]);

@@ -1,4 +1,4 @@
-/* Steps 4 to 6 for the chosen word: from the context vector to what the model says after it, and back. */
+/* Steps 4 to 6 for the chosen word: from the context vector to the prediction, and back. */
 function predictionSteps(place, data, names, {layer, head, q}) {
   const kind = data.head.kind;
   place.replaceChildren();
@@ -8,6 +8,7 @@ function predictionSteps(place, data, names, {layer, head, q}) {
   if (!said) return;
   softmaxOver(card(place, 5, 'Softmax → Prediction'), data, names, t, said);
   if (data.gradients) backStep(card(place, 6, 'Backpropagation'), data, names, t, said);
+  else if (data.set) say(card(place, 6, 'Backpropagation'), 'Gradients were computed for the text that this page was made for. *Undo all changes* to see them here.');
 }
 
 /* Step 4: output projection of attention, residual, feed-forward, further layers, head. */
@@ -16,33 +17,46 @@ function outputStep(box, data, names, {layer, head, q, t}, said) {
   const contexts = data.n_head > 1 ? 'contexts' : 'context', bare = !part.has('attention');
   if (bare) {
     say(box, data.n_head > 1
-      ? `The context vectors of ${name} in all ${data.n_head} heads, side by side, are what layer ${layer} hands on as *z*; this model adds nothing to them.`
-      : `This model has nothing between: the context vector of ${name} is what the layer hands on as *z*.`);
-    stepTo(box, part, 'z', q, {label: `z of ${name}`});
+      ? `The context vectors of ${name} in all ${data.n_head} heads, concatenated, are the output *z* of layer ${layer}; this model adds nothing to them.`
+      : `This model has nothing in between: the context vector of ${name} is the layer’s output *z*.`);
+    const off = switchedOff(data, layer);
+    if (off.layer) say(box, `This layer is switched off: *z* is its input *x*.`, {class: 'turn'});
+    else if (off.heads.length) say(box, `Switched off: ${off.heads.join(', ')}. ${off.heads.length > 1 ? 'Their outputs are' : 'Its output is'} replaced by zeros.`, {class: 'turn'});
+    if (off.layer) vector(box, `z of ${name}`, part.rows('z')[q], {of: part.width('z')});
+    else stepTo(box, part, 'z', q, {label: `z of ${name}`});
   } else {
-    say(box, `The context vector does not lead to the prediction yet. Layer ${layer} goes on${data.n_head > 1 ? `: the context vectors of all ${data.n_head} heads are put side by side (${contexts}; head ${head} has numbers ${head * data.d_head + 1} to ${(head + 1) * data.d_head})` : ''} and projected back by Wo${part.formula(part.has('s') ? 's' : 'y').startsWith('x + ') ? '; the result is added to x' : ''}.`);
-    const rows = part.rows(contexts);
+    say(box, `The context vector does not lead to the prediction yet. Layer ${layer} continues${data.n_head > 1 ? `: the context vectors of all ${data.n_head} heads are concatenated (${contexts}; head ${head} has elements ${head * data.d_head + 1} to ${(head + 1) * data.d_head})` : ''} and projected back by Wo${part.formula(part.has('s') ? 's' : 'y').startsWith('x + ') ? '; the result is added to x' : ''}.`);
+    const rows = part.rows(contexts), off = switchedOff(data, layer);
+    if (off.heads.length) say(box, `${many(off.heads.length, 'head')} of this layer ${off.heads.length > 1 ? 'are' : 'is'} switched off (${off.heads.join(', ')}): ${off.heads.length > 1 ? 'their outputs are' : 'its output is'} replaced by zeros.`, {class: 'turn'});
     if (rows) vector(box, `${contexts} of ${name}`, rows[q], {of: part.width(contexts)});
     const after = part.names.slice(part.names.indexOf(contexts) + 1);
-    const why = {up: 'The feed-forward layer looks at each word by itself:', 'norm(y)': 'The feed-forward layer looks at each word by itself, after a norm:'};
+    const why = {up: 'The feed-forward layer transforms each word separately:', 'norm(y)': 'The feed-forward layer transforms each word separately, after a norm:'};
     const first = part.has('norm(y)') ? 'norm(y)' : 'up';
+    if (off.feed_forward) say(box, 'The feed-forward of this layer is switched off: its result is shown, but not added.', {class: 'turn'});
     after.forEach(step => {
+      if (step === 'z' && (off.layer || off.feed_forward)) return vector(box, `z of ${name}`, part.rows('z')[q], {of: part.width('z')});
       if (step === first) say(box, why[step]);
       stepTo(box, part, step, q, {label: `${step} of ${name}`});
       sumsOf(box, part, step, contexts, q);
     });
-    say(box, `*z* is what layer ${layer} hands on.`);
+    say(box, off.layer ? `This entire layer is switched off: its output *z* is its input *x*.` : `*z* is the output of layer ${layer}.`, off.layer ? {class: 'turn'} : {});
   }
   if (layer + 1 < data.n_layer) {
-    say(box, `${layer + 2 === data.n_layer ? `Layer ${layer + 1} does` : `Layers ${layer + 1} to ${data.n_layer - 1} do`} the same with it in turn, and mix${layer + 2 === data.n_layer ? 'es' : ''} words once more:`);
+    say(box, `${layer + 2 === data.n_layer ? `Layer ${layer + 1} does` : `Layers ${layer + 1} to ${data.n_layer - 1} do`} the same with it, and mix${layer + 2 === data.n_layer ? 'es' : ''} words again:`);
     for (let l = layer + 1; l < data.n_layer; l++) {
       const rows = l + 1 < data.n_layer ? opened(data.way.layers[l + 1]).rows('x') : end.rows('z');
       if (rows) vector(box, `z of ${name} after layer ${l}`, rows[q], {of: end.width('z')});
     }
   }
-  if (data.head.kind === 'classify' && data.pooling === 'mean') say(box, `The head of this model reads the mean of all tokens' vectors. *From here on the numbers are those of the whole text.*`, {class: 'turn'});
-  else if (t !== q) say(box, `The head of this model reads the ${data.pooling} token, ${quote(names[t])}, and no other: ${name} reaches the label only as far as ${quote(names[t])} has looked at it. *From here on the numbers are those of ${quote(names[t])}.*`, {class: 'turn'});
+  if (data.head.kind === 'classify' && data.pooling === 'mean') say(box, `The head of this model reads the mean of all tokens' vectors. *From here on the values are those of the entire text.*`, {class: 'turn'});
+  else if (t !== q) say(box, `The head of this model reads the ${data.pooling} token, ${quote(names[t])}, and no other: ${name} affects the label only through the attention of ${quote(names[t])}. *From here on the values are those of ${quote(names[t])}.*`, {class: 'turn'});
   headStep(box, data, names, t, said, end);
+}
+/* What of a layer is switched off, on a live page. */
+function switchedOff({set}, layer) {
+  if (!set) return {heads: []};
+  const heads = [...set.heads].filter(head => head.startsWith(`${layer}.`)).map(head => `head ${head.split('.')[1]}`);
+  return {heads, layer: set.layers.has(layer), feed_forward: set.feed_forwards.has(layer)};
 }
 /* The sums within a layer, written out for the first number. */
 function sumsOf(box, part, step, contexts, q) {
@@ -59,45 +73,52 @@ function sumsOf(box, part, step, contexts, q) {
 /* From the last layer to the logits. */
 function headStep(box, data, names, t, said, end) {
   const kind = data.head.kind, name = quote(names[t]), read = end.has('read') ? 'read' : 'hidden';
-  say(box, end.formula('hidden') === 'z' ? 'What the last layer hands on goes to the head as it is:' : 'What the last layer hands on goes through a last norm:');
+  say(box, end.formula('hidden') === 'z' ? 'The output of the last layer goes to the head unchanged:' : 'The output of the last layer goes through a final norm:');
   stepTo(box, end, 'hidden', t, {label: `hidden of ${name}`});
   if (end.formula('hidden') !== 'z') oneNorm(box, end, 'hidden', 'z', '', t);
-  if (end.has('read')) say(box, kind === 'classify' ? 'The head has a layer of its own before its labels:' : 'The head has a layer of its own before its words:');
+  if (end.has('read')) say(box, kind === 'classify' ? 'The head has a further layer before its labels:' : 'The head has a further layer before its words:');
   ['text', 'dense', 'active', 'read'].forEach(step => {
     stepTo(box, end, step, t, {label: `${step} of ${name}`});
     if (end.has(step) && step === 'dense') oneProduct(box, end, step, 'dense₁', kind === 'classify' ? 'Wp' : 'Wt', kind === 'classify' ? 'bp' : 'bt', end.has('text') ? 'text' : 'hidden', t, 0, (end.rows(step) || [])[Math.min(t, (end.rows(step) || []).length - 1)]?.[0]);
   });
   const projection = data.projection;
-  if (!projection || !said) return say(box, 'This model has no head that makes words or labels of these vectors: they are its result, and it predicts nothing.');
-  const what = kind === 'classify' ? 'label' : 'word', bias = projection.bias && floats(projection.bias);
-  say(box, `Wout has a row for each of ${data.n_output} ${what}s${projection.tied ? ' (it is the embedding table, used again)' : ''}: a ${what}'s logit is the dot product of *${read}* with its row${bias ? ', plus a bias of its own' : ''}.`);
+  if (!projection || !said) return say(box, 'This model has no head: these vectors are its result, and it predicts nothing.');
+  const what = kind === 'classify' ? 'label' : 'word', outputs = outputsOf(projection), bias = outputs.has_bias;
+  say(box, `Wout has a row for each of ${data.n_output} ${what}s${projection.tied ? ' (tied to the embedding table)' : ''}: a ${what}'s logit is the dot product of *${read}* with its row${bias ? ', plus a bias' : ''}.`);
   formula(box, `logit = Wout[${what}] · ${read}${bias ? ` + bout[${what}]` : ''}`);
-  const hidden = end.rows(read), rows = rowsOf(projection.rows, projection.kept);
+  const hidden = end.rows(read);
   const row = hidden && hidden[Math.min(t, hidden.length - 1)];
   const table = add(box, 'table', null, {class: 'bars lined', id: 'logits'}), body = header(table, [what, 'logit', 'its row of Wout']);
   if (hidden) {
     const line = add(body, 'tr', null, {class: 'head'});
     add(line, 'td', read);
     add(line, 'td', '');
-    vector(add(line, 'td', null, {class: 'wide'}), '', row, {of: end.width(read), cells: projection.kept});
+    vector(add(line, 'td', null, {class: 'wide'}), '', row, {of: end.width(read), cells: outputs.width});
   }
-  const rowOf = id => projection.ids.indexOf(id);
   said.next.forEach((next, i) => {
     const line = add(body, 'tr', null, i === 0 ? {class: 'result'} : {});
     add(line, 'td', shown(next.text));
     add(line, 'td', digits(next.logit), {'data-value': next.logit});
-    vector(add(line, 'td', null, {class: 'wide'}), '', rows[rowOf(next.id)], {of: projection.width, cells: projection.kept});
+    vector(add(line, 'td', null, {class: 'wide'}), '', outputs.of(next.id).row, {of: projection.width, cells: outputs.width});
   });
-  const first = said.next[0], at = rowOf(first.id);
+  const first = said.next[0];
   if (!hidden) return;
-  const b = bias ? bias[at] : 0, terms = dotTerms(rows[at], row, first.logit - b, projection.width);
+  const {row: ofFirst, bias: b} = outputs.of(first.id), terms = dotTerms(ofFirst, row, first.logit - b, projection.width);
   if (bias) terms.push({factors: [b], note: 'its bias'});
   sum(box, `logit of “${bare(first.text)}”`, terms, first.logit);
 }
 
-/* What the asked word's answer is called. */
+/* The rows of Wout by output: those that the page lists, or all of them on a live page. */
+function outputsOf(projection) {
+  if (projection.row) return {of: projection.row, width: projection.width, has_bias: projection.row(0).has_bias};
+  const rows = rowsOf(projection.rows, projection.kept), bias = projection.bias && floats(projection.bias);
+  const of = id => { const at = projection.ids.indexOf(id); return {row: rows[at], bias: bias ? bias[at] : 0}; };
+  return {of, width: projection.kept, has_bias: Boolean(bias)};
+}
+
+/* A name for the prediction at a word. */
 const asksFor = (data, names, t) => data.head.kind === 'classify' ? 'the label of the text' : data.head.kind === 'masked_token'
-  ? (t === data.position ? `the word that ${quote(names[t])} hides` : `the word that it would put in the place of ${quote(names[t])}, which it can see`)
+  ? (t === data.position ? `the word that ${quote(names[t])} hides` : `the word that it would put in place of the visible ${quote(names[t])}`)
   : `the word after ${quote(names[t])}`;
 
 /* Step 5: softmax over the logits. */
@@ -127,7 +148,7 @@ function softmaxOver(box, data, names, t, said) {
 function oneUpdate(box, data) {
   const {truth, is_supposed, learning_rate, loss, outputs, one_number} = data.update, name = `“${bare(truth.text)}”`;
   const [value, gradient, after] = one_number, most = outputs.reduce((best, pair) => pair[1].probability > best[1].probability ? pair : best);
-  say(box, `*One update.* ${is_supposed ? `The model’s own answer has little to teach it, so suppose that ${name}, its second choice, had been the truth. ` : ''}One step of gradient descent on every parameter, θ ← θ − η × gradient, with η = ${learning_rate} (${data.update_why}). One number of them all, the first of the row of ${name} in Wout:`);
+  say(box, `*One update.* ${is_supposed ? `The model’s own answer can teach it little, so suppose that ${name}, its second choice, were the truth. ` : ''}One step of gradient descent on every parameter, θ ← θ − η × gradient, with η = ${learning_rate} (${data.update_why}). One of them, the first of the row of ${name} in Wout:`);
   sum(box, `Wout[${bare(truth.text)}]₁`, [{factors: [value]}, {factors: [-learning_rate, gradient], text: `(−${learning_rate}) × ${signed(gradient)}`}], after);
   const body = header(add(box, 'table', null, {class: 'bars', id: 'update'}), [data.head.kind === 'classify' ? 'label' : 'word', 'before', 'after', '']);
   outputs.forEach(pair => {
@@ -135,7 +156,7 @@ function oneUpdate(box, data) {
     [shown(pair[0].text), fixed(pair[0].probability), fixed(pair[1].probability)].forEach(text => add(row, 'td', text));
     bar(row, pair[1].probability);
   });
-  say(box, `The loss of ${name} goes from ${fixed(loss[0])} to ${fixed(loss[1])}; the answer is now *“${bare(most[1].text)}”*. Training is this, again and again, with small steps and many texts.`);
+  say(box, `The loss of ${name} goes from ${fixed(loss[0])} to ${fixed(loss[1])}; the answer is now *“${bare(most[1].text)}”*. Training repeats this with small steps and many texts.`);
 }
 
 /* Step 6: the loss and its gradients. */
@@ -148,13 +169,13 @@ function backStep(box, data, names, t, said) {
       add(list, 'li', `Ground truth = “${bare(truth.text)}”: the text goes on with it.`);
       add(list, 'li', `Model predicted = “${bare(first.text)}”`);
       add(list, 'li', `Loss = −ln(probability of the truth) = −ln(${chance(truth.probability)}) = ${fixed(-Math.log(truth.probability))}`);
-    } else add(list, 'li', `Nothing is asked of ${quote(names[t])}: it has no loss here.`);
-    return say(box, `Gradients were computed for ${quote(names[data.position])} alone, the word that this page asks about: choose a cell of its row to see them.`, {class: 'turn'});
+    } else add(list, 'li', `${quote(names[t])} has no target, so there is no loss here.`);
+    return say(box, `Gradients were computed only for ${quote(names[data.position])}, the word that this page explains: choose a cell of its row to see them.`, {class: 'turn'});
   }
   add(list, 'li', null).append(`Ground truth = “${bare(flow.target.text)}”`, ...(data.target_given ? [] : [' (the model’s own answer: no other truth was given)']));
   add(list, 'li', `Model predicted = “${bare(first.text)}”`);
   add(list, 'li', `Loss = −ln(probability of the truth) = −ln(${chance(flow.target.probability)}) = ${fixed(flow.loss)}`);
-  say(box, 'Backprop sends the loss back the way the numbers came, and updates each part as much as it contributed to the prediction error. The gradient of each, and its share in the whole:');
+  say(box, 'Backprop sends the loss back along the computation, and updates each part as much as it contributed to the prediction error. The gradient of each, and its share of the total:');
   const table = add(box, 'table', null, {class: 'bars', id: 'gradient'}), shares = (flows, body) => flows.forEach(part => {
     const row = add(body, 'tr');
     [part.name, digits(part.norm), fixed(part.share, 3)].forEach(text => add(row, 'td', text));

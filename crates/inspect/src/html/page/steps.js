@@ -1,12 +1,11 @@
-/* Steps 1 to 3: how one word looks at another in one head. */
-const quote = name => `“${name.replace(/^[·▁]/, '')}”`;
+/* Steps 1 to 3: how one word attends to another in one head. */
 function card(place, number, title) {
   const box = add(place, 'li', null, {id: `step-${number}`}), head = add(box, 'h3');
   add(head, 'b', `Step ${number}`);
   head.append(title);
   return box;
 }
-/* What Q, K and V are made of: x, or x through the norm before it. */
+/* The input of Q, K and V: x, or its norm. */
 const readBy = part => part.has('norm(x)') ? 'norm(x)' : 'x';
 
 function cellSteps(place, data, names, state, weights, vectors) {
@@ -15,7 +14,7 @@ function cellSteps(place, data, names, state, weights, vectors) {
   inputStep(card(place, 1, 'Get Embeddings'), data, names, state, part, both);
   const box = card(place, 2, 'Compute Attention');
   if (vectors) scoreStep(box, data, names, state, part, vectors);
-  else say(box, `The page leaves out Q, K and V of this head to stay small; make it with \`--layer ${layer} --head ${state.head}\` for them. These are the head's attention weights:`);
+  else say(box, `The page omits Q, K and V of this head to stay small; run with \`--layer ${layer} --head ${state.head}\` to include them. These are the head's attention weights:`);
   const row = softmaxStep(box, data, names, state, weights, vectors);
   contextStep(card(place, 3, 'Compute Weighted Sum (Context Vector)'), data, names, state, row, vectors);
 }
@@ -25,7 +24,7 @@ function inputStep(box, data, names, {layer, q}, part, both) {
   const x = part.rows('x'), n = names.length, width = part.width('x');
   if (layer === 0) {
     const parts = opened(data.way.embedding), of = parts.has('sum') ? parts.formula('sum') : parts.formula('x');
-    const what = {token: 'the word’s own row of the embedding table', position: 'the row of its place in the text', type: 'the row of its segment'};
+    const what = {token: 'the word’s own row of the embedding table', position: 'the row of its position in the text', type: 'the row of its segment'};
     say(box, `Each word comes in as a vector of ${width} numbers, its embedding *x*${of.includes(' + ') ? ': ' + of.split(' + ').map(name => `\`${name}\`, ${what[name]}`).join('; ') : ', the word’s own row of the embedding table'}.`);
     if (of.includes(' + ')) {
       of.split(' + ').forEach(name => stepTo(box, parts, name, q, {label: `${name} of ${quote(names[q])}`}));
@@ -38,11 +37,11 @@ function inputStep(box, data, names, {layer, q}, part, both) {
       formula(box, `x = ${of}`);
     }
   } else {
-    say(box, `Layer ${layer} does not read embeddings but *x*, what layer ${layer - 1} hands on (its \`z\`): a vector of ${width} numbers for each word, in which that layer has already mixed words.`);
+    say(box, `Layer ${layer} does not read embeddings but *x*, the output \`z\` of layer ${layer - 1}: a vector of ${width} numbers for each word, in which that layer has already mixed words.`);
   }
   (n <= 8 ? names.map((_, t) => t) : both).forEach(t => vector(box, `x of ${quote(names[t])}`, x[t], {of: width}));
   if (!part.has('norm(x)')) return;
-  say(box, 'This model brings every vector to one size before attention reads it:');
+  say(box, 'This model normalizes every vector before attention reads it:');
   formula(box, `norm(x) = ${part.formula('norm(x)')}`);
   const normed = part.rows('norm(x)');
   if (!normed) return;
@@ -54,7 +53,7 @@ function inputStep(box, data, names, {layer, q}, part, both) {
 function scoreStep(box, data, names, {layer, head, q, k}, part, vectors) {
   const read = readBy(part), d = data.d_head, group = Math.floor(head / (data.n_head / data.n_kv_head));
   const turned = part.has('Q₀');
-  say(box, `Three learned matrices turn \`${read}\` into a query *Q* (what ${quote(names[q])} is looking for), a key *K* (what ${quote(names[k])} offers) and a value *V* (what ${quote(names[k])} will contribute if chosen)${data.n_head > 1 ? `; this head has ${d} of their numbers` : ''}${data.n_kv_head < data.n_head ? ', and shares K and V with others: ' + many(data.n_head / data.n_kv_head, 'head') + ' to a pair' : ''}.`);
+  say(box, `Three learned matrices turn \`${read}\` into a query *Q* (what ${quote(names[q])} is looking for), a key *K* (what ${quote(names[k])} offers) and a value *V* (what ${quote(names[k])} will contribute if chosen)${data.n_head > 1 ? `; this head has ${d} of their elements` : ''}${data.n_kv_head < data.n_head ? ', and shares K and V with others: ' + many(data.n_head / data.n_kv_head, 'head') + ' to a pair' : ''}.`);
   const made = (name, of, row, label) => {
     formula(box, `${name} = ${part.formula(name)}`);
     vector(box, `${label || name} of ${quote(names[of])}`, row);
@@ -65,8 +64,8 @@ function scoreStep(box, data, names, {layer, head, q, k}, part, vectors) {
   const shown = !part.has('Qₚ') && oneProduct(box, part, first, `${first}${small(1)}`, 'Wq', 'bq', read, q, head * d, value);
   made(turned ? 'K₀' : 'K', k, turned ? vectors.k0[k] : vectors.k[k]);
   made('V', k, vectors.v[k]);
-  if (shown) say(box, `K and V come about in the same way: from rows ${group * d + 1} to ${(group + 1) * d} of Wk and Wv.`, {class: 'note'});
-  else say(box, part.has('Qₚ') ? 'Queries and keys of every word are brought to one size by a norm of their own.' : 'The matrices have too many numbers for this page; what comes out of them is here.', {class: 'note'});
+  if (shown) say(box, `K and V are computed in the same way: from rows ${group * d + 1} to ${(group + 1) * d} of Wk and Wv.`, {class: 'note'});
+  else say(box, part.has('Qₚ') ? 'Queries and keys of every word have their own norm.' : 'The matrices are too large for this page; only their results are shown.', {class: 'note'});
   if (turned) rotation(box, names, part, vectors, q, k, d);
   const product = dot(vectors.q[q], vectors.k[k]);
   say(box, `How well does the key fit the query? Their product says:`);
@@ -75,27 +74,28 @@ function scoreStep(box, data, names, {layer, head, q, k}, part, vectors) {
   say(box, root ? `The scale 1/√${d} = ${fixed(data.scale)} keeps the scores of long vectors from growing:` : data.scale === 1 ? 'This model does not scale the product:' : `This model's scale is ${fixed(data.scale)}:`);
   sum(box, 'score', [{factors: [product, data.scale]}], product * data.scale, {id: 'score'});
 }
-/* Rotary positions: pairs of numbers turned by the word's place. */
+/* Rotary positions: pairs of elements rotated by the word's position. */
 function rotation(box, names, part, vectors, q, k, d) {
   const cos = part.rows('cos'), sin = part.rows('sin'), half = part.width('cos') || d / 2;
-  say(box, `So that Q · K can tell how far apart two words stand, Q and K are turned by the word’s place in the text: numbers ${1} and ${half + 1} are a pair${half > 1 ? `, ${2} and ${half + 2} the next` : ''}, each pair turned by an angle of its own times the place${2 * half < d ? `; numbers from ${2 * half + 1} on stay as they are` : ''}.`);
+  say(box, `So that Q · K depends on the distance of two words, Q and K are rotated by the word’s position in the text: elements ${1} and ${half + 1} are a pair${half > 1 ? `, ${2} and ${half + 2} the next` : ''}, each pair rotated by its own angle times the position${2 * half < d ? `; elements from ${2 * half + 1} on are unchanged` : ''}.`);
   [['Q', vectors.q0, vectors.q, q], ['K', vectors.k0, vectors.k, k]].forEach(([name, before, after, t]) => {
-    formula(box, `${name} = ${part.formula(name)}, place ${t}`);
+    formula(box, `${name} = ${part.formula(name)}, position ${t}`);
     vector(box, `${name} of ${quote(names[t])}`, after[t]);
-    if (cos && cos[t].length === half) sum(box, `${name}₁`, [{factors: [before[t][0], cos[t][0]]}, {factors: [before[t][half], -sin[t][0]], note: `${name}₀’s number ${half + 1}, times −sin`}], after[t][0]);
+    if (cos && cos[t].length === half) sum(box, `${name}₁`, [{factors: [before[t][0], cos[t][0]]}, {factors: [before[t][half], -sin[t][0]], note: `${name}₀’s element ${half + 1}, times −sin`}], after[t][0]);
   });
 }
 
-/* What the mask says, and why. */
+/* What the mask allows, and why. */
 function maskSays(data, names, q, mask) {
   const seen = Array.from(mask[q], (cell, j) => cell === '1' ? j : -1).filter(j => j >= 0), n = names.length;
+  if (data.set && data.set.hidden.size) return `The mask lets ${quote(names[q])} look at ${many(seen.length, 'word')} of ${n}: you have hidden ${[...data.set.hidden].map(j => quote(names[j])).join(', ')}, from all others.`;
   if (seen.length === n && !mask.some(row => row.includes('0'))) return `Nothing is masked: ${quote(names[q])} may look at all ${many(n, 'word')}.`;
   if (data.causal && seen.length === q + 1) return `The mask lets ${quote(names[q])} look at itself${q > 0 ? ` and the ${many(q, 'word')} before it` : ''}${seen.length < n ? '; what comes later gets weight 0' : ''}.`;
-  return `The mask lets ${quote(names[q])} look at ${many(seen.length, 'word')} of ${n}: this layer has a window${data.causal ? ', and nobody looks ahead' : ''}; the rest gets weight 0.`;
+  return `The mask lets ${quote(names[q])} look at ${many(seen.length, 'word')} of ${n}: this layer has a window${data.causal ? ', and a causal mask' : ''}; the rest gets weight 0.`;
 }
 
 /* Step 2, second half: mask and softmax; the weights. */
-function softmaxStep(box, data, names, {layer, q, k}, weights, vectors) {
+function softmaxStep(box, data, names, {layer, head, q, k}, weights, vectors) {
   const mask = data.masks[data.kinds[layer]], n = names.length, row = weights[q];
   say(box, maskSays(data, names, q, mask));
   const scores = vectors && Array.from(mask[q], (cell, j) => cell === '1' ? dot(vectors.q[q], vectors.k[j]) * data.scale : null);
@@ -118,9 +118,11 @@ function softmaxStep(box, data, names, {layer, q, k}, weights, vectors) {
   if (soft) line('sum', null, total, allowed.reduce((all, j) => all + exact[j], 0), {class: 'total'});
   if (soft) sum(box, `weight of ${quote(names[k])}`, [{factors: [power(k), 1 / total], text: `${sized(power(k))} / ${sized(total)}`}], exact[k], {id: 'weight'});
   else sum(box, `weight of ${quote(names[k])}`, [{factors: [exact[k]]}], exact[k], {id: 'weight'});
-  return exact.map((weight, j) => mask[q][j] === '1' ? weight : 0);
+  if (!data.set || ![...data.set.edits.keys()].some(key => key.startsWith(`${layer}.${head}.${q}.`))) return exact.map((weight, j) => mask[q][j] === '1' ? weight : 0);
+  say(box, `*Set by hand:* these are the model’s weights; you have set others in this row, which are used from here on: ${allowed.map(j => `${quote(names[j])} ${digits(row[j])}`).join(', ')}.`, {class: 'turn'});
+  return row;
 }
-/* Of many words the greatest weights, in the text's order, and the chosen word. */
+/* Of many words those with the largest weights, in the text's order, and the chosen word. */
 function shortlist(allowed, weights, k, n) {
   if (allowed.length <= 12) return allowed;
   const top = [...allowed].sort((a, b) => weights[b] - weights[a]).slice(0, 9);

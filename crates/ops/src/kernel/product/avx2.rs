@@ -1,4 +1,4 @@
-//! Products with AVX2 and FMA: 256 bits a register, 16 registers.
+//! Products with AVX2 and FMA: 16 registers of 256 bits.
 #![allow(unsafe_code)]
 
 use super::bf16;
@@ -10,8 +10,8 @@ pub(super) struct Single;
 /// Pairs of bfloat16, summed in float32.
 pub(super) struct Pairs;
 
-// SAFETY of all that follows: these functions are called where the instructions were detected, with pointers that the
-// trait's caller vouches for.
+// SAFETY of all that follows: these functions are called only if the instructions were detected, and the trait's caller
+// guarantees valid pointers.
 impl Machine for Single {
     type Number = f32;
     type Word = f32;
@@ -44,6 +44,10 @@ impl Machine for Single {
     #[inline(always)]
     fn word(first: f32, _: f32) -> f32 {
         first
+    }
+    #[inline(always)]
+    fn of_halves(first: u16, _: u16) -> f32 {
+        bf16::of_half(first)
     }
     #[inline(always)]
     unsafe fn transpose(from: *const f32, line: usize, lines: usize, to: *mut f32, width: usize) {
@@ -101,6 +105,10 @@ impl Machine for Pairs {
     fn word(first: f32, second: f32) -> u32 {
         bf16::pair(first, second)
     }
+    #[inline(always)]
+    fn of_halves(first: u16, second: u16) -> u32 {
+        bf16::pair_of_halves(first, second)
+    }
 }
 
 #[inline(always)]
@@ -113,7 +121,7 @@ unsafe fn finish(out: *mut f32, sums: __m256, scale: f32, add: bool) {
     }
 }
 
-/// The two numbers of each pair, the first in the lower half, as float32; subnormal ones are zero.
+/// The two values of each pair, the first in the lower half, as float32; subnormals become zero.
 #[inline(always)]
 unsafe fn split(pairs: __m256i) -> [__m256; 2] {
     unsafe {
@@ -124,19 +132,19 @@ unsafe fn split(pairs: __m256i) -> [__m256; 2] {
     }
 }
 
-/// Zero of the same sign where `x` is subnormal.
+/// Flushes subnormals to zero of the same sign.
 #[inline(always)]
 unsafe fn flush(x: __m256) -> __m256 {
     unsafe {
         let sign = _mm256_set1_ps(-0.0);
         let size = _mm256_andnot_ps(sign, x);
         let small = _mm256_cmp_ps::<_CMP_LT_OQ>(size, _mm256_set1_ps(f32::MIN_POSITIVE));
-        // Where it is small, the bits other than the sign go.
+        // In subnormal lanes, clears all bits but the sign.
         _mm256_andnot_ps(_mm256_andnot_ps(sign, small), x)
     }
 }
 
-/// Stores word `w` of line `l` at `w · width + l`, for eight of each.
+/// Stores word `w` of line `l` at `w · width + l`, for eight words of eight lines.
 #[inline(always)]
 unsafe fn transpose8(from: *const f32, line: usize, to: *mut f32, width: usize) {
     unsafe {

@@ -1,4 +1,4 @@
-//! Products with AVX-512: 512 bits a register, 32 registers.
+//! Products with AVX-512: 32 registers of 512 bits.
 #![allow(unsafe_code)]
 
 use super::bf16;
@@ -9,11 +9,11 @@ use std::arch::x86_64::*;
 pub(super) struct Single;
 /// Pairs of bfloat16, summed in float32, on AVX512-BF16.
 pub(super) struct Pairs;
-/// [`Pairs`] on a processor that has AVX-512 without its bfloat16 instructions.
+/// [`Pairs`] on AVX-512 without AVX512-BF16.
 pub(super) struct SplitPairs;
 
-// SAFETY of all that follows: these functions are called where the instructions were detected, with pointers that the
-// trait's caller vouches for.
+// SAFETY of all that follows: these functions are called only if the instructions were detected, and the trait's caller
+// guarantees valid pointers.
 impl Machine for Single {
     type Number = f32;
     type Word = f32;
@@ -46,6 +46,10 @@ impl Machine for Single {
     #[inline(always)]
     fn word(first: f32, _: f32) -> f32 {
         first
+    }
+    #[inline(always)]
+    fn of_halves(first: u16, _: u16) -> f32 {
+        bf16::of_half(first)
     }
     #[inline(always)]
     unsafe fn interleave(first: *const f32, _: *const f32, lines: usize, to: *mut f32) {
@@ -91,7 +95,7 @@ impl Machine for Pairs {
     }
     #[inline(always)]
     unsafe fn step(sums: __m512, a: __m512i, b: __m512i) -> __m512 {
-        // SAFETY: as above; both types are 512 bits of anything.
+        // SAFETY: as above; both types are 512 bits without invalid values.
         unsafe {
             _mm512_dpbf16_ps(
                 sums,
@@ -107,6 +111,18 @@ impl Machine for Pairs {
     #[inline(always)]
     fn word(first: f32, second: f32) -> u32 {
         bf16::pair(first, second)
+    }
+    #[inline(always)]
+    fn of_halves(first: u16, second: u16) -> u32 {
+        bf16::pair_of_halves(first, second)
+    }
+    #[inline(always)]
+    unsafe fn interleave_halves(first: *const u16, second: *const u16, lines: usize, to: *mut u32) {
+        unsafe { interleave_halves(first, second, lines, to) }
+    }
+    #[inline(always)]
+    unsafe fn transpose_halves(from: *const u16, line: usize, lines: usize, to: *mut u32, width: usize) {
+        unsafe { transpose_halves(from, line, lines, to, width) }
     }
     #[inline(always)]
     unsafe fn interleave(first: *const f32, second: *const f32, lines: usize, to: *mut u32) {
@@ -161,6 +177,42 @@ impl Machine for SplitPairs {
     fn word(first: f32, second: f32) -> u32 {
         bf16::pair(first, second)
     }
+    #[inline(always)]
+    fn of_halves(first: u16, second: u16) -> u32 {
+        bf16::pair_of_halves(first, second)
+    }
+    #[inline(always)]
+    unsafe fn interleave_halves(first: *const u16, second: *const u16, lines: usize, to: *mut u32) {
+        unsafe { interleave_halves(first, second, lines, to) }
+    }
+    #[inline(always)]
+    unsafe fn transpose_halves(from: *const u16, line: usize, lines: usize, to: *mut u32, width: usize) {
+        unsafe { transpose_halves(from, line, lines, to, width) }
+    }
+}
+
+#[inline(always)]
+unsafe fn interleave_halves(first: *const u16, second: *const u16, lines: usize, to: *mut u32) {
+    unsafe {
+        for l in (0..lines).step_by(SQUARE) {
+            let mask = first_lanes(lines - l);
+            let low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, first.add(l).cast()));
+            let high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, second.add(l).cast()));
+            let pairs = _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
+            _mm512_mask_storeu_epi32(to.add(l).cast(), mask, pairs);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn transpose_halves(from: *const u16, line: usize, lines: usize, to: *mut u32, width: usize) {
+    unsafe {
+        let mut rows = [_mm512_setzero_si512(); SQUARE];
+        for (l, row) in rows.iter_mut().enumerate().take(lines) {
+            *row = _mm512_loadu_si512(from.add(l * line).cast());
+        }
+        store_transposed(rows, lines, to, width);
+    }
 }
 
 #[inline(always)]
@@ -173,7 +225,7 @@ unsafe fn finish(out: *mut f32, sums: __m512, scale: f32, add: bool) {
     }
 }
 
-/// The two numbers of each pair, the first in the lower half, as float32; subnormal ones are zero.
+/// The two values of each pair, the first in the lower half, as float32; subnormals become zero.
 #[inline(always)]
 unsafe fn split(pairs: __m512i) -> [__m512; 2] {
     unsafe {
@@ -184,7 +236,7 @@ unsafe fn split(pairs: __m512i) -> [__m512; 2] {
     }
 }
 
-/// Zero of the same sign where `x` is subnormal.
+/// Flushes subnormals to zero of the same sign.
 #[inline(always)]
 unsafe fn flush(x: __m512) -> __m512 {
     unsafe {
@@ -201,13 +253,13 @@ fn first_lanes(n: usize) -> __mmask16 {
     if n >= SQUARE { u16::MAX } else { (1 << n) - 1 }
 }
 
-/// Each number as bfloat16 in the lower half of its lane.
+/// Rounds each value to bfloat16 in the lower half of its lane.
 #[inline(always)]
 unsafe fn rounded(x: __m512) -> __m512i {
     unsafe { _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x))) }
 }
 
-/// Rounds `lines` lines of 32 numbers to pairs, and stores them transposed.
+/// Rounds `lines` lines of 32 values to pairs, and stores them transposed.
 #[inline(always)]
 unsafe fn transpose_pairs(from: *const f32, line: usize, lines: usize, to: *mut u32, width: usize) {
     unsafe {
@@ -226,7 +278,7 @@ unsafe fn transpose_pairs(from: *const f32, line: usize, lines: usize, to: *mut 
 unsafe fn store_transposed(rows: [__m512i; SQUARE], lines: usize, to: *mut u32, width: usize) {
     unsafe {
         let mask = first_lanes(lines);
-        // Pairs of words, of pairs, of quarters, of halves change places.
+        // Four steps swap words, pairs, quarters and halves.
         let mut x = rows;
         let mut y = [_mm512_setzero_si512(); SQUARE];
         for i in 0..8 {

@@ -1,51 +1,85 @@
-//! A product in blocks that the caches hold. No length here but [`DEPTH`] touches a bit of the result.
+//! Cache-blocked products. Of the block sizes here, only [`DEPTH`] affects the bits of the result.
 #![allow(unsafe_code)]
 
 use super::machine::{COLUMNS, Machine};
-use super::pack::{Lines, pack};
+use super::pack::{Halves, Lines, Numbers, Packs, pack};
 use super::tile::{Panel, Target, panel};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Words of the inner dimension that are summed up before they join the result: the length that the bits depend on.
+/// Words of the inner dimension summed before being added to the result; the bits depend on it.
 pub(super) const DEPTH: usize = 384;
-/// Columns of a packed block of the right factor, which stays in a level-two cache beside the rows.
+/// Columns per packed block of the right factor, which stays in the level-two cache along with the rows.
 const WIDTH: usize = 8 * COLUMNS;
-/// Words of the left factor that are packed at a time, more or less.
+/// Approximate number of words of the left factor packed at a time.
 const HELD: usize = 1 << 21;
-/// Lines of one factor up to which the other is not worth packing.
+/// If one factor has at most this many lines, the other is not worth packing.
 const BARE: usize = 64;
-/// Lines of a panel of the left factor.
+/// Lines per panel of the left factor.
 const HEIGHT: usize = 12;
-/// Rows whose panels stay in the level-two cache while the columns go by.
+/// Rows whose panels stay in the level-two cache during the loop over columns.
 const ROWS: usize = 20 * HEIGHT;
 
-/// A product `out ← [out +] scale · a b` of `m × k` and `k × n` numbers.
+/// A product `out ← [out +] scale · a b` of `m × k` and `k × n` elements.
 pub(super) struct Product<N> {
     pub(super) sizes: (usize, usize, usize),
     /// Rows of the left factor.
     pub(super) a: Lines<N>,
     /// Columns of the right factor.
-    pub(super) b: Lines<N>,
+    pub(super) b: Right<N>,
     pub(super) out: *mut N,
     pub(super) stride: usize,
     pub(super) scale: N,
     pub(super) add: bool,
 }
 
-impl<N: Copy> Product<N> {
-    /// A rectangle of it.
+/// The lines of a right factor, in the product's type or in bfloat16.
+pub(super) enum Right<N> {
+    Numbers(Lines<N>),
+    Halves(Lines<u16>),
+}
+
+// Not derived: pointers can be copied whatever their target type.
+impl<N> Clone for Right<N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<N> Copy for Right<N> {}
+
+impl<N> Right<N> {
+    /// The lines from `first` on.
     ///
     /// # Safety
-    /// Both ranges lie inside the result.
+    /// `first` is at most the number of lines.
+    unsafe fn starting_at_column(self, first: usize) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::Numbers(lines) => {
+                    Self::Numbers(Lines { start: lines.start.add(first * lines.line), ..lines })
+                }
+                Self::Halves(lines) => {
+                    Self::Halves(Lines { start: lines.start.add(first * lines.line), ..lines })
+                }
+            }
+        }
+    }
+}
+
+impl<N: Copy> Product<N> {
+    /// A rectangle of the product.
+    ///
+    /// # Safety
+    /// Both ranges are inside the result.
     pub(super) unsafe fn part(&self, rows: Range<usize>, columns: Range<usize>) -> Self {
         // SAFETY: the caller's promise.
         unsafe {
             Self {
                 sizes: (rows.len(), self.sizes.1, columns.len()),
                 a: Lines { start: self.a.start.add(rows.start * self.a.line), ..self.a },
-                b: Lines { start: self.b.start.add(columns.start * self.b.line), ..self.b },
+                b: self.b.starting_at_column(columns.start),
                 out: self.out.add(rows.start * self.stride + columns.start),
                 ..*self
             }
@@ -53,7 +87,7 @@ impl<N: Copy> Product<N> {
     }
 }
 
-/// The height of the next panel of `rows` rows: 12, and at the end 8 or 4, so that little is padded.
+/// The height of the next panel of `rows` remaining rows: 12, or 8 or 4 at the end to limit padding.
 fn height(rows: usize) -> usize {
     match rows {
         0..=4 => 4,
@@ -65,21 +99,25 @@ fn height(rows: usize) -> usize {
 /// Runs a product on this thread.
 ///
 /// # Safety
-/// Factors readable, result writable and nobody else's, the processor has `M`'s instructions.
+/// The factors must be readable, the result writable and not accessed by others, and the processor must have `M`'s
+/// instructions.
 #[inline(always)]
 pub(super) unsafe fn product<M: Machine>(product: &Product<M::Number>) {
     let &Product { sizes: (m, k, n), a, b, out, stride, scale, add } = product;
     let words = k.div_ceil(M::PER_WORD);
-    // Where lines lie side by side, a small factor is as well read where it lies.
+    // If its lines are adjacent in memory, a small factor is read without packing.
     let bare_left = M::PER_WORD == 1 && a.line == 1 && m.is_multiple_of(4) && n <= BARE;
-    let bare_right = M::PER_WORD == 1 && b.line == 1 && n.is_multiple_of(16) && m <= BARE;
+    let bare_right = match b {
+        Right::Numbers(b) if M::PER_WORD == 1 && b.line == 1 && n.is_multiple_of(16) && m <= BARE => Some(b),
+        _ => None,
+    };
     let chunk = (HELD / words.max(1)).clamp(ROWS, m.max(ROWS)).next_multiple_of(HEIGHT);
     // SAFETY: the offsets below stay inside factors, result and the packed buffers, whose lengths are rounded up to
-    // whole panels here.
+    // full panels here.
     unsafe {
         let mut left = Packed::<M>::new(0, if bare_left { 0 } else { padded(chunk.min(m)) * words });
         let width = WIDTH.min(n.next_multiple_of(COLUMNS));
-        let mut right = Packed::<M>::new(1, if bare_right { 0 } else { width * words.min(DEPTH) });
+        let mut right = Packed::<M>::new(1, if bare_right.is_some() { 0 } else { width * words.min(DEPTH) });
         for row in (0..m).step_by(chunk) {
             let rows = chunk.min(m - row);
             if !bare_left {
@@ -89,14 +127,14 @@ pub(super) unsafe fn product<M: Machine>(product: &Product<M::Number>) {
                 let columns = WIDTH.min(n - column);
                 for word in (0..words.max(1)).step_by(DEPTH) {
                     let steps = DEPTH.min(words - word);
-                    if !bare_right {
+                    if bare_right.is_none() {
                         pack_right::<M>(b, column..column + columns, k, word, right.start());
                     }
                     for first in (0..rows).step_by(ROWS) {
                         let some = ROWS.min(rows - first);
                         for c in (0..columns).step_by(COLUMNS) {
-                            let of_right = if bare_right {
-                                // A word is a number here.
+                            let of_right = if let Some(b) = bare_right {
+                                // A word is one element here.
                                 let start = b.start.add(word * b.step + (column + c) * b.line);
                                 Panel { start: start.cast(), step: b.step }
                             } else {
@@ -128,10 +166,10 @@ pub(super) unsafe fn product<M: Machine>(product: &Product<M::Number>) {
     }
 }
 
-/// Packs rows of the left factor for all of the inner dimension: block by block, in each panel by panel.
+/// Packs rows of the left factor for the entire inner dimension: block by block, each panel by panel.
 ///
 /// # Safety
-/// As for [`product`]; there is room for whole panels.
+/// As for [`product`]; there is room for full panels.
 #[inline(always)]
 unsafe fn pack_left<M: Machine>(a: Lines<M::Number>, rows: Range<usize>, k: usize, to: *mut M::Word) {
     let words = k.div_ceil(M::PER_WORD);
@@ -139,10 +177,10 @@ unsafe fn pack_left<M: Machine>(a: Lines<M::Number>, rows: Range<usize>, k: usiz
     unsafe {
         let mut to = to;
         for word in (0..words).step_by(DEPTH) {
-            let (from, numbers) = depth::<M>(a, k, word);
+            let (from, numbers) = depth::<M, _>(a, k, word);
             for (r, height) in panels(rows.len()) {
                 let lines = Lines { start: from.start.add((rows.start + r) * a.line), ..from };
-                pack::<M>(lines, height.min(rows.len() - r), numbers, to, height);
+                pack::<M, Numbers>(lines, height.min(rows.len() - r), numbers, to, height);
                 to = to.add(height * DEPTH.min(words - word));
             }
         }
@@ -155,7 +193,7 @@ unsafe fn pack_left<M: Machine>(a: Lines<M::Number>, rows: Range<usize>, k: usiz
 /// As for [`pack_left`].
 #[inline(always)]
 unsafe fn pack_right<M: Machine>(
-    b: Lines<M::Number>,
+    b: Right<M::Number>,
     columns: Range<usize>,
     k: usize,
     word: usize,
@@ -163,18 +201,39 @@ unsafe fn pack_right<M: Machine>(
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let (from, numbers) = depth::<M>(b, k, word);
+        match b {
+            Right::Numbers(b) => pack_columns::<M, Numbers>(b, columns, k, word, to),
+            Right::Halves(b) => pack_columns::<M, Halves>(b, columns, k, word, to),
+        }
+    }
+}
+
+/// [`pack_right`] for lines of one element type.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn pack_columns<M: Machine, P: Packs<M>>(
+    b: Lines<P::Number>,
+    columns: Range<usize>,
+    k: usize,
+    word: usize,
+    to: *mut M::Word,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
         for c in (0..columns.len()).step_by(COLUMNS) {
+            let some = COLUMNS.min(columns.len() - c);
+            let (from, numbers) = depth::<M, _>(b, k, word);
             let lines = Lines { start: from.start.add((columns.start + c) * b.line), ..from };
-            let to = to.add(c * numbers.div_ceil(M::PER_WORD));
-            pack::<M>(lines, COLUMNS.min(columns.len() - c), numbers, to, COLUMNS);
+            pack::<M, P>(lines, some, numbers, to.add(c * numbers.div_ceil(M::PER_WORD)), COLUMNS);
         }
     }
 }
 
 /// First row and height of each panel of `rows` rows.
 #[inline(always)]
-fn panels(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn panels(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut next = 0;
     std::iter::from_fn(move || {
         let row = next;
@@ -186,14 +245,14 @@ fn panels(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// The rows of all panels of `rows` rows, with those that pad the last: a panel is 4, 8 or 12 high.
-fn padded(rows: usize) -> usize {
+/// The rows of all panels of `rows` rows, including the padding of the last; a panel is 4, 8 or 12 high.
+pub(super) fn padded(rows: usize) -> usize {
     rows.next_multiple_of(4)
 }
 
-/// A factor from word `word` of its inner dimension on, and how many numbers the block has.
+/// A factor from word `word` of its inner dimension on, and the number of elements of the block.
 #[inline(always)]
-unsafe fn depth<M: Machine>(of: Lines<M::Number>, k: usize, word: usize) -> (Lines<M::Number>, usize) {
+unsafe fn depth<M: Machine, N>(of: Lines<N>, k: usize, word: usize) -> (Lines<N>, usize) {
     let first = word * M::PER_WORD;
     // SAFETY: `first` is at most `k`.
     let start = unsafe { of.start.add(first * of.step) };
@@ -201,11 +260,12 @@ unsafe fn depth<M: Machine>(of: Lines<M::Number>, k: usize, word: usize) -> (Lin
 }
 
 thread_local! {
-    /// What the last products of this thread were packed in, left and right: a thread packs for one product at a time.
+    /// This thread's packing buffers, left and right, kept for the next product: a thread packs for one product at a
+    /// time.
     static ROOM: RefCell<[Vec<u64>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
-/// Room for packed words that begins where a cache line does; what they hold is anything.
+/// A buffer for packed words, aligned to a cache line; its contents are arbitrary.
 struct Packed<M: Machine> {
     room: Vec<u64>,
     side: usize,
@@ -219,7 +279,7 @@ impl<M: Machine> Packed<M> {
         let mut room = ROOM.with_borrow_mut(|room| std::mem::take(&mut room[side]));
         let wanted = (words * size_of::<M::Word>() + Self::LINE).div_ceil(size_of::<u64>());
         if room.len() < wanted {
-            // The old one goes first, so that the two are never held together.
+            // Frees the old buffer first, so that both are never allocated together.
             drop(std::mem::take(&mut room));
             room = vec![0; wanted];
         }
@@ -229,7 +289,7 @@ impl<M: Machine> Packed<M> {
     fn start(&mut self) -> *mut M::Word {
         let start = self.room.as_mut_ptr().cast::<u8>();
         let to_line = start.align_offset(Self::LINE);
-        // SAFETY: `new` left room for a whole line more.
+        // SAFETY: `new` left room for one more cache line.
         unsafe { start.add(if to_line < Self::LINE { to_line } else { 0 }).cast() }
     }
 }

@@ -1,4 +1,4 @@
-//! Which registers a product runs on, and how threads share it out.
+//! Chooses the instruction set of a product, and splits it across threads.
 #![allow(unsafe_code)]
 
 use super::blocked::{Product, product};
@@ -9,13 +9,13 @@ use crate::kernel::simd::{Level, PORTABLE_FMA, level};
 use crate::threads::{Precision, kernel_threads};
 use candle_core::DType;
 
-/// `fn name = Machine with "features"`: a product compiled for them.
+/// `fn name = Machine with "features"`: a product compiled for these features.
 macro_rules! compiled {
     ($($name:ident = $machine:ty, $features:literal;)*) => { $(
         #[target_feature(enable = $features)]
         #[cfg(target_arch = "x86_64")]
         unsafe fn $name(whole: &Product<<$machine as super::machine::Machine>::Number>) {
-            // SAFETY: the caller's promise; the features were named.
+            // SAFETY: the caller's promise; the features are named above.
             unsafe { product::<$machine>(whole) }
         }
     )* };
@@ -31,13 +31,13 @@ compiled! {
     double_avx2 = plain::Numbers<f64, true>, "avx2,fma";
 }
 
-/// Runs a product on this thread; float64 has one precision.
+/// Runs a product on this thread; float64 ignores the precision.
 ///
 /// # Safety
-/// As for [`product`], whatever the processor has.
+/// As for [`product`], on any processor.
 unsafe fn multiply<T: Float>(whole: &Product<T>, precision: Precision) {
     let whole = std::ptr::from_ref(whole);
-    // SAFETY: [`Float`] is implemented for these two numbers, and the dtype tells which one `T` is.
+    // SAFETY: [`Float`] is implemented only for these two types, and the dtype tells which one `T` is.
     unsafe {
         match T::DTYPE {
             DType::F32 => single(&*whole.cast(), precision),
@@ -49,7 +49,7 @@ unsafe fn multiply<T: Float>(whole: &Product<T>, precision: Precision) {
 /// # Safety
 /// As for [`multiply`].
 unsafe fn single(whole: &Product<f32>, precision: Precision) {
-    // SAFETY: the processor was asked for exactly these features; the rest is the caller's promise.
+    // SAFETY: exactly these features were detected; the rest is the caller's promise.
     unsafe {
         match (level(), precision) {
             #[cfg(target_arch = "x86_64")]
@@ -85,16 +85,16 @@ unsafe fn double(whole: &Product<f64>) {
     }
 }
 
-/// Multiplications that a thread is worth.
+/// Minimum number of multiplications per thread.
 const GRAIN: usize = 64 * 64 * 64;
-/// Rows at whose multiples the result is cut.
+/// The result is split at multiples of this many rows.
 const ROWS: usize = 12;
 
 /// A part of a product on another thread.
 struct Piece<T>(Product<T>);
 
-// SAFETY: the pieces of one product write rectangles that don't overlap, and the factors are only read; who runs the
-// whole product holds all of it until the pieces are done.
+// SAFETY: the pieces of one product write rectangles that don't overlap, and the factors are only read; the
+// caller borrows everything until all pieces are done.
 unsafe impl<T: Float> Send for Piece<T> {}
 
 impl<T: Float> Piece<T> {
@@ -106,8 +106,8 @@ impl<T: Float> Piece<T> {
     }
 }
 
-/// Runs a product with the kernel's threads: each takes a rectangle of the result, and packs what it needs of both
-/// factors, so the rectangles are as square as the number of threads lets them be.
+/// Runs a product on the kernel's threads: each computes a rectangle of the result and packs its part of both factors,
+/// so the rectangles are as square as the number of threads allows.
 ///
 /// # Safety
 /// As for [`product`].
@@ -123,7 +123,7 @@ pub(super) unsafe fn shared_out<T: Float>(whole: &Product<T>, precision: Precisi
     let columns = |part: usize| (part * n.div_ceil(COLUMNS) / across * COLUMNS).min(n);
     let places = (0..down).flat_map(|i| (0..across).map(move |j| (i, j)));
     let mut pieces = places.map(|(i, j)| {
-        // SAFETY: both corners lie inside the product.
+        // SAFETY: both corners are inside the product.
         Piece(unsafe { whole.part(rows(i)..rows(i + 1), columns(j)..columns(j + 1)) })
     });
     let own = pieces.next();
@@ -138,18 +138,18 @@ pub(super) unsafe fn shared_out<T: Float>(whole: &Product<T>, precision: Precisi
     });
 }
 
-/// Into how many parts rows and columns are cut for so many threads: as many as can be had, then the least to pack.
+/// Into how many parts to split rows and columns: as many in total as possible, then with the least to pack.
 fn grid(threads: usize, (m, n): (usize, usize)) -> (usize, usize) {
     let (most_down, most_across) = (m.div_ceil(ROWS), n.div_ceil(COLUMNS));
     let shapes = (1..=threads.min(most_down)).map(|down| (down, (threads / down).clamp(1, most_across)));
     shapes.min_by_key(|&(down, across)| (usize::MAX - down * across, m / down + n / across)).unwrap_or((1, 1))
 }
 
-/// A form of a product by its name.
+/// A named variant of the product.
 #[cfg(test)]
 pub(super) type Form = (&'static str, unsafe fn(&Product<f32>));
 
-/// What this processor has, whatever [`single`] would take.
+/// All variants that this processor supports, regardless of which [`single`] would choose.
 #[cfg(test)]
 #[allow(unused_mut, unused_variables)]
 pub(super) fn forms(precision: Precision) -> Vec<Form> {

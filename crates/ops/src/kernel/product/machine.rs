@@ -1,49 +1,72 @@
-//! What the innermost loop of a product is written with: registers of one instruction set.
+//! The register operations of the innermost loop, per instruction set.
 #![allow(unsafe_code)]
 
 use crate::kernel::Float;
 
-/// Columns of a panel of the right factor.
+/// Columns per panel of the right factor.
 pub(super) const COLUMNS: usize = 32;
-/// Lines that [`Machine::transpose`] takes at most, and the words that it takes of each.
+/// Maximum number of lines of [`Machine::transpose`], and the words it takes of each.
 pub(super) const SQUARE: usize = 16;
 
-/// Registers of an instruction set, and the one arithmetic that a product needs of them.
+/// The registers of an instruction set, and the arithmetic of a product on them.
 ///
-/// A word is what one step along the inner dimension takes from a line of a factor: a number, or a pair of bfloat16.
-/// All functions are unsafe for two reasons: pointers have to be valid for as many words as are read or written, and
-/// the processor must have the instructions.
+/// A word is what one step along the inner dimension reads from a line of a factor: an element, or a pair of bfloat16.
+/// All functions are unsafe for two reasons: pointers must be valid for all words that are read or written, and the
+/// processor must have the instructions.
 pub(super) trait Machine {
-    /// What factors and result consist of in memory.
+    /// The element type of factors and result.
     type Number: Float;
-    /// What a packed factor consists of.
+    /// The element type of a packed factor.
     type Word: Copy + Default;
-    /// Sums, one a lane.
+    /// Sums, one per lane.
     type Sums: Copy;
-    /// Words, one a lane.
+    /// Words, one per lane.
     type Words: Copy;
-    /// Lanes of a register.
+    /// Lanes per register.
     const LANES: usize;
-    /// Numbers of a line in a word.
+    /// Elements of a line per word.
     const PER_WORD: usize;
-    /// Rows of the largest tile whose sums fit into the registers, two a row: 12 or 6.
+    /// Rows of the largest tile whose sums fit into the registers, two per row: 12 or 6.
     const ROWS: usize;
 
-    /// Sums of nothing.
+    /// Sums of zero.
     unsafe fn zero() -> Self::Sums;
-    /// A register of words.
+    /// Loads a register of words.
     unsafe fn load(from: *const Self::Word) -> Self::Words;
-    /// One word in all lanes.
+    /// Broadcasts one word to all lanes.
     unsafe fn splat(from: *const Self::Word) -> Self::Words;
-    /// `sums + a · b`, rounded once for each number of a word.
+    /// `sums + a · b`, rounded once per element of a word.
     unsafe fn step(sums: Self::Sums, a: Self::Words, b: Self::Words) -> Self::Sums;
     /// `out ← scale · sums`, or `out ← scale · sums + out`, rounded once.
     unsafe fn finish(out: *mut Self::Number, sums: Self::Sums, scale: Self::Number, add: bool);
-    /// The word of up to [`Self::PER_WORD`] numbers of a line; zeros stand for those that are missing.
+    /// The word of up to [`Self::PER_WORD`] elements of a line, padded with zeros.
     fn word(first: Self::Number, second: Self::Number) -> Self::Word;
 
-    /// Packs one word of each of `lines` lines whose numbers lie side by side: `first` and `second` are the steps of
-    /// the word (the same, where it is one step).
+    /// [`Machine::word`] of bfloat16 elements.
+    fn of_halves(first: u16, second: u16) -> Self::Word;
+
+    /// [`Machine::interleave`] of bfloat16 elements.
+    #[inline(always)]
+    unsafe fn interleave_halves(first: *const u16, second: *const u16, lines: usize, to: *mut Self::Word) {
+        // SAFETY: the caller's promise.
+        unsafe { interleave(first, second, lines, to, Self::of_halves) }
+    }
+
+    /// [`Machine::transpose`] of bfloat16 elements.
+    #[inline(always)]
+    unsafe fn transpose_halves(
+        from: *const u16,
+        line: usize,
+        lines: usize,
+        to: *mut Self::Word,
+        width: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { transpose(from, (line, Self::PER_WORD), lines, to, width, Self::of_halves) }
+    }
+
+    /// Packs one word of each of `lines` lines that are adjacent in memory: `first` and `second` are the steps of the
+    /// word (the same if it has one step).
     #[inline(always)]
     unsafe fn interleave(
         first: *const Self::Number,
@@ -51,13 +74,11 @@ pub(super) trait Machine {
         lines: usize,
         to: *mut Self::Word,
     ) {
-        for l in 0..lines {
-            // SAFETY: the caller's promise.
-            unsafe { *to.add(l) = Self::word(*first.add(l), *second.add(l)) };
-        }
+        // SAFETY: the caller's promise.
+        unsafe { interleave(first, second, lines, to, Self::word) }
     }
 
-    /// Packs `lines` ≤ [`SQUARE`] lines of `SQUARE` words each, whose numbers lie one after another: word `w` of line `l`
+    /// Packs `lines` ≤ [`SQUARE`] lines of `SQUARE` words each, whose elements are contiguous: word `w` of line `l`
     /// goes to `to[w · width + l]`.
     #[inline(always)]
     unsafe fn transpose(
@@ -67,14 +88,49 @@ pub(super) trait Machine {
         to: *mut Self::Word,
         width: usize,
     ) {
-        for w in 0..SQUARE {
-            for l in 0..lines {
-                // SAFETY: the caller's promise: `lines` lines of SQUARE words are there, and room for them.
-                unsafe {
-                    let at = from.add(l * line + w * Self::PER_WORD);
-                    let second = if Self::PER_WORD > 1 { *at.add(1) } else { Self::Number::default() };
-                    *to.add(w * width + l) = Self::word(*at, second);
-                }
+        // SAFETY: the caller's promise.
+        unsafe { transpose(from, (line, Self::PER_WORD), lines, to, width, Self::word) }
+    }
+}
+
+/// [`Machine::interleave`] of any element type, with `word` to make words.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn interleave<N: Copy, W>(
+    first: *const N,
+    second: *const N,
+    lines: usize,
+    to: *mut W,
+    word: impl Fn(N, N) -> W,
+) {
+    for l in 0..lines {
+        // SAFETY: the caller's promise.
+        unsafe { *to.add(l) = word(*first.add(l), *second.add(l)) };
+    }
+}
+
+/// [`Machine::transpose`] of any element type, with `per_word` elements per word and `word` to make words.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn transpose<N: Copy + Default, W>(
+    from: *const N,
+    (line, per_word): (usize, usize),
+    lines: usize,
+    to: *mut W,
+    width: usize,
+    word: impl Fn(N, N) -> W,
+) {
+    for w in 0..SQUARE {
+        for l in 0..lines {
+            // SAFETY: the caller's promise: there are `lines` lines of SQUARE words, and room for them.
+            unsafe {
+                let at = from.add(l * line + w * per_word);
+                let second = if per_word > 1 { *at.add(1) } else { N::default() };
+                *to.add(w * width + l) = word(*at, second);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Products in plain code: any processor, and float64 on all of them.
+//! Portable products, for any processor, and for float64 on all of them.
 #![allow(unsafe_code)]
 
 use super::bf16;
@@ -6,14 +6,14 @@ use super::machine::Machine;
 use crate::kernel::Float;
 use std::marker::PhantomData;
 
-/// Numbers of one kind; `FMA` as for [`Float::fma`].
+/// Elements of one type; `FMA` as for [`Float::fma`].
 pub(super) struct Numbers<T, const FMA: bool>(PhantomData<T>);
 /// Pairs of bfloat16, summed in float32.
 pub(super) struct Pairs<const FMA: bool>;
 
 const LANES: usize = 8;
 
-// SAFETY of all that follows: the pointers are the trait's caller's promise.
+// SAFETY of all that follows: the trait's caller guarantees valid pointers.
 impl<T: Float, const FMA: bool> Machine for Numbers<T, FMA> {
     type Number = T;
     type Word = T;
@@ -46,6 +46,10 @@ impl<T: Float, const FMA: bool> Machine for Numbers<T, FMA> {
     #[inline(always)]
     fn word(first: T, _: T) -> T {
         first
+    }
+    #[inline(always)]
+    fn of_halves(first: u16, _: u16) -> T {
+        T::of(f64::from(bf16::of_half(first)))
     }
 }
 
@@ -81,6 +85,10 @@ impl<const FMA: bool> Machine for Pairs<FMA> {
     #[inline(always)]
     fn word(first: f32, second: f32) -> u32 {
         bf16::pair(first, second)
+    }
+    #[inline(always)]
+    fn of_halves(first: u16, second: u16) -> u32 {
+        bf16::pair_of_halves(first, second)
     }
 }
 

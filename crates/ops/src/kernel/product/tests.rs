@@ -1,6 +1,6 @@
-//! Every form of a product against its definition, to the bit.
+//! Every variant of the product against its definition, bit for bit.
 
-use super::blocked::{DEPTH, Product, product};
+use super::blocked::{DEPTH, Product, Right, product};
 use super::dispatch::Form;
 use super::machine::Machine;
 use super::*;
@@ -12,7 +12,12 @@ fn numbers(n: usize, seed: u64) -> Vec<f32> {
     (0..n).map(|_| stream.normal() as f32).collect()
 }
 
-/// The definition of the module's first lines, element by element.
+/// The nearest bfloat16 values.
+fn halved(x: Vec<f32>) -> Vec<f32> {
+    x.into_iter().map(|x| Half::from_f32(x).to_f32()).collect()
+}
+
+/// The definition in the module's documentation, element by element.
 fn by_definition<T: Float>(
     start: &[T],
     write: Write,
@@ -47,10 +52,10 @@ fn pair(sum: f32, word: &[(f32, f32)]) -> f32 {
     bf16::step::<true>(sum, bf16::pair(word[0].0, second.0), bf16::pair(word[0].1, second.1))
 }
 
-/// What one word of both factors adds to a sum.
+/// Adds the product of one word of each factor to a sum.
 type Step = fn(f32, &[(f32, f32)]) -> f32;
 
-/// The plain form without the processor's instructions, and what else this processor has.
+/// The portable variant, and all others that this processor supports.
 fn forms(precision: Precision) -> Vec<Form> {
     let mut forms: Vec<Form> = match precision {
         Precision::Float32 => vec![("plain", product::<plain::Numbers<f32, false>>)],
@@ -60,7 +65,7 @@ fn forms(precision: Precision) -> Vec<Form> {
     forms
 }
 
-/// Sizes at the edges of tiles, panels, blocks and of what is read where it lies.
+/// Sizes at the edges of tiles, panels and blocks, and at the limit for unpacked factors.
 const SIZES: [(usize, usize, usize); 14] = [
     (1, 1, 1),
     (1, 5, 0),
@@ -79,10 +84,10 @@ const SIZES: [(usize, usize, usize); 14] = [
 ];
 
 #[test]
-fn every_form_gives_the_bits_of_the_definition() {
+fn every_variant_is_bit_identical_to_the_definition() {
     for precision in [Precision::Float32, Precision::Bfloat16] {
         for (m, n, k) in SIZES {
-            let (a, b, start) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
+            let (a, b, start) = (numbers(m * k, 1), halved(numbers(k * n, 2)), numbers(m * n, 3));
             let lefts = [View::new(&a, m, k), View::new(&a, k, m).t()];
             let rights = [View::new(&b, k, n), View::new(&b, n, k).t()];
             for (left, right) in lefts.into_iter().flat_map(|left| rights.map(|right| (left, right))) {
@@ -95,16 +100,28 @@ fn every_form_gives_the_bits_of_the_definition() {
                         let whole = Product {
                             sizes: (m, k, n),
                             a: Lines { start: left.data.as_ptr(), line: left.row, step: left.column },
-                            b: Lines { start: right.data.as_ptr(), line: right.column, step: right.row },
+                            b: right.numbers().0,
                             out: out.as_mut_ptr(),
                             stride: n,
                             scale,
                             add: write == Write::Add,
                         };
-                        // SAFETY: the views fit, and `forms` gives only what the processor has.
+                        // SAFETY: the views fit, and `forms` returns only what the processor supports.
                         unsafe { form(&whole) };
                         let of = format!("{precision:?} {m} {n} {k} {write:?} {name}");
-                        assert!(out.iter().zip(&right_bits).all(|(a, b)| a.to_bits() == b.to_bits()), "{of}");
+                        let same = |out: &[f32]| {
+                            out.iter().zip(&right_bits).all(|(a, b)| a.to_bits() == b.to_bits())
+                        };
+                        assert!(same(&out), "{of}");
+                        // The values are exact in bfloat16: a factor of that type has the same product.
+                        let halves: Vec<Half> = right.data.iter().map(|x| Half::from_f32(*x)).collect();
+                        out.copy_from_slice(&start);
+                        let lines =
+                            Lines { start: halves.as_ptr().cast(), line: right.column, step: right.row };
+                        let whole = Product { b: Right::Halves(lines), out: out.as_mut_ptr(), ..whole };
+                        // SAFETY: as above.
+                        unsafe { form(&whole) };
+                        assert!(same(&out), "{of}, a factor in bfloat16");
                     }
                 }
             }
@@ -113,7 +130,7 @@ fn every_form_gives_the_bits_of_the_definition() {
 }
 
 #[test]
-fn float64_is_its_definition() {
+fn float64_products_equal_the_definition() {
     for (m, n, k) in SIZES {
         let wide = |x: Vec<f32>| -> Vec<f64> { x.into_iter().map(f64::from).collect() };
         let (a, b, start) = (wide(numbers(m * k, 1)), wide(numbers(k * n, 2)), wide(numbers(m * n, 3)));
@@ -125,7 +142,7 @@ fn float64_is_its_definition() {
 }
 
 #[test]
-fn the_bits_do_not_depend_on_the_threads() {
+fn results_are_bit_identical_on_any_number_of_threads() {
     for (m, n, k) in [(1, 768, 768), (64, 64, 64), (129, 257, 511), (512, 768, 3072), (768, 2304, 512)] {
         let (a, b, start) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
         for precision in [Precision::Float32, Precision::Bfloat16] {
@@ -133,7 +150,7 @@ fn the_bits_do_not_depend_on_the_threads() {
                 let mut out = start.clone();
                 with_kernel_threads(threads, || {
                     let views = (View::new(&a, m, k), View::new(&b, n, k).t());
-                    in_precision(precision, &mut out, n, Write::Add, 0.7, views);
+                    in_precision(precision, &mut out, n, Write::Add, 0.7, (views.0, views.1.numbers()));
                 });
                 out
             };
@@ -146,7 +163,7 @@ fn the_bits_do_not_depend_on_the_threads() {
 }
 
 #[test]
-fn strides_transposes_and_empty_sizes() {
+fn strided_transposed_and_empty_views_are_multiplied() {
     // [[1, 2], [3, 4]] inside rows of three, times its transpose.
     let a = [1.0, 2.0, 9.0, 3.0, 4.0, 9.0];
     let view = View::strided(&a, 2, 2, 3);
@@ -159,7 +176,7 @@ fn strides_transposes_and_empty_sizes() {
     matmul::<f64>(&mut [], 2, Write::Store, 1.0, View::new(&[], 0, 2), View::new(&[0.0; 4], 2, 2));
 }
 
-/// Numbers of all sizes, with subnormal and infinite ones and ties between two bfloat16.
+/// Values of all magnitudes, including subnormals, infinities and ties between two bfloat16 values.
 fn any_number(stream: &mut vulpes_random::Stream) -> f32 {
     let mut words = [0; 2];
     stream.fill_u32(&mut words);
@@ -172,11 +189,11 @@ fn any_number(stream: &mut vulpes_random::Stream) -> f32 {
 }
 
 #[test]
-fn rounding_to_bfloat16_is_half_s() {
+fn bfloat16_rounding_matches_the_half_crate() {
     let mut stream = Key::new(1, "rounding").stream();
     for _ in 0..1_000_000 {
         let (x, y) = (any_number(&mut stream), any_number(&mut stream));
-        // Subnormal numbers are taken and given as zeros here.
+        // Subnormal inputs and results are flushed to zero here.
         let rounded = |x: f32| {
             let x = if x.is_subnormal() { x * 0.0 } else { x };
             u32::from(half::bf16::from_f32(x).to_bits())
@@ -185,9 +202,9 @@ fn rounding_to_bfloat16_is_half_s() {
     }
 }
 
-/// A step of pairs is the same in every form, also on subnormal numbers and infinities.
+/// A step of pairs is the same in every variant, also on subnormals and infinities.
 #[test]
-fn pairs_step_alike_at_the_ends() {
+fn pair_steps_agree_on_subnormals_and_infinities() {
     let mut stream = Key::new(2, "steps").stream();
     for _ in 0..200_000 {
         let numbers: [f32; 4] = std::array::from_fn(|_| any_number(&mut stream));
@@ -197,21 +214,21 @@ fn pairs_step_alike_at_the_ends() {
             let mut out = [0.0];
             let (a, b) = ([a0, a1], [b0, b1]);
             let line = |x: &[f32; 2]| Lines { start: x.as_ptr(), line: 2, step: 1 };
-            let (a, b) = (line(&a), line(&b));
+            let (a, b) = (line(&a), Right::Numbers(line(&b)));
             let whole =
                 Product { sizes: (1, 2, 1), a, b, out: out.as_mut_ptr(), stride: 1, scale: 1.0, add: false };
-            // SAFETY: one row, one column, two steps; `forms` gives only what the processor has.
+            // SAFETY: one row, one column, two steps; `forms` returns only what the processor supports.
             unsafe { form(&whole) };
-            // `scale ·` a sum may make a negative zero of none; a NaN's bits are its own.
+            // `scale ·` a sum may change the sign of a zero; the bits of a NaN may differ.
             let same = out[0] == right || out[0].is_nan() && right.is_nan();
-            assert!(same, "{numbers:?}: {name} gives {:e}, not {right:e}", out[0]);
+            assert!(same, "{numbers:?}: {name}: {:e}, expected {right:e}", out[0]);
         }
     }
 }
 
-/// A machine's tiles have to fit into panels: 12, 8 and 4 rows, and 32 columns.
+/// A machine's tiles must divide panels of 12, 8 and 4 rows, and of 32 columns.
 #[test]
-fn tiles_fit_into_panels() {
+fn tiles_divide_panels() {
     fn check<M: Machine>() {
         assert!([6, 12].contains(&M::ROWS) && machine::COLUMNS.is_multiple_of(2 * M::LANES));
     }

@@ -1,23 +1,23 @@
-//! The innermost loop: a tile of the result in registers.
+//! The innermost loop: computes a tile of the result in registers.
 #![allow(unsafe_code)]
 
 use super::machine::{COLUMNS, Machine};
 
-/// Where a tile of the result goes.
+/// The target of a tile of the result.
 pub(super) struct Target<N> {
     /// Its first element.
     pub(super) out: *mut N,
-    /// Elements from one row to the next.
+    /// Elements between the starts of two rows.
     pub(super) stride: usize,
     /// Rows and columns that exist; a panel may be padded beyond them.
     pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) scale: N,
-    /// Whether it is added to what is there.
+    /// Whether to add to the target instead of overwriting it.
     pub(super) add: bool,
 }
 
-/// A panel of a factor, and the words from one step to the next: packed, or where the factor itself lies.
+/// A panel of a factor, packed or in the factor itself, and the words from one step to the next.
 #[derive(Clone, Copy)]
 pub(super) struct Panel<W> {
     pub(super) start: *const W,
@@ -37,7 +37,8 @@ impl<W> Panel<W> {
 /// The product of a panel of `height` lines of the left factor and one of [`COLUMNS`] of the right.
 ///
 /// # Safety
-/// Both panels hold `steps` steps of whole tiles; the processor has `M`'s instructions; the target's elements are the caller's.
+/// Both panels must hold `steps` steps of full tiles, the processor must have `M`'s instructions, and the target must
+/// be writable and not accessed by others.
 #[inline(always)]
 pub(super) unsafe fn panel<M: Machine>(
     steps: usize,
@@ -45,7 +46,7 @@ pub(super) unsafe fn panel<M: Machine>(
     (a, b): (Panel<M::Word>, Panel<M::Word>),
     target: &Target<M::Number>,
 ) {
-    // A panel is 4, 8 or 12 high; what is too high for the registers is cut into equal tiles.
+    // A panel is 4, 8 or 12 high; one too high for the registers is split into equal tiles.
     let tall = match height {
         _ if height <= M::ROWS => height,
         12 => M::ROWS,
@@ -111,9 +112,9 @@ unsafe fn tile<M: Machine, const R: usize, const V: usize>(
             }
             return;
         }
-        // At an edge: through a row of the right width.
+        // At an edge: via a full-width row.
         let columns = target.columns.min(V * M::LANES);
-        // A copy, so that the sums themselves need no address, and stay in registers.
+        // A copy, so that the sums need no address and stay in registers.
         let at_edge = sums;
         for (r, sums) in at_edge.iter().enumerate().take(target.rows) {
             let mut whole = [M::Number::default(); COLUMNS];
