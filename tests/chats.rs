@@ -188,7 +188,8 @@ mod needs_script {
 
     impl Terminal {
         fn new(place: &Place, args: &str) -> Self {
-            let command = format!("'{}' run --chat {args}", env!("CARGO_BIN_EXE_sample"));
+            // With exec, as a shell that waits for the program may end itself by the Ctrl-C that the program survives.
+            let command = format!("exec '{}' run --chat {args}", env!("CARGO_BIN_EXE_sample"));
             let mut child = Command::new("script")
                 .args(["-q", "-e", "-c", &command, "/dev/null"])
                 .current_dir(place.path(""))
