@@ -21,7 +21,7 @@ fn is_rounded(dtype: DType) -> bool {
 /// Values stored for the backward pass.
 pub(crate) enum Stored<T: Float> {
     Whole(Scratch<T>),
-    Rounded(Vec<bf16>),
+    Rounded(Scratch<bf16>),
 }
 
 impl<T: Float> Stored<T> {
@@ -34,7 +34,7 @@ impl<T: Float> Stored<T> {
         if !is_rounded(T::DTYPE) {
             return Self::Whole(values);
         }
-        let mut rounded = vec![bf16::ZERO; values.len()];
+        let mut rounded = scratch(values.len());
         bfloat16::round(&values, &mut rounded);
         Self::Rounded(rounded)
     }
@@ -81,7 +81,7 @@ pub fn stored(x: &Tensor) -> Result<Tensor> {
 
 fn node<T: Float>(x: &Tensor) -> Result<Tensor> {
     let value = with(x, |x: &[T]| {
-        let mut rounded = vec![bf16::ZERO; x.len()];
+        let mut rounded = scratch(x.len());
         bfloat16::round(x, &mut rounded);
         let mut value = buffer::<T>(x.len());
         bfloat16::widen(&rounded, &mut value);

@@ -3,7 +3,7 @@
 //! Functions that don't vectorize come from the crate `libm`: the systems' own functions differ in their last bits.
 
 use super::functions::{erf_f32, exp_f32, fma_by_f64};
-use super::pool::BufferPool;
+use super::pool::Pooled;
 use candle_core::WithDType;
 use std::ops::Neg;
 
@@ -11,12 +11,10 @@ use std::ops::Neg;
 ///
 /// `FMA` says whether the code is compiled for a machine with fused multiply-add. Without one, float32 goes through
 /// float64, with the same bits as the instruction but far slower.
-pub(crate) trait Float: WithDType + Neg<Output = Self> + Default {
+pub(crate) trait Float: WithDType + Neg<Output = Self> + Pooled {
     const NEG_INFINITY: Self;
     const INFINITY: Self;
 
-    /// The free list of used buffers.
-    fn pool() -> &'static BufferPool<Self>;
     fn of(x: f64) -> Self;
     /// `self · b + c`, rounded once.
     fn fma<const FMA: bool>(self, b: Self, c: Self) -> Self;
@@ -32,11 +30,6 @@ pub(crate) trait Float: WithDType + Neg<Output = Self> + Default {
 impl Float for f64 {
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
     const INFINITY: Self = f64::INFINITY;
-
-    fn pool() -> &'static BufferPool<Self> {
-        static POOL: BufferPool<f64> = BufferPool::new();
-        &POOL
-    }
 
     #[inline(always)]
     fn of(x: f64) -> Self {
@@ -72,11 +65,6 @@ impl Float for f64 {
 impl Float for f32 {
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
     const INFINITY: Self = f32::INFINITY;
-
-    fn pool() -> &'static BufferPool<Self> {
-        static POOL: BufferPool<f32> = BufferPool::new();
-        &POOL
-    }
 
     #[inline(always)]
     fn of(x: f64) -> Self {

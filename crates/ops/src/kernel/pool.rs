@@ -1,5 +1,6 @@
 //! A free list of used buffers, for [`super::scratch`].
 
+use half::bf16;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +10,27 @@ const MOST: usize = 64 << 20;
 /// Longer buffers go back to the allocator for other uses: a head's logits, the entire gradient of a table.
 const LONGEST: usize = 8 << 20;
 
-/// The used buffers of one float type, the latest at the back.
+/// A type of number whose used buffers are kept.
+pub(crate) trait Pooled: Copy + Default + 'static {
+    /// The free list of used buffers.
+    fn pool() -> &'static BufferPool<Self>;
+}
+
+/// `TYPE, …`: each with a pool of its own.
+macro_rules! pooled {
+    ($($number:ty),*) => { $(
+        impl Pooled for $number {
+            fn pool() -> &'static BufferPool<Self> {
+                static POOL: BufferPool<$number> = BufferPool::new();
+                &POOL
+            }
+        }
+    )* };
+}
+
+pooled!(f32, f64, bf16);
+
+/// The used buffers of one type of number, the latest at the back.
 pub(crate) struct BufferPool<T>(Mutex<VecDeque<Vec<T>>>);
 
 impl<T> BufferPool<T> {

@@ -4,6 +4,7 @@
 //! [`Scratch`] comes from the pool of released buffers, with arbitrary contents, and goes back when it is dropped.
 
 use super::float::Float;
+use super::pool::Pooled;
 use std::ops::{Deref, DerefMut};
 
 /// Shorter buffers come from the allocator: they are cheap to clear.
@@ -11,18 +12,18 @@ const SHORTEST: usize = 4 * 1024;
 
 /// A buffer of which nothing may be read before it has been written.
 #[derive(Debug)]
-pub(crate) struct Scratch<T: Float> {
+pub(crate) struct Scratch<T: Pooled> {
     buffer: Vec<T>,
     len: usize,
 }
 
 /// A buffer of `len` elements with arbitrary values.
-pub(crate) fn scratch<T: Float>(len: usize) -> Scratch<T> {
+pub(crate) fn scratch<T: Pooled>(len: usize) -> Scratch<T> {
     let used = if len >= SHORTEST { T::pool().take(len) } else { None };
     Scratch { buffer: used.unwrap_or_else(|| vec![T::default(); len]), len }
 }
 
-impl<T: Float> Scratch<T> {
+impl<T: Pooled> Scratch<T> {
     /// Resizes it to `len` elements, whose values are arbitrary then.
     pub(crate) fn resize(&mut self, len: usize) {
         if len > self.buffer.len() {
@@ -35,26 +36,26 @@ impl<T: Float> Scratch<T> {
 }
 
 /// A buffer of `len` zeros.
-pub(crate) fn cleared<T: Float>(len: usize) -> Scratch<T> {
+pub(crate) fn cleared<T: Pooled>(len: usize) -> Scratch<T> {
     let mut scratch = scratch(len);
     scratch.fill(T::default());
     scratch
 }
 
-impl<T: Float> Deref for Scratch<T> {
+impl<T: Pooled> Deref for Scratch<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
         &self.buffer[..self.len]
     }
 }
 
-impl<T: Float> DerefMut for Scratch<T> {
+impl<T: Pooled> DerefMut for Scratch<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.buffer[..self.len]
     }
 }
 
-impl<T: Float> Drop for Scratch<T> {
+impl<T: Pooled> Drop for Scratch<T> {
     fn drop(&mut self) {
         if self.buffer.len() >= SHORTEST {
             T::pool().give_back(std::mem::take(&mut self.buffer));
