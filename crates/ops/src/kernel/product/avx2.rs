@@ -1,9 +1,11 @@
 //! Products with AVX2 and FMA: 16 registers of 256 bits.
 #![allow(unsafe_code)]
 
-use super::bf16;
 use super::machine::Machine;
+use super::tile::{self, Panel};
+use super::{bf16, flushing};
 use std::arch::x86_64::*;
+use std::mem::transmute_copy;
 
 /// float32.
 pub(super) struct Single;
@@ -95,6 +97,21 @@ impl Machine for Pairs {
         unsafe {
             let odd = flush(_mm256_fmadd_ps(a[1], b[1], sums));
             flush(_mm256_fmadd_ps(a[0], b[0], odd))
+        }
+    }
+    #[inline(always)]
+    unsafe fn sums<const R: usize, const V: usize>(
+        steps: usize,
+        a: Panel<u32>,
+        b: Panel<u32>,
+    ) -> [[__m256; V]; R] {
+        // SAFETY: as above; the copies are of the type itself.
+        unsafe {
+            match (R, V) {
+                (6, 2) => transmute_copy(&flushing::six(steps, a, b)),
+                (4, 2) => transmute_copy(&flushing::four(steps, a, b)),
+                _ => tile::sums::<Self, R, V>(steps, a, b),
+            }
         }
     }
     #[inline(always)]

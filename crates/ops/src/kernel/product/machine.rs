@@ -1,6 +1,7 @@
 //! The register operations of the innermost loop, per instruction set.
 #![allow(unsafe_code)]
 
+use super::tile::{self, Panel};
 use crate::kernel::Float;
 
 /// Columns per panel of the right factor.
@@ -13,7 +14,7 @@ pub(super) const SQUARE: usize = 16;
 /// A word is what one step along the inner dimension reads from a line of a factor: an element, or a pair of bfloat16.
 /// All functions are unsafe for two reasons: pointers must be valid for all words that are read or written, and the
 /// processor must have the instructions.
-pub(super) trait Machine {
+pub(super) trait Machine: Sized {
     /// The element type of factors and result.
     type Number: Float;
     /// The element type of a packed factor.
@@ -37,6 +38,16 @@ pub(super) trait Machine {
     unsafe fn splat(from: *const Self::Word) -> Self::Words;
     /// `sums + a · b`, rounded once per element of a word.
     unsafe fn step(sums: Self::Sums, a: Self::Words, b: Self::Words) -> Self::Sums;
+    /// The sums of a tile of `R` rows and `V` registers of columns, over `steps` steps of two panels.
+    #[inline(always)]
+    unsafe fn sums<const R: usize, const V: usize>(
+        steps: usize,
+        a: Panel<Self::Word>,
+        b: Panel<Self::Word>,
+    ) -> [[Self::Sums; V]; R] {
+        // SAFETY: the caller's promise.
+        unsafe { tile::sums::<Self, R, V>(steps, a, b) }
+    }
     /// `out ← scale · sums`, or `out ← scale · sums + out`, rounded once.
     unsafe fn finish(out: *mut Self::Number, sums: Self::Sums, scale: Self::Number, add: bool);
     /// The word of up to [`Self::PER_WORD`] elements of a line, padded with zeros.

@@ -20,6 +20,8 @@ mod bf16;
 mod blocked;
 mod dispatch;
 pub(crate) mod factor;
+#[cfg(target_arch = "x86_64")]
+mod flushing;
 mod machine;
 mod pack;
 pub(crate) mod packed;

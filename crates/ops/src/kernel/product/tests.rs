@@ -202,27 +202,62 @@ fn bfloat16_rounding_matches_the_half_crate() {
     }
 }
 
-/// A step of pairs is the same in every variant, also on subnormals and infinities.
+/// Pairs are multiplied the same by every variant, also subnormals and infinities, in tiles of every size.
 #[test]
-fn pair_steps_agree_on_subnormals_and_infinities() {
+fn pairs_agree_on_subnormals_and_infinities() {
     let mut stream = Key::new(2, "steps").stream();
-    for _ in 0..200_000 {
-        let numbers: [f32; 4] = std::array::from_fn(|_| any_number(&mut stream));
-        let [a0, a1, b0, b1] = numbers;
-        let right = bf16::step::<true>(0.0, bf16::pair(a0, a1), bf16::pair(b0, b1));
+    let mut n_small = 0;
+    for (round, (m, k, n)) in
+        [(1, 2, 1), (14, 2, 35), (8, 3, 16), (12, 4, 33)].into_iter().cycle().take(800).enumerate()
+    {
+        let mut drawn = |n: usize| -> Vec<f32> { (0..n).map(|_| any_number(&mut stream)).collect() };
+        let (a, b) = (drawn(m * k), drawn(n * k));
+        let (left, right) = (View::new(&a, m, k), View::new(&b, n, k).t());
+        let wanted = by_definition(&vec![0.0; m * n], Write::Store, 1.0, (left, right), pair, 2);
+        n_small += wanted.iter().filter(|x| x.abs() < 1e-30).count();
         for (name, form) in forms(Precision::Bfloat16) {
-            let mut out = [0.0];
-            let (a, b) = ([a0, a1], [b0, b1]);
-            let line = |x: &[f32; 2]| Lines { start: x.as_ptr(), line: 2, step: 1 };
-            let (a, b) = (line(&a), Right::Numbers(line(&b)));
-            let whole =
-                Product { sizes: (1, 2, 1), a, b, out: out.as_mut_ptr(), stride: 1, scale: 1.0, add: false };
-            // SAFETY: one row, one column, two steps; `forms` returns only what the processor supports.
+            let mut out = vec![0.0; m * n];
+            let whole = Product {
+                sizes: (m, k, n),
+                a: Lines { start: a.as_ptr(), line: k, step: 1 },
+                b: right.numbers().0,
+                out: out.as_mut_ptr(),
+                stride: n,
+                scale: 1.0,
+                add: false,
+            };
+            // SAFETY: the views fit, and `forms` returns only what the processor supports.
             unsafe { form(&whole) };
-            // `scale ·` a sum may change the sign of a zero; the bits of a NaN may differ.
-            let same = out[0] == right || out[0].is_nan() && right.is_nan();
-            assert!(same, "{numbers:?}: {name}: {:e}, expected {right:e}", out[0]);
+            for (at, (found, wanted)) in out.iter().zip(&wanted).enumerate() {
+                // `scale ·` a sum may change the sign of a zero; the bits of a NaN may differ.
+                let same = found == wanted || found.is_nan() && wanted.is_nan();
+                assert!(same, "{round}, {name}, {at}: {found:e}, expected {wanted:e}");
+            }
         }
+    }
+    assert!(n_small > 1000, "{n_small}");
+}
+
+/// The mode of the processor is what it was after a product in another one: subnormals are numbers.
+#[test]
+fn products_leave_subnormals_to_others() {
+    let (a, b) = (halved(numbers(12 * 4, 1)), halved(numbers(4 * 32, 2)));
+    for (_, form) in forms(Precision::Bfloat16) {
+        let mut out = vec![0.0; 12 * 32];
+        let right = View::new(&b, 4, 32);
+        let whole = Product {
+            sizes: (12, 4, 32),
+            a: Lines { start: a.as_ptr(), line: 4, step: 1 },
+            b: right.numbers().0,
+            out: out.as_mut_ptr(),
+            stride: 32,
+            scale: 1.0,
+            add: false,
+        };
+        // SAFETY: the views fit, and `forms` returns only what the processor supports.
+        unsafe { form(&whole) };
+        let small = std::hint::black_box(f32::MIN_POSITIVE);
+        assert!(small * 0.5 > 0.0 && std::hint::black_box(small * 0.5) * 2.0 == small);
     }
 }
 

@@ -79,15 +79,18 @@ pub(super) unsafe fn panel<M: Machine>(
     }
 }
 
+/// The sums of a tile of `R` rows and `V` registers of columns, step by step.
+///
+/// # Safety
+/// As for [`panel`].
 #[inline(always)]
-unsafe fn tile<M: Machine, const R: usize, const V: usize>(
+pub(super) unsafe fn sums<M: Machine, const R: usize, const V: usize>(
     steps: usize,
-    (a, b): (Panel<M::Word>, Panel<M::Word>),
-    target: &Target<M::Number>,
-) {
-    // SAFETY: as for `panel`.
+    a: Panel<M::Word>,
+    b: Panel<M::Word>,
+) -> [[M::Sums; V]; R] {
+    // SAFETY: the caller's promise.
     unsafe {
-        let &Target { out, stride, scale, add, .. } = target;
         let (mut at_a, mut at_b) = (a.start, b.start);
         let mut sums = [[M::zero(); V]; R];
         for _ in 0..steps {
@@ -104,6 +107,20 @@ unsafe fn tile<M: Machine, const R: usize, const V: usize>(
             at_a = at_a.add(a.step);
             at_b = at_b.add(b.step);
         }
+        sums
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<M: Machine, const R: usize, const V: usize>(
+    steps: usize,
+    (a, b): (Panel<M::Word>, Panel<M::Word>),
+    target: &Target<M::Number>,
+) {
+    // SAFETY: as for `panel`.
+    unsafe {
+        let &Target { out, stride, scale, add, .. } = target;
+        let sums = M::sums::<R, V>(steps, a, b);
         if target.rows >= R && target.columns >= V * M::LANES {
             for (r, sums) in sums.iter().enumerate() {
                 for (v, &sums) in sums.iter().enumerate() {
