@@ -100,7 +100,7 @@ impl Machine for Pairs {
         }
     }
     #[inline(always)]
-    unsafe fn sums<const R: usize, const V: usize>(
+    unsafe fn sums<const R: usize, const V: usize, const ASK: bool>(
         steps: usize,
         a: Panel<u32>,
         b: Panel<u32>,
@@ -110,7 +110,9 @@ impl Machine for Pairs {
             match (R, V) {
                 (6, 2) => transmute_copy(&flushing::six(steps, a, b)),
                 (4, 2) => transmute_copy(&flushing::four(steps, a, b)),
-                _ => tile::sums::<Self, R, V>(steps, a, b),
+                (2, 4) => transmute_copy(&flushing::two(steps, a, b)),
+                (1, 4) => transmute_copy(&flushing::one(steps, a, b)),
+                _ => tile::sums::<Self, R, V, ASK>(steps, a, b),
             }
         }
     }

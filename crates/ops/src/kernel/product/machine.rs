@@ -38,15 +38,16 @@ pub(super) trait Machine: Sized {
     unsafe fn splat(from: *const Self::Word) -> Self::Words;
     /// `sums + a · b`, rounded once per element of a word.
     unsafe fn step(sums: Self::Sums, a: Self::Words, b: Self::Words) -> Self::Sums;
-    /// The sums of a tile of `R` rows and `V` registers of columns, over `steps` steps of two panels.
+    /// The sums of a tile of `R` rows and `V` registers of columns, over `steps` steps of two panels; with `ASK` the
+    /// right one is prefetched.
     #[inline(always)]
-    unsafe fn sums<const R: usize, const V: usize>(
+    unsafe fn sums<const R: usize, const V: usize, const ASK: bool>(
         steps: usize,
         a: Panel<Self::Word>,
         b: Panel<Self::Word>,
     ) -> [[Self::Sums; V]; R] {
         // SAFETY: the caller's promise.
-        unsafe { tile::sums::<Self, R, V>(steps, a, b) }
+        unsafe { tile::sums::<Self, R, V, ASK>(steps, a, b) }
     }
     /// `out ← scale · sums`, or `out ← scale · sums + out`, rounded once.
     unsafe fn finish(out: *mut Self::Number, sums: Self::Sums, scale: Self::Number, add: bool);

@@ -8,6 +8,7 @@ use super::blocked::DEPTH;
 use super::machine::{COLUMNS, Machine};
 use super::pack::{Lines as View, Numbers, pack};
 use super::plain;
+use super::tile::Panel;
 use crate::kernel::lines::Lines;
 use crate::kernel::simd::{Level, PORTABLE_FMA, level};
 use crate::kernel::team::Team;
@@ -195,9 +196,15 @@ pub(super) unsafe fn multiply_with<M: Machine<Number = f32, Word = u32>>(
                         2 => tile::<M, 2, true>(steps, (left, 2), right, place),
                         4 => tile::<M, 4, true>(steps, (left, 4), right, place),
                         _ if M::ROWS < 12 => {
-                            for row in (0..*height).step_by(4) {
+                            // Six at a time, or four of eight.
+                            let tall = if *height == 12 { 6 } else { 4 };
+                            for row in (0..*height).step_by(tall) {
                                 let place = Place { out: out.add(row * stride), ..place };
-                                tile::<M, 4, false>(steps, (left.add(row), *height), right, place);
+                                let left = (left.add(row), *height);
+                                match tall {
+                                    6 => tile::<M, 6, false>(steps, left, right, place),
+                                    _ => tile::<M, 4, false>(steps, left, right, place),
+                                }
                             }
                         }
                         8 => tile::<M, 8, true>(steps, (left, 8), right, place),
@@ -218,9 +225,8 @@ struct Place {
     add: bool,
 }
 
-/// How far ahead in its panel a tile of few rows prefetches, in bytes; the hardware prefetcher stops at each page.
-const AHEAD: usize = 16 << 10;
-
+/// A tile of all columns of a panel; `ASK` prefetches it.
+///
 /// # Safety
 /// `steps` words of `R` lines, `height` apart, and of a panel; the caller guarantees the target.
 #[inline(always)]
@@ -230,47 +236,52 @@ unsafe fn tile<M: Machine<Number = f32, Word = u32>, const R: usize, const ASK: 
     right: *const u32,
     place: Place,
 ) {
-    // SAFETY: the caller's promise; a prefetch may point anywhere.
+    let (a, b) = (Panel { start: left, step: height }, Panel { start: right, step: PANEL });
+    // SAFETY: the caller's promise.
     unsafe {
-        for column in (0..PANEL).step_by(2 * M::LANES) {
-            let mut sums = [[M::zero(); 2]; R];
-            let (mut at, mut x) = (right.add(column), left);
-            for _ in 0..steps {
-                #[cfg(target_arch = "x86_64")]
-                if ASK && column == 0 {
-                    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-                    _mm_prefetch::<_MM_HINT_T1>(at.wrapping_byte_add(AHEAD).cast());
-                    _mm_prefetch::<_MM_HINT_T1>(at.wrapping_byte_add(AHEAD + 64).cast());
+        if R <= 2 && 4 * M::LANES == PANEL {
+            return part::<M, R, 4>(&M::sums::<R, 4, ASK>(steps, a, b), 0, place);
+        }
+        // The first pass asks for the columns of all.
+        part::<M, R, 2>(&M::sums::<R, 2, ASK>(steps, a, b), 0, place);
+        for column in (2 * M::LANES..PANEL).step_by(2 * M::LANES) {
+            part::<M, R, 2>(&M::sums::<R, 2, false>(steps, a, b.of_line(column)), column, place);
+        }
+    }
+}
+
+/// Writes the sums of the columns from `column` on.
+///
+/// # Safety
+/// The caller guarantees the target.
+#[inline(always)]
+unsafe fn part<M: Machine<Number = f32>, const R: usize, const V: usize>(
+    sums: &[[M::Sums; V]; R],
+    column: usize,
+    place: Place,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if column + V * M::LANES <= place.columns {
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, &sums) in sums.iter().enumerate() {
+                    let out = place.out.add(r * place.stride + column + v * M::LANES);
+                    M::finish(out, sums, 1.0, place.add);
                 }
-                let numbers = [M::load(at), M::load(at.add(M::LANES))];
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let x = M::splat(x.add(r));
-                    sums[0] = M::step(sums[0], x, numbers[0]);
-                    sums[1] = M::step(sums[1], x, numbers[1]);
-                }
-                at = at.add(PANEL);
-                x = x.add(height);
             }
-            let whole = column + 2 * M::LANES <= place.columns;
-            if whole {
-                for (r, sums) in sums.iter().enumerate() {
-                    let out = place.out.add(r * place.stride + column);
-                    M::finish(out, sums[0], 1.0, place.add);
-                    M::finish(out.add(M::LANES), sums[1], 1.0, place.add);
-                }
-                continue;
+            return;
+        }
+        // At an edge: via a full-width row, from a copy of the sums, so that they stay in registers.
+        let here = place.columns.saturating_sub(column);
+        let at_edge = *sums;
+        for (r, sums) in at_edge.iter().enumerate() {
+            let mut row = [0.0; PANEL];
+            let out = place.out.wrapping_add(r * place.stride + column);
+            std::ptr::copy_nonoverlapping(out, row.as_mut_ptr(), here);
+            for (v, &sums) in sums.iter().enumerate() {
+                M::finish(row.as_mut_ptr().add(v * M::LANES), sums, 1.0, place.add);
             }
-            // At an edge: via a full-width row, from a copy of the sums, so that they stay in registers.
-            let here = place.columns.saturating_sub(column);
-            let at_edge = sums;
-            for (r, sums) in at_edge.iter().enumerate() {
-                let mut row = [0.0; PANEL];
-                let out = place.out.wrapping_add(r * place.stride + column);
-                std::ptr::copy_nonoverlapping(out, row.as_mut_ptr(), here);
-                M::finish(row.as_mut_ptr(), sums[0], 1.0, place.add);
-                M::finish(row.as_mut_ptr().add(M::LANES), sums[1], 1.0, place.add);
-                std::ptr::copy_nonoverlapping(row.as_ptr(), out, here);
-            }
+            std::ptr::copy_nonoverlapping(row.as_ptr(), out, here);
         }
     }
 }

@@ -28,7 +28,7 @@ impl<W> Panel<W> {
     /// # Safety
     /// The line exists.
     #[inline(always)]
-    unsafe fn of_line(self, line: usize) -> Self {
+    pub(super) unsafe fn of_line(self, line: usize) -> Self {
         // SAFETY: the caller's promise.
         Self { start: unsafe { self.start.add(line) }, step: self.step }
     }
@@ -79,21 +79,31 @@ pub(super) unsafe fn panel<M: Machine>(
     }
 }
 
-/// The sums of a tile of `R` rows and `V` registers of columns, step by step.
+/// How far ahead in its panel a tile of few rows prefetches, in bytes; the hardware prefetcher stops at each page.
+pub(super) const AHEAD: usize = 16 << 10;
+
+/// The sums of a tile of `R` rows and `V` registers of columns, step by step; `ASK` prefetches [`AHEAD`] in the right
+/// panel.
 ///
 /// # Safety
 /// As for [`panel`].
 #[inline(always)]
-pub(super) unsafe fn sums<M: Machine, const R: usize, const V: usize>(
+pub(super) unsafe fn sums<M: Machine, const R: usize, const V: usize, const ASK: bool>(
     steps: usize,
     a: Panel<M::Word>,
     b: Panel<M::Word>,
 ) -> [[M::Sums; V]; R] {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise; a prefetch may point anywhere.
     unsafe {
         let (mut at_a, mut at_b) = (a.start, b.start);
         let mut sums = [[M::zero(); V]; R];
         for _ in 0..steps {
+            #[cfg(target_arch = "x86_64")]
+            if ASK {
+                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T1>(at_b.wrapping_byte_add(AHEAD).cast());
+                _mm_prefetch::<_MM_HINT_T1>(at_b.wrapping_byte_add(AHEAD + 64).cast());
+            }
             let mut columns = [M::load(at_b); V];
             for (v, columns) in columns.iter_mut().enumerate().skip(1) {
                 *columns = M::load(at_b.add(v * M::LANES));
@@ -120,7 +130,7 @@ unsafe fn tile<M: Machine, const R: usize, const V: usize>(
     // SAFETY: as for `panel`.
     unsafe {
         let &Target { out, stride, scale, add, .. } = target;
-        let sums = M::sums::<R, V>(steps, a, b);
+        let sums = M::sums::<R, V, false>(steps, a, b);
         if target.rows >= R && target.columns >= V * M::LANES {
             for (r, sums) in sums.iter().enumerate() {
                 for (v, &sums) in sums.iter().enumerate() {

@@ -40,8 +40,8 @@ fn kernel() -> Kernel {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if is_x86_feature_detected!("avx512vnni") => avx512::tile,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 | Level::Avx2 => avx2::tile,
-        Level::Portable => plain::tile::<PORTABLE_FMA>,
+        Level::Avx512 | Level::Avx2 if is_x86_feature_detected!("f16c") => avx2::tile,
+        _ => plain::tile::<PORTABLE_FMA>,
     }
 }
 

@@ -13,13 +13,17 @@ fn numbers(n: usize, seed: u64) -> Vec<f32> {
 fn panels(quant: Quant, weight: &[f32], n_out: usize, n_in: usize) -> (Panels, Vec<u8>) {
     let mut bytes = vec![0; weight.len() / BLOCK * quant.n_bytes()];
     quant.quantize(weight, &mut bytes);
+    (panels_of(quant, &bytes, n_out, n_in), bytes)
+}
+
+fn panels_of(quant: Quant, bytes: &[u8], n_out: usize, n_in: usize) -> Panels {
     let len = panel_bytes(quant, n_in / BLOCK);
     let mut lines = Arena::new(0).lines(n_out.div_ceil(PANEL) * len);
     let rows = bytes.chunks_exact(n_in / BLOCK * quant.n_bytes());
     for (row, blocks) in rows.enumerate() {
         place(quant, row % PANEL, blocks, &mut lines.bytes_mut()[row / PANEL * len..][..len]);
     }
-    (Panels::new(quant, n_out, n_in, lines), bytes)
+    Panels::new(quant, n_out, n_in, lines)
 }
 
 /// The definition in the module's documentation, on GGUF's bytes.
@@ -51,7 +55,7 @@ fn kernels() -> Vec<(&'static str, Kernel)> {
         vec![("plain", plain::tile::<false>), ("plain with FMA", plain::tile::<true>)];
     #[cfg(target_arch = "x86_64")]
     {
-        if level() != Level::Portable {
+        if level() != Level::Portable && is_x86_feature_detected!("f16c") {
             kernels.push(("AVX2", avx2::tile));
         }
         if level() == Level::Avx512 && is_x86_feature_detected!("avx512vnni") {
@@ -59,6 +63,31 @@ fn kernels() -> Vec<(&'static str, Kernel)> {
         }
     }
     kernels
+}
+
+/// Every form of the product of `n_out` rows and these vectors against the definition.
+fn check(quant: Quant, (panels, bytes): (&Panels, &[u8]), x: &[f32], n_out: usize, n_in: usize) {
+    let n_vector = x.len() / n_in;
+    let right = by_definition(quant, bytes, x, n_out, n_in);
+    let mut rounded = Rounded::default();
+    rounded.fill(quant, x, n_in, &mut Team::new(1));
+    for (name, kernel) in kernels() {
+        let mut out = vec![f32::NAN; n_vector * n_out];
+        for (panel, tile) in
+            (0..n_out.div_ceil(PANEL)).flat_map(|panel| rounded.tiles.iter().map(move |tile| (panel, tile)))
+        {
+            let first = panel * PANEL;
+            let columns = PANEL.min(n_out - first);
+            // SAFETY: the panel's columns of the tile's rows are in `out`; `kernels` returns only those that the
+            // processor supports.
+            unsafe {
+                let out = out.as_mut_ptr().add(tile.first * n_out + first);
+                kernel(quant, panels.panel(panel), tile, Target { out, stride: n_out, columns });
+            }
+        }
+        let of = format!("{quant:?} {n_out} {n_in} {n_vector} {name}");
+        assert!(out.iter().zip(&right).all(|(a, b)| a.to_bits() == b.to_bits()), "{of}");
+    }
 }
 
 #[test]
@@ -72,25 +101,24 @@ fn every_form_is_bit_identical_to_the_definition() {
                 x[..32].fill(0.0);
                 x[n_vector * n_in - 1] = 1e4;
                 let (panels, bytes) = panels(quant, &weight, n_out, n_in);
-                let right = by_definition(quant, &bytes, &x, n_out, n_in);
-                let mut rounded = Rounded::default();
-                rounded.fill(quant, &x, n_in, &mut Team::new(1));
-                for (name, kernel) in kernels() {
-                    let mut out = vec![f32::NAN; n_vector * n_out];
-                    for (panel, tile) in (0..n_out.div_ceil(PANEL))
-                        .flat_map(|panel| rounded.tiles.iter().map(move |tile| (panel, tile)))
-                    {
-                        let first = panel * PANEL;
-                        let columns = PANEL.min(n_out - first);
-                        // SAFETY: the panel's columns of the tile's rows are in `out`; `kernels` returns only those
-                        // that the processor supports.
-                        unsafe {
-                            let out = out.as_mut_ptr().add(tile.first * n_out + first);
-                            kernel(quant, panels.panel(panel), tile, Target { out, stride: n_out, columns });
-                        }
-                    }
-                    let of = format!("{quant:?} {n_out} {n_in} {n_vector} {name}");
-                    assert!(out.iter().zip(&right).all(|(a, b)| a.to_bits() == b.to_bits()), "{of}");
+                check(quant, (&panels, &bytes), &x, n_out, n_in);
+            }
+        }
+    }
+}
+
+/// Sums of the largest values overflow nowhere: the smallest and the greatest integers, of one sign and of both.
+#[test]
+fn the_largest_integers_are_summed_exactly() {
+    let (n_out, n_in) = (3, 64);
+    for quant in [Quant::Q8_0, Quant::Q4_0] {
+        for pattern in [[0x80, 0x80], [0x7f, 0x7f], [0x80, 0x7f], [0x00, 0x00], [0xff, 0xff], [0xf0, 0x0f]] {
+            let block: Vec<u8> = half::f16::ONE.to_le_bytes().into_iter().chain(pattern.repeat(16)).collect();
+            let bytes = block[..quant.n_bytes()].repeat(n_out * n_in / BLOCK);
+            let panels = panels_of(quant, &bytes, n_out, n_in);
+            for x in [[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]] {
+                for n_vector in [1, 2, 4] {
+                    check(quant, (&panels, &bytes), &x.repeat(n_vector * n_in / 2), n_out, n_in);
                 }
             }
         }
