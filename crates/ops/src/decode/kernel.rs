@@ -136,15 +136,33 @@ mod x86 {
                 }
                 i += LANES;
             }
-            let mut lanes = [0.0f32; LANES];
-            // SAFETY: there is room for eight elements in each half.
-            unsafe {
-                _mm256_storeu_ps(lanes.as_mut_ptr(), low);
-                _mm256_storeu_ps(lanes.as_mut_ptr().add(8), high);
-            }
-            rest(&mut lanes, &row[i..], &x[i..]);
-            *out = join(lanes);
+            // SAFETY: the processor has AVX2.
+            *out = unsafe { joined_256(low, high, &row[i..], &x[i..]) };
         }
+    }
+
+    /// The sum of sixteen lanes, as [`join`] adds them, with the products after the last complete block.
+    ///
+    /// # Safety
+    /// The processor has AVX2.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn joined_256(low: __m256, high: __m256, row: &[f32], x: &[f32]) -> f32 {
+        if row.is_empty() {
+            // The fold of `join`, in registers: eight lanes, four, two, one.
+            let eight = _mm256_add_ps(low, high);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)));
+        }
+        let mut lanes = [0.0f32; LANES];
+        // SAFETY: there is room for eight elements in each half.
+        unsafe {
+            _mm256_storeu_ps(lanes.as_mut_ptr(), low);
+            _mm256_storeu_ps(lanes.as_mut_ptr().add(8), high);
+        }
+        rest(&mut lanes, row, x);
+        join(lanes)
     }
 
     /// The products after the last complete block, one in each lane.
@@ -157,142 +175,7 @@ mod x86 {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod many {
-    //! Several vectors at once: each weight is loaded once for all of them.
-
-    use std::arch::x86_64::*;
-
-    use crate::kernel::simd::{LANES, join};
-
-    /// # Safety
-    /// The processor has AVX-512; the rest as for [`super::rows_no_grad`].
-    #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn all_512(weight: &[f32], x: &[f32], n_in: usize, out: *mut f32, stride: usize) {
-        let n = x.len() / n_in;
-        for (pair, weight) in weight.chunks(2 * n_in).enumerate() {
-            let mut t = 0;
-            while t < n {
-                let x = &x[t * n_in..];
-                // SAFETY: at least as many vectors begin there as each call takes; the output is guaranteed by the
-                // caller.
-                t += unsafe {
-                    let out = out.add(t * stride + 2 * pair);
-                    match (weight.len() > n_in, n - t) {
-                        (true, 8..) => block_512::<2, 8>(weight, x, n_in, out, stride),
-                        (true, 4..) => block_512::<2, 4>(weight, x, n_in, out, stride),
-                        (true, 2..) => block_512::<2, 2>(weight, x, n_in, out, stride),
-                        (true, _) => block_512::<2, 1>(weight, x, n_in, out, stride),
-                        (false, 2..) => block_512::<1, 2>(weight, x, n_in, out, stride),
-                        (false, _) => block_512::<1, 1>(weight, x, n_in, out, stride),
-                    }
-                };
-            }
-        }
-    }
-
-    /// `W` rows times `R` vectors; returns `R`.
-    #[target_feature(enable = "avx512f")]
-    unsafe fn block_512<const W: usize, const R: usize>(
-        weight: &[f32],
-        x: &[f32],
-        n_in: usize,
-        out: *mut f32,
-        stride: usize,
-    ) -> usize {
-        assert!(weight.len() >= W * n_in && x.len() >= R * n_in, "complete rows");
-        // SAFETY: i + LANES ≤ n_in, or a mask of the rest; rows as asserted; the output is guaranteed by the caller.
-        unsafe {
-            let (weight, x) = (weight.as_ptr(), x.as_ptr());
-            let mut sums = [[_mm512_setzero_ps(); R]; W];
-            let mut i = 0;
-            while i < n_in {
-                let mask = if n_in - i >= LANES { u16::MAX } else { (1 << (n_in - i)) - 1 };
-                let mut rows = [_mm512_setzero_ps(); W];
-                for (w, row) in rows.iter_mut().enumerate() {
-                    let at = weight.add(w * n_in + i);
-                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(2 * n_in).cast());
-                    *row = _mm512_maskz_loadu_ps(mask, at);
-                }
-                for r in 0..R {
-                    let x = _mm512_maskz_loadu_ps(mask, x.add(r * n_in + i));
-                    for (sums, row) in sums.iter_mut().zip(&rows) {
-                        sums[r] = _mm512_mask3_fmadd_ps(*row, x, sums[r], mask);
-                    }
-                }
-                i += LANES;
-            }
-            for (w, sums) in sums.iter().enumerate() {
-                for (r, sums) in sums.iter().enumerate() {
-                    let mut lanes = [0.0f32; LANES];
-                    _mm512_storeu_ps(lanes.as_mut_ptr(), *sums);
-                    *out.add(r * stride + w) = join(lanes);
-                }
-            }
-        }
-        R
-    }
-
-    /// # Safety
-    /// The processor has AVX2 and FMA; the rest as for [`super::rows_no_grad`].
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn all_256(weight: &[f32], x: &[f32], n_in: usize, out: *mut f32, stride: usize) {
-        let n = x.len() / n_in;
-        for (o, weight) in weight.chunks_exact(n_in).enumerate() {
-            let mut t = 0;
-            while t < n {
-                let x = &x[t * n_in..];
-                // SAFETY: at least as many vectors begin there as each call takes; the output is guaranteed by the
-                // caller.
-                t += unsafe {
-                    let out = out.add(t * stride + o);
-                    match n - t {
-                        4.. => block_256::<4>(weight, x, n_in, out, stride),
-                        2.. => block_256::<2>(weight, x, n_in, out, stride),
-                        _ => block_256::<1>(weight, x, n_in, out, stride),
-                    }
-                };
-            }
-        }
-    }
-
-    /// A row times `R` vectors; returns `R`.
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn block_256<const R: usize>(
-        weight: &[f32],
-        x: &[f32],
-        n_in: usize,
-        out: *mut f32,
-        stride: usize,
-    ) -> usize {
-        assert!(weight.len() >= n_in && x.len() >= R * n_in, "complete rows");
-        // SAFETY: i + LANES ≤ n_in; rows as asserted; the output is guaranteed by the caller.
-        unsafe {
-            let (mut low, mut high) = ([_mm256_setzero_ps(); R], [_mm256_setzero_ps(); R]);
-            let mut i = 0;
-            while i + LANES <= n_in {
-                let at = weight.as_ptr().add(i);
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(n_in).cast());
-                let row = [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))];
-                for r in 0..R {
-                    let x = x.as_ptr().add(r * n_in + i);
-                    low[r] = _mm256_fmadd_ps(row[0], _mm256_loadu_ps(x), low[r]);
-                    high[r] = _mm256_fmadd_ps(row[1], _mm256_loadu_ps(x.add(8)), high[r]);
-                }
-                i += LANES;
-            }
-            for r in 0..R {
-                let mut lanes = [0.0f32; LANES];
-                _mm256_storeu_ps(lanes.as_mut_ptr(), low[r]);
-                _mm256_storeu_ps(lanes.as_mut_ptr().add(8), high[r]);
-                for (lane, (a, b)) in lanes.iter_mut().zip(weight[i..].iter().zip(&x[r * n_in + i..])) {
-                    *lane = a.mul_add(*b, *lane);
-                }
-                *out.add(r * stride) = join(lanes);
-            }
-        }
-        R
-    }
-}
+mod many;
 
 #[cfg(test)]
 #[cfg(target_arch = "x86_64")]
