@@ -1,8 +1,7 @@
 //! Products with AVX2 and FMA: 16 registers of 256 bits.
 #![allow(unsafe_code)]
 
-use super::machine::Machine;
-use super::tile::{self, Panel};
+use super::machine::{self, Machine, Panel};
 use super::{bf16, flushing};
 use std::arch::x86_64::*;
 use std::mem::transmute_copy;
@@ -112,7 +111,7 @@ impl Machine for Pairs {
                 (4, 2) => transmute_copy(&flushing::four(steps, a, b)),
                 (2, 4) => transmute_copy(&flushing::two(steps, a, b)),
                 (1, 4) => transmute_copy(&flushing::one(steps, a, b)),
-                _ => tile::sums::<Self, R, V, ASK>(steps, a, b),
+                _ => machine::sums::<Self, R, V, ASK>(steps, a, b),
             }
         }
     }

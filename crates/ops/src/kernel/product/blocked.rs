@@ -1,9 +1,9 @@
 //! Cache-blocked products. Of the block sizes here, only [`DEPTH`] affects the bits of the result.
 #![allow(unsafe_code)]
 
-use super::machine::{COLUMNS, Machine};
+use super::machine::{COLUMNS, Machine, Panel};
 use super::pack::{Halves, Lines, Numbers, Packs, pack};
-use super::tile::{Panel, Target, panel};
+use super::tile::{Target, panel};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;

@@ -8,7 +8,7 @@
 use std::arch::asm;
 use std::arch::x86_64::{__m256, _mm256_setzero_ps};
 
-use super::tile::Panel;
+use super::machine::Panel;
 
 /// The bits of MXCSR: subnormal results (bit 15) and operands (bit 6) become zero of the same sign.
 const FLUSHING: u32 = 1 << 15 | 1 << 6;
@@ -99,7 +99,7 @@ macro_rules! sums {
                     modes = in(reg) modes.as_mut_ptr(),
                     mode = out(reg) _,
                     flushing = const FLUSHING,
-                    ahead = const super::tile::AHEAD,
+                    ahead = const super::machine::AHEAD,
                     steps = inout(reg) steps => _,
                     a = inout(reg) a.start => _,
                     a_step = in(reg) a.step * size_of::<u32>(),

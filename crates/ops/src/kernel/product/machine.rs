@@ -1,7 +1,6 @@
 //! The register operations of the innermost loop, per instruction set.
 #![allow(unsafe_code)]
 
-use super::tile::{self, Panel};
 use crate::kernel::Float;
 
 /// Columns per panel of the right factor.
@@ -47,7 +46,7 @@ pub(super) trait Machine: Sized {
         b: Panel<Self::Word>,
     ) -> [[Self::Sums; V]; R] {
         // SAFETY: the caller's promise.
-        unsafe { tile::sums::<Self, R, V, ASK>(steps, a, b) }
+        unsafe { sums::<Self, R, V, ASK>(steps, a, b) }
     }
     /// `out ← scale · sums`, or `out ← scale · sums + out`, rounded once.
     unsafe fn finish(out: *mut Self::Number, sums: Self::Sums, scale: Self::Number, add: bool);
@@ -102,6 +101,65 @@ pub(super) trait Machine: Sized {
     ) {
         // SAFETY: the caller's promise.
         unsafe { transpose(from, (line, Self::PER_WORD), lines, to, width, Self::word) }
+    }
+}
+
+/// A panel of a factor, packed or in the factor itself, and the words from one step to the next.
+#[derive(Clone, Copy)]
+pub(super) struct Panel<W> {
+    pub(super) start: *const W,
+    pub(super) step: usize,
+}
+
+impl<W> Panel<W> {
+    /// # Safety
+    /// The line exists.
+    #[inline(always)]
+    pub(super) unsafe fn of_line(self, line: usize) -> Self {
+        // SAFETY: the caller's promise.
+        Self { start: unsafe { self.start.add(line) }, step: self.step }
+    }
+}
+
+/// How far ahead in its panel a tile of few rows prefetches, in bytes; the hardware prefetcher stops at each page.
+pub(super) const AHEAD: usize = 16 << 10;
+
+/// The sums of a tile of `R` rows and `V` registers of columns, step by step; `ASK` prefetches [`AHEAD`] in the right
+/// panel.
+///
+/// # Safety
+/// As for [`Machine::sums`].
+#[inline(always)]
+pub(super) unsafe fn sums<M: Machine, const R: usize, const V: usize, const ASK: bool>(
+    steps: usize,
+    a: Panel<M::Word>,
+    b: Panel<M::Word>,
+) -> [[M::Sums; V]; R] {
+    // SAFETY: the caller's promise; a prefetch may point anywhere.
+    unsafe {
+        let (mut at_a, mut at_b) = (a.start, b.start);
+        let mut sums = [[M::zero(); V]; R];
+        for _ in 0..steps {
+            #[cfg(target_arch = "x86_64")]
+            if ASK {
+                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T1>(at_b.wrapping_byte_add(AHEAD).cast());
+                _mm_prefetch::<_MM_HINT_T1>(at_b.wrapping_byte_add(AHEAD + 64).cast());
+            }
+            let mut columns = [M::load(at_b); V];
+            for (v, columns) in columns.iter_mut().enumerate().skip(1) {
+                *columns = M::load(at_b.add(v * M::LANES));
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let row = M::splat(at_a.add(r));
+                for (sums, &column) in sums.iter_mut().zip(&columns) {
+                    *sums = M::step(*sums, row, column);
+                }
+            }
+            at_a = at_a.add(a.step);
+            at_b = at_b.add(b.step);
+        }
+        sums
     }
 }
 

@@ -5,10 +5,9 @@
 #![allow(unsafe_code)]
 
 use super::blocked::DEPTH;
-use super::machine::{COLUMNS, Machine};
+use super::machine::{COLUMNS, Machine, Panel};
 use super::pack::{Lines as View, Numbers, pack};
 use super::plain;
-use super::tile::Panel;
 use crate::kernel::lines::Lines;
 use crate::kernel::simd::{Level, PORTABLE_FMA, level};
 use crate::kernel::team::Team;

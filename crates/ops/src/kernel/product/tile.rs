@@ -1,7 +1,7 @@
 //! The innermost loop: computes a tile of the result in registers.
 #![allow(unsafe_code)]
 
-use super::machine::{COLUMNS, Machine};
+use super::machine::{COLUMNS, Machine, Panel};
 
 /// The target of a tile of the result.
 pub(super) struct Target<N> {
@@ -15,23 +15,6 @@ pub(super) struct Target<N> {
     pub(super) scale: N,
     /// Whether to add to the target instead of overwriting it.
     pub(super) add: bool,
-}
-
-/// A panel of a factor, packed or in the factor itself, and the words from one step to the next.
-#[derive(Clone, Copy)]
-pub(super) struct Panel<W> {
-    pub(super) start: *const W,
-    pub(super) step: usize,
-}
-
-impl<W> Panel<W> {
-    /// # Safety
-    /// The line exists.
-    #[inline(always)]
-    pub(super) unsafe fn of_line(self, line: usize) -> Self {
-        // SAFETY: the caller's promise.
-        Self { start: unsafe { self.start.add(line) }, step: self.step }
-    }
 }
 
 /// The product of a panel of `height` lines of the left factor and one of [`COLUMNS`] of the right.
@@ -76,48 +59,6 @@ pub(super) unsafe fn panel<M: Machine>(
                 }
             }
         }
-    }
-}
-
-/// How far ahead in its panel a tile of few rows prefetches, in bytes; the hardware prefetcher stops at each page.
-pub(super) const AHEAD: usize = 16 << 10;
-
-/// The sums of a tile of `R` rows and `V` registers of columns, step by step; `ASK` prefetches [`AHEAD`] in the right
-/// panel.
-///
-/// # Safety
-/// As for [`panel`].
-#[inline(always)]
-pub(super) unsafe fn sums<M: Machine, const R: usize, const V: usize, const ASK: bool>(
-    steps: usize,
-    a: Panel<M::Word>,
-    b: Panel<M::Word>,
-) -> [[M::Sums; V]; R] {
-    // SAFETY: the caller's promise; a prefetch may point anywhere.
-    unsafe {
-        let (mut at_a, mut at_b) = (a.start, b.start);
-        let mut sums = [[M::zero(); V]; R];
-        for _ in 0..steps {
-            #[cfg(target_arch = "x86_64")]
-            if ASK {
-                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T1>(at_b.wrapping_byte_add(AHEAD).cast());
-                _mm_prefetch::<_MM_HINT_T1>(at_b.wrapping_byte_add(AHEAD + 64).cast());
-            }
-            let mut columns = [M::load(at_b); V];
-            for (v, columns) in columns.iter_mut().enumerate().skip(1) {
-                *columns = M::load(at_b.add(v * M::LANES));
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let row = M::splat(at_a.add(r));
-                for (sums, &column) in sums.iter_mut().zip(&columns) {
-                    *sums = M::step(*sums, row, column);
-                }
-            }
-            at_a = at_a.add(a.step);
-            at_b = at_b.add(b.step);
-        }
-        sums
     }
 }
 

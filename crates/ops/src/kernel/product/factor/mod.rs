@@ -4,9 +4,9 @@
 #![allow(unsafe_code)]
 
 use super::blocked::{DEPTH, Right, padded, panels};
-use super::machine::{COLUMNS, Machine};
+use super::machine::{COLUMNS, Machine, Panel};
 use super::pack::{Halves, Lines, Numbers, pack};
-use super::tile::{Panel, Target, panel};
+use super::tile::{Target, panel};
 use super::{View, Write, plain};
 use crate::kernel::Float;
 use crate::kernel::scratch::{Scratch, scratch};
