@@ -60,7 +60,7 @@ unsafe fn run<const R: usize, const V: usize, const HALVES: bool>(
     // target.
     unsafe {
         let (low, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
-        let mut result = [[_mm256_setzero_ps(); V]; R];
+        let mut result = [[_mm256_setzero_ps(); R]; V];
         for block in 0..n_block {
             let words = x.words.as_ptr().add(block * PER_BLOCK * x.height + row).cast::<i32>();
             let at = panel.packed.as_ptr().add((block * groups * PANEL + column) * 4);
@@ -68,7 +68,7 @@ unsafe fn run<const R: usize, const V: usize, const HALVES: bool>(
                 let scales = panel.scales.as_ptr().add(block * PANEL);
                 _mm_prefetch::<_MM_HINT_T1>(scales.wrapping_byte_add(AHEAD).cast());
             }
-            let mut sums = [[_mm256_setzero_si256(); V]; R];
+            let mut sums = [[_mm256_setzero_si256(); R]; V];
             for group in 0..groups {
                 let at = at.add(group * PANEL * 4);
                 if V > 1 {
@@ -78,50 +78,50 @@ unsafe fn run<const R: usize, const V: usize, const HALVES: bool>(
                 if HALVES {
                     let second: [i32; R] =
                         std::array::from_fn(|r| *words.add((group + WORDS / 2) * x.height + r));
-                    for v in 0..V {
+                    for (v, sums) in sums.iter_mut().enumerate() {
                         let both = _mm256_loadu_si256(at.add(32 * v).cast());
                         let a = _mm256_and_si256(both, low);
                         let b = _mm256_and_si256(_mm256_srli_epi16::<4>(both), low);
-                        for r in 0..R {
-                            let of_a = _mm256_maddubs_epi16(a, _mm256_set1_epi32(first[r]));
-                            let of_b = _mm256_maddubs_epi16(b, _mm256_set1_epi32(second[r]));
-                            sums[r][v] = _mm256_add_epi16(sums[r][v], _mm256_add_epi16(of_a, of_b));
+                        for (sum, (first, second)) in sums.iter_mut().zip(first.into_iter().zip(second)) {
+                            let of_a = _mm256_maddubs_epi16(a, _mm256_set1_epi32(first));
+                            let of_b = _mm256_maddubs_epi16(b, _mm256_set1_epi32(second));
+                            *sum = _mm256_add_epi16(*sum, _mm256_add_epi16(of_a, of_b));
                         }
                     }
                 } else {
-                    for v in 0..V {
+                    for (v, sums) in sums.iter_mut().enumerate() {
                         let numbers = _mm256_loadu_si256(at.add(32 * v).cast());
                         // Without the offset that makes them nonnegative.
                         let numbers = _mm256_xor_si256(numbers, _mm256_set1_epi8(i8::MIN));
                         let size = _mm256_abs_epi8(numbers);
-                        for r in 0..R {
-                            let signed = _mm256_sign_epi8(_mm256_set1_epi32(first[r]), numbers);
+                        for (sum, word) in sums.iter_mut().zip(first) {
+                            let signed = _mm256_sign_epi8(_mm256_set1_epi32(word), numbers);
                             let pairs = _mm256_maddubs_epi16(size, signed);
-                            sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(pairs, ones));
+                            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
                         }
                     }
                 }
             }
-            for v in 0..V {
+            for (v, (sums, result)) in sums.iter().zip(&mut result).enumerate() {
                 let scales = panel.scales.as_ptr().add(block * PANEL + column + v * LANES);
                 let scale = _mm256_cvtph_ps(_mm_loadu_si128(scales.cast()));
-                for r in 0..R {
+                for (r, (sum, result)) in sums.iter().zip(result).enumerate() {
                     let sum = if HALVES {
                         let offset = _mm256_set1_epi32(*words.add((WORDS + 1) * x.height + r));
-                        _mm256_add_epi32(_mm256_madd_epi16(sums[r][v], ones), offset)
+                        _mm256_add_epi32(_mm256_madd_epi16(*sum, ones), offset)
                     } else {
-                        sums[r][v]
+                        *sum
                     };
                     let of_x = f32::from_bits((*words.add(WORDS * x.height + r)).cast_unsigned());
                     let scale = _mm256_mul_ps(scale, _mm256_set1_ps(of_x));
-                    result[r][v] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, result[r][v]);
+                    *result = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, *result);
                 }
             }
         }
-        for (r, result) in result.iter().enumerate() {
+        for r in 0..R {
             let mut all = [0.0; PANEL];
             for (v, result) in result.iter().enumerate() {
-                _mm256_storeu_ps(all.as_mut_ptr().add(v * LANES), *result);
+                _mm256_storeu_ps(all.as_mut_ptr().add(v * LANES), result[r]);
             }
             let out = target.out.add((row + r) * target.stride + column.min(target.columns));
             let columns = target.columns.saturating_sub(column).min(V * LANES);
