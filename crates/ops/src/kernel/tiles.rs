@@ -3,6 +3,10 @@
 /// The height of the largest tile.
 pub(crate) const TALLEST: usize = 12;
 
+/// How far ahead in the matrix a tile of few vectors prefetches, in bytes; the hardware prefetcher stops at each page.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const AHEAD: usize = 16 << 10;
+
 /// Vectors next to each other, as a kernel reads them.
 #[derive(Default)]
 pub(crate) struct Tile {

@@ -156,7 +156,7 @@ pub(super) unsafe fn product<M: Machine>(product: &Product<M::Number>) {
                                     scale,
                                     add: add || word > 0,
                                 };
-                                panel::<M>(steps, height, (of_left, of_right), &target);
+                                panel::<M>(steps, height, (of_left, of_right), target);
                             }
                         }
                     }

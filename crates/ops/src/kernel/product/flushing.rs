@@ -99,7 +99,7 @@ macro_rules! sums {
                     modes = in(reg) modes.as_mut_ptr(),
                     mode = out(reg) _,
                     flushing = const FLUSHING,
-                    ahead = const super::machine::AHEAD,
+                    ahead = const crate::kernel::tiles::AHEAD,
                     steps = inout(reg) steps => _,
                     a = inout(reg) a.start => _,
                     a_step = in(reg) a.step * size_of::<u32>(),

@@ -121,11 +121,7 @@ impl<W> Panel<W> {
     }
 }
 
-/// How far ahead in its panel a tile of few rows prefetches, in bytes; the hardware prefetcher stops at each page.
-pub(super) const AHEAD: usize = 16 << 10;
-
-/// The sums of a tile of `R` rows and `V` registers of columns, step by step; `ASK` prefetches [`AHEAD`] in the right
-/// panel.
+/// The sums of a tile of `R` rows and `V` registers of columns, step by step; `ASK` prefetches the right panel.
 ///
 /// # Safety
 /// As for [`Machine::sums`].
@@ -142,6 +138,7 @@ pub(super) unsafe fn sums<M: Machine, const R: usize, const V: usize, const ASK:
         for _ in 0..steps {
             #[cfg(target_arch = "x86_64")]
             if ASK {
+                use crate::kernel::tiles::AHEAD;
                 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
                 _mm_prefetch::<_MM_HINT_T1>(at_b.wrapping_byte_add(AHEAD).cast());
                 _mm_prefetch::<_MM_HINT_T1>(at_b.wrapping_byte_add(AHEAD + 64).cast());

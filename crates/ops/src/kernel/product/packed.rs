@@ -8,6 +8,7 @@ use super::blocked::DEPTH;
 use super::machine::{COLUMNS, Machine, Panel};
 use super::pack::{Lines as View, Numbers, pack};
 use super::plain;
+use super::tile::{Target, write};
 use crate::kernel::lines::Lines;
 use crate::kernel::simd::{Level, PORTABLE_FMA, level};
 use crate::kernel::team::Team;
@@ -189,39 +190,31 @@ pub(super) unsafe fn multiply_with<M: Machine<Number = f32, Word = u32>>(
                     let right = panel.as_ptr().cast::<u32>().add(word * PANEL);
                     let left = left.as_ptr().add(word * height);
                     let out = out.add(first * stride + number * PANEL);
-                    let place = Place { out, stride, columns, add: word > 0 };
+                    let (rows, scale) = (*height, 1.0);
+                    let target = Target { out, stride, rows, columns, scale, add: word > 0 };
                     match height {
-                        1 => tile::<M, 1, true>(steps, (left, 1), right, place),
-                        2 => tile::<M, 2, true>(steps, (left, 2), right, place),
-                        4 => tile::<M, 4, true>(steps, (left, 4), right, place),
+                        1 => tile::<M, 1, true>(steps, (left, 1), right, target),
+                        2 => tile::<M, 2, true>(steps, (left, 2), right, target),
+                        4 => tile::<M, 4, true>(steps, (left, 4), right, target),
                         _ if M::ROWS < 12 => {
                             // Six at a time, or four of eight.
                             let tall = if *height == 12 { 6 } else { 4 };
                             for row in (0..*height).step_by(tall) {
-                                let place = Place { out: out.add(row * stride), ..place };
+                                let target = target.at(row, 0);
                                 let left = (left.add(row), *height);
                                 match tall {
-                                    6 => tile::<M, 6, false>(steps, left, right, place),
-                                    _ => tile::<M, 4, false>(steps, left, right, place),
+                                    6 => tile::<M, 6, false>(steps, left, right, target),
+                                    _ => tile::<M, 4, false>(steps, left, right, target),
                                 }
                             }
                         }
-                        8 => tile::<M, 8, true>(steps, (left, 8), right, place),
-                        _ => tile::<M, 12, false>(steps, (left, 12), right, place),
+                        8 => tile::<M, 8, true>(steps, (left, 8), right, target),
+                        _ => tile::<M, 12, false>(steps, (left, 12), right, target),
                     }
                 }
             }
         }
     }
-}
-
-/// The target of a tile's result, as in [`super::tile::Target`].
-#[derive(Clone, Copy)]
-struct Place {
-    out: *mut f32,
-    stride: usize,
-    columns: usize,
-    add: bool,
 }
 
 /// A tile of all columns of a panel; `ASK` prefetches it.
@@ -233,54 +226,18 @@ unsafe fn tile<M: Machine<Number = f32, Word = u32>, const R: usize, const ASK: 
     steps: usize,
     (left, height): (*const u32, usize),
     right: *const u32,
-    place: Place,
+    target: Target<f32>,
 ) {
     let (a, b) = (Panel { start: left, step: height }, Panel { start: right, step: PANEL });
     // SAFETY: the caller's promise.
     unsafe {
         if R <= 2 && 4 * M::LANES == PANEL {
-            return part::<M, R, 4>(&M::sums::<R, 4, ASK>(steps, a, b), 0, place);
+            return write::<M, R, 4>(&M::sums::<R, 4, ASK>(steps, a, b), target);
         }
         // The first pass asks for the columns of all.
-        part::<M, R, 2>(&M::sums::<R, 2, ASK>(steps, a, b), 0, place);
+        write::<M, R, 2>(&M::sums::<R, 2, ASK>(steps, a, b), target);
         for column in (2 * M::LANES..PANEL).step_by(2 * M::LANES) {
-            part::<M, R, 2>(&M::sums::<R, 2, false>(steps, a, b.of_line(column)), column, place);
-        }
-    }
-}
-
-/// Writes the sums of the columns from `column` on.
-///
-/// # Safety
-/// The caller guarantees the target.
-#[inline(always)]
-unsafe fn part<M: Machine<Number = f32>, const R: usize, const V: usize>(
-    sums: &[[M::Sums; V]; R],
-    column: usize,
-    place: Place,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if column + V * M::LANES <= place.columns {
-            for (r, sums) in sums.iter().enumerate() {
-                for (v, &sums) in sums.iter().enumerate() {
-                    let out = place.out.add(r * place.stride + column + v * M::LANES);
-                    M::finish(out, sums, 1.0, place.add);
-                }
-            }
-            return;
-        }
-        // At an edge: via a full-width row, from a copy of the sums, so that they stay in registers.
-        let here = place.columns.saturating_sub(column);
-        let at_edge = *sums;
-        for (r, sums) in at_edge.iter().enumerate() {
-            let mut row = [0.0; PANEL];
-            let out = place.out.wrapping_add(r * place.stride + column);
-            std::ptr::copy_nonoverlapping(out, row.as_mut_ptr(), here);
-            for (v, &sums) in sums.iter().enumerate() {
-                M::finish(row.as_mut_ptr().add(v * M::LANES), sums, 1.0, place.add);
-            }
-            std::ptr::copy_nonoverlapping(row.as_ptr(), out, here);
+            write::<M, R, 2>(&M::sums::<R, 2, false>(steps, a, b.of_line(column)), target.at(0, column));
         }
     }
 }

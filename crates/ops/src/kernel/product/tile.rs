@@ -4,6 +4,7 @@
 use super::machine::{COLUMNS, Machine, Panel};
 
 /// The target of a tile of the result.
+#[derive(Clone, Copy)]
 pub(super) struct Target<N> {
     /// Its first element.
     pub(super) out: *mut N,
@@ -17,6 +18,19 @@ pub(super) struct Target<N> {
     pub(super) add: bool,
 }
 
+impl<N> Target<N> {
+    /// The part that begins at an element; empty beyond the end.
+    #[inline(always)]
+    pub(super) fn at(self, row: usize, column: usize) -> Self {
+        Self {
+            out: self.out.wrapping_add(row * self.stride + column),
+            rows: self.rows.saturating_sub(row),
+            columns: self.columns.saturating_sub(column),
+            ..self
+        }
+    }
+}
+
 /// The product of a panel of `height` lines of the left factor and one of [`COLUMNS`] of the right.
 ///
 /// # Safety
@@ -27,7 +41,7 @@ pub(super) unsafe fn panel<M: Machine>(
     steps: usize,
     height: usize,
     (a, b): (Panel<M::Word>, Panel<M::Word>),
-    target: &Target<M::Number>,
+    target: Target<M::Number>,
 ) {
     // A panel is 4, 8 or 12 high; one too high for the registers is split into equal tiles.
     let tall = match height {
@@ -41,21 +55,16 @@ pub(super) unsafe fn panel<M: Machine>(
             // SAFETY: the caller's promise, for a part of the panels.
             unsafe {
                 let panels = (a.of_line(row), b.of_line(column));
-                let part = Target {
-                    out: target.out.add(row * target.stride + column),
-                    rows: target.rows - row,
-                    columns: target.columns - column,
-                    ..*target
-                };
+                let part = target.at(row, column);
                 match (tall, wide) {
-                    (12, true) if M::ROWS == 12 => tile::<M, 12, 2>(steps, panels, &part),
-                    (12, false) if M::ROWS == 12 => tile::<M, 12, 1>(steps, panels, &part),
-                    (8, true) if M::ROWS == 12 => tile::<M, 8, 2>(steps, panels, &part),
-                    (8, false) if M::ROWS == 12 => tile::<M, 8, 1>(steps, panels, &part),
-                    (6, true) if M::ROWS == 6 => tile::<M, 6, 2>(steps, panels, &part),
-                    (6, false) if M::ROWS == 6 => tile::<M, 6, 1>(steps, panels, &part),
-                    (_, true) => tile::<M, 4, 2>(steps, panels, &part),
-                    (_, false) => tile::<M, 4, 1>(steps, panels, &part),
+                    (12, true) if M::ROWS == 12 => tile::<M, 12, 2>(steps, panels, part),
+                    (12, false) if M::ROWS == 12 => tile::<M, 12, 1>(steps, panels, part),
+                    (8, true) if M::ROWS == 12 => tile::<M, 8, 2>(steps, panels, part),
+                    (8, false) if M::ROWS == 12 => tile::<M, 8, 1>(steps, panels, part),
+                    (6, true) if M::ROWS == 6 => tile::<M, 6, 2>(steps, panels, part),
+                    (6, false) if M::ROWS == 6 => tile::<M, 6, 1>(steps, panels, part),
+                    (_, true) => tile::<M, 4, 2>(steps, panels, part),
+                    (_, false) => tile::<M, 4, 1>(steps, panels, part),
                 }
             }
         }
@@ -66,13 +75,25 @@ pub(super) unsafe fn panel<M: Machine>(
 unsafe fn tile<M: Machine, const R: usize, const V: usize>(
     steps: usize,
     (a, b): (Panel<M::Word>, Panel<M::Word>),
-    target: &Target<M::Number>,
+    target: Target<M::Number>,
 ) {
     // SAFETY: as for `panel`.
+    unsafe { write::<M, R, V>(&M::sums::<R, V, false>(steps, a, b), target) }
+}
+
+/// Writes a tile's sums to those of its rows and columns that exist.
+///
+/// # Safety
+/// The processor must have `M`'s instructions, and the target must be writable and not accessed by others.
+#[inline(always)]
+pub(super) unsafe fn write<M: Machine, const R: usize, const V: usize>(
+    sums: &[[M::Sums; V]; R],
+    target: Target<M::Number>,
+) {
+    let Target { out, stride, rows, columns, scale, add } = target;
+    // SAFETY: the caller's promise.
     unsafe {
-        let &Target { out, stride, scale, add, .. } = target;
-        let sums = M::sums::<R, V, false>(steps, a, b);
-        if target.rows >= R && target.columns >= V * M::LANES {
+        if rows >= R && columns >= V * M::LANES {
             for (r, sums) in sums.iter().enumerate() {
                 for (v, &sums) in sums.iter().enumerate() {
                     M::finish(out.add(r * stride + v * M::LANES), sums, scale, add);
@@ -80,18 +101,17 @@ unsafe fn tile<M: Machine, const R: usize, const V: usize>(
             }
             return;
         }
-        // At an edge: via a full-width row.
-        let columns = target.columns.min(V * M::LANES);
-        // A copy, so that the sums need no address and stay in registers.
-        let at_edge = sums;
-        for (r, sums) in at_edge.iter().enumerate().take(target.rows) {
+        // At an edge: via a full-width row, from a copy of the sums, so that they stay in registers.
+        let columns = columns.min(V * M::LANES);
+        let at_edge = *sums;
+        for (r, sums) in at_edge.iter().enumerate().take(rows) {
             let mut whole = [M::Number::default(); COLUMNS];
-            let row = std::slice::from_raw_parts_mut(out.add(r * stride), columns);
-            whole[..columns].copy_from_slice(row);
+            let out = out.wrapping_add(r * stride);
+            std::ptr::copy_nonoverlapping(out, whole.as_mut_ptr(), columns);
             for (v, &sums) in sums.iter().enumerate() {
                 M::finish(whole.as_mut_ptr().add(v * M::LANES), sums, scale, add);
             }
-            row.copy_from_slice(&whole[..columns]);
+            std::ptr::copy_nonoverlapping(whole.as_ptr(), out, columns);
         }
     }
 }

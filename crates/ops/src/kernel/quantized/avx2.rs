@@ -9,14 +9,11 @@ use super::format::Quant;
 use super::panels::{PANEL, PanelRef};
 use super::rounded::{PER_BLOCK, WORDS};
 use super::target::Target;
-use crate::kernel::tiles::Tile;
+use crate::kernel::tiles::{AHEAD, Tile};
 use std::arch::x86_64::*;
 
 /// Rows of the matrix per register.
 const LANES: usize = 8;
-
-/// How far ahead in the panel a tile of few vectors prefetches, in bytes; the hardware prefetcher stops at each page.
-const AHEAD: usize = 16 << 10;
 
 /// The products of a panel and a tile.
 ///

@@ -5,12 +5,8 @@ use super::format::Quant;
 use super::panels::{PANEL, PanelRef};
 use super::rounded::{PER_BLOCK, WORDS};
 use super::target::Target;
-use crate::kernel::tiles::TALLEST;
-use crate::kernel::tiles::Tile;
+use crate::kernel::tiles::{AHEAD, TALLEST, Tile};
 use std::arch::x86_64::*;
-
-/// The prefetch distance of a kernel within its panel, in bytes; the hardware prefetcher stops at each page.
-const AHEAD: usize = 16 << 10;
 
 /// The products of a panel and a tile.
 ///

@@ -297,7 +297,7 @@ unsafe fn multiply_with<M: Machine<Number = f32, Word = u32>>(
                         add: target.add || word > 0,
                         ..*target
                     };
-                    panel::<M>(steps, height, (of_left, of_right), &part);
+                    panel::<M>(steps, height, (of_left, of_right), part);
                 }
             }
         }
