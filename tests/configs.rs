@@ -71,6 +71,19 @@ fn every_built_in_config_is_listed() {
     }
 }
 
+/// bfloat16 is chosen for speed, which only some processors have.
+#[test]
+fn plan_reports_that_bfloat16_saves_no_time_on_this_processor() {
+    let place = Place::new();
+    let plan = |dtype: &str| {
+        let set = format!("train.dtype={dtype}");
+        let mut command = place.command(&["--config", "small.toml", "--dry-run", "--set", &set]);
+        Said::of(&command.env("VULPES_SIMD", "plain").output().expect("a plan")).succeeds().stdout.clone()
+    };
+    assert!(plan("bfloat16").contains("note        bf16 saves memory but no time here"));
+    assert!(!plan("float32").contains("note "));
+}
+
 #[test]
 fn config_file_takes_precedence_over_the_built_in_one() {
     let place = Place::new();

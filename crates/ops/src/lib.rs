@@ -68,7 +68,7 @@ pub use embedding::{embedding, embedding_sum};
 pub use feed_forward::{FeedForward, feed_forward};
 pub use flat::Flat;
 pub use gradients::{Gradients, backward, forward_for, grad_norm, sum_gradients, sum_nodes};
-pub use instructions::simd;
+pub use instructions::{has_bfloat16_products, simd};
 pub use linear::adapted::{adapted_linear, merged_no_grad};
 pub use linear::linear;
 pub use linear_residual::linear_residual;

@@ -38,4 +38,4 @@ pub use state::{Best, State};
 pub use step::{LARGE, STACK_BYTES, StepLoss, StepOptions, Stepper, default_shards, n_gradients};
 pub use trainer::{Trainer, TrainerOptions};
 pub use training::{StepNumbers, Training, TrainingOptions};
-pub use vulpes_ops::threads::Precision;
+pub use vulpes_ops::{has_bfloat16_products, threads::Precision};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::json;
 use vulpes_model::device;
-use vulpes_trainer::Precision;
+use vulpes_trainer::{Precision, has_bfloat16_products};
 
 use super::Plan;
 use crate::human::{bytes, counted, operations, thousands};
@@ -70,6 +70,9 @@ impl fmt::Display for Plan {
             device::name(&self.device),
             self.format()
         )?;
+        if self.precision() == Precision::Bfloat16 && !has_bfloat16_products() {
+            writeln!(f, "note        bf16 saves memory but no time here: there is no AVX512-BF16")?;
+        }
         writeln!(
             f,
             "model       {}: {}, {}, width {}, context {}",

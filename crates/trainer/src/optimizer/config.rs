@@ -13,7 +13,7 @@ use super::muon::MuonConfig;
 pub enum OptimizerKind {
     /// Adam with decoupled decay ([Loshchilov and Hutter 2019](https://arxiv.org/abs/1711.05101)).
     Adamw,
-    /// Gradient descent with momentum ([Polyak 1964](https://doi.org/10.1016/0041-5553(64)90137-5)).
+    /// Gradient descent with momentum ([Polyak 1964](https://doi.org/10.1016/0041-5553%2864%2990137-5)).
     Sgd,
     /// Muon for the matrices of blocks ([Jordan 2024](https://kellerjordan.github.io/posts/muon/)), AdamW for the rest.
     Muon,
