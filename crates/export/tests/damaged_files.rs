@@ -36,7 +36,7 @@ fn read(path: &Path, whole: bool) -> Result<(), String> {
     gguf::describe(&file).map_err(|error| error.to_string())?;
     if whole {
         gguf::load(&file, &LoadOptions::default()).map_err(|error| error.to_string())?;
-        gguf::load_packed(&file, PackedType::Q8_0, 1).map_err(|error| error.to_string())?;
+        gguf::load_decoder(&file, PackedType::Q8_0, 1).map_err(|error| error.to_string())?;
     }
     Ok(())
 }

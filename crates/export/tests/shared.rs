@@ -69,7 +69,7 @@ mod needs_shared {
             let mut row = decoder.empty_row();
             decoder.read_prompt(&mut row, &[1, 403, 407, 261, 378]).unwrap().to_vec()
         };
-        let theirs = logits(gguf::load_packed(&file, PackedType::Q8_0, 2).unwrap());
+        let theirs = logits(gguf::load_decoder(&file, PackedType::Q8_0, 2).unwrap());
         // Rows of 172 numbers are no blocks, and are float16 in the file.
         let rounded = folder::load(&shared().join("pretrained/stories260k")).unwrap().transformer;
         for (name, var) in rounded.parameters().iter().filter(|(name, _)| name.ends_with("down.weight")) {
@@ -78,7 +78,7 @@ mod needs_shared {
         }
         let out = tempfile::tempdir().unwrap();
         folder::save(out.path(), &rounded, &Extra::default()).unwrap();
-        assert!(logits(folder::load_packed(out.path(), PackedType::Q8_0, 2).unwrap()) == theirs);
+        assert!(logits(folder::load_decoder(out.path(), PackedType::Q8_0, 2).unwrap()) == theirs);
 
         let vocabulary = vulpes_data::gguf::read(file.keys(), "stories260k-q8_0.gguf").unwrap().unwrap();
         let path = shared().join("pretrained/stories260k/encodings.json");

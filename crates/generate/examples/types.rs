@@ -83,7 +83,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("| f32 | {base:.4} | 1 | 1,000 |");
     for (name, to) in [("bf16", PackedType::Bf16), ("q8_0", PackedType::Q8_0), ("q4_0", PackedType::Q4_0)] {
         let mut decoder =
-            folder::load_packed(dir, to, threads)?.decoder.ok_or("this model has no decoder")?;
+            folder::load_decoder(dir, to, threads)?.decoder.ok_or("this model has no decoder")?;
         let (best, sum) = judge(&mut decoder, &pieces)?;
         let perplexity = (sum / n as f64).exp();
         let same = best.iter().zip(&right).filter(|(a, b)| a == b).count();

@@ -54,7 +54,7 @@ mod tests {
     use candle_core::{DType, Device};
     use vulpes_data::Tokenizer;
     use vulpes_model::config::Family;
-    use vulpes_model::folder::{Extra, load_packed, save};
+    use vulpes_model::folder::{Extra, load_decoder, save};
     use vulpes_model::{Head, ModelSection, PackedType, Transformer};
 
     use super::*;
@@ -78,7 +78,7 @@ mod tests {
             let model = model.without_gradients().unwrap();
             let dir = tempfile::tempdir().unwrap();
             save(dir.path(), &model, &Extra::default()).unwrap();
-            let loaded = load_packed(dir.path(), PackedType::Q8_0, 2).unwrap();
+            let loaded = load_decoder(dir.path(), PackedType::Q8_0, 2).unwrap();
             let packed = RefCell::new(loaded.decoder.unwrap());
             for source in [Source::from(&model), Source::from(&packed)] {
                 for temp in [0.0, 0.7] {

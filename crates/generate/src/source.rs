@@ -1,4 +1,4 @@
-//! What generates text: a model on its tensors, a decoder on packed weights, or a custom model.
+//! What generates text: a model on its tensors, a decoder with weights of its own, or a custom model.
 
 use std::cell::RefCell;
 
@@ -10,8 +10,8 @@ use vulpes_model::{Decoder, DecoderRow, Feed, Head, Input, Model, ModelConfig, P
 pub enum Source<'m> {
     /// On its tensors, on any device.
     Tensors(&'m Transformer),
-    /// On weights in a smaller type, on the CPU ([`vulpes_model::folder::load_packed`]).
-    Packed(&'m RefCell<Decoder<'static>>),
+    /// A decoder with weights of its own, on the CPU ([`vulpes_model::folder::load_decoder`]).
+    Decoder(&'m RefCell<Decoder<'static>>),
     /// A custom model, which reads its entire text for each token.
     Own(&'m dyn Model),
 }
@@ -24,7 +24,7 @@ impl<'m> From<&'m Transformer> for Source<'m> {
 
 impl<'m> From<&'m RefCell<Decoder<'static>>> for Source<'m> {
     fn from(decoder: &'m RefCell<Decoder<'static>>) -> Self {
-        Self::Packed(decoder)
+        Self::Decoder(decoder)
     }
 }
 
@@ -33,7 +33,7 @@ impl Source<'_> {
     pub(crate) fn head(&self) -> Head {
         match self {
             Self::Tensors(model) => model.config().head,
-            Self::Packed(decoder) => decoder.borrow().config().head,
+            Self::Decoder(decoder) => decoder.borrow().config().head,
             Self::Own(model) => model.head(),
         }
     }
@@ -42,7 +42,7 @@ impl Source<'_> {
     pub(crate) fn context_len(&self) -> usize {
         match self {
             Self::Tensors(model) => model.config().context_len,
-            Self::Packed(decoder) => decoder.borrow().config().context_len,
+            Self::Decoder(decoder) => decoder.borrow().config().context_len,
             Self::Own(model) => model.context_len(),
         }
     }
@@ -51,7 +51,7 @@ impl Source<'_> {
     pub fn config(&self) -> Option<ModelConfig> {
         match self {
             Self::Tensors(model) => Some(model.config().clone()),
-            Self::Packed(decoder) => Some(decoder.borrow().config().clone()),
+            Self::Decoder(decoder) => Some(decoder.borrow().config().clone()),
             Self::Own(_) => None,
         }
     }

@@ -43,7 +43,7 @@ pub fn next_table<'m>(
     let window = &ids[ids.len().saturating_sub(source.context_len())..];
     let logits = match source {
         Source::Tensors(model) => logits_of(model, window)?.pop().unwrap_or_default(),
-        Source::Packed(decoder) => Hand::Lent(decoder).read_prompt(window)?.1,
+        Source::Decoder(decoder) => Hand::Lent(decoder).read_prompt(window)?.1,
         Source::Own(model) => read_whole(model, window)?,
     };
     next_tokens(&logits, n, &|id| token_text(tokenizer, id))

@@ -17,6 +17,7 @@ pub mod hub;
 mod input;
 pub mod layers;
 mod magic;
+mod mapped;
 mod merge;
 mod model;
 mod parameters;

@@ -275,9 +275,9 @@ fn packing_a_merged_model_equals_packing_its_folder() {
             let mut row = decoder.empty_row();
             decoder.read_prompt(&mut row, &[1, 5, 9, 2]).unwrap().iter().map(|x| x.to_bits()).collect()
         };
-        let ours = bits(folder::load_packed_merged(&base, &adapter, to, 2).unwrap());
-        assert_eq!(ours, bits(folder::load_packed(merged.path(), to, 1).unwrap()), "{to:?}");
-        assert_ne!(ours, bits(folder::load_packed(&base, to, 1).unwrap()), "{to:?}");
+        let ours = bits(folder::load_decoder_merged(&base, &adapter, to, 2).unwrap());
+        assert_eq!(ours, bits(folder::load_decoder(merged.path(), to, 1).unwrap()), "{to:?}");
+        assert_ne!(ours, bits(folder::load_decoder(&base, to, 1).unwrap()), "{to:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 use vulpes_export::{Dtype, Format, Request, export};
-use vulpes_model::folder::{Extra, load_packed, save};
+use vulpes_model::folder::{Extra, load_decoder, save};
 use vulpes_model::{Decoder, Feed, PackedType, Wanted};
 
 use super::machine::processor;
@@ -74,10 +74,7 @@ pub(crate) fn bench_generation(config: &str, bench: &GenerationBench<'_>) -> Res
         bench.rounds, bench.threads
     ));
     let none = || anyhow!("this config's model has no decoder");
-    let mut decoder = match to {
-        None => Decoder::new(&model, bench.threads)?.ok_or_else(none)?,
-        Some(to) => load_packed(&folder, to, bench.threads)?.decoder.ok_or_else(none)?,
-    };
+    let mut decoder = load_decoder(&folder, to, bench.threads)?.decoder.ok_or_else(none)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..bench.rounds.max(1) {
         ours.push(our_rates(&mut decoder, n, prompt)?);

@@ -1,4 +1,4 @@
-//! Opens the model: as tensors, or with weights packed in a smaller dtype.
+//! Opens the model: a decoder on the mapped file or on weights in a smaller dtype, or as tensors.
 
 use std::cell::RefCell;
 
@@ -22,8 +22,8 @@ pub(super) struct Opened {
 pub(super) enum Model {
     /// As tensors.
     Tensors(Box<Transformer>),
-    /// With weights packed in a smaller dtype.
-    Packed(Box<RefCell<Decoder<'static>>>, Box<ModelConfig>),
+    /// A decoder, which only continues texts.
+    Decoder(Box<RefCell<Decoder<'static>>>, Box<ModelConfig>),
 }
 
 impl Model {
@@ -31,7 +31,7 @@ impl Model {
     pub(super) fn config(&self) -> &ModelConfig {
         match self {
             Self::Tensors(model) => model.config(),
-            Self::Packed(_, config) => config,
+            Self::Decoder(_, config) => config,
         }
     }
 
@@ -39,18 +39,18 @@ impl Model {
     pub(super) fn source(&self) -> Source<'_> {
         match self {
             Self::Tensors(model) => Source::Tensors(model),
-            Self::Packed(decoder, _) => Source::Packed(decoder),
+            Self::Decoder(decoder, _) => Source::Decoder(decoder),
         }
     }
 
-    /// The model as tensors, for what packed weights can't do.
+    /// The model as tensors, for what a decoder can't do.
     ///
     /// # Errors
-    /// Returns an error for a packed model, which only continues texts.
+    /// Returns an error for a decoder, which only continues texts.
     pub(super) fn transformer(&self) -> Result<&Transformer, Failure> {
         match self {
             Self::Tensors(model) => Ok(model),
-            Self::Packed(..) => Err(Failure::usage(anyhow!("--dtype works for continuing texts only"))),
+            Self::Decoder(..) => Err(Failure::usage(anyhow!("--dtype works for continuing texts only"))),
         }
     }
 }
@@ -60,48 +60,50 @@ impl Model {
 /// # Errors
 /// Returns an error if there is none, or the dtype doesn't suit the model or the device.
 pub(super) fn open(args: &Args, source: &ModelSource, device: Device) -> Result<Opened, Failure> {
-    let opened = match packed_type(args, source, &device)? {
-        None => {
+    let to = packed_type(args, source, &device)?;
+    // Rows of a file are computed in batches, which float32 tensors do faster than a decoder.
+    let is_mapped = to.is_none() && device.is_cpu() && !args.asks_for_rows();
+    let opened = match (decoder(source, to, is_mapped)?, to, args.dtype) {
+        (Some(opened), ..) => opened,
+        (None, Some(_), Some(dtype)) => {
+            return Err(Failure::usage(anyhow!(
+                "--dtype {} works for models that continue a text; this one needs f32",
+                name(dtype)
+            )));
+        }
+        // A file's own dtype was not requested.
+        (None, ..) => {
             let loaded = source.load(folder::LoadOptions { device, ..folder::LoadOptions::default() })?;
             loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
             let model = Model::Tensors(Box::new(loaded.transformer.without_gradients()?));
             Opened { model, extra: loaded.extra }
-        }
-        Some(to) => {
-            let loaded = match source {
-                ModelSource::Folder(Sources { model, adapter: Some(adapter) }) => {
-                    folder::load_packed_merged(model, adapter, to, kernel_threads())?
-                }
-                ModelSource::Folder(Sources { model, adapter: None }) => {
-                    folder::load_packed(model, to, kernel_threads())?
-                }
-                ModelSource::File(file, _) => gguf::load_packed(file, to, kernel_threads())?,
-            };
-            loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
-            match (loaded.decoder, args.dtype) {
-                (Some(decoder), _) => {
-                    let decoder = Box::new(RefCell::new(decoder));
-                    Opened { model: Model::Packed(decoder, Box::new(loaded.config)), extra: loaded.extra }
-                }
-                // The file's own dtype, which was not requested.
-                (None, None) => {
-                    let loaded = source.load(folder::LoadOptions::default())?;
-                    let model = Model::Tensors(Box::new(loaded.transformer.without_gradients()?));
-                    Opened { model, extra: loaded.extra }
-                }
-                (None, Some(dtype)) => {
-                    return Err(Failure::usage(anyhow!(
-                        "--dtype {} works for models that continue a text; this one needs f32",
-                        name(dtype)
-                    )));
-                }
-            }
         }
     };
     if args.lookup && opened.model.config().head != Head::NextToken {
         return Err(Failure::usage(anyhow!("--lookup works for models that continue a text only")));
     }
     Ok(opened)
+}
+
+/// The decoder of a model, in a smaller dtype or, if `is_mapped`, in float32; `None` if there is none.
+fn decoder(source: &ModelSource, to: Option<PackedType>, is_mapped: bool) -> Result<Option<Opened>, Failure> {
+    let loaded = match (source, to) {
+        (ModelSource::Folder(Sources { model, adapter: Some(adapter) }), Some(to)) => {
+            folder::load_decoder_merged(model, adapter, to, kernel_threads())?
+        }
+        (ModelSource::Folder(Sources { model, adapter: None }), to) if to.is_some() || is_mapped => {
+            folder::load_decoder(model, to, kernel_threads())?
+        }
+        (ModelSource::File(file, _), to) if to.is_some() || is_mapped => {
+            gguf::load_decoder(file, to, kernel_threads())?
+        }
+        _ => return Ok(None),
+    };
+    Ok(loaded.decoder.map(|decoder| {
+        loaded.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
+        let model = Model::Decoder(Box::new(RefCell::new(decoder)), Box::new(loaded.config));
+        Opened { model, extra: loaded.extra }
+    }))
 }
 
 fn packed_type(args: &Args, source: &ModelSource, device: &Device) -> Result<Option<PackedType>, Failure> {

@@ -51,7 +51,7 @@ impl<'m> Engine<'m> {
             Source::Tensors(model) => {
                 Self::with_decoder(model, prompts, Decoder::new(model, kernel_threads())?)
             }
-            Source::Packed(lent) => {
+            Source::Decoder(lent) => {
                 let config = lent.borrow().config().clone();
                 Self::start(None, &config, prompts, Some(Hand::Lent(lent)))
             }

@@ -4,7 +4,8 @@
 //! its prompt is read. Each weight is read once for all of them, and each token's values are bit-identical to those
 //! that it has alone, on any number of threads. The decoder of a [`Transformer`] computes with its float32 weights
 //! ([`Transformer::forward`] reads the prompt, and the decoder takes over its [`KvCache`]); that of
-//! [`crate::folder::load_packed`] owns weights in a smaller type and keeps keys and values in bfloat16.
+//! [`crate::folder::load_decoder`] reads float32 weights in the mapped file, or owns weights in a smaller type and keeps
+//! keys and values in bfloat16.
 
 mod angles;
 mod feed;
@@ -230,7 +231,12 @@ impl<'m> Decoder<'m> {
 }
 
 impl Decoder<'static> {
-    /// A decoder that owns its weights; `None` if the model is not supported.
+    /// Whether [`Decoder::own`] takes models of this config.
+    pub(crate) fn supports(config: &ModelConfig) -> bool {
+        fits(config, &Layers::of(config))
+    }
+
+    /// A decoder of a supported config that owns its weights, and keeps keys and values in bfloat16 if `halves`.
     ///
     /// # Errors
     /// Returns an error if a rotary table can't be computed.
@@ -238,16 +244,14 @@ impl Decoder<'static> {
         config: &ModelConfig,
         layers: Layers<Weights<'static>>,
         team: Team,
-    ) -> Result<Option<Self>> {
-        if !fits(config, &layers) {
-            return Ok(None);
-        }
+        halves: bool,
+    ) -> Result<Self> {
         let angles = |kind: &crate::config::LayerKind| {
             let table = |rope| Angles::of(Rotary::new(config, rope, DType::F32, &Device::Cpu)?.table());
             kind.rope.as_ref().map(table).transpose()
         };
         let rotary = layers.kinds.iter().map(angles).collect::<Result<_>>()?;
-        Ok(Some(Self { config: config.clone(), layers, rotary, team, room: Room::default(), halves: true }))
+        Ok(Self { config: config.clone(), layers, rotary, team, room: Room::default(), halves })
     }
 }
 

@@ -5,7 +5,7 @@ use vulpes_ops::decode::{Arena, Packed};
 
 use super::*;
 use crate::config::Family;
-use crate::folder::{self, Extra, load_packed};
+use crate::folder::{self, Extra, load_decoder};
 use crate::section::ModelSection;
 use crate::{Head, Kind, PackedType, Part};
 
@@ -35,20 +35,33 @@ fn models() -> Vec<Transformer> {
     sections.iter().map(model).collect()
 }
 
-const TYPES: [Option<PackedType>; 4] =
-    [None, Some(PackedType::Bf16), Some(PackedType::Q8_0), Some(PackedType::Q4_0)];
+/// What a decoder reads its weights from.
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    Tensors,
+    /// A folder, in float32 or a smaller type.
+    Folder(Option<PackedType>),
+}
 
-/// Runs `f` with a model's decoder in a type.
+const ALL: [Origin; 5] = [
+    Origin::Tensors,
+    Origin::Folder(None),
+    Origin::Folder(Some(PackedType::Bf16)),
+    Origin::Folder(Some(PackedType::Q8_0)),
+    Origin::Folder(Some(PackedType::Q4_0)),
+];
+
+/// Runs `f` with a model's decoder.
 fn with_decoder<R>(
     model: &Transformer,
-    to: Option<PackedType>,
+    from: Origin,
     threads: usize,
     f: impl FnOnce(&mut Decoder<'_>) -> R,
 ) -> R {
-    let Some(to) = to else { return f(&mut Decoder::new(model, threads).unwrap().unwrap()) };
+    let Origin::Folder(to) = from else { return f(&mut Decoder::new(model, threads).unwrap().unwrap()) };
     let dir = tempfile::tempdir().unwrap();
     folder::save(dir.path(), model, &Extra::default()).unwrap();
-    let loaded = load_packed(dir.path(), to, threads).unwrap();
+    let loaded = load_decoder(dir.path(), to, threads).unwrap();
     assert_eq!(loaded.config, *model.config());
     f(&mut loaded.decoder.unwrap())
 }
@@ -68,12 +81,13 @@ fn a_rows_bits_do_not_depend_on_other_rows_chunks_or_threads() {
     let texts: Vec<Vec<u32>> =
         (0..9).map(|row| (0..20).map(|place| (row * 7 + place * place * 3) % 41).collect()).collect();
     for (number, model) in models().iter().enumerate() {
-        for to in TYPES {
-            let right: Vec<_> =
-                with_decoder(model, to, 1, |decoder| texts.iter().map(|text| alone(decoder, text)).collect());
+        for from in ALL {
+            let right: Vec<_> = with_decoder(model, from, 1, |decoder| {
+                texts.iter().map(|text| alone(decoder, text)).collect()
+            });
             for threads in [1, 3] {
-                with_decoder(model, to, threads, |decoder| {
-                    let what = format!("model {number}, {to:?}, {threads} threads");
+                with_decoder(model, from, threads, |decoder| {
+                    let what = format!("model {number}, {from:?}, {threads} threads");
                     // Prompts of different lengths as chunks; then rows join one by one, and leave.
                     let mut rows = Vec::new();
                     for step in 0..17 {
@@ -116,8 +130,8 @@ fn a_rows_bits_do_not_depend_on_other_rows_chunks_or_threads() {
 #[test]
 fn tokens_taken_back_leave_no_trace() {
     let model = &models()[1];
-    for to in TYPES {
-        with_decoder(model, to, 2, |decoder| {
+    for from in ALL {
+        with_decoder(model, from, 2, |decoder| {
             let right = alone(decoder, &[1, 2, 3, 4]);
             let mut row = decoder.empty_row();
             assert!(row.can_take_back(24) && !row.can_take_back(25));
@@ -130,6 +144,47 @@ fn tokens_taken_back_leave_no_trace() {
     }
 }
 
+/// Float32 is read where the file is mapped, in the tensors' bits; what is stored in another order is copied.
+#[test]
+fn a_mapped_folder_has_the_bits_of_the_tensors() {
+    let ids: Vec<u32> = (0..12).map(|place| place * place % 41).collect();
+    for (number, model) in models().iter().enumerate() {
+        let right = with_decoder(model, Origin::Tensors, 1, |decoder| alone(decoder, &ids));
+        with_decoder(model, Origin::Folder(None), 2, |decoder| {
+            assert!(alone(decoder, &ids) == right, "model {number}");
+            let leaves = decoder.layers.leaves();
+            let n_mapped = leaves.iter().filter(|weights| matches!(weights, Weights::Mapped(_))).count();
+            // GPT-2's matrices are transposed in the file, GPT-NeoX's queries, keys and values interleaved.
+            let is_in_order = !matches!(model.config().family, Family::Gpt2 | Family::GptNeox);
+            assert_eq!(
+                n_mapped == leaves.len(),
+                is_in_order,
+                "model {number}: {n_mapped} of {}",
+                leaves.len()
+            );
+            assert!(n_mapped > leaves.len() / 3, "model {number}: {n_mapped} of {}", leaves.len());
+        });
+    }
+}
+
+/// Values that are not aligned in the file are copied.
+#[test]
+fn values_off_a_multiple_of_four_are_copied() {
+    let model = &models()[1];
+    let dir = tempfile::tempdir().unwrap();
+    folder::save(dir.path(), model, &Extra::default()).unwrap();
+    let path = dir.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let n = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    bytes[..8].copy_from_slice(&(n + 1).to_le_bytes());
+    bytes.insert(8 + n as usize, b' ');
+    std::fs::write(&path, bytes).unwrap();
+    let mut decoder = load_decoder(dir.path(), None, 1).unwrap().decoder.unwrap();
+    assert!(!decoder.layers.leaves().iter().any(|weights| matches!(weights, Weights::Mapped(_))));
+    let right = with_decoder(model, Origin::Tensors, 1, |decoder| alone(decoder, &[1, 2, 3]));
+    assert_eq!(alone(&mut decoder, &[1, 2, 3]), right);
+}
+
 /// Close to float32 on the same stored values: what is left is the rounding of the activations between the layers.
 #[test]
 fn packed_types_agree_with_float32_on_their_stored_values() {
@@ -137,13 +192,13 @@ fn packed_types_agree_with_float32_on_their_stored_values() {
     for (number, model) in models().iter().enumerate() {
         for to in [PackedType::Bf16, PackedType::Q8_0, PackedType::Q4_0] {
             let held = holding(model, to);
-            let last = |to| {
-                with_decoder(&held, to, 2, |decoder| {
+            let last = |from| {
+                with_decoder(&held, from, 2, |decoder| {
                     let mut row = decoder.empty_row();
                     decoder.read_prompt(&mut row, &ids).unwrap().to_vec()
                 })
             };
-            let (right, found) = (last(None), last(Some(to)));
+            let (right, found) = (last(Origin::Tensors), last(Origin::Folder(Some(to))));
             let size = right.iter().map(|x| x * x).sum::<f32>().sqrt();
             let off = found.iter().zip(&right).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt();
             println!("model {number}, {to:?}: {:.4}", off / size);
@@ -178,7 +233,7 @@ fn holding(model: &Transformer, to: PackedType) -> Transformer {
 #[test]
 fn invalid_feeds_are_refused_before_anything_is_read() {
     let model = &models()[0];
-    with_decoder(model, Some(PackedType::Q8_0), 2, |decoder| {
+    with_decoder(model, Origin::Folder(Some(PackedType::Q8_0)), 2, |decoder| {
         let mut row = decoder.empty_row();
         assert!(decoder.read_prompt(&mut row, &[1, 41]).is_err() && row.n_seen() == 0);
         assert!(decoder.read_prompt(&mut row, &[1; 25]).is_err() && row.n_seen() == 0);

@@ -6,11 +6,15 @@ use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
 use vulpes_ops::Linear;
 use vulpes_ops::decode::{Packed, Side, Weight};
 
+use crate::mapped::Mapped;
+
 /// The values of a parameter on the CPU.
 pub(crate) enum Weights<'m> {
     /// Those of a float32 tensor, locked for reading.
     Locked { guard: Box<dyn Deref<Target = Storage> + Sync + 'm>, range: Range<usize> },
-    /// Owned float32: vectors, and matrices that no smaller type can hold.
+    /// Float32 in a mapped file.
+    Mapped(Mapped),
+    /// Owned float32: what a file holds otherwise, and matrices that no smaller type can hold.
     Owned(Vec<f32>),
     /// A matrix in a smaller type.
     Packed(Packed),
@@ -42,6 +46,7 @@ impl<'m> Weights<'m> {
                 // `of` takes no other.
                 _ => &[],
             },
+            Self::Mapped(numbers) => numbers.get(),
             Self::Owned(numbers) => numbers,
             Self::Packed(_) => &[],
         }

@@ -5,13 +5,13 @@
 //! goes the same way back. Nothing is allocated or changed until everything fits.
 
 mod adapter;
+mod decoder;
 mod error;
 mod fit;
 mod json;
 mod layout;
 mod narrow;
 mod numbers;
-mod packed;
 mod resolve;
 mod sentence;
 mod source;
@@ -26,10 +26,10 @@ use candle_core::{DType, Device, Tensor, Var};
 pub use adapter::sources::{Sources, sources};
 pub use adapter::write::{AdapterFiles, save_adapter};
 pub use adapter::{adapter_spec, load_adapted, with_new_adapter};
+pub(crate) use decoder::Packing;
+pub use decoder::{LoadedDecoder, load_decoder, load_decoder_merged};
 pub use error::{Error, Misfit};
 pub use layout::Extra;
-pub(crate) use packed::Packing;
-pub use packed::{LoadedDecoder, load_packed, load_packed_merged};
 pub use resolve::{is_adapter, resolve};
 pub use sentence::{Sentence, sentence_files};
 

@@ -2,6 +2,7 @@
 
 use super::tensors::{Entry, Store};
 use crate::families::Stored;
+use crate::mapped::Mapped;
 
 /// One of our parameters in a stored tensor.
 pub(super) struct Source<'a> {
@@ -12,6 +13,15 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// The parameter's values where the file is mapped; `None` if they are not float32, or not in our order.
+    pub(super) fn mapped(&self) -> Option<Mapped> {
+        let Self { store, entry, stored, part } = *self;
+        let in_order = !stored.transposed && (stored.n_piece == 1 || stored.parts.len() == 1);
+        let n = |part: &(String, Vec<usize>)| part.1.iter().product::<usize>();
+        let before = stored.parts[..part].iter().map(n).sum();
+        store.mapped(entry, before, n(&stored.parts[part])).filter(|_| in_order)
+    }
+
     /// Rows of the parameter, wherever they are in the tensor ([`super::numbers::cut`] splits an entire tensor in the
     /// same way).
     pub(super) fn rows(&self, rows: std::ops::Range<usize>, out: &mut [f32]) {

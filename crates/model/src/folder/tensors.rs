@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::DType;
 use half::{bf16, f16};
@@ -17,6 +18,7 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::error::Error;
 use super::json;
+use crate::mapped::Mapped;
 use crate::plain_name::is_plain_name;
 
 /// The file of a model that is not sharded.
@@ -49,7 +51,7 @@ impl Entry {
 /// The tensors of a model folder by name; their values stay in the files until they are read.
 #[derive(Debug)]
 pub(super) struct Store {
-    shards: Vec<Mmap>,
+    shards: Vec<Arc<Mmap>>,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -146,7 +148,7 @@ impl Store {
             let entry = Entry { shard, bytes, dtype: info.dtype, shape: info.shape.clone() };
             self.entries.insert(name, entry);
         }
-        self.shards.push(map);
+        self.shards.push(Arc::new(map));
         Ok(())
     }
 
@@ -199,6 +201,15 @@ impl Store {
         if range.len() >= READ {
             give_back(map, range);
         }
+    }
+
+    /// `n` values of a tensor from index `first` on, where the file is mapped; `None` if they are not float32 that can
+    /// be read there.
+    pub(super) fn mapped(&self, entry: &Entry, first: usize, n: usize) -> Option<Mapped> {
+        let start = entry.bytes.start + first * size_of::<f32>();
+        let bytes = start..start + n * size_of::<f32>();
+        let is_float32 = entry.dtype == Dtype::F32 && bytes.end <= entry.bytes.end;
+        Mapped::new(self.shards.get(entry.shard).filter(|_| is_float32)?, bytes)
     }
 
     /// The values of a tensor, in the file's order, widened to float32.

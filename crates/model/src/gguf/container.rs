@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::{Mmap, UncheckedAdvice};
 use serde_json::{Map, Value};
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 use super::types::Stored;
 use crate::folder::Error;
 use crate::magic::MAGIC;
+use crate::mapped::Mapped;
 
 /// Maximum nesting of arrays.
 const DEPTH: usize = 4;
@@ -41,7 +43,7 @@ impl Entry {
 #[derive(Debug)]
 pub struct File {
     path: PathBuf,
-    map: Mmap,
+    map: Arc<Mmap>,
     keys: Map<String, Value>,
     tensors: BTreeMap<String, Entry>,
 }
@@ -59,7 +61,7 @@ impl File {
         let map = unsafe { Mmap::map(&file) }.map_err(Error::read(path))?;
         let (keys, tensors) = read(&map)
             .map_err(|problem| Error::Gguf { path: path.to_path_buf(), problems: vec![problem] })?;
-        Ok(Self { path: path.to_path_buf(), map, keys, tensors })
+        Ok(Self { path: path.to_path_buf(), map: Arc::new(map), keys, tensors })
     }
 
     /// The path of the file.
@@ -91,15 +93,25 @@ impl File {
 
     /// The bytes of rows of a tensor.
     pub(super) fn rows(&self, entry: &Entry, rows: Range<usize>) -> &[u8] {
-        let width = entry.stored.n_bytes(entry.width()).unwrap_or(0);
-        let start = entry.bytes.start + rows.start * width;
-        &self.map[start..start + rows.len() * width]
+        &self.map[row_bytes(entry, rows)]
+    }
+
+    /// Rows of a tensor where the file is mapped; `None` if they are not float32 that can be read there.
+    pub(super) fn mapped(&self, entry: &Entry, rows: Range<usize>) -> Option<Mapped> {
+        Mapped::new(Some(&self.map).filter(|_| entry.stored == Stored::F32)?, row_bytes(entry, rows))
     }
 
     /// The error with these problems of this file.
     pub(super) fn wrong(&self, problems: Vec<String>) -> Error {
         Error::Gguf { path: self.path.clone(), problems }
     }
+}
+
+/// The location of rows of a tensor.
+fn row_bytes(entry: &Entry, rows: Range<usize>) -> Range<usize> {
+    let width = entry.stored.n_bytes(entry.width()).unwrap_or(0);
+    let start = entry.bytes.start + rows.start * width;
+    start..start + rows.len() * width
 }
 
 type Read = (Map<String, Value>, BTreeMap<String, Entry>);

@@ -9,6 +9,7 @@ use super::container::{Entry, File};
 use super::names::{Change, targets};
 use crate::folder::Error;
 use crate::layers::parameter_specs;
+use crate::mapped::Mapped;
 
 /// Maximum number of names in an error message.
 const N_NAMED: usize = 8;
@@ -95,6 +96,13 @@ impl Part<'_> {
     /// Whether the values are those in the file, except for the order of rows.
     pub(super) fn is_as_stored(&self) -> bool {
         self.shape.len() == 2 && matches!(self.change, Change::None | Change::SideBySide(_))
+    }
+
+    /// The values where the file is mapped; `None` if they are not float32, or not in our order.
+    pub(super) fn mapped(&self, file: &File) -> Option<Mapped> {
+        let is_matrix = self.shape.len() == 2 && self.change == Change::None;
+        let rows = self.first..self.first + self.shape.first().copied().unwrap_or(1);
+        file.mapped(self.entry, rows).filter(|_| is_matrix)
     }
 
     /// The row of the tensor that holds row `row` of the parameter.

@@ -27,7 +27,7 @@ use crate::folder::{self, Description, Error, LoadOptions, Loaded, LoadedDecoder
 pub use crate::magic::is_gguf;
 use crate::parameters::Parameters;
 use crate::transformer::Transformer;
-use crate::{Head, PackedType};
+use crate::{Decoder, Head, PackedType};
 use config::Described;
 use fit::Part;
 
@@ -89,24 +89,35 @@ pub fn load(file: &File, options: &LoadOptions) -> Result<Loaded, Error> {
     Ok(Loaded { transformer, config, extra, warnings: Vec::new(), newly_initialized: Vec::new() })
 }
 
-/// Loads the model of a file for generation, its matrices in the type `to`: those stored in that type are copied,
-/// others are converted via float32, a few rows at a time.
+/// Loads the model of a file for generation, as [`folder::load_decoder`] does: blocks of the type `to` are copied,
+/// other types are converted via float32, a few rows at a time.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_packed(file: &File, to: PackedType, threads: usize) -> Result<LoadedDecoder, Error> {
+pub fn load_decoder(
+    file: &File,
+    to: impl Into<Option<PackedType>>,
+    threads: usize,
+) -> Result<LoadedDecoder, Error> {
+    let to = to.into();
     let (Described { config, extra, .. }, parts) = opened(file)?;
+    if !Decoder::supports(&config) {
+        return Ok(LoadedDecoder { decoder: None, config, extra, warnings: Vec::new() });
+    }
     let shapes = parts.iter().map(|part| (part.name.as_str(), part.shape.as_slice()));
     let mut packing = Packing::new(&config, to, threads, shapes);
     for part in &parts {
-        let is_there = part.entry.stored.packed() == Some(to) && part.is_as_stored();
-        let blocks = |row: usize| part.row(file, row);
-        if !(is_there && packing.add_blocks(&part.name, &part.shape, &blocks)) {
-            packing.add(&part.name, &part.shape, &|rows, out| part.rows(file, rows, out));
+        let has_blocks = to.is_some() && part.entry.stored.packed() == to && part.is_as_stored();
+        let is_taken = has_blocks && packing.add_blocks(&part.name, &part.shape, &|row| part.row(file, row));
+        let is_mapped = !is_taken && {
+            let mapped = || part.mapped(file);
+            packing.add(&part.name, &part.shape, mapped, &|rows, out| part.rows(file, rows, out))
+        };
+        if !is_mapped {
+            file.give_back(part.entry);
         }
-        file.give_back(part.entry);
     }
     let mut warnings = Vec::new();
-    let decoder = packing.finish(&config, &mut warnings)?;
+    let decoder = Some(packing.finish(&config, &mut warnings)?);
     Ok(LoadedDecoder { decoder, config, extra, warnings })
 }
