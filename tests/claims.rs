@@ -113,3 +113,14 @@ fn the_classifier_distinguishes_the_topics() {
     assert!(found["evaluation"]["accuracy"].as_f64().expect("a share") > 0.95, "{found}");
     assert!(found["evaluation"]["macro_f1"].as_f64().expect("a score") > 0.95, "{found}");
 }
+
+#[test]
+#[ignore = "long: twenty minutes, with data/tinyshakespeare.txt"]
+fn the_speed_run_reaches_the_loss_of_nanogpt() {
+    let text = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/tinyshakespeare.txt");
+    let (place, text) = (Place::new(), format!("data.train={text}"));
+    // All its steps, on a slow machine too.
+    let args = ["--config", "speedrun", "--out", "run", "--quiet", "--json", "--set", &text];
+    let found = place.train(&[&args[..], &["--set", "train.budget_minutes=1000"]].concat()).succeeds().json();
+    assert!(loss(&found) < 1.4697, "{found}");
+}
