@@ -134,51 +134,91 @@ pub(crate) fn parameter<T: Float>(
     if !input.track_op() {
         return Ok(None);
     }
-    match SINK.with_borrow_mut(|sink| claim::<T>(sink.as_mut()?, input)) {
-        Some(claimed) => {
-            let (buffer, write) = claimed?;
-            match buffer.dtype() == T::DTYPE {
-                true => with_mut(&buffer, |buffer: &mut [T]| f(buffer, write))?,
-                false => with_mut(&buffer, |rounded: &mut [bf16]| {
-                    let mut whole = scratch::<T>(rounded.len());
-                    if write == Write::Add {
-                        bfloat16::widen(rounded, &mut whole);
-                    }
-                    f(&mut whole, write)?;
-                    bfloat16::round(&whole, rounded);
-                    Ok(())
-                })?,
-            }
-            Ok(None)
+    let Some(Claim { buffer: kept, write, rounded }) = claim(input) else {
+        let mut gradient = buffer::<T>(input.elem_count());
+        f(&mut gradient, Write::Store)?;
+        return tensor(gradient, input.shape()).map(Some);
+    };
+    let kept = match (kept, rounded) {
+        (kept, true) => round_result(input, kept, write, f)?,
+        (Some(kept), false) => {
+            with_mut(&kept, |kept: &mut [T]| f(kept, write))?;
+            kept
         }
-        None => {
+        (None, false) => {
             let mut gradient = buffer::<T>(input.elem_count());
-            f(&mut gradient, Write::Store)?;
-            tensor(gradient, input.shape()).map(Some)
+            f(&mut gradient, write)?;
+            tensor(gradient, input.shape())?
         }
-    }
+    };
+    keep(input, kept);
+    Ok(None)
 }
 
-/// The bfloat16 buffer of a table that the sink knows, for adding to only a few of its rows.
-pub(crate) fn rounded_table<T: Float>(table: &Tensor) -> Option<Result<(Tensor, Write)>> {
-    SINK.with_borrow_mut(|sink| {
-        let sink = sink.as_mut()?;
-        sink.entries[*sink.by_id.get(&table.id())?].rounded.then(|| claim::<T>(sink, table))?
+/// Runs `f` on the values of a bfloat16 buffer, or on a new one's, and rounds the result into it.
+fn round_result<T: Float>(
+    input: &Tensor,
+    kept: Option<Tensor>,
+    write: Write,
+    f: impl FnOnce(&mut [T], Write) -> Result<()>,
+) -> Result<Tensor> {
+    let mut whole = scratch::<T>(input.elem_count());
+    if let (Some(kept), Write::Add) = (&kept, write) {
+        with(kept, |kept: &[bf16]| {
+            bfloat16::widen(kept, &mut whole);
+            Ok(())
+        })?;
+    }
+    f(&mut whole, write)?;
+    // A new buffer is allocated only now: what `f` needs, such as logits, is free again.
+    let kept = kept.map_or_else(|| Tensor::zeros(input.shape(), DType::BF16, input.device()), Ok)?;
+    with_mut(&kept, |kept: &mut [bf16]| {
+        bfloat16::round(&whole, kept);
+        Ok(())
+    })?;
+    Ok(kept)
+}
+
+/// Adds to a few rows of a table that the sink keeps in bfloat16; returns `None`, without running `f`, for any other.
+pub(crate) fn rounded_rows(
+    table: &Tensor,
+    f: impl FnOnce(&mut [bf16], Write) -> Result<()>,
+) -> Option<Result<()>> {
+    let Claim { buffer: kept, write, rounded: true } = claim(table)? else { return None };
+    let add = || {
+        let kept = kept.map_or_else(|| Tensor::zeros(table.shape(), DType::BF16, table.device()), Ok)?;
+        with_mut(&kept, |kept: &mut [bf16]| f(kept, write))?;
+        keep(table, kept);
+        Ok(())
+    };
+    Some(add())
+}
+
+/// The buffer of a parameter that the sink knows.
+struct Claim {
+    /// `None` if it isn't allocated yet.
+    buffer: Option<Tensor>,
+    write: Write,
+    rounded: bool,
+}
+
+/// What the sink has for a parameter; `None` if it doesn't know it.
+fn claim(input: &Tensor) -> Option<Claim> {
+    SINK.with_borrow(|sink| {
+        let sink = sink.as_ref()?;
+        let Entry { buffer, reached, rounded, .. } = &sink.entries[*sink.by_id.get(&input.id())?];
+        let write = if *reached { Write::Add } else { Write::Store };
+        Some(Claim { buffer: buffer.clone(), write, rounded: *rounded })
     })
 }
 
-/// The buffer of a parameter that the sink knows, and whether to write or to add; marks it as reached.
-fn claim<T: Float>(sink: &mut Sink, input: &Tensor) -> Option<Result<(Tensor, Write)>> {
-    let entry = &mut sink.entries[*sink.by_id.get(&input.id())?];
-    let made = match &entry.buffer {
-        Some(made) => Ok(made.clone()),
-        None if entry.rounded => Tensor::zeros(input.shape(), DType::BF16, input.device()),
-        None => tensor(buffer::<T>(input.elem_count()), input.shape()),
-    };
-    Some(made.map(|made| {
-        let write = if entry.reached { Write::Add } else { Write::Store };
-        entry.buffer = Some(made.clone());
-        entry.reached = true;
-        (made, write)
-    }))
+/// Keeps a parameter's gradient, which is reached now.
+fn keep(input: &Tensor, gradient: Tensor) {
+    SINK.with_borrow_mut(|sink| {
+        let Some(sink) = sink else { return };
+        if let Some(&at) = sink.by_id.get(&input.id()) {
+            let entry = &mut sink.entries[at];
+            (entry.buffer, entry.reached) = (Some(gradient), true);
+        }
+    });
 }

@@ -100,14 +100,21 @@ pub(crate) fn loss_svg(
         let step =
             tokens.iter().find(|(_, tokens)| **tokens == read).map(|(step, _)| format!(" at step {step}"));
         let (at, height) = (x(read as f64), y(loss));
-        // Next to the marker, on the side that has room.
-        let (anchor, beside) = if at > WIDTH * 0.6 { ("end", at - 8.0) } else { ("start", at + 8.0) };
+        let text = format!("best {loss:.4}{}", step.unwrap_or_default());
+        // Next to the marker, on the side that has room, and below it unless the training curve is there.
+        let width = 7.0 * text.len() as f64;
+        let is_left = at > WIDTH * 0.6;
+        let (anchor, beside) = if is_left { ("end", at - 8.0) } else { ("start", at + 8.0) };
+        let columns = if is_left { beside - width..=beside } else { beside..=beside + width };
+        let is_taken =
+            train.iter().any(|(a, b)| columns.contains(&x(*a)) && (height..height + 20.0).contains(&y(*b)));
+        let line = if is_taken { height - 8.0 } else { height + 16.0 };
+        // A white outline keeps it legible on top of a curve.
         let _ = writeln!(
             svg,
             "<circle cx=\"{at:.1}\" cy=\"{height:.1}\" r=\"4\" fill=\"#cc6611\"/>\
-             <text x=\"{beside:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" fill=\"#cc6611\">best {loss:.4}{}</text>",
-            height + 16.0,
-            step.unwrap_or_default()
+             <text x=\"{beside:.1}\" y=\"{line:.1}\" text-anchor=\"{anchor}\" fill=\"#cc6611\" stroke=\"white\" \
+             stroke-width=\"3\" paint-order=\"stroke\">{text}</text>",
         );
     }
     svg.push_str("</svg>\n");
@@ -185,6 +192,21 @@ mod tests {
                 && svg.contains("best 2.5000 at step 2")
                 && !svg.contains("NaN")
         );
+    }
+
+    /// The label's distance below its marker.
+    #[test]
+    fn the_label_avoids_the_training_curve() {
+        for (trained, wanted) in [(2.4, -8.0), (3.0, 16.0), (0.5, 16.0)] {
+            let train: Vec<(u64, f64)> = (1..=100).map(|at| (at, trained)).collect();
+            let svg = loss_svg("t", &train, &[(50, 4.0), (100, 2.5)], &BTreeMap::new());
+            let number = |before: &str| -> f64 {
+                let from = svg.find("<circle").unwrap();
+                let from = from + svg[from..].find(before).unwrap() + before.len();
+                svg[from..].split('"').next().unwrap().parse().unwrap()
+            };
+            assert_eq!((number(" y=\"") - number("cy=\"")).round(), wanted, "{trained}");
+        }
     }
 
     #[test]

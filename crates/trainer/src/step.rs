@@ -318,6 +318,13 @@ impl<M: Model> Stepper<M> {
         Ok(Made { losses, nodes })
     }
 
+    /// Releases the memory of the step's gradients if they are kept in bfloat16, for an evaluation or a checkpoint.
+    pub(crate) fn release_rounded(&mut self) {
+        if self.options.gradient_dtype == GradientDtype::Bfloat16 {
+            self.total.iter_mut().for_each(Gradients::zero);
+        }
+    }
+
     /// The processes' slices of the trained parameters.
     pub(crate) fn slices(&self) -> &Slices {
         &self.slices

@@ -12,6 +12,8 @@ use vulpes_model::{Decoder, Transformer, flops_per_token, n_read_by_token};
 use vulpes_ops::reference::with_reference;
 use vulpes_runs::{Plan, PlanOptions, RunConfig, Session};
 
+use crate::process::fit_memory;
+
 /// A config, its sizes, and its session if it is run.
 pub(crate) struct StepBench {
     plan: &'static Plan,
@@ -78,6 +80,7 @@ impl StepBench {
             overrides.push(format!("adapter.base_dtype={}", if narrow { "bfloat16" } else { "float32" }));
         }
         let config = RunConfig::parse(&path.display().to_string(), &text, &overrides)?;
+        fit_memory(&config.train);
         let options = PlanOptions {
             device: Some(device.into()),
             processes: processes.clone(),

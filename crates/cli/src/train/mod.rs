@@ -29,6 +29,7 @@ use vulpes_trainer::STACK_BYTES;
 
 use crate::ending::{Failure, end, say};
 use crate::hub;
+use crate::process::fit_memory;
 use crate::signals::Signals;
 use args::Args;
 use cut_files::exit_on_sigbus;
@@ -131,6 +132,7 @@ fn plan(
     processes: &Processes,
 ) -> Result<Plan> {
     exit_on_sigbus().map_err(Error::BareIo)?;
+    fit_memory(&config.train);
     if args.device.is_none() && processes.is_first() {
         vulpes_model::device::fallback().iter().for_each(|why| say(&format!("warning: {why}")));
     }

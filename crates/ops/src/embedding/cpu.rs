@@ -2,7 +2,7 @@
 
 use crate::kernel::Float;
 use crate::kernel::product::Write;
-use crate::kernel::read::{buffer, with, with_mut};
+use crate::kernel::read::{buffer, with};
 use crate::kernel::simd::multiversion;
 use crate::kernel::{bfloat16, narrow};
 use crate::{sink, tape};
@@ -83,10 +83,10 @@ pub(super) fn node<T: Float>(tables: &[(Tensor, &Tensor)], shape: Vec<usize>) ->
     let inputs: Vec<&Tensor> = tables.iter().map(|(_, table)| *table).collect();
     tape::record(&inputs, y, shape, move |dy| {
         let scatter = |(ids, table): &(Vec<u32>, Tensor)| {
-            if let Some(claimed) = sink::rounded_table::<T>(table) {
-                let (table, write) = claimed?;
-                with(dy, |dy: &[T]| with_mut(&table, |table| add_rounded(table, write, width, ids, dy)))?;
-                return Ok(None);
+            let add_to_rows =
+                |table: &mut [bf16], write| with(dy, |dy: &[T]| add_rounded(table, write, width, ids, dy));
+            if let Some(added) = sink::rounded_rows(table, add_to_rows) {
+                return added.map(|()| None);
             }
             sink::parameter::<T>(table, |out, write| {
                 if write == Write::Store {

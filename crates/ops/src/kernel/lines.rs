@@ -1,4 +1,4 @@
-//! Memory for weights: large pages, aligned to cache lines.
+//! Memory in large pages, aligned to cache lines: for weights, and for the largest buffers.
 #![allow(unsafe_code)]
 
 use memmap2::MmapMut;
@@ -23,7 +23,7 @@ unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
 
-/// Complete cache lines of an [`Arena`], owned exclusively.
+/// Complete cache lines in large pages, owned exclusively.
 pub(crate) struct Lines {
     memory: Arc<Memory>,
     range: Range<usize>,
@@ -39,8 +39,7 @@ impl Arena {
     pub(crate) fn lines(&mut self, n_bytes: usize) -> Lines {
         let range = self.used..self.used + n_bytes.next_multiple_of(Lines::LINE);
         if range.end > self.memory._map.len() {
-            let range = 0..range.len();
-            return Lines { memory: Arc::new(Memory::new(range.len())), range };
+            return Lines::new(n_bytes);
         }
         self.used = range.end;
         Lines { memory: Arc::clone(&self.memory), range }
@@ -66,6 +65,12 @@ impl Memory {
 impl Lines {
     /// The size of a cache line in bytes.
     pub(crate) const LINE: usize = 64;
+
+    /// `n_bytes` zeros, rounded up to complete lines, in pages of their own.
+    pub(crate) fn new(n_bytes: usize) -> Self {
+        let range = 0..n_bytes.next_multiple_of(Self::LINE);
+        Self { memory: Arc::new(Memory::new(range.len())), range }
+    }
 
     pub(crate) fn n_bytes(&self) -> usize {
         self.range.len()

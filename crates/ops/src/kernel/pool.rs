@@ -7,10 +7,7 @@ use std::sync::{Mutex, PoisonError};
 /// The maximum number of elements in a pool; the oldest buffers are dropped.
 const MOST: usize = 64 << 20;
 
-/// Longer buffers go back to the allocator for other uses: a head's logits, the entire gradient of a table.
-const LONGEST: usize = 8 << 20;
-
-/// A type of number whose used buffers are kept.
+/// A type of number whose used buffers are kept; any bits are a valid number.
 pub(crate) trait Pooled: Copy + Default + 'static {
     /// The free list of used buffers.
     fn pool() -> &'static BufferPool<Self>;
@@ -47,9 +44,6 @@ impl<T> BufferPool<T> {
 
     /// Keeps a buffer for later; the oldest are dropped to make room.
     pub(super) fn give_back(&self, buffer: Vec<T>) {
-        if buffer.len() > LONGEST {
-            return;
-        }
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.push_back(buffer);
         let mut elements: usize = held.iter().map(Vec::len).sum();
@@ -62,6 +56,7 @@ impl<T> BufferPool<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scratch::LONGEST;
     use super::*;
 
     #[test]
@@ -70,7 +65,6 @@ mod tests {
         for _ in 0..10 {
             pool.give_back(vec![0.0; LONGEST]);
         }
-        pool.give_back(vec![0.0; LONGEST + 1]);
         assert_eq!(pool.0.lock().unwrap().len(), MOST / LONGEST);
     }
 }

@@ -1,37 +1,58 @@
 //! Reusable buffers: values that a node keeps and workspaces of kernels, from step to step.
 //!
 //! A fresh vector must be filled with zeros, which for the wide buffers of a step costs a pass over memory each. A
-//! [`Scratch`] comes from the pool of released buffers, with arbitrary contents, and goes back when it is dropped.
+//! [`Scratch`] comes from the pool of released buffers, with arbitrary contents, and goes back when it is dropped. The
+//! largest have pages of their own, which the system gets back at once: a head's logits, the whole gradient of a table.
+#![allow(unsafe_code)]
 
 use super::float::Float;
+use super::lines::Lines;
 use super::pool::Pooled;
 use std::ops::{Deref, DerefMut};
 
 /// Shorter buffers come from the allocator: they are cheap to clear.
 const SHORTEST: usize = 4 * 1024;
 
+/// Longer buffers have their own pages.
+pub(super) const LONGEST: usize = 8 << 20;
+
 /// A buffer of which nothing may be read before it has been written.
-#[derive(Debug)]
 pub(crate) struct Scratch<T: Pooled> {
-    buffer: Vec<T>,
+    room: Room<T>,
     len: usize,
+}
+
+enum Room<T> {
+    Vector(Vec<T>),
+    Pages(Lines),
 }
 
 /// A buffer of `len` elements with arbitrary values.
 pub(crate) fn scratch<T: Pooled>(len: usize) -> Scratch<T> {
-    let used = if len >= SHORTEST { T::pool().take(len) } else { None };
-    Scratch { buffer: used.unwrap_or_else(|| vec![T::default(); len]), len }
+    let room = match len {
+        0..SHORTEST => Room::Vector(vec![T::default(); len]),
+        SHORTEST..=LONGEST => Room::Vector(T::pool().take(len).unwrap_or_else(|| vec![T::default(); len])),
+        _ => Room::Pages(Lines::new(len * size_of::<T>())),
+    };
+    Scratch { room, len }
 }
 
 impl<T: Pooled> Scratch<T> {
     /// Resizes it to `len` elements, whose values are arbitrary then.
     pub(crate) fn resize(&mut self, len: usize) {
-        if len > self.buffer.len() {
+        if len > self.capacity() {
             // The old one goes back first, so that the two are never held together.
-            drop(std::mem::replace(self, Self { buffer: Vec::new(), len: 0 }));
+            drop(std::mem::replace(self, Self { room: Room::Vector(Vec::new()), len: 0 }));
             *self = scratch(len);
         }
         self.len = len;
+    }
+
+    fn capacity(&self) -> usize {
+        match &self.room {
+            Room::Vector(buffer) => buffer.len(),
+            Room::Pages(lines) => lines.n_bytes() / size_of::<T>(),
+        }
     }
 }
 
@@ -45,20 +66,34 @@ pub(crate) fn cleared<T: Pooled>(len: usize) -> Scratch<T> {
 impl<T: Pooled> Deref for Scratch<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        &self.buffer[..self.len]
+        match &self.room {
+            Room::Vector(buffer) => &buffer[..self.len],
+            // SAFETY: aligned to cache lines, at least `len` long, and numbers with any bits are valid.
+            Room::Pages(lines) => unsafe {
+                std::slice::from_raw_parts(lines.bytes().as_ptr().cast(), self.len)
+            },
+        }
     }
 }
 
 impl<T: Pooled> DerefMut for Scratch<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.buffer[..self.len]
+        match &mut self.room {
+            Room::Vector(buffer) => &mut buffer[..self.len],
+            // SAFETY: as above, and borrowed mutably.
+            Room::Pages(lines) => unsafe {
+                std::slice::from_raw_parts_mut(lines.bytes_mut().as_mut_ptr().cast(), self.len)
+            },
+        }
     }
 }
 
 impl<T: Pooled> Drop for Scratch<T> {
     fn drop(&mut self) {
-        if self.buffer.len() >= SHORTEST {
-            T::pool().give_back(std::mem::take(&mut self.buffer));
+        if let Room::Vector(buffer) = &mut self.room
+            && buffer.len() >= SHORTEST
+        {
+            T::pool().give_back(std::mem::take(buffer));
         }
     }
 }
@@ -97,5 +132,17 @@ mod tests {
         assert_ne!(scratch::<f64>(len / 2).as_ptr(), place, "half a buffer would be wasted");
         assert!(cleared::<f64>(len).iter().all(|&x| x == 0.0));
         assert_eq!(scratch::<f32>(0).len(), 0);
+    }
+
+    #[test]
+    fn a_buffer_grows_into_pages_of_its_own_and_stays_there() {
+        let mut buffer = scratch::<f64>(LONGEST);
+        assert!(matches!(buffer.room, Room::Vector(_)));
+        for len in [LONGEST + 1, 3, LONGEST + 1] {
+            buffer.resize(len);
+            assert!(matches!(buffer.room, Room::Pages(_)) && buffer.len() == len);
+            (buffer[0], buffer[len - 1]) = (1.0, 2.0);
+            assert_eq!((buffer[0], buffer[len - 1]), (1.0, 2.0));
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use candle_core::Tensor;
+use safetensors::SafeTensorError;
 use serde::Serialize;
 use vulpes_trainer::State;
 
@@ -51,10 +52,12 @@ pub(crate) fn write_state(
     files: &dyn Files,
 ) -> Result<()> {
     let path = dir.join(STATE_TENSORS);
-    // Not `serialize_to_file`: every write goes through `files`, so that tests can make it fail.
-    let bytes = safetensors::serialize(tensors, None)
-        .map_err(|error| Error::io("write", &path, std::io::Error::other(error)))?;
-    files.write(&path, &bytes).map_err(|source| Error::io("write", &path, source))?;
+    // Tensor by tensor: the state of an optimizer can be most of a process's memory.
+    safetensors::serialize_to_file(tensors, None, &path).map_err(|error| match error {
+        SafeTensorError::IoError(source) => Error::io("write", &path, source),
+        other => Error::io("write", &path, std::io::Error::other(other)),
+    })?;
+    files.written(&path).map_err(|source| Error::io("write", &path, source))?;
     write_json(&dir.join(STATE_JSON), state, files)
 }
 
