@@ -48,7 +48,12 @@ unsafe fn run<const R: usize, const V: usize, const HALVES: bool>(
     target: Target,
 ) {
     let n_block = panel.scales.len() / PANEL;
-    let groups = if HALVES { WORDS / 2 } else { WORDS };
+    let groups = match (HALVES, R) {
+        (true, _) => WORDS / 2,
+        (false, 1) => WORDS,
+        // The compiler would unroll the eight groups, and move most of their registers to memory and back.
+        (false, _) => std::hint::black_box(WORDS),
+    };
     assert!(
         row + R <= x.height && x.words.len() >= n_block * PER_BLOCK * x.height,
         "a tile of complete blocks"
