@@ -26,6 +26,7 @@ mod golden;
 mod hub;
 mod labels;
 mod lessons;
+mod memory;
 mod origins;
 mod own_data;
 mod paths;

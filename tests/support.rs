@@ -172,6 +172,22 @@ impl Place {
     }
 }
 
+/// Waits for a program to succeed; returns its peak memory in kB (Linux).
+pub(crate) fn peak_kb(mut child: Child) -> u64 {
+    let status = format!("/proc/{}/status", child.id());
+    let mut most_kb = 0;
+    while child.try_wait().expect("a child").is_none() {
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        most_kb = peak.unwrap_or(0).max(most_kb);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(child.wait().expect("an end").success());
+    most_kb
+}
+
 /// Sends a signal to a process.
 pub(crate) fn kill(signal: &str, id: u32) {
     let status = Command::new("kill").args([format!("-{signal}"), id.to_string()]).status();

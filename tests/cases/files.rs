@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{PAIRS, edit, place};
-use crate::support::Place;
+use crate::support::{Place, peak_kb};
 
 /// Misleading tables and texts, each reported with its location and actual content.
 #[test]
@@ -69,17 +69,6 @@ fn a_long_document_needs_little_memory() {
     let sets = sets.iter().flat_map(|set| ["--set", set]);
     let args: Vec<&str> =
         ["--config", "further.toml", "--out", "run", "--quiet"].into_iter().chain(sets).collect();
-    let mut child = place.start(&args);
-    let status = format!("/proc/{}/status", child.id());
-    let mut most_kb = 0;
-    while child.try_wait().expect("a child").is_none() {
-        let status = std::fs::read_to_string(&status).unwrap_or_default();
-        let peak = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
-        most_kb = peak.unwrap_or(0).max(most_kb);
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    assert!(child.wait().expect("an end").success());
+    let most_kb = peak_kb(place.start(&args));
     assert!((1_000..300_000).contains(&most_kb), "{most_kb} kB");
 }

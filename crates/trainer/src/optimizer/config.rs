@@ -48,7 +48,8 @@ pub enum GradientDtype {
     /// That of the parameters.
     #[default]
     Full,
-    /// bfloat16: computed in float32 and rounded to nearest once per shard, half the memory.
+    /// bfloat16: computed in float32 and rounded to nearest once per shard, half the memory; they are released after the
+    /// update, and the program returns all freed memory to the system.
     #[serde(alias = "bf16")]
     Bfloat16,
 }
