@@ -8,7 +8,7 @@
 use crate::kernel::float::Float;
 use crate::kernel::product::Write;
 use crate::kernel::read::{buffer, tensor, with, with_mut};
-use crate::kernel::scratch::scratch;
+use crate::kernel::scratch::{giving_back, scratch};
 use crate::kernel::{bfloat16, by_dtype, elementwise, fits};
 use crate::threads::Restore;
 use candle_core::{DType, Result, Tensor, TensorId, Var};
@@ -118,10 +118,12 @@ pub(crate) fn with_sink<R>(
             }
         }
     }
+    // Rounded gradients are for a training that takes little memory.
+    let saves_memory = entries.iter().any(|entry| entry.rounded);
     let sink = Sink { entries: std::mem::take(entries), by_id: std::mem::take(by_id) };
     let outer = SINK.replace(Some(sink));
     let _put_back = PutBack { entries, by_id, outer };
-    f()
+    giving_back(saves_memory, f)
 }
 
 /// The gradient of an input that is usually a parameter: `f` writes it into the slice, or adds to its contents.
@@ -134,24 +136,22 @@ pub(crate) fn parameter<T: Float>(
     if !input.track_op() {
         return Ok(None);
     }
-    let Some(Claim { buffer: kept, write, rounded }) = claim(input) else {
-        let mut gradient = buffer::<T>(input.elem_count());
-        f(&mut gradient, Write::Store)?;
-        return tensor(gradient, input.shape()).map(Some);
-    };
-    let kept = match (kept, rounded) {
-        (kept, true) => round_result(input, kept, write, f)?,
-        (Some(kept), false) => {
+    let claim = claim(input);
+    let at = claim.as_ref().map(|claim| claim.at);
+    let gradient = match claim {
+        Some(Claim { buffer, write, rounded: true, .. }) => round_result(input, buffer, write, f)?,
+        Some(Claim { buffer: Some(kept), write, .. }) => {
             with_mut(&kept, |kept: &mut [T]| f(kept, write))?;
             kept
         }
-        (None, false) => {
+        _ => {
             let mut gradient = buffer::<T>(input.elem_count());
-            f(&mut gradient, write)?;
+            f(&mut gradient, Write::Store)?;
             tensor(gradient, input.shape())?
         }
     };
-    keep(input, kept);
+    let Some(at) = at else { return Ok(Some(gradient)) };
+    keep(at, gradient);
     Ok(None)
 }
 
@@ -171,7 +171,7 @@ fn round_result<T: Float>(
     }
     f(&mut whole, write)?;
     // A new buffer is allocated only now: what `f` needs, such as logits, is free again.
-    let kept = kept.map_or_else(|| Tensor::zeros(input.shape(), DType::BF16, input.device()), Ok)?;
+    let kept = kept.map_or_else(|| zeros(input), Ok)?;
     with_mut(&kept, |kept: &mut [bf16]| {
         bfloat16::round(&whole, kept);
         Ok(())
@@ -184,18 +184,25 @@ pub(crate) fn rounded_rows(
     table: &Tensor,
     f: impl FnOnce(&mut [bf16], Write) -> Result<()>,
 ) -> Option<Result<()>> {
-    let Claim { buffer: kept, write, rounded: true } = claim(table)? else { return None };
+    let Claim { at, buffer: kept, write, rounded: true } = claim(table)? else { return None };
     let add = || {
-        let kept = kept.map_or_else(|| Tensor::zeros(table.shape(), DType::BF16, table.device()), Ok)?;
+        let kept = kept.map_or_else(|| zeros(table), Ok)?;
         with_mut(&kept, |kept: &mut [bf16]| f(kept, write))?;
-        keep(table, kept);
+        keep(at, kept);
         Ok(())
     };
     Some(add())
 }
 
+/// A new buffer for a rounded gradient.
+fn zeros(parameter: &Tensor) -> Result<Tensor> {
+    Tensor::zeros(parameter.shape(), DType::BF16, parameter.device())
+}
+
 /// The buffer of a parameter that the sink knows.
 struct Claim {
+    /// The index of its entry.
+    at: usize,
     /// `None` if it isn't allocated yet.
     buffer: Option<Tensor>,
     write: Write,
@@ -206,18 +213,17 @@ struct Claim {
 fn claim(input: &Tensor) -> Option<Claim> {
     SINK.with_borrow(|sink| {
         let sink = sink.as_ref()?;
-        let Entry { buffer, reached, rounded, .. } = &sink.entries[*sink.by_id.get(&input.id())?];
+        let at = *sink.by_id.get(&input.id())?;
+        let Entry { buffer, reached, rounded, .. } = &sink.entries[at];
         let write = if *reached { Write::Add } else { Write::Store };
-        Some(Claim { buffer: buffer.clone(), write, rounded: *rounded })
+        Some(Claim { at, buffer: buffer.clone(), write, rounded: *rounded })
     })
 }
 
 /// Keeps a parameter's gradient, which is reached now.
-fn keep(input: &Tensor, gradient: Tensor) {
+fn keep(at: usize, gradient: Tensor) {
     SINK.with_borrow_mut(|sink| {
-        let Some(sink) = sink else { return };
-        if let Some(&at) = sink.by_id.get(&input.id()) {
-            let entry = &mut sink.entries[at];
+        if let Some(entry) = sink.as_mut().and_then(|sink| sink.entries.get_mut(at)) {
             (entry.buffer, entry.reached) = (Some(gradient), true);
         }
     });

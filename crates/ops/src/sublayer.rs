@@ -132,14 +132,13 @@ impl OutputProjection<'_> {
         let Self { projection, residual, rows, .. } = *self;
         let dropout = self.dropout.filter(|dropout| dropout.p > 0.0);
         let o = projection.weight.dim(0)?;
-        let mut y = buffer::<T>(n * o);
         // A magnitude applies to the projection's output, not to the residual stream.
         let adds = dropout.is_none()
             && residual
             && projection.adapter.is_none_or(|adapter| adapter.magnitude.is_none());
+        let mut y = if adds { x.to_vec() } else { buffer(n * o) };
         let (mut y, applied) = with_option(projection.bias, |bias| {
             if adds {
-                y.copy_from_slice(x);
                 bias.iter().for_each(|bias| elementwise::add_bias(&mut y, bias));
             }
             let write = if adds { Write::Add } else { Write::Store };

@@ -198,12 +198,12 @@ impl<M: Model> Training<M> {
             let decay = self.options.schedule.decay_factor(step);
             let update = || self.optimizer.step(gradients, lr, scale, decay);
             with_kernel_threads(self.options.n_threads, update)?;
-            self.stepper.release_rounded();
             self.stepper.slices().share()?;
             if let Some(average) = &self.average {
                 with_kernel_threads(self.options.n_threads, || average.update(self.optimizer.updates()))?;
             }
         }
+        self.stepper.release_rounded();
         let state = &mut self.state;
         state.step = step;
         state.spike = spike;

@@ -3,15 +3,36 @@
 use super::Activation;
 use super::reference::{GELU_CUBIC, SQRT_2_OVER_PI};
 use crate::kernel::Float;
+use crate::kernel::narrow::Matrix;
 use crate::kernel::parallel::{Rows, for_rows};
 use crate::kernel::read::{buffer, tensor, with, with2, with3};
 use crate::kernel::simd::multiversion;
 use crate::tape;
 use candle_core::{Result, Tensor};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
+use std::ops::Range;
 
 /// The minimum number of elements per thread.
 const GRAIN: usize = 8 * 1024;
+
+/// Values in bfloat16 are widened this many at a time, into the first-level cache.
+const WIDENED: usize = 1024;
+
+/// Calls `each` for parts of `range`: with the values of both there, and the part as a range in `range`.
+fn with_parts<T: Float>(
+    range: Range<usize>,
+    (gate, up): (Matrix<'_, T>, Matrix<'_, T>),
+    mut each: impl FnMut(&[T], &[T], Range<usize>),
+) {
+    let mut room = [[T::default(); WIDENED]; 2];
+    let [of_gate, of_up] = &mut room;
+    for start in range.clone().step_by(WIDENED) {
+        let part = start..range.end.min(start + WIDENED);
+        let gate = gate.part(part.clone(), &mut of_gate[..part.len()]);
+        let up = up.part(part.clone(), &mut of_up[..part.len()]);
+        each(gate, up, part.start - range.start..part.end - range.start);
+    }
+}
 
 /// `y = f(x)` for each element.
 pub(crate) fn values<T: Float>(f: Activation, x: &[T], y: &mut [T]) {
@@ -35,9 +56,9 @@ pub(crate) fn derivatives<T: Float>(f: Activation, x: &[T], y: Option<&mut [T]>,
 }
 
 /// `y = f(gate) · up` for each element.
-pub(crate) fn gated_values<T: Float>(f: Activation, gate: &[T], up: &[T], y: &mut [T]) {
+pub(crate) fn gated_values<T: Float>(f: Activation, gate: Matrix<'_, T>, up: Matrix<'_, T>, y: &mut [T]) {
     for_rows(gate.len(), GRAIN, Rows::single(y), |range, y| {
-        gated_part(f, &gate[range.clone()], &up[range], y.values);
+        with_parts(range, (gate, up), |gate, up, part| gated_part(f, gate, up, &mut y.values[part]));
     });
 }
 
@@ -45,16 +66,19 @@ pub(crate) fn gated_values<T: Float>(f: Activation, gate: &[T], up: &[T], y: &mu
 /// requested.
 pub(crate) fn gated_derivatives<T: Float>(
     f: Activation,
-    gate: &[T],
-    up: &[T],
+    gate: Matrix<'_, T>,
+    up: Matrix<'_, T>,
     y: Option<&mut [T]>,
     dgate: &mut [T],
     dup: &mut [T],
 ) {
     let buffers = (y.map(Rows::single), Rows::single(dgate), Rows::single(dup));
-    for_rows(gate.len(), GRAIN, buffers, |range, (y, dgate, dup)| {
-        let y = y.map(|y| y.values);
-        gated_derivative_part(f, &gate[range.clone()], &up[range], y, dgate.values, dup.values);
+    for_rows(gate.len(), GRAIN, buffers, |range, (mut y, dgate, dup)| {
+        with_parts(range, (gate, up), |gate, up, part| {
+            let y = y.as_mut().map(|y| &mut y.values[part.clone()]);
+            let (dgate, dup) = (&mut dgate.values[part.clone()], &mut dup.values[part]);
+            gated_derivative_part(f, gate, up, y, dgate, dup);
+        });
     });
 }
 
@@ -271,13 +295,14 @@ pub(super) fn activate<T: Float>(f: Activation, x: &Tensor) -> Result<Tensor> {
 pub(super) fn gated<T: Float>(f: Activation, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     let mut y = buffer::<T>(gate.elem_count());
     with2(gate, up, |gate: &[T], up: &[T]| {
-        gated_values(f, gate, up, &mut y);
+        gated_values(f, Matrix::Numbers(gate), Matrix::Numbers(up), &mut y);
         Ok(())
     })?;
     let (kept_gate, kept_up) = (gate.clone(), up.clone());
     tape::record(&[gate, up], y, gate.shape(), move |dy| {
         let (dgate, dup) = with3(&kept_gate, &kept_up, dy, |gate: &[T], up: &[T], dy: &[T]| {
             let (mut dgate, mut dup) = (buffer(dy.len()), dy.to_vec());
+            let (gate, up) = (Matrix::Numbers(gate), Matrix::Numbers(up));
             gated_derivatives(f, gate, up, None, &mut dgate, &mut dup);
             Ok((dgate, dup))
         })?;

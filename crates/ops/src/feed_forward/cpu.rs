@@ -48,7 +48,7 @@ pub(super) fn node<T: Float>(x: &Tensor, parts: &FeedForward, inputs: &[&Tensor]
         let (gate, up) = match parts.gate {
             Some(gate) => {
                 let held = (biased(project(gate)?, gate)?, biased(project(parts.up)?, parts.up)?);
-                gated_values(parts.activation, &held.0.1.values(), &held.1.1.values(), &mut inner);
+                gated_values(parts.activation, held.0.1.factor(), held.1.1.factor(), &mut inner);
                 (Some(held.0), held.1)
             }
             None if Stored::<T>::is_rounded() => {
@@ -111,12 +111,11 @@ impl<T: Float> Kept<T> {
             let dgate = match &self.gate {
                 Some((_, gate)) => {
                     let mut dgate = scratch::<T>(n * f);
-                    let inner = Some(&mut inner[..]);
                     gated_derivatives(
                         self.activation,
-                        &gate.values(),
-                        &self.up.1.values(),
-                        inner,
+                        gate.factor(),
+                        self.up.1.factor(),
+                        Some(&mut inner),
                         &mut dgate,
                         &mut dup,
                     );

@@ -66,6 +66,7 @@ pub(crate) fn sum_of_squares(x: &[bf16]) -> f64 {
 
 multiversion! {
     fn round_part = round_body(x: &[T], out: &mut [bf16]);
+    /// [`widen`] on this thread.
     fn widen_part = widen_body(x: &[bf16], out: &mut [T]);
     fn add_part = add_body(out: &mut [bf16], x: &[bf16]);
 }

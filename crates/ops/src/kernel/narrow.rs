@@ -68,6 +68,28 @@ impl<'a, T> Matrix<'a, T> {
             Self::Halves(all) => Self::Halves(all.get(first..).unwrap_or_default()),
         }
     }
+
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Self::Numbers(all) => all.len(),
+            Self::Halves(all) => all.len(),
+        }
+    }
+
+    /// Some of the values, on this thread; `room` has as many elements, for those to be widened.
+    pub(crate) fn part<'b>(self, range: Range<usize>, room: &'b mut [T]) -> &'b [T]
+    where
+        T: Float,
+        'a: 'b,
+    {
+        match self {
+            Self::Numbers(all) => &all[range],
+            Self::Halves(all) => {
+                bfloat16::widen_part(&all[range], room);
+                room
+            }
+        }
+    }
 }
 
 /// Calls `f` with a matrix as a projection's product takes it: bfloat16 in place if factors are rounded to it anyway,

@@ -1,7 +1,8 @@
 //! Threads inside a kernel: they divide ranges of rows, never the terms of one sum.
 #![allow(unsafe_code)]
 
-use crate::threads::{kernel_threads, with_kernel_threads};
+use super::team;
+use crate::threads::kernel_threads;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,16 +81,17 @@ pub(crate) fn for_rows<S: Split>(n: usize, grain: usize, buffers: S, f: impl Fn(
         }
         return;
     }
-    rayon::scope(|scope| {
-        let (own, mut rest) = buffers.split(parts[0].len());
-        for range in parts.iter().skip(1).cloned() {
-            let (part, others) = rest.split(range.len());
-            rest = others;
-            let f = &f;
-            scope.spawn(move |_| f(range, part));
+    let mut jobs = Vec::with_capacity(parts.len());
+    let mut rest = buffers;
+    for range in parts {
+        let (part, others) = rest.split(range.len());
+        rest = others;
+        jobs.push(Some((range, part)));
+    }
+    team::each(&mut jobs, &|job| {
+        if let Some((range, part)) = job.take() {
+            f(range, part);
         }
-        // Calls within this thread's own part must not start threads again.
-        with_kernel_threads(1, || f(parts[0].clone(), own));
     });
 }
 
@@ -215,6 +217,7 @@ impl<'a, T> Shared<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::threads::with_kernel_threads;
 
     #[test]
     fn blocks_cover_every_element_of_every_slice_once() {

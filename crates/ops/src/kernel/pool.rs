@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 const MOST: usize = 64 << 20;
 
 /// A type of number whose used buffers are kept; any bits are a valid number.
-pub(crate) trait Pooled: Copy + Default + 'static {
+pub(crate) trait Pooled: Copy + Default + Send + 'static {
     /// The free list of used buffers.
     fn pool() -> &'static BufferPool<Self>;
 }

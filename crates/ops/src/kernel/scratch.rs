@@ -2,19 +2,48 @@
 //!
 //! A fresh vector must be filled with zeros, which for the wide buffers of a step costs a pass over memory each. A
 //! [`Scratch`] comes from the pool of released buffers, with arbitrary contents, and goes back when it is dropped. The
-//! largest have pages of their own, which the system gets back at once: a head's logits, the whole gradient of a table.
+//! largest have pages of their own, a head's logits or the whole gradient of a table: the last of them is kept, or given
+//! back to the system at once where memory is short ([`giving_back`]).
 #![allow(unsafe_code)]
 
 use super::float::Float;
 use super::lines::Lines;
+use super::parallel::{Rows, for_rows};
 use super::pool::Pooled;
+use crate::threads::Restore;
+use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
 
 /// Shorter buffers come from the allocator: they are cheap to clear.
 const SHORTEST: usize = 4 * 1024;
 
 /// Longer buffers have their own pages.
 pub(super) const LONGEST: usize = 8 << 20;
+
+thread_local! {
+    static GIVES_BACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` with pages that go back to the system when their buffer is dropped, if `gives`.
+pub(crate) fn giving_back<R>(gives: bool, f: impl FnOnce() -> R) -> R {
+    let _restore = Restore(&GIVES_BACK, GIVES_BACK.replace(gives));
+    f()
+}
+
+/// The pages that were released last: clearing new ones takes the system longer than a kernel needs to fill them.
+static SPARE: Mutex<Option<Lines>> = Mutex::new(None);
+
+fn swap_spare(lines: Option<Lines>) -> Option<Lines> {
+    std::mem::replace(&mut *SPARE.lock().unwrap_or_else(PoisonError::into_inner), lines)
+}
+
+/// Pages with room for `n_bytes`: the spare ones, if they fit, or new ones.
+fn pages(n_bytes: usize) -> Lines {
+    let fitting = |lines: &Lines| lines.n_bytes() >= n_bytes && lines.n_bytes() / 2 <= n_bytes;
+    // Those that don't fit are released first.
+    swap_spare(None).filter(fitting).unwrap_or_else(|| Lines::new(n_bytes))
+}
 
 /// A buffer of which nothing may be read before it has been written.
 pub(crate) struct Scratch<T: Pooled> {
@@ -32,7 +61,7 @@ pub(crate) fn scratch<T: Pooled>(len: usize) -> Scratch<T> {
     let room = match len {
         0..SHORTEST => Room::Vector(vec![T::default(); len]),
         SHORTEST..=LONGEST => Room::Vector(T::pool().take(len).unwrap_or_else(|| vec![T::default(); len])),
-        _ => Room::Pages(Lines::new(len * size_of::<T>())),
+        _ => Room::Pages(pages(len * size_of::<T>())),
     };
     Scratch { room, len }
 }
@@ -56,10 +85,13 @@ impl<T: Pooled> Scratch<T> {
     }
 }
 
+/// The minimum number of elements that a thread clears.
+const GRAIN: usize = 64 * 1024;
+
 /// A buffer of `len` zeros.
 pub(crate) fn cleared<T: Pooled>(len: usize) -> Scratch<T> {
     let mut scratch = scratch(len);
-    scratch.fill(T::default());
+    for_rows(len, GRAIN, Rows::single(&mut scratch), |_, part| part.values.fill(T::default()));
     scratch
 }
 
@@ -90,10 +122,10 @@ impl<T: Pooled> DerefMut for Scratch<T> {
 
 impl<T: Pooled> Drop for Scratch<T> {
     fn drop(&mut self) {
-        if let Room::Vector(buffer) = &mut self.room
-            && buffer.len() >= SHORTEST
-        {
-            T::pool().give_back(std::mem::take(buffer));
+        match std::mem::replace(&mut self.room, Room::Vector(Vec::new())) {
+            Room::Vector(buffer) if buffer.len() >= SHORTEST => T::pool().give_back(buffer),
+            Room::Pages(lines) if !GIVES_BACK.get() => drop(swap_spare(Some(lines))),
+            _ => {}
         }
     }
 }
@@ -132,6 +164,22 @@ mod tests {
         assert_ne!(scratch::<f64>(len / 2).as_ptr(), place, "half a buffer would be wasted");
         assert!(cleared::<f64>(len).iter().all(|&x| x == 0.0));
         assert_eq!(scratch::<f32>(0).len(), 0);
+    }
+
+    #[test]
+    fn pages_are_reused_unless_they_go_back() {
+        // Four times what other tests use.
+        let len = 4 * LONGEST;
+        let filled = |value: f64| {
+            let mut buffer = scratch::<f64>(len);
+            let was = buffer[len - 1];
+            buffer[len - 1] = value;
+            was
+        };
+        giving_back(true, || filled(1.0));
+        assert_eq!(filled(2.0), 0.0, "new pages");
+        assert_eq!(giving_back(true, || filled(3.0)), 2.0, "the spare ones");
+        assert_eq!(filled(4.0), 0.0, "new pages again");
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //! Between jobs its threads spin for a while, since the next job comes within microseconds; then they sleep.
 #![allow(unsafe_code)]
 
+use crate::threads::with_kernel_threads;
 use std::cell::UnsafeCell;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
 /// Spins before a thread yields: some tens of microseconds.
@@ -33,21 +34,29 @@ type Job = *const (dyn Fn(usize) + Sync);
 pub struct Team {
     shared: Arc<Shared>,
     workers: Vec<(Thread, Option<JoinHandle<()>>)>,
+    /// The number of threads asked for; the system may have granted fewer.
+    wanted: usize,
 }
 
 struct Shared {
-    /// Counts the jobs; a change means a new one.
-    round: AtomicUsize,
     job: UnsafeCell<Option<Job>>,
-    /// Workers that have not finished the job of this round.
+    /// Workers that have not finished their part of the job.
     pending: AtomicUsize,
-    /// Whether each worker sleeps.
-    asleep: Vec<AtomicBool>,
+    seats: Vec<Seat>,
     stop: AtomicBool,
     panicked: AtomicBool,
 }
 
-// SAFETY: only the owner writes `job`, while no worker is pending, and workers read it only after the round that
+/// What a worker watches, on a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Seat {
+    /// Counts the worker's jobs; a change means a new one.
+    round: AtomicUsize,
+    asleep: AtomicBool,
+}
+
+// SAFETY: only the owner writes `job`, while no worker is pending, and workers read it only after their round that
 // follows it has been published; it points to a closure that is `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer is not used after its round.
@@ -58,22 +67,22 @@ impl Team {
     pub fn new(n: usize) -> Self {
         let n_worker = n.max(1) - 1;
         let shared = Arc::new(Shared {
-            round: AtomicUsize::new(0),
             job: UnsafeCell::new(None),
             pending: AtomicUsize::new(0),
-            asleep: (0..n_worker).map(|_| AtomicBool::new(false)).collect(),
+            seats: (0..n_worker).map(|_| Seat::default()).collect(),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
         });
         let start = |number: usize| {
             let shared = Arc::clone(&shared);
-            let builder = std::thread::Builder::new().name(format!("decode-{number}"));
-            builder.spawn(move || shared.work(number)).ok()
+            let builder = std::thread::Builder::new().name(format!("kernel-{}", number + 1));
+            // A part of a kernel starts no threads of its own.
+            builder.spawn(move || with_kernel_threads(1, || shared.work(number))).ok()
         };
         // If the system grants fewer threads, the caller does their share.
         let workers: Vec<_> =
             (0..n_worker).map_while(start).map(|handle| (handle.thread().clone(), Some(handle))).collect();
-        Self { shared, workers }
+        Self { shared, workers, wanted: n }
     }
 
     /// The number of threads, including the caller.
@@ -118,15 +127,15 @@ impl Team {
     /// # Panics
     /// Panics if `work` does.
     pub(crate) fn share(&mut self, n: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
-        let n_thread = self.n_threads();
-        if n <= 1 || n_thread == 1 {
+        let n_thread = self.n_threads().min(n);
+        if n_thread <= 1 {
             return if n > 0 {
                 work(0..n)
             };
         }
         let per_part = n.div_ceil(n_thread * PARTS);
         let taken = AtomicUsize::new(0);
-        self.run(&|_| {
+        self.run(n_thread, &|_| {
             loop {
                 let first = taken.fetch_add(per_part, Ordering::Relaxed).min(n);
                 let last = (first + per_part).min(n);
@@ -138,9 +147,11 @@ impl Team {
         });
     }
 
-    /// Runs `job` on every thread, with the thread's index; returns once all are done.
-    fn run(&mut self, job: &(dyn Fn(usize) + Sync)) {
-        if self.workers.is_empty() {
+    /// Runs `job` on the caller and `n - 1` others, at most all of them, with the thread's index; returns once all are
+    /// done. The others aren't woken.
+    fn run(&mut self, n: usize, job: &(dyn Fn(usize) + Sync)) {
+        let workers = &self.workers[..self.workers.len().min(n.saturating_sub(1))];
+        if workers.is_empty() {
             return job(0);
         }
         let shared = &*self.shared;
@@ -150,10 +161,10 @@ impl Team {
             *shared.job.get() =
                 Some(std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(job as *const _));
         }
-        shared.pending.store(self.workers.len(), Ordering::Relaxed);
-        shared.round.fetch_add(1, Ordering::SeqCst);
-        for ((thread, _), asleep) in self.workers.iter().zip(&shared.asleep) {
-            if asleep.load(Ordering::SeqCst) {
+        shared.pending.store(workers.len(), Ordering::Relaxed);
+        for ((thread, _), seat) in workers.iter().zip(&shared.seats) {
+            seat.round.fetch_add(1, Ordering::SeqCst);
+            if seat.asleep.load(Ordering::SeqCst) {
                 thread.unpark();
             }
         }
@@ -174,8 +185,8 @@ impl Team {
 impl Drop for Team {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.round.fetch_add(1, Ordering::SeqCst);
-        for (thread, handle) in &mut self.workers {
+        for ((thread, handle), seat) in self.workers.iter_mut().zip(&self.shared.seats) {
+            seat.round.fetch_add(1, Ordering::SeqCst);
             thread.unpark();
             if let Some(handle) = handle.take() {
                 // A worker's panic was reported in the round in which it happened.
@@ -189,7 +200,7 @@ impl Shared {
     fn work(&self, number: usize) {
         let mut seen = 0;
         loop {
-            seen = self.wait(seen, number);
+            seen = self.seats[number].wait(seen);
             if self.stop.load(Ordering::SeqCst) {
                 return;
             }
@@ -204,9 +215,11 @@ impl Shared {
             self.pending.fetch_sub(1, Ordering::Release);
         }
     }
+}
 
+impl Seat {
     /// Waits for a round after `seen`.
-    fn wait(&self, seen: usize, number: usize) -> usize {
+    fn wait(&self, seen: usize) -> usize {
         for turn in 0..SPINS + YIELDS {
             let round = self.round.load(Ordering::SeqCst);
             if round != seen {
@@ -215,16 +228,35 @@ impl Shared {
             // On a busy machine the thread with the next job may be waiting for this very core.
             if turn < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-        self.asleep[number].store(true, Ordering::SeqCst);
+        self.asleep.store(true, Ordering::SeqCst);
         loop {
             let round = self.round.load(Ordering::SeqCst);
             if round != seen {
-                self.asleep[number].store(false, Ordering::SeqCst);
+                self.asleep.store(false, Ordering::SeqCst);
                 return round;
             }
             std::thread::park();
         }
     }
+}
+
+/// Teams that nobody is using, the latest at the back.
+static FREE: Mutex<Vec<Team>> = Mutex::new(Vec::new());
+
+/// Passes each item to `work`, on this thread and others: as many threads as there are items.
+///
+/// # Panics
+/// Panics if `work` does.
+pub(crate) fn each<T: Send>(items: &mut [T], work: &(dyn Fn(&mut T) + Sync)) {
+    let free = || FREE.lock().unwrap_or_else(PoisonError::into_inner);
+    let large_enough = {
+        let mut teams = free();
+        let at = teams.iter().rposition(|team| team.wanted >= items.len());
+        at.map(|at| teams.remove(at))
+    };
+    let mut team = large_enough.unwrap_or_else(|| Team::new(items.len()));
+    with_kernel_threads(1, || team.each(items, &|_, item| work(item)));
+    free().push(team);
 }
 
 /// A pointer that may go to another thread: the parts made from it don't overlap.

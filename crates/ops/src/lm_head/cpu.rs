@@ -15,16 +15,20 @@ use candle_core::{Result, Tensor, bail};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// The maximum number of logits held at a time, unless a single row has more.
+/// The maximum number of logits held at a time, unless a single row has more. It decides how the gradients of weight and
+/// bias are summed, and so their bits.
 const HELD: usize = 16 << 20;
+
+/// The same if these have no gradients: a weight is packed anew for each chunk.
+const HELD_FROZEN: usize = 2 * HELD;
 
 /// Rows of a narrow weight that are widened at a time: a multiple of the products' inner blocks, so that the sums over
 /// the vocabulary are those of the entire weight.
 const WIDENED: usize = 10 * 384;
 
-/// Equal chunks of rows, each with at most [`HELD`] logits.
-fn chunks(n: usize, v: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = (n * v).div_ceil(HELD).clamp(1, n.max(1));
+/// Equal chunks of rows, each with at most `held` logits.
+fn chunks(n: usize, v: usize, held: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = (n * v).div_ceil(held).clamp(1, n.max(1));
     let size = n.div_ceil(count).max(1);
     (0..n).step_by(size).map(move |start| start..n.min(start + size))
 }
@@ -103,10 +107,12 @@ impl Problem {
         mut each: impl FnMut(Range<usize>, &mut [T], &[T], &[T]) -> Result<()>,
     ) -> Result<()> {
         let (n, d, v) = self.sizes;
+        let learns = self.weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op);
+        let most = if learns { HELD } else { HELD_FROZEN };
         with(&self.hidden, |hidden: &[T]| {
             with_option(self.bias.as_ref(), |bias: Option<&[T]>| {
                 let (mut held, mut log_sums) = (scratch::<T>(0), buffer::<T>(n));
-                for rows in chunks(n, v) {
+                for rows in chunks(n, v, most) {
                     held.resize(rows.len() * v);
                     let (logits, log_sums) = (&mut held[..], &mut log_sums[rows.clone()]);
                     let hidden = &hidden[rows.start * d..rows.end * d];

@@ -2,10 +2,14 @@
 
 use super::reference::shapes;
 use crate::kernel::Float;
+use crate::kernel::parallel::{Rows, for_rows};
 use crate::kernel::read::{tensor, with, with2};
 use crate::kernel::simd::multiversion;
 use crate::tape;
 use candle_core::{Result, Tensor, bail};
+
+/// The minimum number of elements per thread.
+const GRAIN: usize = 16 * 1024;
 
 /// The tables' rows for each position of a batch, ready for rotation.
 #[derive(Clone, Debug)]
@@ -42,8 +46,13 @@ impl<T: Float> Rotation<T> {
 
     /// Rotates `heads` heads of width `k` at each position in place: rows are `stride` elements apart in `x`.
     pub(crate) fn apply(&self, x: &mut [T], stride: usize, heads: usize, k: usize, back: bool) {
-        if self.half > 0 && heads > 0 {
-            rotate(&self.cos, &self.sin, x, stride, heads, (k, self.half), back);
+        let half = self.half;
+        if half > 0 && heads > 0 {
+            for_rows(self.cos.len() / half, GRAIN.div_ceil(stride), Rows::new(x, stride), |range, x| {
+                let [cos, sin] =
+                    [&self.cos, &self.sin].map(|table| &table[range.start * half..range.end * half]);
+                rotate(cos, sin, x.values, stride, heads, (k, half), back);
+            });
         }
     }
 }
@@ -66,7 +75,8 @@ fn rotate_body<T: Float, const FMA: bool>(
     back: bool,
 ) {
     let sign = T::of(if back { -1.0 } else { 1.0 });
-    for ((x, cos), sin) in x.chunks_mut(stride).zip(cos.chunks_exact(half)).zip(sin.chunks_exact(half)) {
+    for ((x, cos), sin) in x.chunks_exact_mut(stride).zip(cos.chunks_exact(half)).zip(sin.chunks_exact(half))
+    {
         for head in x[..heads * k].chunks_exact_mut(k) {
             let (first, second) = head[..2 * half].split_at_mut(half);
             for (((a, b), &cos), &sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {

@@ -6,6 +6,7 @@ use super::machine::COLUMNS;
 use super::plain;
 use crate::kernel::Float;
 use crate::kernel::simd::{Level, PORTABLE_FMA, level};
+use crate::kernel::team;
 use crate::threads::{Precision, kernel_threads};
 use candle_core::DType;
 
@@ -100,7 +101,7 @@ unsafe impl<T: Float> Send for Piece<T> {}
 impl<T: Float> Piece<T> {
     /// # Safety
     /// As for [`product`].
-    unsafe fn run(self, precision: Precision) {
+    unsafe fn run(&self, precision: Precision) {
         // SAFETY: the caller's promise.
         unsafe { multiply(&self.0, precision) }
     }
@@ -122,20 +123,12 @@ pub(super) unsafe fn shared_out<T: Float>(whole: &Product<T>, precision: Precisi
     let rows = |part: usize| (part * m.div_ceil(ROWS) / down * ROWS).min(m);
     let columns = |part: usize| (part * n.div_ceil(COLUMNS) / across * COLUMNS).min(n);
     let places = (0..down).flat_map(|i| (0..across).map(move |j| (i, j)));
-    let mut pieces = places.map(|(i, j)| {
+    let pieces = places.map(|(i, j)| {
         // SAFETY: both corners are inside the product.
         Piece(unsafe { whole.part(rows(i)..rows(i + 1), columns(j)..columns(j + 1)) })
     });
-    let own = pieces.next();
-    let others: Vec<Piece<T>> = pieces.collect();
-    rayon::scope(|scope| {
-        for piece in others {
-            // SAFETY: a part of the caller's promise.
-            scope.spawn(move |_| unsafe { piece.run(precision) });
-        }
-        // SAFETY: as above.
-        own.into_iter().for_each(|piece| unsafe { piece.run(precision) });
-    });
+    // SAFETY: the caller's promise, of each piece.
+    team::each(&mut pieces.collect::<Vec<_>>(), &|piece| unsafe { piece.run(precision) });
 }
 
 /// Into how many parts to split rows and columns: as many in total as possible, then with the least to pack.
