@@ -12,6 +12,32 @@ pub(super) struct Pairs;
 /// [`Pairs`] on AVX-512 without AVX512-BF16.
 pub(super) struct SplitPairs;
 
+/// `rows!(n, l => ROW)`: the first `n` of [`SQUARE`] rows, then zeros; unrolled for the usual panels, because an array
+/// that a loop of unknown length fills goes through memory.
+macro_rules! rows {
+    ($n:expr, $l:ident => $row:expr) => {{
+        let mut rows = [_mm512_setzero_si512(); SQUARE];
+        match $n {
+            SQUARE => {
+                for $l in 0..SQUARE {
+                    rows[$l] = $row;
+                }
+            }
+            12 => {
+                for $l in 0..12 {
+                    rows[$l] = $row;
+                }
+            }
+            n => {
+                for $l in 0..n {
+                    rows[$l] = $row;
+                }
+            }
+        }
+        rows
+    }};
+}
+
 // SAFETY of all that follows: these functions are called only if the instructions were detected, and the trait's caller
 // guarantees valid pointers.
 impl Machine for Single {
@@ -63,10 +89,7 @@ impl Machine for Single {
     #[inline(always)]
     unsafe fn transpose(from: *const f32, line: usize, lines: usize, to: *mut f32, width: usize) {
         unsafe {
-            let mut rows = [_mm512_setzero_si512(); SQUARE];
-            for (l, row) in rows.iter_mut().enumerate().take(lines) {
-                *row = _mm512_castps_si512(_mm512_loadu_ps(from.add(l * line)));
-            }
+            let rows = rows!(lines, l => _mm512_castps_si512(_mm512_loadu_ps(from.add(l * line))));
             store_transposed(rows, lines, to.cast(), width);
         }
     }
@@ -207,10 +230,7 @@ unsafe fn interleave_halves(first: *const u16, second: *const u16, lines: usize,
 #[inline(always)]
 unsafe fn transpose_halves(from: *const u16, line: usize, lines: usize, to: *mut u32, width: usize) {
     unsafe {
-        let mut rows = [_mm512_setzero_si512(); SQUARE];
-        for (l, row) in rows.iter_mut().enumerate().take(lines) {
-            *row = _mm512_loadu_si512(from.add(l * line).cast());
-        }
+        let rows = rows!(lines, l => _mm512_loadu_si512(from.add(l * line).cast()));
         store_transposed(rows, lines, to, width);
     }
 }
@@ -263,12 +283,11 @@ unsafe fn rounded(x: __m512) -> __m512i {
 #[inline(always)]
 unsafe fn transpose_pairs(from: *const f32, line: usize, lines: usize, to: *mut u32, width: usize) {
     unsafe {
-        let mut rows = [_mm512_setzero_si512(); SQUARE];
-        for (l, row) in rows.iter_mut().enumerate().take(lines) {
+        let rows = rows!(lines, l => {
             let from = from.add(l * line);
             let pairs = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(16)), _mm512_loadu_ps(from));
-            *row = std::mem::transmute::<__m512bh, __m512i>(pairs);
-        }
+            std::mem::transmute::<__m512bh, __m512i>(pairs)
+        });
         store_transposed(rows, lines, to, width);
     }
 }
