@@ -16,6 +16,7 @@ use vulpes_runs::{
 use vulpes_trainer::STACK_BYTES;
 
 use crate::ending::{Failure, say};
+use crate::process::fit_memory;
 use crate::signals::Signals;
 
 /// The interval of plain lines, if standard error is not a terminal.
@@ -110,6 +111,7 @@ fn plan(moment: &Moment) -> vulpes_runs::Result<Plan> {
     let text = std::fs::read_to_string(&path)
         .map_err(|error| Error::Config { path: path.clone(), reason: format!("can't be read: {error}") })?;
     let config = RunConfig::parse(&path.display().to_string(), &text, &[])?;
+    fit_memory(&config.train);
     let run_dir = moment.run_dir().to_path_buf();
     let checkpoint = tokenizer_folder(&run_dir);
     Plan::new(config, &PlanOptions { run_dir, checkpoint, ..PlanOptions::default() }, &())
