@@ -103,9 +103,14 @@ impl Node {
     fn gradients(&self, args: &[&Tensor], grad: &Tensor) -> Result<InputGradients> {
         let mut found = match &self.kind {
             Kind::Operation(backward) => {
-                let found = backward(grad)?;
+                let mut found = backward(grad)?;
                 if self.slots.contains(&None) {
-                    *self.deposits.lock().unwrap_or_else(PoisonError::into_inner) = found.clone();
+                    // Only what the packs take: the deposits live as long as the loss.
+                    let of_packs = found
+                        .iter_mut()
+                        .enumerate()
+                        .map(|(slot, gradient)| gradient.take_if(|_| !self.slots.contains(&Some(slot))));
+                    *self.deposits.lock().unwrap_or_else(PoisonError::into_inner) = of_packs.collect();
                 }
                 found
             }

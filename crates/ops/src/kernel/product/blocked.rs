@@ -112,20 +112,27 @@ pub(super) unsafe fn product<M: Machine>(product: &Product<M::Number>) {
         _ => None,
     };
     let chunk = (HELD / words.max(1)).clamp(ROWS, m.max(ROWS)).next_multiple_of(HEIGHT);
+    // A stretch of the inner dimension that is packed at a time: all of it, unless it is as long as a vocabulary.
+    let stretch = (HELD / ROWS / DEPTH * DEPTH).min(words.max(1));
     // SAFETY: the offsets below stay inside factors, result and the packed buffers, whose lengths are rounded up to
     // full panels here.
     unsafe {
-        let mut left = Packed::<M>::new(0, if bare_left { 0 } else { padded(chunk.min(m)) * words });
+        let mut left =
+            Packed::<M>::new(0, if bare_left { 0 } else { padded(chunk.min(m)) * words.min(stretch) });
         let width = WIDTH.min(n.next_multiple_of(COLUMNS));
         let mut right = Packed::<M>::new(1, if bare_right.is_some() { 0 } else { width * words.min(DEPTH) });
-        for row in (0..m).step_by(chunk) {
+        let chunks = (0..m)
+            .step_by(chunk)
+            .flat_map(|row| (0..words.max(1)).step_by(stretch).map(move |word| (row, word)));
+        for (row, begin) in chunks {
             let rows = chunk.min(m - row);
+            let end = words.max(1).min(begin + stretch);
             if !bare_left {
-                pack_left::<M>(a, row..row + rows, k, left.start());
+                pack_left::<M>(a, row..row + rows, k, begin..words.min(end), left.start());
             }
             for column in (0..n).step_by(WIDTH) {
                 let columns = WIDTH.min(n - column);
-                for word in (0..words.max(1)).step_by(DEPTH) {
+                for word in (begin..end).step_by(DEPTH) {
                     let steps = DEPTH.min(words - word);
                     if bare_right.is_none() {
                         pack_right::<M>(b, column..column + columns, k, word, right.start());
@@ -145,7 +152,7 @@ pub(super) unsafe fn product<M: Machine>(product: &Product<M::Number>) {
                                     let start = a.start.add(word * a.step + (row + first + r) * a.line);
                                     Panel { start: start.cast(), step: a.step }
                                 } else {
-                                    let at = word * padded(rows) + (first + r) * steps;
+                                    let at = (word - begin) * padded(rows) + (first + r) * steps;
                                     Panel { start: left.start().add(at), step: height }
                                 };
                                 let target = Target {
@@ -166,22 +173,27 @@ pub(super) unsafe fn product<M: Machine>(product: &Product<M::Number>) {
     }
 }
 
-/// Packs rows of the left factor for the entire inner dimension: block by block, each panel by panel.
+/// Packs rows of the left factor for a stretch of the inner dimension: block by block, each panel by panel.
 ///
 /// # Safety
 /// As for [`product`]; there is room for full panels.
 #[inline(always)]
-unsafe fn pack_left<M: Machine>(a: Lines<M::Number>, rows: Range<usize>, k: usize, to: *mut M::Word) {
-    let words = k.div_ceil(M::PER_WORD);
+unsafe fn pack_left<M: Machine>(
+    a: Lines<M::Number>,
+    rows: Range<usize>,
+    k: usize,
+    words: Range<usize>,
+    to: *mut M::Word,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut to = to;
-        for word in (0..words).step_by(DEPTH) {
+        for word in words.clone().step_by(DEPTH) {
             let (from, numbers) = depth::<M, _>(a, k, word);
             for (r, height) in panels(rows.len()) {
                 let lines = Lines { start: from.start.add((rows.start + r) * a.line), ..from };
                 pack::<M, Numbers>(lines, height.min(rows.len() - r), numbers, to, height);
-                to = to.add(height * DEPTH.min(words - word));
+                to = to.add(height * DEPTH.min(words.end - word));
             }
         }
     }
