@@ -35,12 +35,12 @@ fn node<T: Float>(
     let y = f(&without)?;
     let (shape, value) = (y.shape().clone(), y.flatten_all()?.to_vec1::<T>()?);
     let kept: Vec<Tensor> = inputs.iter().map(|&input| input.clone()).collect();
-    tape::record(inputs, value, shape, move |dy| backward(&kept, &f, dy))
+    tape::record(inputs, value, shape, move |dy| backward::<T>(&kept, &f, dy))
 }
 
 /// Parameters are passed as they are, so that their gradients take the usual way; other inputs are detached from the
 /// graph that produced them.
-fn backward(
+fn backward<T: Float>(
     inputs: &[Tensor],
     f: &impl Fn(&[Tensor]) -> Result<Tensor>,
     dy: &Tensor,
@@ -50,8 +50,11 @@ fn backward(
         Ok(if is_between { Var::from_tensor(&input.detach())?.into_inner() } else { input.clone() })
     });
     let ends: Vec<Tensor> = ends.collect::<Result<_>>()?;
-    // The gradient of Σ y · dy with respect to y is dy, exactly.
-    let store = (f(&ends)? * dy)?.sum_all()?.backward()?;
+    // A loss with the gradient dy with respect to y.
+    let (y, dy) = (f(&ends)?, dy.clone());
+    let loss = tape::record(&[&y], vec![T::default()], (), move |_| Ok(vec![Some(dy.clone())]))?;
+    drop(y);
+    let store = loss.backward()?;
     Ok(ends.iter().map(|end| store.get(end).cloned()).collect())
 }
 

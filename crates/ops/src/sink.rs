@@ -11,7 +11,8 @@ use crate::kernel::read::{buffer, tensor, with, with_mut};
 use crate::kernel::scratch::{giving_back, scratch};
 use crate::kernel::{bfloat16, by_dtype, elementwise, fits};
 use crate::threads::Restore;
-use candle_core::{DType, Result, Tensor, TensorId, Var};
+use candle_core::{DType, Result, Tensor, TensorId, Var, bail};
+use foldhash::fast::FixedState;
 use half::bf16;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -80,8 +81,11 @@ fn write<T: Float>(buffer: &Tensor, gradient: &Tensor, add: bool) -> Result<()> 
 
 struct Sink {
     entries: Vec<Entry>,
-    by_id: HashMap<TensorId, usize>,
+    by_id: ById,
 }
+
+/// The index of each parameter's entry.
+pub(crate) type ById = HashMap<TensorId, usize, FixedState>;
 
 thread_local! {
     static SINK: RefCell<Option<Sink>> = const { RefCell::new(None) };
@@ -100,14 +104,10 @@ pub(crate) fn promised_scale() -> Option<f64> {
 }
 
 /// Runs `f` with these buffers as the thread's sink, and returns them to their owner, even if `f` fails.
-pub(crate) fn with_sink<R>(
-    entries: &mut Vec<Entry>,
-    by_id: &mut HashMap<TensorId, usize>,
-    f: impl FnOnce() -> R,
-) -> R {
+pub(crate) fn with_sink<R>(entries: &mut Vec<Entry>, by_id: &mut ById, f: impl FnOnce() -> R) -> R {
     struct PutBack<'a> {
         entries: &'a mut Vec<Entry>,
-        by_id: &'a mut HashMap<TensorId, usize>,
+        by_id: &'a mut ById,
         outer: Option<Sink>,
     }
     impl Drop for PutBack<'_> {
@@ -124,6 +124,27 @@ pub(crate) fn with_sink<R>(
     let outer = SINK.replace(Some(sink));
     let _put_back = PutBack { entries, by_id, outer };
     giving_back(saves_memory, f)
+}
+
+/// Whether a sink is installed that has a buffer for this input.
+pub(crate) fn knows(input: &Tensor) -> bool {
+    SINK.with_borrow(|sink| sink.as_ref().is_some_and(|sink| sink.by_id.contains_key(&input.id())))
+}
+
+/// Adds a gradient to a parameter's buffer.
+///
+/// # Errors
+/// Returns an error if no sink with that parameter is installed.
+pub(crate) fn add(parameter: TensorId, gradient: &Tensor) -> Result<()> {
+    SINK.with_borrow_mut(|sink| {
+        let found = sink.as_mut().and_then(|sink| sink.entries.get_mut(*sink.by_id.get(&parameter)?));
+        match found {
+            Some(entry) => entry.add(gradient),
+            None => {
+                bail!("a loss of `forward_for` must be differentiated by `backward`, into the same gradients")
+            }
+        }
+    })
 }
 
 /// The gradient of an input that is usually a parameter: `f` writes it into the slice, or adds to its contents.

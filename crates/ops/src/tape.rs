@@ -4,10 +4,16 @@
 //! for each. [`record`] makes a node of any number of inputs: the first two are on the node itself; the others, usually
 //! parameters, are below it in *packs*, whose one-element results represent them. The node's backward pass leaves the
 //! gradients of packed inputs in a shared slot, from which each pack takes them.
+//!
+//! A parameter of an installed sink ([`crate::forward_for`]) needs no place on the tape: the node's backward pass writes
+//! its gradient into the sink, and candle neither walks to it nor allocates for it.
 
 use crate::kernel::Float;
+use crate::sink;
 use crate::threads::{precision, with_precision};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, TensorId, bail,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// One gradient for each input; `None` if it needs none, or the sink of [`crate::backward`] has taken it.
@@ -28,8 +34,13 @@ pub(crate) fn record<T: Float>(
     backward: impl Fn(&Tensor) -> Result<InputGradients> + Send + Sync + 'static,
 ) -> Result<Tensor> {
     let shape = shape.into();
-    let tracked: Vec<usize> = (0..inputs.len()).filter(|&slot| inputs[slot].track_op()).collect();
-    if tracked.is_empty() {
+    let tracked = inputs.iter().enumerate().filter(|(_, input)| input.track_op());
+    let (mut of_sink, mut on_tape): (Vec<_>, Vec<_>) = tracked.partition(|(_, input)| sink::knows(input));
+    if on_tape.is_empty() {
+        // The result must lead to something.
+        on_tape.extend(of_sink.pop());
+    }
+    if on_tape.is_empty() {
         return Tensor::from_vec(value, shape, &Device::Cpu);
     }
     // The backward pass runs in the precision of the forward pass, wherever it is called.
@@ -37,14 +48,15 @@ pub(crate) fn record<T: Float>(
     let backward = move |dout: &Tensor| with_precision(precision, || backward(dout));
     let deposits = Deposits::default();
     let mut args: Vec<(Tensor, Option<usize>)> =
-        tracked.iter().map(|&slot| (inputs[slot].clone(), Some(slot))).collect();
+        on_tape.into_iter().map(|(slot, input)| (Tensor::clone(input), Some(slot))).collect();
     if args.len() > 3 {
         let handle = pack(args.split_off(2), &deposits)?;
         args.push((handle, None));
     }
     let slots = args.iter().map(|(_, slot)| *slot).collect();
     let value = Mutex::new(Some((T::to_cpu_storage_owned(value), shape)));
-    apply(&args, Node { value, slots, deposits, kind: Kind::Operation(Box::new(backward)) })
+    let of_sink = of_sink.into_iter().map(|(slot, input)| (slot, input.id())).collect();
+    apply(&args, Node { value, slots, deposits, kind: Kind::Operation(Box::new(backward), of_sink) })
 }
 
 /// Packs repeatedly until a single handle is left.
@@ -76,7 +88,8 @@ fn apply(args: &[(Tensor, Option<usize>)], node: Node) -> Result<Tensor> {
 }
 
 enum Kind {
-    Operation(Box<Backward>),
+    /// The inputs of the second are parameters that aren't on the tape.
+    Operation(Box<Backward>, Vec<(usize, TensorId)>),
     Pack,
 }
 
@@ -102,8 +115,13 @@ impl Node {
     /// The gradients of the arguments, in their order.
     fn gradients(&self, args: &[&Tensor], grad: &Tensor) -> Result<InputGradients> {
         let mut found = match &self.kind {
-            Kind::Operation(backward) => {
+            Kind::Operation(backward, of_sink) => {
                 let mut found = backward(grad)?;
+                for (slot, id) in of_sink {
+                    if let Some(gradient) = found.get_mut(*slot).and_then(Option::take) {
+                        sink::add(*id, &gradient)?;
+                    }
+                }
                 if self.slots.contains(&None) {
                     // Only what the packs take: the deposits live as long as the loss.
                     let of_packs = found
@@ -241,6 +259,23 @@ mod tests {
                 assert_eq!(found, expected, "input {i} of {n}");
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_node_keeps_only_gradients_that_its_packs_take() -> Result<()> {
+        let x = Tensor::new(&[1f64], &Device::Cpu)?;
+        let backward = |grad: &Tensor| Ok(vec![Some(grad.clone()); 4]);
+        let deposits = Deposits::default();
+        let node = Node {
+            value: Mutex::new(None),
+            slots: vec![Some(0), Some(2), None],
+            deposits: Arc::clone(&deposits),
+            kind: Kind::Operation(Box::new(backward), Vec::new()),
+        };
+        assert!(node.gradients(&[&x, &x, &x], &x)?.iter().all(Option::is_some));
+        let kept: Vec<bool> = deposits.lock().unwrap().iter().map(Option::is_some).collect();
+        assert_eq!(kept, [false, true, false, true]);
         Ok(())
     }
 

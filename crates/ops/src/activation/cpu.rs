@@ -18,25 +18,22 @@ const GRAIN: usize = 8 * 1024;
 /// Values in bfloat16 are widened this many at a time, into the first-level cache.
 const WIDENED: usize = 1024;
 
-/// Calls `each` for parts of `range`: with the values of both there, and the part as a range in `range`.
-fn with_parts<T: Float>(
-    range: Range<usize>,
-    (gate, up): (Matrix<'_, T>, Matrix<'_, T>),
-    mut each: impl FnMut(&[T], &[T], Range<usize>),
-) {
-    let mut room = [[T::default(); WIDENED]; 2];
-    let [of_gate, of_up] = &mut room;
-    for start in range.clone().step_by(WIDENED) {
-        let part = start..range.end.min(start + WIDENED);
-        let gate = gate.part(part.clone(), &mut of_gate[..part.len()]);
-        let up = up.part(part.clone(), &mut of_up[..part.len()]);
-        each(gate, up, part.start - range.start..part.end - range.start);
-    }
+/// Cuts `range` into parts to be widened: each as it is, and as a range in `range`.
+fn parts(range: Range<usize>) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    range.clone().step_by(WIDENED).map(move |start| {
+        let end = range.end.min(start + WIDENED);
+        (start..end, start - range.start..end - range.start)
+    })
 }
 
 /// `y = f(x)` for each element.
-pub(crate) fn values<T: Float>(f: Activation, x: &[T], y: &mut [T]) {
-    for_rows(x.len(), GRAIN, Rows::single(y), |range, y| value_part(f, &x[range], y.values));
+pub(crate) fn values<T: Float>(f: Activation, x: Matrix<'_, T>, y: &mut [T]) {
+    for_rows(x.len(), GRAIN, Rows::single(y), |range, y| {
+        let mut room = [T::default(); WIDENED];
+        for (part, own) in parts(range) {
+            value_part(f, x.part(part, &mut room), &mut y.values[own]);
+        }
+    });
 }
 
 /// `x ← x + bias` for each row, and `y = f(x)`.
@@ -48,17 +45,25 @@ pub(crate) fn values_of_biased<T: Float>(f: Activation, x: &mut [T], bias: &[T],
 }
 
 /// `dx ← dx · f'(x)`, where `dx` is initially the gradient of `f(x)`; and `y = f(x)` if requested.
-pub(crate) fn derivatives<T: Float>(f: Activation, x: &[T], y: Option<&mut [T]>, dx: &mut [T]) {
+pub(crate) fn derivatives<T: Float>(f: Activation, x: Matrix<'_, T>, y: Option<&mut [T]>, dx: &mut [T]) {
     let buffers = (y.map(Rows::single), Rows::single(dx));
-    for_rows(x.len(), GRAIN, buffers, |range, (y, dx)| {
-        derivative_part(f, &x[range], y.map(|y| y.values), dx.values);
+    for_rows(x.len(), GRAIN, buffers, |range, (mut y, dx)| {
+        let mut room = [T::default(); WIDENED];
+        for (part, own) in parts(range) {
+            let y = y.as_mut().map(|y| &mut y.values[own.clone()]);
+            derivative_part(f, x.part(part, &mut room), y, &mut dx.values[own]);
+        }
     });
 }
 
 /// `y = f(gate) · up` for each element.
 pub(crate) fn gated_values<T: Float>(f: Activation, gate: Matrix<'_, T>, up: Matrix<'_, T>, y: &mut [T]) {
     for_rows(gate.len(), GRAIN, Rows::single(y), |range, y| {
-        with_parts(range, (gate, up), |gate, up, part| gated_part(f, gate, up, &mut y.values[part]));
+        let [mut of_gate, mut of_up] = [[T::default(); WIDENED]; 2];
+        for (part, own) in parts(range) {
+            let (gate, up) = (gate.part(part.clone(), &mut of_gate), up.part(part, &mut of_up));
+            gated_part(f, gate, up, &mut y.values[own]);
+        }
     });
 }
 
@@ -74,11 +79,13 @@ pub(crate) fn gated_derivatives<T: Float>(
 ) {
     let buffers = (y.map(Rows::single), Rows::single(dgate), Rows::single(dup));
     for_rows(gate.len(), GRAIN, buffers, |range, (mut y, dgate, dup)| {
-        with_parts(range, (gate, up), |gate, up, part| {
-            let y = y.as_mut().map(|y| &mut y.values[part.clone()]);
-            let (dgate, dup) = (&mut dgate.values[part.clone()], &mut dup.values[part]);
+        let [mut of_gate, mut of_up] = [[T::default(); WIDENED]; 2];
+        for (part, own) in parts(range) {
+            let (gate, up) = (gate.part(part.clone(), &mut of_gate), up.part(part, &mut of_up));
+            let y = y.as_mut().map(|y| &mut y.values[own.clone()]);
+            let (dgate, dup) = (&mut dgate.values[own.clone()], &mut dup.values[own]);
             gated_derivative_part(f, gate, up, y, dgate, dup);
-        });
+        }
     });
 }
 
@@ -277,14 +284,14 @@ fn gated_derivative_body<T: Float, const FMA: bool>(
 pub(super) fn activate<T: Float>(f: Activation, x: &Tensor) -> Result<Tensor> {
     let mut y = buffer::<T>(x.elem_count());
     with(x, |x: &[T]| {
-        values(f, x, &mut y);
+        values(f, Matrix::Numbers(x), &mut y);
         Ok(())
     })?;
     let input = x.clone();
     tape::record(&[x], y, x.shape(), move |dy| {
         let dx = with2(&input, dy, |x: &[T], dy: &[T]| {
             let mut dx = dy.to_vec();
-            derivatives(f, x, None, &mut dx);
+            derivatives(f, Matrix::Numbers(x), None, &mut dx);
             Ok(dx)
         })?;
         Ok(vec![Some(tensor(dx, input.shape())?)])

@@ -4,6 +4,7 @@ use super::FeedForward;
 use crate::activation::Activation;
 use crate::activation::cpu::{derivatives, gated_derivatives, gated_values, values, values_of_biased};
 use crate::dropout::Dropout;
+use crate::kernel::narrow::Matrix;
 use crate::kernel::product::Write;
 use crate::kernel::read::{with, with_option, with2};
 use crate::kernel::scratch::{Scratch, Values, scratch};
@@ -43,26 +44,29 @@ pub(super) fn node<T: Float>(x: &Tensor, parts: &FeedForward, inputs: &[&Tensor]
     };
     let (y, kept) = with(x, |values_of_x: &[T]| {
         let (rows, norm) = normed(parts.norm, values_of_x)?;
-        let mut inner = scratch::<T>(n * f);
         let project = |projection| project(&rows, (n, down.rows), f, projection, parts.adapter_dropout);
+        let mut inner;
         let (gate, up) = match parts.gate {
             Some(gate) => {
                 let held = (biased(project(gate)?, gate)?, biased(project(parts.up)?, parts.up)?);
+                inner = scratch::<T>(n * f);
                 gated_values(parts.activation, held.0.1.factor(), held.1.1.factor(), &mut inner);
                 (Some(held.0), held.1)
             }
             None if Stored::<T>::is_rounded() => {
                 let up = biased(project(parts.up)?, parts.up)?;
-                values(parts.activation, &up.1.values(), &mut inner);
+                inner = scratch::<T>(n * f);
+                values(parts.activation, up.1.factor(), &mut inner);
                 (None, up)
             }
             None => {
                 let mut up = project(parts.up)?;
+                inner = scratch::<T>(n * f);
                 with_option(parts.up.bias, |bias| {
                     match bias {
                         // In one pass over memory.
                         Some(bias) => values_of_biased(parts.activation, &mut up.1, bias, &mut inner),
-                        None => values(parts.activation, &up.1, &mut inner),
+                        None => values(parts.activation, Matrix::Numbers(&up.1), &mut inner),
                     }
                     Ok(())
                 })?;
@@ -122,7 +126,7 @@ impl<T: Float> Kept<T> {
                     Some(dgate)
                 }
                 None => {
-                    derivatives(self.activation, &self.up.1.values(), Some(&mut inner), &mut dup);
+                    derivatives(self.activation, self.up.1.factor(), Some(&mut inner), &mut dup);
                     None
                 }
             };

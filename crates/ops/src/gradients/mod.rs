@@ -5,8 +5,9 @@ mod sum;
 mod tests;
 
 use crate::flat::Flat;
-use crate::sink::{self, Entry};
-use candle_core::{Result, Tensor, TensorId, Var, bail};
+use crate::sink::{self, ById, Entry};
+use candle_core::{Result, Tensor, Var, bail};
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
 
 use sum::sum_of_squares;
@@ -20,8 +21,8 @@ pub use sum::{grad_norm, sum_gradients, sum_nodes};
 #[derive(Debug)]
 pub struct Gradients {
     entries: Vec<Entry>,
-    by_name: HashMap<String, usize>,
-    by_id: HashMap<TensorId, usize>,
+    by_name: HashMap<String, usize, FixedState>,
+    by_id: ById,
 }
 
 impl Gradients {
@@ -30,7 +31,7 @@ impl Gradients {
     /// # Errors
     /// Returns an error if a name occurs twice, or one parameter has two names.
     pub fn new(parameters: &[(String, Var)]) -> Result<Self> {
-        let mut gradients = Self { entries: Vec::new(), by_name: HashMap::new(), by_id: HashMap::new() };
+        let mut gradients = Self { entries: Vec::new(), by_name: HashMap::default(), by_id: ById::default() };
         for (index, (name, var)) in parameters.iter().enumerate() {
             if gradients.by_name.insert(name.clone(), index).is_some() {
                 bail!("gradients: two parameters are named {name}");
@@ -131,10 +132,12 @@ impl Gradients {
 ///
 /// The gradients are bit-identical to those of a forward pass outside of this function. The vocabulary head computes
 /// its gradients while it holds the logits, instead of recomputing those; after an error the buffers must be cleared
-/// ([`Gradients::zero`]).
+/// ([`Gradients::zero`]). Nodes are shorter: these parameters have their gradients written here, and none on candle's
+/// tape.
 ///
 /// # Errors
-/// Returns an error if `forward` does; [`backward`] refuses a loss that was multiplied by anything else.
+/// Returns an error if `forward` does. [`backward`] refuses a loss that was multiplied by anything else, and so does
+/// candle's own `backward` any loss.
 pub fn forward_for<R>(
     gradients: &mut Gradients,
     scale: f64,

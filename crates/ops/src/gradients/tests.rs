@@ -73,3 +73,42 @@ fn rounded_gradients_accumulate_over_backward_passes() {
     gradients.zero();
     assert!(gradients.get("x").is_none());
 }
+
+/// The loss of two parameters that are inputs of nodes themselves, and of one that is used twice.
+fn loss_of([x, weight, table]: [&Var; 3]) -> Result<Tensor> {
+    let x = rms_norm(&(rms_norm(x, weight, 1e-5)? + 0.5)?, weight, 1e-5)?;
+    Ok(lm_head(&x, table, None, &[0, 3, 7, 10], &CrossEntropyOptions::default())?.sum)
+}
+
+#[test]
+fn parameters_that_are_not_on_the_tape_have_the_same_gradients() {
+    let vars = [var(&[4, 8], 1), var(&[8], 2), var(&[11, 8], 3)];
+    let named = ["x", "weight", "table"].map(str::to_owned).into_iter().zip(vars.clone());
+    let named: Vec<(String, Var)> = named.collect();
+    let run = |promised: bool| -> Vec<Vec<u32>> {
+        let mut gradients = Gradients::new(&named).unwrap();
+        for _ in 0..2 {
+            let forward = || loss_of(vars.each_ref());
+            let loss = if promised { forward_for(&mut gradients, 0.5, forward) } else { forward() };
+            backward(&loss.unwrap().affine(0.5, 0.0).unwrap(), &mut gradients).unwrap();
+        }
+        let bits = |(_, gradient): (&str, Option<&Tensor>)| {
+            numbers(gradient.unwrap()).into_iter().map(f32::to_bits).collect()
+        };
+        gradients.iter().map(bits).collect()
+    };
+    assert_eq!(run(true), run(false));
+}
+
+#[test]
+fn a_promised_loss_is_only_differentiated_into_its_gradients() {
+    let vars = [var(&[4, 8], 1), var(&[8], 2), var(&[11, 8], 3)];
+    let named = [("x".to_owned(), vars[0].clone()), ("weight".to_owned(), vars[1].clone())];
+    let mut gradients = Gradients::new(&named).unwrap();
+    let mut loss = || forward_for(&mut gradients, 1.0, || loss_of(vars.each_ref())).unwrap();
+    let error = loss().backward().unwrap_err().to_string();
+    assert!(error.contains("must be differentiated by `backward`, into the same gradients"), "{error}");
+    let mut others = Gradients::new(&named[1..]).unwrap();
+    let error = backward(&loss(), &mut others).unwrap_err().to_string();
+    assert!(error.contains("into the same gradients"), "{error}");
+}

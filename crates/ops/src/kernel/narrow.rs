@@ -76,7 +76,7 @@ impl<'a, T> Matrix<'a, T> {
         }
     }
 
-    /// Some of the values, on this thread; `room` has as many elements, for those to be widened.
+    /// Some of the values, on this thread; `room` has at least as many elements, for those to be widened.
     pub(crate) fn part<'b>(self, range: Range<usize>, room: &'b mut [T]) -> &'b [T]
     where
         T: Float,
@@ -85,6 +85,7 @@ impl<'a, T> Matrix<'a, T> {
         match self {
             Self::Numbers(all) => &all[range],
             Self::Halves(all) => {
+                let room = &mut room[..range.len()];
                 bfloat16::widen_part(&all[range], room);
                 room
             }

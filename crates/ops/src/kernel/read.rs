@@ -1,4 +1,5 @@
 //! Tensors as slices, whatever their strides, and slices as tensors.
+#![allow(unsafe_code)]
 
 use super::Float;
 use candle_core::backend::BackendStorage;
@@ -119,18 +120,20 @@ pub(crate) fn with_all<T: WithDType, R>(
 ) -> Result<R> {
     fn level<T: WithDType>(
         tensors: &[&Tensor],
-        held: &[&[T]],
-        f: &mut dyn FnMut(&[&[T]]) -> Result<()>,
+        held: &mut Vec<*const [T]>,
+        f: &mut dyn FnMut(&[*const [T]]) -> Result<()>,
     ) -> Result<()> {
         let Some((first, rest)) = tensors.split_first() else { return f(held) };
         with(first, |x: &[T]| {
-            let mut held: Vec<&[T]> = held.to_vec();
             held.push(x);
-            level(rest, &held, f)
+            level(rest, held, f)
         })
     }
     let (mut f, mut result) = (Some(f), None);
-    level(tensors, &[], &mut |all: &[&[T]]| {
+    level(tensors, &mut Vec::with_capacity(tensors.len()), &mut |all: &[*const [T]]| {
+        // SAFETY: every slice is borrowed by a caller of this closure.
+        let all: Vec<&[T]> = all.iter().map(|&x| unsafe { &*x }).collect();
+        let all = &all[..];
         result = f.take().map(|f| f(all)).transpose()?;
         Ok(())
     })?;
@@ -144,21 +147,21 @@ pub(crate) fn with_all_mut<T: WithDType, R>(
 ) -> Result<R> {
     fn level<T: WithDType>(
         tensors: &[&Tensor],
-        held: Vec<&mut [T]>,
-        f: &mut dyn FnMut(&mut [&mut [T]]) -> Result<()>,
+        held: &mut Vec<*mut [T]>,
+        f: &mut dyn FnMut(&[*mut [T]]) -> Result<()>,
     ) -> Result<()> {
-        let mut held = held;
-        let Some((first, rest)) = tensors.split_first() else { return f(&mut held) };
+        let Some((first, rest)) = tensors.split_first() else { return f(held) };
         with_mut(first, |x: &mut [T]| {
-            // A vector with a shorter lifetime, so that this slice fits in.
-            let mut shorter: Vec<&mut [T]> = held.iter_mut().map(|x| &mut **x).collect();
-            shorter.push(x);
-            level(rest, shorter, f)
+            held.push(x);
+            level(rest, held, f)
         })
     }
     let (mut f, mut result) = (Some(f), None);
-    level(tensors, Vec::new(), &mut |all: &mut [&mut [T]]| {
-        result = f.take().map(|f| f(all)).transpose()?;
+    level(tensors, &mut Vec::with_capacity(tensors.len()), &mut |all: &[*mut [T]]| {
+        // SAFETY: every slice is borrowed by a caller of this closure, which does nothing else with it, and a tensor
+        // that occurred twice would have waited for its own lock.
+        let mut all: Vec<&mut [T]> = all.iter().map(|&x| unsafe { &mut *x }).collect();
+        result = f.take().map(|f| f(&mut all)).transpose()?;
         Ok(())
     })?;
     result.ok_or_else(|| candle_core::Error::Msg("tensors were not written".into()))

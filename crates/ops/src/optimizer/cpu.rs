@@ -24,7 +24,30 @@ pub(super) fn adamw<T: Float>(items: &[AdamwItem], rounded: Rounded) -> Result<(
 }
 
 /// A kernel on a part of a parameter, its moment estimates and its gradient.
-type Part<T, M, G> = fn(&mut [T], &mut [M], &mut [M], &[G], &AdamwStep, Noise);
+type Part<T, M, G> = fn(&mut [T], &mut [M], &mut [M], &[G], &Constants);
+
+/// What is the same for all elements of a part.
+pub(super) struct Constants<'a> {
+    step: &'a AdamwStep,
+    /// `1 − β₁ᵗ` and `1 − β₂ᵗ`.
+    corrections: [f64; 2],
+    noise: Noise,
+}
+
+/// The corrections of each item; powers take longer than a small parameter, and almost all items share theirs.
+fn corrections(items: &[AdamwItem]) -> Vec<[f64; 2]> {
+    let mut last: Option<(&AdamwStep, [f64; 2])> = None;
+    let each = items.iter().map(|AdamwItem { step, .. }| {
+        let of = |step: &AdamwStep| ([step.beta1, step.beta2], step.step);
+        let found = match last {
+            Some((known, found)) if of(known) == of(step) => found,
+            _ => [step.beta1, step.beta2].map(|beta| 1.0 - libm::pow(beta, step.step as f64)),
+        };
+        last = Some((step, found));
+        found
+    });
+    each.collect()
+}
 
 /// Runs `f` over the blocks of all parameters, on the kernel's threads.
 fn all_blocks<T: Float, M: WithDType, G: WithDType>(items: &[AdamwItem], f: Part<T, M, G>) -> Result<()> {
@@ -34,6 +57,7 @@ fn all_blocks<T: Float, M: WithDType, G: WithDType>(items: &[AdamwItem], f: Part
         let m = items.iter().map(|item| item.m.as_tensor());
         let moments: Vec<&Tensor> = m.chain(items.iter().map(|item| item.v.as_tensor())).collect();
         let grads: Vec<&Tensor> = items.iter().map(|item| item.grad).collect();
+        let corrections = corrections(items);
         with_all(&grads, |grads: &[&[G]]| {
             with_all_mut(&params, |params: &mut [&mut [T]]| {
                 with_all_mut(&moments, |moments: &mut [&mut [M]]| {
@@ -46,7 +70,8 @@ fn all_blocks<T: Float, M: WithDType, G: WithDType>(items: &[AdamwItem], f: Part
                         let AdamwItem { step, noise: Noise { key, first }, .. } = &items[block.slice];
                         let noise = Noise { key: *key, first: first + block.range.start as u64 };
                         let grad = &grads[block.slice][block.range];
-                        f(param.values, m.values, v.values, grad, step, noise);
+                        let corrections = corrections[block.slice];
+                        f(param.values, m.values, v.values, grad, &Constants { step, corrections, noise });
                     });
                     Ok(())
                 })
@@ -78,19 +103,19 @@ fn sgd_ranges<T: Float>(param: &mut [T], velocity: &mut [T], grad: &[T], step: &
 multiversion! {
     /// One AdamW step over all elements.
     fn adamw_part = adamw_plain(
-        param: &mut [T], m: &mut [T], v: &mut [T], grad: &[T], step: &AdamwStep, noise: Noise,
+        param: &mut [T], m: &mut [T], v: &mut [T], grad: &[T], constants: &Constants,
     );
     /// The same with moment estimates in bfloat16.
     fn adamw_half_moments = adamw_half_moments_body(
-        param: &mut [T], m: &mut [bf16], v: &mut [bf16], grad: &[T], step: &AdamwStep, noise: Noise,
+        param: &mut [T], m: &mut [bf16], v: &mut [bf16], grad: &[T], constants: &Constants,
     );
     /// The same with gradients in bfloat16.
     fn adamw_half_gradients = adamw_half_gradients_body(
-        param: &mut [T], m: &mut [T], v: &mut [T], grad: &[bf16], step: &AdamwStep, noise: Noise,
+        param: &mut [T], m: &mut [T], v: &mut [T], grad: &[bf16], constants: &Constants,
     );
     /// The same with both in bfloat16.
     fn adamw_half_both = adamw_half_both_body(
-        param: &mut [T], m: &mut [bf16], v: &mut [bf16], grad: &[bf16], step: &AdamwStep, noise: Noise,
+        param: &mut [T], m: &mut [bf16], v: &mut [bf16], grad: &[bf16], constants: &Constants,
     );
     /// One SGD step over all elements.
     fn sgd_part = sgd_body(param: &mut [T], velocity: &mut [T], grad: &[T], step: &SgdStep);
@@ -102,10 +127,9 @@ fn adamw_plain<T: Float, const FMA: bool>(
     m: &mut [T],
     v: &mut [T],
     grad: &[T],
-    step: &AdamwStep,
-    noise: Noise,
+    constants: &Constants,
 ) {
-    adamw_body(param, (m, v), grad, step, noise);
+    adamw_body(param, (m, v), grad, constants);
 }
 
 #[inline(always)]
@@ -114,10 +138,9 @@ fn adamw_half_moments_body<T: Float, const FMA: bool>(
     m: &mut [bf16],
     v: &mut [bf16],
     grad: &[T],
-    step: &AdamwStep,
-    noise: Noise,
+    constants: &Constants,
 ) {
-    adamw_body(param, (m, v), grad, step, noise);
+    adamw_body(param, (m, v), grad, constants);
 }
 
 #[inline(always)]
@@ -126,10 +149,9 @@ fn adamw_half_gradients_body<T: Float, const FMA: bool>(
     m: &mut [T],
     v: &mut [T],
     grad: &[bf16],
-    step: &AdamwStep,
-    noise: Noise,
+    constants: &Constants,
 ) {
-    adamw_body(param, (m, v), grad, step, noise);
+    adamw_body(param, (m, v), grad, constants);
 }
 
 #[inline(always)]
@@ -138,10 +160,9 @@ fn adamw_half_both_body<T: Float, const FMA: bool>(
     m: &mut [bf16],
     v: &mut [bf16],
     grad: &[bf16],
-    step: &AdamwStep,
-    noise: Noise,
+    constants: &Constants,
 ) {
-    adamw_body(param, (m, v), grad, step, noise);
+    adamw_body(param, (m, v), grad, constants);
 }
 
 #[inline(always)]
@@ -149,11 +170,9 @@ fn adamw_body<T: Float, M: Kept<T>, G: Kept<T>>(
     param: &mut [T],
     (m, v): (&mut [M], &mut [M]),
     grad: &[G],
-    step: &AdamwStep,
-    noise: Noise,
+    constants: &Constants,
 ) {
-    let correction1 = 1.0 - libm::pow(step.beta1, step.step as f64);
-    let correction2 = 1.0 - libm::pow(step.beta2, step.step as f64);
+    let &Constants { step, corrections: [correction1, correction2], noise } = constants;
     let keep = T::of(1.0 - step.lr * step.weight_decay);
     let (beta1, rest1) = (T::of(step.beta1), T::of(1.0 - step.beta1));
     let (beta2, rest2) = (T::of(step.beta2), T::of(1.0 - step.beta2));

@@ -12,7 +12,7 @@ use std::ops::Range;
 pub(super) const DEPTH: usize = 384;
 /// Columns per packed block of the right factor, which stays in the level-two cache along with the rows.
 const WIDTH: usize = 8 * COLUMNS;
-/// Approximate number of words of the left factor packed at a time.
+/// Approximate number of elements of the left factor packed at a time.
 const HELD: usize = 1 << 21;
 /// If one factor has at most this many lines, the other is not worth packing.
 const BARE: usize = 64;
@@ -111,9 +111,10 @@ pub(super) unsafe fn product<M: Machine>(product: &Product<M::Number>) {
         Right::Numbers(b) if M::PER_WORD == 1 && b.line == 1 && n.is_multiple_of(16) && m <= BARE => Some(b),
         _ => None,
     };
-    let chunk = (HELD / words.max(1)).clamp(ROWS, m.max(ROWS)).next_multiple_of(HEIGHT);
+    let held = HELD / M::PER_WORD;
+    let chunk = (held / words.max(1)).clamp(ROWS, m.max(ROWS)).next_multiple_of(HEIGHT);
     // A stretch of the inner dimension that is packed at a time: all of it, unless it is as long as a vocabulary.
-    let stretch = (HELD / ROWS / DEPTH * DEPTH).min(words.max(1));
+    let stretch = (held / ROWS / DEPTH * DEPTH).min(words.max(1));
     // SAFETY: the offsets below stay inside factors, result and the packed buffers, whose lengths are rounded up to
     // full panels here.
     unsafe {

@@ -65,8 +65,8 @@ fn forms(precision: Precision) -> Vec<Form> {
     forms
 }
 
-/// Sizes at the edges of tiles, panels and blocks, and at the limit for unpacked factors.
-const SIZES: [(usize, usize, usize); 14] = [
+/// Sizes at the edges of tiles, panels, blocks and stretches, and at the limit for unpacked factors.
+const SIZES: [(usize, usize, usize); 16] = [
     (1, 1, 1),
     (1, 5, 0),
     (3, 2, 7),
@@ -81,7 +81,12 @@ const SIZES: [(usize, usize, usize); 14] = [
     (241, 40, DEPTH + 1),
     (7, 300, 2 * DEPTH + 3),
     (253, 70, 2 * DEPTH + 65),
+    (5, 35, 2 * STRETCH + 3),
+    (241, 1, STRETCH + 1),
 ];
+
+/// Elements of the inner dimension that are packed at a time in the product of a vocabulary head's backward pass.
+const STRETCH: usize = 22 * DEPTH;
 
 #[test]
 fn every_variant_is_bit_identical_to_the_definition() {
