@@ -44,3 +44,51 @@ fn gradients_in_bfloat16_keep_the_process_small() {
     let by_parameters = 14 * 25_700_000 / 1024;
     assert!((by_parameters / 2..by_parameters + 150_000).contains(&most_kb), "{most_kb} kB");
 }
+
+/// A model of `n_layer` blocks, whose activations are larger than its weights.
+fn deep(n_layer: usize) -> String {
+    format!(
+        r#"
+[model]
+family = "gpt2"
+n_layer = {n_layer}
+n_head = 2
+d_model = 64
+context_len = 256
+
+[data]
+train = "fox.txt"
+
+[data.tokenizer]
+kind = "char"
+
+[optimizer]
+state_dtype = "bfloat16"
+
+[train]
+steps = 2
+batch_rows = 32
+shards = 1
+dtype = "bfloat16"
+recompute = true
+gradient_dtype = "bfloat16"
+"#
+    )
+}
+
+/// What a block adds to the memory of a recomputed step: its parameters, and its input, once.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_recomputed_block_keeps_its_input_alone() {
+    let place = Place::new();
+    place.write("fox.txt", "The quick brown fox jumps over the lazy dog. ".repeat(400));
+    let [few_kb, many_kb] = [8, 28].map(|n_layer| {
+        place.write("deep.toml", deep(n_layer));
+        let args = ["--config", "deep.toml", "--out", "run", "--overwrite", "--quiet"];
+        peak_kb(place.start(&args))
+    });
+    let input_kb = 4 * 32 * 256 * 64 / 1024;
+    let parameters_kb = 10 * 12 * 64 * 64 / 1024;
+    let block_kb = (many_kb - few_kb) / 20;
+    assert!((input_kb..parameters_kb + input_kb * 3 / 2).contains(&block_kb), "{block_kb} kB");
+}
