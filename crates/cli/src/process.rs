@@ -28,8 +28,8 @@ unsafe fn keep_freed_memory() {
 /// Makes the allocator return freed memory to the system at once, in small pages, if the config asks for gradients in
 /// bfloat16: for a training that should take little memory, on any machine.
 ///
-/// In large pages a buffer can't be returned while its neighbors are in use. At GPT-2's size the process takes a fifth
-/// less memory, and a step a third more time: the system clears every page anew (the README of `vulpes-ops` has both).
+/// In large pages a buffer can't be returned while its neighbors are in use. A step takes more time: the system clears
+/// every page anew (the README of `vulpes-ops` has memory and time).
 pub(crate) fn fit_memory(train: &TrainConfig) {
     if train.gradient_dtype == GradientDtype::Bfloat16 {
         // SAFETY: the function takes two integers; a thread that allocates meanwhile uses the old or the new one.

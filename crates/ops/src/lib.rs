@@ -69,6 +69,7 @@ pub use feed_forward::{FeedForward, feed_forward};
 pub use flat::Flat;
 pub use gradients::{Gradients, backward, forward_for, grad_norm, sum_gradients, sum_nodes};
 pub use instructions::{has_bfloat16_products, simd};
+pub use kernel::scratch::release_pages;
 pub use linear::adapted::{adapted_linear, merged_no_grad};
 pub use linear::linear;
 pub use linear_residual::linear_residual;

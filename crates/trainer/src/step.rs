@@ -325,6 +325,13 @@ impl<M: Model> Stepper<M> {
         }
     }
 
+    /// Releases the memory of an evaluation's logits if gradients are kept in bfloat16: a checkpoint may follow.
+    pub(crate) fn release_pages(&self) {
+        if self.options.gradient_dtype == GradientDtype::Bfloat16 {
+            vulpes_ops::release_pages();
+        }
+    }
+
     /// The processes' slices of the trained parameters.
     pub(crate) fn slices(&self) -> &Slices {
         &self.slices

@@ -233,10 +233,12 @@ impl<M: Model> Training<M> {
     pub fn evaluate(&self, batches: impl Iterator<Item = vulpes_data::Result<Batch>>) -> Result<Evaluation> {
         let (pool, kernel_threads) = self.stepper.side_by_side();
         let how = (kernel_threads, self.options.precision);
-        match &self.options.contrast {
+        let found = match &self.options.contrast {
             None => evaluate(self.model(), batches, pool, how, &self.options.processes),
             Some(contrast) => contrast.evaluate(self.model(), batches, pool, how),
-        }
+        };
+        self.stepper.release_pages();
+        found
     }
 
     /// The stepper.

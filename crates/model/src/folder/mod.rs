@@ -313,13 +313,13 @@ pub fn save(dir: &Path, transformer: &Transformer, extra: &Extra) -> Result<(), 
     let (headers, rows): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
 
     std::fs::create_dir_all(dir).map_err(Error::write(dir))?;
-    write::write(&dir.join(tensors::WHOLE), &headers, |i| {
+    write::write(&dir.join(tensors::WHOLE), &headers, &|i, out| {
         let parts: crate::Result<Vec<&Tensor>> = rows[i]
             .parts
             .iter()
             .map(|(name, _)| transformer.parameters().get(name).map(|var| var.as_tensor()))
             .collect();
-        numbers::bytes(&rows[i], &parts?)
+        numbers::each_bytes(&rows[i], &parts?, out)
     })?;
     write_json(&dir.join("config.json"), &layout::write(layout, config, extra, config_dtype))?;
     if config.head == Head::NextToken {

@@ -85,28 +85,41 @@ pub(super) fn stored_dtype(dtype: DType) -> (&'static str, &'static str, usize) 
     }
 }
 
-/// The bytes of a stored tensor, from its parameters.
-pub(super) fn bytes(stored: &Stored, parameters: &[&Tensor]) -> Result<Vec<u8>, Error> {
-    fn joined<T: candle_core::WithDType + Default>(
-        stored: &Stored,
-        parameters: &[&Tensor],
-    ) -> Result<Vec<T>, Error> {
-        let parts: Result<Vec<Vec<T>>, Error> =
-            parameters.iter().map(|tensor| Ok(tensor.flatten_all()?.to_vec1::<T>()?)).collect();
-        Ok(join(stored, parts?))
-    }
+/// The number of values that are converted at a time.
+const AT_ONCE: usize = 1 << 18;
+
+/// Passes the bytes of a stored tensor to `out`, from its parameters, a part at a time: copies of a large table would
+/// take more memory than a training step.
+pub(super) fn each_bytes(
+    stored: &Stored,
+    parameters: &[&Tensor],
+    out: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
     match parameters.first().map(|tensor| tensor.dtype()) {
-        Some(DType::BF16) => {
-            Ok(joined::<bf16>(stored, parameters)?.iter().flat_map(|x| x.to_le_bytes()).collect())
-        }
-        Some(DType::F16) => {
-            Ok(joined::<f16>(stored, parameters)?.iter().flat_map(|x| x.to_le_bytes()).collect())
-        }
-        Some(DType::F32) => {
-            Ok(joined::<f32>(stored, parameters)?.iter().flat_map(|x| x.to_le_bytes()).collect())
-        }
-        _ => Ok(joined::<f64>(stored, parameters)?.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect()),
+        Some(DType::BF16) => each_part(stored, parameters, |x: bf16| x.to_le_bytes(), out),
+        Some(DType::F16) => each_part(stored, parameters, |x: f16| x.to_le_bytes(), out),
+        Some(DType::F32) => each_part(stored, parameters, f32::to_le_bytes, out),
+        _ => each_part(stored, parameters, |x: f64| (x as f32).to_le_bytes(), out),
     }
+}
+
+fn each_part<T: candle_core::WithDType + Default, const WIDTH: usize>(
+    stored: &Stored,
+    parameters: &[&Tensor],
+    bytes: impl Fn(T) -> [u8; WIDTH],
+    out: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut pass = |values: &[T]| out(&values.iter().flat_map(|&x| bytes(x)).collect::<Vec<u8>>());
+    if let ([whole], false) = (parameters, stored.transposed) {
+        let flat = whole.flatten_all()?;
+        let n = flat.elem_count();
+        return (0..n)
+            .step_by(AT_ONCE)
+            .try_for_each(|first| pass(&flat.narrow(0, first, AT_ONCE.min(n - first))?.to_vec1::<T>()?));
+    }
+    let parts: Result<Vec<Vec<T>>, Error> =
+        parameters.iter().map(|tensor| Ok(tensor.flatten_all()?.to_vec1::<T>()?)).collect();
+    join(stored, parts?).chunks(AT_ONCE).try_for_each(pass)
 }
 
 #[cfg(test)]
@@ -133,6 +146,26 @@ mod tests {
         let apart = cut(&stored, floats.clone());
         assert_eq!(apart, [vec![1.0, 4.0], vec![2.0, 5.0], vec![3.0, 6.0]]);
         assert_eq!(join(&stored, apart), floats);
+    }
+
+    #[test]
+    fn bytes_are_those_of_all_values() {
+        let (n_out, n_in) = (AT_ONCE / 300, 700);
+        let values: Vec<f32> = (0..n_out * n_in).map(|x| x as f32).collect();
+        let tensor = Tensor::from_vec(values.clone(), (n_out, n_in), &candle_core::Device::Cpu).unwrap();
+        for transposed in [false, true] {
+            let shape = if transposed { vec![n_in, n_out] } else { vec![n_out, n_in] };
+            let parts = vec![("w".into(), vec![n_out, n_in])];
+            let stored = Stored { name: "w".into(), shape, parts, transposed, n_piece: 1 };
+            let mut bytes = Vec::new();
+            let mut keep = |some: &[u8]| {
+                bytes.extend_from_slice(some);
+                Ok(())
+            };
+            each_bytes(&stored, &[&tensor], &mut keep).unwrap();
+            let wanted = join(&stored, vec![values.clone()]);
+            assert!(bytes == wanted.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
+        }
     }
 
     #[test]

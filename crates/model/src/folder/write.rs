@@ -1,4 +1,4 @@
-//! Writes a safetensors file tensor by tensor, so that a model is never held twice.
+//! Writes a safetensors file part by part, so that a model is never held twice.
 //!
 //! [The format](https://huggingface.co/docs/safetensors): the length of the header (u64, little-endian), the header
 //! (JSON: each tensor's type, shape and offsets), then the values, little-endian, without gaps.
@@ -21,17 +21,16 @@ pub(super) struct Header {
     pub(super) shape: Vec<usize>,
 }
 
-/// Writes a file with the tensors of `headers`, in their order; `bytes(i)` returns the bytes of the i-th.
+/// Passes the bytes of the tensor of that index to the function, in order.
+type Bytes<'a> = dyn Fn(usize, &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> + 'a;
+
+/// Writes a file with the tensors of `headers`, in their order.
 ///
 /// The file appears under its name once it is complete, with the permissions of any new file.
 ///
 /// # Errors
 /// Returns an error if it can't be written, or a tensor's length differs from its header.
-pub(super) fn write(
-    path: &Path,
-    headers: &[Header],
-    bytes: impl Fn(usize) -> Result<Vec<u8>, Error>,
-) -> Result<(), Error> {
+pub(super) fn write(path: &Path, headers: &[Header], bytes: &Bytes<'_>) -> Result<(), Error> {
     let unfinished = path.with_extension("safetensors.unfinished");
     let result = write_all(&unfinished, headers, bytes)
         .and_then(|()| std::fs::rename(&unfinished, path).map_err(Error::write(path)));
@@ -41,11 +40,7 @@ pub(super) fn write(
     result
 }
 
-fn write_all(
-    path: &Path,
-    headers: &[Header],
-    bytes: impl Fn(usize) -> Result<Vec<u8>, Error>,
-) -> Result<(), Error> {
+fn write_all(path: &Path, headers: &[Header], bytes: &Bytes<'_>) -> Result<(), Error> {
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!({"format": "pt"}));
     let mut end = 0;
@@ -63,13 +58,15 @@ fn write_all(
     file.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed())?;
     file.write_all(&header).map_err(failed())?;
     for (i, Header { name, dtype: (_, width), shape }) in headers.iter().enumerate() {
-        let bytes = bytes(i)?;
-        if bytes.len() != shape.iter().product::<usize>() * width {
-            let problem =
-                format!("{name} has {} bytes, which doesn't match its shape {shape:?}", bytes.len());
+        let mut written = 0;
+        bytes(i, &mut |some| {
+            written += some.len();
+            file.write_all(some).map_err(failed())
+        })?;
+        if written != shape.iter().product::<usize>() * width {
+            let problem = format!("{name} has {written} bytes, which doesn't match its shape {shape:?}");
             return Err(Error::Safetensors { path: path.to_path_buf(), problem });
         }
-        file.write_all(&bytes).map_err(failed())?;
     }
     file.flush().map_err(failed())
 }

@@ -34,6 +34,11 @@ pub(crate) fn giving_back<R>(gives: bool, f: impl FnOnce() -> R) -> R {
 /// The pages that were released last: clearing new ones takes the system longer than a kernel needs to fill them.
 static SPARE: Mutex<Option<Lines>> = Mutex::new(None);
 
+/// Gives the largest buffer that operations keep for the next one, such as a head's logits, back to the system.
+pub fn release_pages() {
+    drop(swap_spare(None));
+}
+
 fn swap_spare(lines: Option<Lines>) -> Option<Lines> {
     std::mem::replace(&mut *SPARE.lock().unwrap_or_else(PoisonError::into_inner), lines)
 }
@@ -182,6 +187,8 @@ mod tests {
         assert_eq!(filled(2.0), 0.0, "new pages");
         assert_eq!(giving_back(true, || filled(3.0)), 2.0, "the spare ones");
         assert_eq!(filled(4.0), 0.0, "new pages again");
+        release_pages();
+        assert_eq!(filled(5.0), 0.0, "new pages after a release");
     }
 
     fn a_buffer_grows_into_pages_of_its_own_and_stays_there() {

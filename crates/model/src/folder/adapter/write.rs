@@ -59,11 +59,11 @@ pub fn save_adapter(
     };
     let headers: Vec<Header> = rows.iter().map(header).collect();
     std::fs::create_dir_all(dir).map_err(Error::write(dir))?;
-    write(&dir.join(WEIGHTS), &headers, |number| {
+    write(&dir.join(WEIGHTS), &headers, &|number, out| {
         let stored = &rows[number].stored;
         let parts: crate::Result<Vec<&Tensor>> =
             stored.parts.iter().map(|(name, _)| parameters.get(name).map(|var| var.as_tensor())).collect();
-        numbers::bytes(stored, &parts?)
+        numbers::each_bytes(stored, &parts?, out)
     })?;
     write_json(&dir.join(CONFIG), &described(config, spec, &paths, base))?;
     let mut files = vec![WEIGHTS.to_owned(), CONFIG.to_owned()];
