@@ -2,15 +2,13 @@
 
 use crate::support::{Place, peak_kb};
 
-/// A model that is nearly all table, so that little else is in memory: 25.7 million parameters.
-const TABLE: &str = r#"
+/// The config of a training that takes little memory, with these lines for the model and for the training.
+fn config(model: &str, train: &str) -> String {
+    format!(
+        r#"
 [model]
 family = "gpt2"
-n_layer = 1
-n_head = 1
-d_model = 64
-context_len = 16
-vocab_size = 400000
+{model}
 
 [data]
 train = "fox.txt"
@@ -22,15 +20,14 @@ kind = "char"
 state_dtype = "bfloat16"
 
 [train]
-steps = 3
-batch_rows = 2
 threads = 2
 dtype = "bfloat16"
 recompute = true
 gradient_dtype = "bfloat16"
-eval_every = 2
-checkpoint_every = 2
-"#;
+{train}
+"#
+    )
+}
 
 /// Weights, both moment estimates and gradients take 10 bytes per parameter. In addition there are, one after another,
 /// the table's gradient in float32 (4 bytes) with the logits, what an evaluation needs, and what a checkpoint needs:
@@ -40,42 +37,13 @@ checkpoint_every = 2
 fn gradients_in_bfloat16_keep_the_process_small() {
     let place = Place::new();
     place.write("fox.txt", "The quick brown fox jumps over the lazy dog. ".repeat(40));
-    place.write("table.toml", TABLE);
+    // Nearly all table, so that little else is in memory: 25.7 million parameters.
+    let model = "n_layer = 1\nn_head = 1\nd_model = 64\ncontext_len = 16\nvocab_size = 400000";
+    let train = "steps = 3\nbatch_rows = 2\neval_every = 2\ncheckpoint_every = 2";
+    place.write("table.toml", config(model, train));
     let most_kb = peak_kb(place.start(&["--config", "table.toml", "--out", "run", "--quiet"]));
     let by_parameters = 14 * 25_700_000 / 1024;
     assert!((by_parameters / 2..by_parameters + 75_000).contains(&most_kb), "{most_kb} kB");
-}
-
-/// A model of `n_layer` blocks, whose activations are larger than its weights.
-fn deep(n_layer: usize) -> String {
-    format!(
-        r#"
-[model]
-family = "gpt2"
-n_layer = {n_layer}
-n_head = 2
-d_model = 64
-context_len = 256
-
-[data]
-train = "fox.txt"
-
-[data.tokenizer]
-kind = "char"
-
-[optimizer]
-state_dtype = "bfloat16"
-
-[train]
-steps = 2
-threads = 2
-batch_rows = 32
-shards = 1
-dtype = "bfloat16"
-recompute = true
-gradient_dtype = "bfloat16"
-"#
-    )
 }
 
 /// What a block adds to the memory of a recomputed step: its parameters, and its input, once.
@@ -85,7 +53,9 @@ fn a_recomputed_block_keeps_its_input_alone() {
     let place = Place::new();
     place.write("fox.txt", "The quick brown fox jumps over the lazy dog. ".repeat(400));
     let [few_kb, many_kb] = [8, 28].map(|n_layer| {
-        place.write("deep.toml", deep(n_layer));
+        // Activations larger than weights, in a single shard.
+        let model = format!("n_layer = {n_layer}\nn_head = 2\nd_model = 64\ncontext_len = 256");
+        place.write("deep.toml", config(&model, "steps = 2\nbatch_rows = 32\nshards = 1"));
         let args = ["--config", "deep.toml", "--out", "run", "--overwrite", "--quiet"];
         peak_kb(place.start(&args))
     });

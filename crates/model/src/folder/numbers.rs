@@ -38,11 +38,8 @@ pub(super) fn cut(stored: &Stored, floats: Vec<f32>) -> Vec<Vec<f32>> {
 }
 
 /// Joins the values of a stored tensor's parameters, the inverse of [`cut`].
-pub(super) fn join<T: Copy + Default>(stored: &Stored, mut parts: Vec<Vec<T>>) -> Vec<T> {
+pub(super) fn join<T: Copy + Default>(stored: &Stored, parts: &[Vec<T>]) -> Vec<T> {
     if !stored.transposed {
-        if parts.len() == 1 {
-            return parts.remove(0);
-        }
         let piece = |number: usize, part: &'_ Vec<T>| {
             let size = part.len() / stored.n_piece;
             part[number * size..(number + 1) * size].to_vec()
@@ -103,6 +100,7 @@ pub(super) fn each_bytes(
     }
 }
 
+/// [`each_bytes`] of parameters of one type; only those that must be joined are copied as a whole.
 fn each_part<T: candle_core::WithDType + Default, const WIDTH: usize>(
     stored: &Stored,
     parameters: &[&Tensor],
@@ -119,7 +117,7 @@ fn each_part<T: candle_core::WithDType + Default, const WIDTH: usize>(
     }
     let parts: Result<Vec<Vec<T>>, Error> =
         parameters.iter().map(|tensor| Ok(tensor.flatten_all()?.to_vec1::<T>()?)).collect();
-    join(stored, parts?).chunks(AT_ONCE).try_for_each(pass)
+    join(stored, &parts?).chunks(AT_ONCE).try_for_each(pass)
 }
 
 #[cfg(test)]
@@ -134,7 +132,7 @@ mod tests {
         let floats = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let cut_up = cut(&stored, floats.clone());
         assert_eq!(cut_up, [vec![1.0, 4.0], vec![2.0, 5.0, 3.0, 6.0]]);
-        assert_eq!(join(&stored, cut_up), floats);
+        assert_eq!(join(&stored, &cut_up), floats);
     }
 
     #[test]
@@ -145,7 +143,7 @@ mod tests {
         let floats = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let apart = cut(&stored, floats.clone());
         assert_eq!(apart, [vec![1.0, 4.0], vec![2.0, 5.0], vec![3.0, 6.0]]);
-        assert_eq!(join(&stored, apart), floats);
+        assert_eq!(join(&stored, &apart), floats);
     }
 
     #[test]
@@ -163,7 +161,7 @@ mod tests {
                 Ok(())
             };
             each_bytes(&stored, &[&tensor], &mut keep).unwrap();
-            let wanted = join(&stored, vec![values.clone()]);
+            let wanted = join(&stored, std::slice::from_ref(&values));
             assert!(bytes == wanted.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
         }
     }
@@ -180,6 +178,6 @@ mod tests {
         let floats: Vec<f32> = (0..37 * 53).map(|x| x as f32).collect();
         let transposed = cut(&stored, floats.clone());
         assert_eq!(transposed[0][5 * 37 + 9], floats[9 * 53 + 5]);
-        assert_eq!(join(&stored, transposed), floats);
+        assert_eq!(join(&stored, &transposed), floats);
     }
 }

@@ -132,12 +132,11 @@ impl Gradients {
 ///
 /// The gradients are bit-identical to those of a forward pass outside of this function. The vocabulary head computes
 /// its gradients while it holds the logits, instead of recomputing those; after an error the buffers must be cleared
-/// ([`Gradients::zero`]). Nodes are shorter: these parameters have their gradients written here, and none on candle's
-/// tape.
+/// ([`Gradients::zero`]). The parameters of `gradients` stay off candle's tape: the backward pass writes theirs directly.
 ///
 /// # Errors
-/// Returns an error if `forward` does. [`backward`] refuses a loss that was multiplied by anything else, and so does
-/// candle's own `backward` any loss.
+/// Returns an error if `forward` does. [`backward`] refuses a loss that was multiplied by anything else, and gradients
+/// that lack a parameter of the loss; candle's own `backward` can't differentiate such a loss.
 pub fn forward_for<R>(
     gradients: &mut Gradients,
     scale: f64,
